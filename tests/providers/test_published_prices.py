@@ -21,6 +21,7 @@ import pytest
 
 from ccproxy.config.fleet import Entry
 from ccproxy.config.worker_config import load_worker
+from ccproxy.providers.pricing import Rates
 
 M = 1_000_000
 PEAK = datetime(2026, 11, 27, 7, 30, tzinfo=UTC).timestamp()
@@ -113,6 +114,13 @@ def test_a_request_costs_what_the_vendor_charges(provider, model, usage, at, cos
     price = models_of(provider, tmp_path).price(model)
     assert price.cost(usage, at=at) == (None if cost is None else pytest.approx(cost, rel=1e-9))
     assert price.extra_cost(usage, at=at) == (None if extra is None else pytest.approx(extra))
+
+
+def test_the_catalogue_has_the_rates_of_the_batch_api(tmp_path):
+    """OpenAI: half of 1.25 / 10, cache 0.125. They are shown, and never charged."""
+    price = models_of("openai", tmp_path).price("gpt-5")
+    assert price.batch == Rates(input=0.625, output=5.0, cache_read=0.0625)
+    assert price.cost(used(M, 0), at=NOON) == pytest.approx(1.25)
 
 
 def test_the_table_has_thirty_requests():

@@ -138,6 +138,25 @@ async def test_a_client_cannot_use_the_session_of_another(start, provider):
     assert keys_of(provider) == ["k1", "k2", "k1", "k2"]
 
 
+async def test_the_strategies_hold_for_requests_and_for_sessions(start, provider, tmp_path):
+    """Keys of a file, with and without weights."""
+    file = tmp_path / "provider.keys"
+    for text, settings, expected in [
+        ("{}\n{}\n", {"KEY_STRATEGY": "fill-first"}, ["k1"] * 8),
+        ("{};weight=3\n{}\n", {}, ["k1", "k1", "k2", "k1"] * 2),
+        ("{};priority=2\n{}\n", {"KEY_STRATEGY": "priority"}, ["k2"] * 8),
+    ]:
+        file.write_text(text.format(*KEYS))
+        file.chmod(0o600)
+        proxy = await start(PROVIDER_API_KEY="", PROVIDER_API_KEYS_FILE=str(file), **settings)
+        provider.calls.clear()
+        for number in range(4):
+            await ask(proxy, f"session-{number}")
+        for _ in range(4):
+            await proxy.ask()
+        assert sorted(keys_of(provider)) == sorted(expected)
+
+
 async def test_paid_keys_serve_last_and_the_session_returns_after_a_compaction(start, provider):
     keys = f"{KEYS[0]},{KEYS[1]};priority=2"
     proxy = await start(PROVIDER_API_KEY=keys)

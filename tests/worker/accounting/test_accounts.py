@@ -10,8 +10,11 @@ from functools import partial
 
 import pytest
 
+from ccproxy.config.fleet import Entry
+from ccproxy.config.worker_config import load_worker
 from ccproxy.ipc.control_messages import KeysRequest
 from ccproxy.worker.key_report import answer_keys
+from ccproxy.worker.upstream.account_client import AccountClient
 from tests.fleet import FleetHome, eventually
 from tests.messages import prompt
 from tests.provider import completion, failure, raw
@@ -141,6 +144,75 @@ async def test_without_a_known_endpoint_nothing_is_asked(start, provider, settin
     await proxy.worker.accounts.read()
     assert provider.other == []
     assert (await keys(proxy))["k1"].account is None
+
+
+MINIMAX_PLAN = {
+    "model_remains": [{"model_name": "general", "current_interval_remaining_percent": 60}]
+}
+Z_PLAN = {"success": True, "data": {"limits": [{"unit": 3, "number": 5, "percentage": 40}]}}
+CODE_PLAN = {"usages": {"limit_5h": {"used_ratio": 0.4}}}
+MOONSHOT = {"data": {"available_balance": 4.5}}
+
+
+@pytest.mark.parametrize(
+    ("provider_name", "host", "key", "path", "answer", "is_documented"),
+    [
+        ("deepseek", "api.deepseek.com", "sk-1", "/user/balance",
+         {"balance_infos": [{"currency": "USD", "total_balance": "4.5"}]}, True),
+        ("kimi", "api.moonshot.ai", "sk-1", "/v1/users/me/balance", MOONSHOT, True),
+        ("kimi", "api.moonshot.cn", "sk-1", "/v1/users/me/balance", MOONSHOT, True),
+        ("kimi-code", "api.kimi.com", "sk-1", "/coding/v1/usages", CODE_PLAN, False),
+        ("kimi-code", "api.kimi.ai", "sk-1", "/coding/v1/usages", CODE_PLAN, False),
+        ("zai", "api.z.ai", "sk-1", PLAN, Z_PLAN, False),
+        ("bigmodel", "open.bigmodel.cn", "sk-1", PLAN, Z_PLAN, False),
+        ("minimax", "api.minimax.io", "sk-cp-1", "/v1/token_plan/remains", MINIMAX_PLAN, True),
+        ("minimax", "api.minimax.cn", "sk-cp-1", "/v1/token_plan/remains", MINIMAX_PLAN, True),
+        ("minimax", "api.minimax.io", "sk-api-1", "/account/query_balance",
+         {"available_amount": "4.5"}, False),
+        ("minimax", "api.minimax.cn", "sk-api-1", "/account/query_balance",
+         {"available_amount": "4.5"}, False),
+        ("openrouter", "openrouter.ai", "sk-1", "/api/v1/key",
+         {"data": {"limit_remaining": 4.5}}, True),
+        ("vercel", "ai-gateway.vercel.sh", "sk-1", "/v1/credits", {"balance": "4.5"}, True),
+        ("opencode-go", "opencode.ai", "sk-1", "/zen/go/v1/usage",
+         {"usage": {"rolling": {"percent": 40}}}, False),
+        ("siliconflow", "api.siliconflow.com", "sk-1", "/v1/user/info",
+         {"data": {"totalBalance": "4.5"}}, True),
+        ("stepfun", "api.stepfun.com", "sk-1", "/v1/accounts", {"balance": 4.5}, False),
+    ],
+)  # fmt: skip
+async def test_every_endpoint_is_asked_at_its_path(
+    provider_name, host, key, path, answer, is_documented, provider, tmp_path
+):
+    """Undocumented ones only after the user has switched them on. The scripted one stands in."""
+
+    def client_at(url, check):
+        environ = {
+            "PROVIDER": provider_name,
+            "PROVIDER_BASE_URL": url,
+            "PROVIDER_API_KEY": f"{key}-0123456789",
+            "ACCOUNT_CHECK": check,
+        }
+        entry = Entry(port=1, env_file=tmp_path / "x.env", label="x")
+        return AccountClient(load_worker(None, entry=entry, environ=environ))
+
+    own = f"https://{host}/v1"
+    by_default = client_at(own, "auto").endpoint(f"{key}-0123456789")
+    assert (by_default is not None) is is_documented
+    assert client_at(own, "off").endpoint(f"{key}-0123456789") is None
+    endpoint = client_at(own, "on").endpoint(f"{key}-0123456789")
+    assert endpoint is not None
+    provider.pages[path] = raw(json.dumps(answer))
+    report = await client_at(f"{provider.url}/v1", "on").ask(endpoint, f"{key}-0123456789")
+    assert [one.amount for one in report.balances] + [one.used for one in report.windows] in (
+        [4.5],
+        [0.4],
+    )
+    assert report.is_documented is is_documented
+    (call,) = provider.other
+    scheme = "" if path == PLAN else "Bearer "
+    assert (call.path, call.query) == (path, "")
+    assert call.headers["authorization"] == f"{scheme}{key}-0123456789"
 
 
 async def test_limits_in_headers_are_shown_and_a_used_up_key_rests(start, provider):

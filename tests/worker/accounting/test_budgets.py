@@ -14,7 +14,9 @@ from ccproxy.config.fleet import Entry
 from ccproxy.config.worker_config import load_worker
 from ccproxy.errors import ConfigError
 from ccproxy.ipc.activity import FailedAttempt
+from ccproxy.ipc.control_messages import ClientSessionRequest
 from ccproxy.worker.server.access_record import AccessRecord
+from ccproxy.worker.session_report import client_session_state
 from tests.fleet import FleetHome, eventually
 from tests.messages import prompt
 from tests.provider import chunk, completion, failure, stream
@@ -67,6 +69,23 @@ async def test_a_budget_in_money_ends_with_a_billing_error(start, provider, stre
     assert len(provider.calls) == 3
     assert (await proxy.logged("budget.spent"))["percent"] == 110
     assert rows(proxy)[0][3] == pytest.approx(3 * COST), "a refused request costs nothing"
+
+
+async def test_the_warning_begins_at_80_per_cent(start, provider):
+    """1,100 tokens per request: 79.7 % of one budget and 80 % of the other."""
+    proxy = await start(BUDGET="1380 tokens/day, 1375 tokens/month")
+    provider.script(completion("Hello", usage=USAGE))
+    await proxy.ask()
+    await ended(proxy)
+    assert [(row.period, row.is_low) for row in proxy.worker.payers.rows()] == [
+        ("day", False),
+        ("month", True),
+    ]
+    line = await proxy.logged("budget.low")
+    assert (line["budget"], line["percent"]) == ("1.37k tokens per month", 80)
+    assert len(proxy.lines("budget.low")) == 1
+    state = await client_session_state(proxy.worker, ClientSessionRequest(id="any"))
+    assert [(row.period, row.spent) for row in state.low_budgets] == [("month", 1100)]
 
 
 async def test_an_absurd_usage_is_charged_and_fails_no_request(start, provider):

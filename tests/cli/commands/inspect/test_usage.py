@@ -109,6 +109,23 @@ def test_as_json(filled, ccproxy):
     }
 
 
+@pytest.mark.parametrize("group", ["day", "model", "key", "session"])
+def test_the_cost_of_each_day_model_key_and_session(group, home, ccproxy):
+    writer = usage_writer(home / "state", warn=pytest.fail)
+    yesterday = NOW - DAY
+    for number, (cost, at) in enumerate([(1.5, NOW), (0.25, yesterday), (0.25, yesterday)]):
+        one = used(model=f"m{min(number, 1)}", key=f"…000{min(number, 1)}", at=at, cost=cost)
+        writer.put(one._replace(session=f"s{min(number, 1)}"))
+    writer.close()
+    content = json.loads(ccproxy("usage", "--by", group, "--json").stdout)
+    assert sorted(row["cost_usd"] for row in content["usage"]) == [0.5, 1.5]
+    assert [row["cache_hit_rate"] for row in content["usage"]] == [0.9766] * 2
+    head, *lines = ccproxy("usage", "--by", group, "--csv").stdout.splitlines()
+    column = head.split(",").index("cost_usd")
+    assert sorted(line.split(",")[column] for line in lines) == ["0.5", "1.5"]
+    assert {group} < set(head.split(","))
+
+
 def test_an_unknown_price_is_null(filled, ccproxy):
     content = json.loads(ccproxy("usage", "--by", "key", "--json").stdout)
     assert [row["cost_usd"] for row in content["usage"]] == [1.5123, None]

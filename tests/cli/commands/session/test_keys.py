@@ -14,7 +14,7 @@ import pytest
 from ccproxy.cli.commands.session.keys import _lines, _parse, _Proxy
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import UsageError
-from ccproxy.ipc.control_messages import KeyCooldown, KeyRow
+from ccproxy.ipc.control_messages import KeyCooldown, KeyRow, SessionMove
 from tests.cli.conftest import write_env
 from tests.ports import free_port
 
@@ -76,6 +76,28 @@ def test_a_key_without_credit_names_what_to_do_after_topping_up():
     keys = [KeyRow(id="k1", tail="…1111", state="resting", cooldowns=(cooldown,))]
     proxy = _Proxy(label="Kimi", is_bypassed=False, keys=keys, unsaved="", tests=None)
     assert _lines(proxy, verbose=False)[-1] == "  After topping up:  ccproxy keys Kimi reset"
+
+
+def test_the_last_move_of_a_session_is_shown_with_its_reason_and_cost():
+    first, last = (
+        SessionMove(
+            session="3f2a91bc",
+            source="k1 …1111",
+            target=f"k{number} …2222",
+            cause="rate_limit",
+            reason="the key is rate-limited",
+            cached_tokens_lost=lost,
+            at=1_800_000_000.0,
+        )
+        for number, lost in ((2, 0), (3, 12_500))
+    )
+    proxy = _Proxy(
+        label="Kimi", is_bypassed=False, keys=[], unsaved="", tests=None, moves=[first, last]
+    )
+    text = "session 3f2a91bc moved from k1 …1111 to k3 …2222: the key is rate-limited"
+    assert _lines(proxy, verbose=False)[-1].endswith(f"{text}, about 12,500 cached tokens lost")
+    assert len(_lines(proxy, verbose=True)) == len(_lines(proxy, verbose=False)) + 1
+    assert proxy.as_json()["moves"][1]["cached_tokens_lost"] == 12_500
 
 
 def test_without_a_fleet_that_runs_it_ends_with_3(home, ccproxy):
