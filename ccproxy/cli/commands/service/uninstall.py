@@ -10,7 +10,7 @@ import click
 from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.terminal import notify, short_path, show
 from ccproxy.cli.selection import open_readable_part
-from ccproxy.config.fleet import Fleet
+from ccproxy.config.fleet import Fleet, local_table
 from ccproxy.errors import CcproxyError, NotRunning, UsageError
 
 if TYPE_CHECKING:
@@ -98,5 +98,8 @@ def _report(fleet: Fleet, *, is_clean: bool, dry_run: bool) -> None:
     elif dry_run:
         show("Nothing was removed.")
         return
-    show(f"Kept: {short_path(fleet.file)} and the env files, which contain your keys.")
+    tables = short_path(fleet.file)
+    if (local := local_table(fleet.file)).exists():
+        tables += f", {short_path(local)}"
+    show(f"Kept: {tables} and the env files, which contain your keys.")
     show("Next:  pipx uninstall ccproxy-fleet, or pip, or uv tool, or delete the clone")

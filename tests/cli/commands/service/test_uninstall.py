@@ -37,6 +37,13 @@ def unit() -> Path:
     return Path(os.environ["HOME"], ".config/systemd/user/ccproxy.service")
 
 
+def test_the_local_table_is_kept_and_named(installed, ccproxy):
+    (installed / "ccproxy.local.toml").write_text("")
+    done = ccproxy("uninstall", "--yes")
+    assert "Kept: ccproxy.toml, ccproxy.local.toml and the env files" in done.stdout
+    assert (installed / "ccproxy.local.toml").exists()
+
+
 def test_everything_is_listed_first_and_removed(installed, machine, ccproxy):
     done = ccproxy("uninstall", "--yes")
     assert done.exit_code == 0, done.stderr
