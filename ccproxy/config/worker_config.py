@@ -147,6 +147,8 @@ class WorkerConfig:
     """What ccproxy adds to the provider."""
     measured: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """The measured quirks of models in Chat Completions."""
+    measured_outputs: dict[str, int] = field(default_factory=dict)
+    """The measured limits of an answer in tokens, by model, in Chat Completions."""
 
     @property
     def provider_name(self) -> str:
@@ -226,6 +228,7 @@ class WorkerConfig:
         quirks = card.quirks_in(api)
         if api == "chat" and (measured := self.measured.get(model)):
             quirks = structs.replace(quirks, **measured)
+        measured_output = self.measured_outputs.get(model) if api == "chat" else None
         if quirks.web_search and not self.added_features.own_search:
             quirks = structs.replace(quirks, web_search=False)
         if self.added_features.max_tools is not None:
@@ -235,7 +238,7 @@ class WorkerConfig:
             model=model,
             quirks=quirks,
             window=self.context_window or card.window,
-            max_output=card.max_output,
+            max_output=measured_output or card.max_output,
             api=api,
             endpoint=self._endpoint,
         )

@@ -91,6 +91,8 @@ class ProbeRequest:
     model: str = ""
     most: float | None = None
     """US dollars after which the measurement ends; None: only estimate the cost."""
+    overflow: bool = False
+    """True: also send a request that is too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -486,6 +488,12 @@ class ProbeReply:
     unmeasured: tuple[str, ...] = ()
     stopped: bool = False
     """True: the cost limit was reached."""
+    limits: tuple[str, ...] = ()
+    """What was seen of the limits and of the ends of streams, a line each."""
+    overflow_tokens: int | None = None
+    """The size of the too-long request that would be sent; None: it is not."""
+    overflow_dollars: float | None = None
+    """What it costs if it is accepted; None: the price is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

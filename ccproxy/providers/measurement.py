@@ -12,15 +12,22 @@ if a field that does not exist is refused in their place.
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, TypeVar
 
 from ccproxy.providers.quirks import Quirks
 
-MOST_REQUESTS: Final = 85
+MOST_REQUESTS: Final = 86
 """Requests of a complete measurement, most of which a strict server refuses without cost."""
 PROMPT_TOKENS: Final = 120
 ANSWER_TOKENS: Final = 16
+HUGE_LIMIT: Final = 10_000_000
+"""Tokens of an answer; more than any model writes."""
+OVERFLOW_SHARE: Final = 1.2
+"""The size of a too-long request, as a share of the window."""
+MAX_OVERFLOW_BYTES: Final = 2_000_000
+_FILLER: Final = "word "
+"""About one token in every vocabulary."""
 _NO_EFFECT = "its effect is not visible in an answer"
 _RESPONSES = "of the Responses API; only Chat Completions are measured"
 _HEADER = "a header; it decides about prices and routes, not about the answer"
@@ -78,7 +85,30 @@ _PART_OF: Final[Mapping[str, tuple[str, ...]]] = {
 """What to measure after the refusal of a feature of `convert/common/refused_features.py`."""
 
 Body = dict[str, Any]
+UsagePlace = Literal[
+    "in its own chunk", "in the last chunk", "in an earlier chunk", "absent", "not requested"
+]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEnd:
+    """How a stream ended."""
+
+    has_done: bool
+    """True: with `[DONE]`."""
+    has_finish_reason: bool
+    usage: UsagePlace
+
+    @property
+    def is_readable(self) -> bool:
+        """False: ccproxy takes the answer for one that broke off."""
+        return self.has_done or self.has_finish_reason
+
+    def __str__(self) -> str:
+        done = "[DONE]" if self.has_done else "no [DONE]"
+        reason = "finish_reason" if self.has_finish_reason else "no finish_reason"
+        return f"{done}, {reason}, usage {self.usage}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +121,8 @@ class Outcome:
     usage: Mapping[str, Any] = field(default_factory=dict)
     is_padded: bool = False
     """True: the chunks of the stream are padded."""
+    stream_end: StreamEnd | None = None
+    """None: the answer was not streamed."""
 
     @property
     def text(self) -> str:
@@ -208,12 +240,15 @@ class Measurement:
     def __init__(self, model: str, *, schemas: Mapping[str, Body]) -> None:
         self.quirks: Body = {}
         """What was measured so far."""
+        self.stream_ends: dict[StreamEnd, None] = {}
+        """The forms in which the streams ended, in the order in which they were seen."""
         self._model = model
         self._schemas = schemas
         self._limit = "max_tokens"
         self._is_strict = False  # what the provider does not know is refused
         self._reasons = False  # without being asked to
         self._on: Body = {}
+        self._off: Body = {}
         self._needs: Body = {}  # fields without which thinking is refused
         self._history: Body = {}
         self._takes_calls = True
@@ -233,9 +268,28 @@ class Measurement:
             for measure in steps[part] if part in parts else ():
                 yield from measure()
 
+    def long_answer_request(self) -> Body:
+        """
+        Return a request for an answer longer than the model's longest one.
+
+        It asks for one word, and for a stream, so that an answer can be abandoned at its start.
+        """
+        return {**self._body(), self._limit: HUGE_LIMIT, "stream": True, **self._off}
+
+    def too_long_request(self, window: int) -> Body:
+        """Return a request that is longer than *window* tokens; see `overflow_tokens`."""
+        return {**self._body(), "messages": [_user(_FILLER * overflow_tokens(window))]}
+
+    def _body(self) -> Body:
+        return {"model": self._model, "messages": [_user()], self._limit: ANSWER_TOKENS}
+
     def _ask(self, **fields: Any) -> Steps[Outcome]:  # noqa: ANN401 - JSON
-        body = {"model": self._model, "messages": [_user()], self._limit: ANSWER_TOKENS}
-        return (yield {**body, **fields})
+        outcome = yield {**self._body(), **fields}
+        if (end := outcome.stream_end) is not None:
+            if end.usage == "absent" and "stream_options" not in fields:
+                end = replace(end, usage="not requested")
+            self.stream_ends.setdefault(end)
+        return outcome
 
     def _accepts(self, **fields: Any) -> Steps[bool]:  # noqa: ANN401 - JSON
         return (yield from self._ask(**fields)).accepted
@@ -281,6 +335,7 @@ class Measurement:
             if stays and self._reasons and not self._is_strict:
                 continue  # it reasons whatever it is asked
             self._on, self._needs = on, needs
+            self._off = off if without.accepted else {}
             self.quirks["reasoning"] = name
             self.quirks["thinking_needs_stream"] = bool(needs)
             if name != "effort" or without.accepted or self._reasons:
@@ -499,6 +554,21 @@ class Measurement:
                     response_format=form, **self._on, **self._needs
                 )
             return
+
+
+def overflow_tokens(window: int) -> int:
+    """Return the tokens of a request that is too long for *window*."""
+    return int(window * OVERFLOW_SHARE)
+
+
+def why_no_overflow(window: int | None) -> str:
+    """Return why no too-long request is sent to a model; empty if it is."""
+    if window is None:
+        return "the model's window is unknown"
+    size = overflow_tokens(window) * len(_FILLER)
+    if size > MAX_OVERFLOW_BYTES:
+        return f"a request of {size / 1e6:.1f} MB would be needed, more than 2 MB"
+    return ""
 
 
 def parts_of(features: Collection[str]) -> tuple[str, ...]:

@@ -183,10 +183,10 @@ class ControlSocket:
                 return await self._offered_models()
             case ReplayRequest(id=recording_id):
                 return await self._replay(recording_id)
-            case ProbeRequest(model=model, most=most):
+            case ProbeRequest(model=model, most=most, overflow=overflow):
                 from ccproxy.worker.probing.probe import probe  # rarely needed
 
-                return await probe(self._worker, model, most=most)
+                return await probe(self._worker, model, most=most, overflow=overflow)
             case DrainRequest():
                 return self._drain(request.seconds)
             case _:

@@ -13,7 +13,12 @@ from urllib.parse import urlsplit
 
 from structlog.typing import FilteringBoundLogger
 
-from ccproxy.config.catalogue.measured_profiles import measured_quirks, profiles_path
+from ccproxy.config.catalogue.measured_profiles import (
+    measured_outputs,
+    measured_quirks,
+    profiles_path,
+    read_profiles,
+)
 from ccproxy.config.fleet import FILE_NAME
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.convert.common.refused_features import LearnedRefusals
@@ -200,7 +205,7 @@ def make_worker(
     *table* is the file of the fleet that it belongs to. Must be called inside the event loop.
     """
     state = home / "state"
-    config = replace(config, measured=measured_quirks(profiles_path(state, config.base_url)))
+    config = _with_profiles(config, state)
     in_fleet = table is not None
     pool, shared = _pools(config, state, log, processes, in_fleet=in_fleet)
     calibration, learned = Calibration(), LearnedRefusals()
@@ -242,6 +247,14 @@ def make_worker(
         payers=_payers(config, state, signing_key, chooser, log, shared),
         gateway=gateway,
         activity=_activity(config.label, session, redact),
+    )
+
+
+def _with_profiles(config: WorkerConfig, state: Path) -> WorkerConfig:
+    """Return *config* with what was measured of its models."""
+    profiles = read_profiles(profiles_path(state, config.base_url))
+    return replace(
+        config, measured=measured_quirks(profiles), measured_outputs=measured_outputs(profiles)
     )
 
 

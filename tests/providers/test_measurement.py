@@ -7,13 +7,17 @@ import pytest
 
 from ccproxy.config.worker_config import load_worker
 from ccproxy.providers.measurement import (
+    HUGE_LIMIT,
     MOST_REQUESTS,
     PARTS,
     UNMEASURED,
     Measurement,
     Outcome,
+    StreamEnd,
     differences,
+    overflow_tokens,
     parts_of,
+    why_no_overflow,
 )
 from ccproxy.providers.presets import load_presets
 from ccproxy.providers.quirks import PLAIN, Quirks
@@ -24,6 +28,11 @@ FIELDS = set(Quirks.__struct_fields__)
 
 
 def measure(answer, parts=PARTS):
+    measurement, requests = run(answer, parts)
+    return measurement.quirks, requests
+
+
+def run(answer, parts=PARTS):
     measurement = Measurement("m", schemas=schema_forms())
     steps = measurement.steps(parts)
     requests = 0
@@ -33,7 +42,7 @@ def measure(answer, parts=PARTS):
             requests += 1
             body = steps.send(answer(body))
     except StopIteration:
-        return measurement.quirks, requests
+        return measurement, requests
 
 
 def profiles():
@@ -66,7 +75,7 @@ def test_every_measured_quirk_is_right(quirks, is_lenient):
     if quirks.reasoning == "explicit_effort":  # not a fact: the form is unknown
         wrong.pop("reasoning", None)
     assert wrong == {}
-    assert requests <= MOST_REQUESTS
+    assert requests < MOST_REQUESTS, "one more asks for too long an answer"
 
 
 SILENT = {"reasoning", "efforts", "history", "cache_control", "cache_key", "user_field", "schema"}
@@ -167,6 +176,94 @@ def test_a_model_whose_messages_never_follow_each_other():
     measured, _ = measure(lambda body: Outcome(accepted=len(body["messages"]) == 1))
     assert measured["merge_user_messages"]
     assert "system_messages" not in measured
+
+
+# The requests that are meant to be refused.
+
+
+@pytest.mark.parametrize(
+    ("quirks", "fields"),
+    [
+        pytest.param(PLAIN, {"max_tokens": HUGE_LIMIT}, id="plain"),
+        pytest.param(
+            Quirks(max_tokens_field="max_completion_tokens"),
+            {"max_completion_tokens": HUGE_LIMIT},
+            id="the model's field",
+        ),
+        pytest.param(
+            Quirks(reasoning="thinking_type"),
+            {"max_tokens": HUGE_LIMIT, "thinking": {"type": "disabled"}},
+            id="reasoning is switched off",
+        ),
+        pytest.param(
+            Quirks(reasoning="thinking_type", always_reasons=True),
+            {"max_tokens": HUGE_LIMIT},
+            id="reasoning cannot be switched off",
+        ),
+    ],
+)
+def test_the_request_for_too_long_an_answer(quirks, fields):
+    measurement, _ = run(QuirkyProvider(quirks).answer)
+    body = measurement.long_answer_request()
+    assert body.pop("messages") == [{"role": "user", "content": "Say ok, as JSON."}]
+    assert body == {"model": "m", "stream": True, **fields}
+
+
+def test_the_too_long_request():
+    (message,) = Measurement("m", schemas={}).too_long_request(1000)["messages"]
+    assert len(message["content"].split()) == overflow_tokens(1000) == 1200
+
+
+@pytest.mark.parametrize(
+    ("window", "reason"),
+    [
+        (None, "the model's window is unknown"),
+        (200_000, ""),
+        (1_000_000, "a request of 6.0 MB would be needed, more than 2 MB"),
+    ],
+)
+def test_when_no_too_long_request_is_sent(window, reason):
+    assert why_no_overflow(window) == reason
+
+
+# The ends of streams.
+
+
+@pytest.mark.parametrize(
+    ("has_done", "has_finish_reason", "text", "is_readable"),
+    [
+        (True, True, "[DONE], finish_reason, usage absent", True),
+        (True, False, "[DONE], no finish_reason, usage absent", True),
+        (False, True, "no [DONE], finish_reason, usage absent", True),
+        (False, False, "no [DONE], no finish_reason, usage absent", False),
+    ],
+)
+def test_the_end_of_a_stream(has_done, has_finish_reason, text, is_readable):
+    end = StreamEnd(has_done=has_done, has_finish_reason=has_finish_reason, usage="absent")
+    assert (str(end), end.is_readable) == (text, is_readable)
+
+
+@pytest.mark.parametrize(
+    ("usage", "places"),
+    [
+        ("absent", ["not requested", "absent"]),
+        ("in its own chunk", ["in its own chunk"]),
+    ],
+)
+def test_the_ends_of_streams_are_collected(usage, places):
+    """Usage is missed only where it was requested."""
+    end = StreamEnd(has_done=True, has_finish_reason=True, usage=usage)
+
+    def answer(body):
+        content = '{"ccproxy_ok": true}' if "response_format" in body else "ok"
+        return Outcome(
+            accepted=True,
+            message={"content": content},
+            stream_end=end if body.get("stream") else None,
+        )
+
+    measurement, _ = run(answer)
+    assert [each.usage for each in measurement.stream_ends] == places
 
 
 def test_there_are_enough_profiles():

@@ -29,6 +29,10 @@ class MeasuredModel(msgspec.Struct, frozen=True, kw_only=True):
     quirks: dict[str, Any]
     differs: tuple[str, ...] = ()
     """The quirks that were assumed otherwise."""
+    max_output: int | None = None
+    """Tokens of the longest answer; None if no refusal named them."""
+    overflow: str = ""
+    """The refusal of a too-long request, if ccproxy does not recognise it."""
 
 
 class Profiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,11 +60,16 @@ def read_profiles(path: Path) -> Profiles | None:
     return profiles
 
 
-def measured_quirks(path: Path) -> dict[str, Mapping[str, Any]]:
+def measured_quirks(profiles: Profiles | None) -> dict[str, Mapping[str, Any]]:
     """Return the measured quirks by model."""
-    profiles = read_profiles(path)
     models = profiles.models if profiles else {}
     return {name: _typed(model.quirks) for name, model in models.items()}
+
+
+def measured_outputs(profiles: Profiles | None) -> dict[str, int]:
+    """Return the measured limits of an answer in tokens, by model."""
+    models = profiles.models if profiles else {}
+    return {name: model.max_output for name, model in models.items() if model.max_output}
 
 
 def save_profile(path: Path, profiles: Profiles, model: str, measured: MeasuredModel) -> None:

@@ -116,6 +116,19 @@ BREAKDOWN = re.compile(r"\(([^()]*\b(?:completion|output)\b[^()]*)\)", re.IGNORE
 """OpenAI's and OpenRouter's "(99645 in the messages, 8192 in the completion)"."""
 BREAKDOWN_PART = re.compile(r"(\d+)\s+(?:of|in|for)\s+([^,]*)", re.IGNORECASE)
 
+OUTPUT_LIMITS = tuple(
+    re.compile(rf"max_?(?:completion_?|output_?)?tokens.{{0,120}}?{pattern}", re.IGNORECASE)
+    for pattern in (
+        r"supports at most (?P<limit>\d{1,9}) ",  # OpenAI, Azure
+        r"> (?P<limit>\d{1,9}), which is the maximum allowed",  # Anthropic
+        r"(?:valid range of max_tokens is|should be) \[\d+, ?(?P<limit>\d{1,9})\]",  # DeepSeek
+        r"must be less than or equal to `?(?P<limit>\d{1,9})",  # Groq, Hugging Face
+        r"exceeds model's maximum output tokens \((?P<limit>\d{1,9})\)",  # Ollama's cloud
+        r"range is from \d+ \(inclusive\) to (?P<above>\d{1,9}) \(exclusive\)",  # Vertex
+    )
+)
+"""The wordings that refuse a longer answer: the largest number of tokens, or the one above it."""
+
 # 2. The account has no credit, or no plan.
 
 CREDIT_CODES = frozenset(

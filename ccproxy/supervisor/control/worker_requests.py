@@ -119,16 +119,20 @@ def replay_recording(fleet: Fleet, label: str, recording_id: str) -> ReplayReply
     return next(_answers(fleet, label, lambda: request, ReplayReply, timeout=LIST_LIMIT))
 
 
-def probe_model(fleet: Fleet, label: str, model: str, *, most: float | None = None) -> ProbeReply:
+def probe_model(
+    fleet: Fleet, label: str, model: str, *, most: float | None = None, overflow: bool = False
+) -> ProbeReply:
     """
     Have a process of the entry measure *model*; without a limit it only estimates the cost.
+
+    *overflow*: also send a request that is too long.
 
     Raises:
         NotRunning: If no process of the entry runs.
         CcproxyError: If it cannot be measured.
 
     """
-    request = ProbeRequest(model=model, most=most)
+    request = ProbeRequest(model=model, most=most, overflow=overflow)
     return next(_answers(fleet, label, lambda: request, ProbeReply, timeout=TEST_LIMIT))
 
 

@@ -18,23 +18,42 @@ from ccproxy.config.catalogue.measured_profiles import (
 )
 from ccproxy.errors import CcproxyError, Problem
 from ccproxy.ipc.control_messages import ProbeReply, Refusal
-from ccproxy.providers.measurement import MOST_REQUESTS, UNMEASURED, Measurement, differences
+from ccproxy.providers.measurement import (
+    MOST_REQUESTS,
+    UNMEASURED,
+    Measurement,
+    differences,
+    overflow_tokens,
+    why_no_overflow,
+)
+from ccproxy.worker.probing.limit_probe import MeasuredLimits, measure_limits
 from ccproxy.worker.probing.probe_client import ProbeClient, schema_forms
 from ccproxy.worker.worker import Worker
 
 
-async def probe(worker: Worker, model: str, *, most: float | None) -> ProbeReply | Refusal:
-    """Measure *model*; without *most*, its limit in dollars, only return the estimated cost."""
+async def probe(
+    worker: Worker, model: str, *, most: float | None, overflow: bool = False
+) -> ProbeReply | Refusal:
+    """
+    Measure *model*; without *most*, its limit in dollars, only return the estimated cost.
+
+    *overflow*: also send a request that is too long for the model.
+    """
     model = model or worker.config.models.big or ""
     if not model:
         return Refusal(error="the entry has no model\n  fix: name one with --model")
     client = ProbeClient(worker, model)
     if most is None:
-        return ProbeReply(model=model, requests=MOST_REQUESTS, dollars=_rounded(client.estimate))
+        return _plan(client, worker.config.target(model, "chat").window if overflow else None)
     measurement = Measurement(model, schemas=schema_forms())
     try:
         stopped = await _measure(client, measurement, most)
-        differs = save_measured(worker, model, measurement.quirks, keeps_earlier=False)
+        limits = MeasuredLimits()
+        if not stopped:
+            limits = await measure_limits(worker, client, measurement, overflow=overflow)
+        differs = save_measured(
+            worker, model, measurement.quirks, limits=limits, keeps_earlier=False
+        )
     except Problem as problem:
         cause = "" if problem.kind == "billing_error" else "the provider does not answer: "
         return Refusal(error=cause + problem.message)
@@ -51,7 +70,20 @@ async def probe(worker: Worker, model: str, *, most: float | None) -> ProbeReply
         differs=tuple(f"{name}: {_text(value)}" for name, value in sorted(differs.items())),
         unmeasured=tuple(UNMEASURED),
         stopped=stopped,
+        limits=tuple(limits.lines),
     )
+
+
+def _plan(client: ProbeClient, window: int | None) -> ProbeReply:
+    """Return what a measurement may cost; with a *window*, also its too-long request."""
+    reply = ProbeReply(
+        model=client.model, requests=MOST_REQUESTS, dollars=_rounded(client.estimate)
+    )
+    if window is None or why_no_overflow(window):
+        return reply
+    tokens = overflow_tokens(window)
+    dollars = _rounded(client.price(tokens))
+    return replace(reply, overflow_tokens=tokens, overflow_dollars=dollars)
 
 
 async def _measure(client: ProbeClient, measurement: Measurement, most: float) -> bool:
@@ -68,12 +100,17 @@ async def _measure(client: ProbeClient, measurement: Measurement, most: float) -
 
 
 def save_measured(
-    worker: Worker, model: str, quirks: Mapping[str, Any], *, keeps_earlier: bool
+    worker: Worker,
+    model: str,
+    quirks: Mapping[str, Any],
+    *,
+    limits: MeasuredLimits | None = None,
+    keeps_earlier: bool,
 ) -> Mapping[str, Any]:
     """
     Save *quirks* in the profile of *model*; return those that were assumed otherwise.
 
-    *keeps_earlier*: quirks that were measured earlier stay.
+    *keeps_earlier*: quirks and limits that were measured earlier stay.
 
     Raises:
         OSError: If it cannot be written.
@@ -84,11 +121,18 @@ def save_measured(
     earlier = read_profiles(path) if keeps_earlier else None
     profile = earlier.models.get(model) if earlier else None
     merged = {**(profile.quirks if profile else {}), **quirks}
+    if limits is None:
+        limits = MeasuredLimits(
+            max_output=profile.max_output if profile else None,
+            overflow=profile.overflow if profile else "",
+        )
     assumed = replace(config, measured={}).target(model, "chat").quirks
     measured = MeasuredModel(
         date=time.strftime("%Y-%m-%d", time.gmtime()),
         quirks=merged,
         differs=tuple(sorted(differences(merged, assumed))),
+        max_output=limits.max_output,
+        overflow=limits.overflow,
     )
     profiles = Profiles(base_url=config.base_url, provider=config.provider)
     save_profile(path, profiles, model, measured)

@@ -7,13 +7,14 @@ refuses costs nothing and is not counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from ccproxy.convert.common.schema import to_parameters
 from ccproxy.convert.common.usage import to_usage
+from ccproxy.convert.openai_clients.openai_errors import CONTEXT_LENGTH, error_code
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.responses import objects, string
@@ -22,6 +23,8 @@ from ccproxy.providers.measurement import (
     MOST_REQUESTS,
     PROMPT_TOKENS,
     Outcome,
+    StreamEnd,
+    UsagePlace,
 )
 from ccproxy.providers.quirks import PLAIN
 from ccproxy.store.usage_totals import Used
@@ -32,6 +35,7 @@ from ccproxy.worker.worker import Worker
 
 REFUSING = frozenset({400, 405, 413, 415, 422, 500, 501})
 """Statuses that say something about the request; others end the measurement."""
+_REFUSAL_SECONDS: Final = 60.0
 _PATH: Final = "/v1/chat/completions"
 _TOO_SHORT: Final = "could not finish the message"
 """OpenAI's 400 for a limit that reasoning has used up: the request itself was right."""
@@ -62,7 +66,7 @@ class ProbeClient:
 
     def __init__(self, worker: Worker, model: str) -> None:
         self._worker = worker
-        self._model = model
+        self.model = model
         self.requests = 0
         self.dollars = 0.0
         """What they have cost, as far as the model's price is known."""
@@ -70,9 +74,13 @@ class ProbeClient:
     @property
     def estimate(self) -> float | None:
         """US dollars of a measurement in which everything is accepted; None if unknown."""
-        tokens = {"input_tokens": PROMPT_TOKENS, "output_tokens": ANSWER_TOKENS}
-        cost = self._worker.session.usage.cost(self._model, tokens)
+        cost = self.price(PROMPT_TOKENS)
         return None if cost is None else MOST_REQUESTS * cost
+
+    def price(self, prompt_tokens: int) -> float | None:
+        """Return the US dollars of a request of *prompt_tokens*; None if unknown."""
+        tokens = {"input_tokens": prompt_tokens, "output_tokens": ANSWER_TOKENS}
+        return self._worker.session.usage.cost(self.model, tokens)
 
     @property
     def spent(self) -> float | None:
@@ -87,14 +95,45 @@ class ProbeClient:
             Problem: If a budget is spent, or the provider does not answer.
 
         """
-        worker = self._worker
+        return await self._counted(fields, self._exchange)
+
+    async def refusal(self, fields: Mapping[str, Any]) -> Problem | None:
+        """
+        Send one request that is meant to be refused; return the refusal, None if it is accepted.
+
+        It affects neither keys nor breaker. A stream is abandoned at its first content; its usage
+        is an estimate then.
+
+        Raises:
+            Problem: If a budget is spent, or the provider does not answer.
+
+        """
+        refusals: list[Problem] = []
+
+        async def exchange(outgoing: Outgoing) -> Outcome:
+            try:
+                return await self._exchange_aside(outgoing)
+            except Problem as problem:
+                if problem.refusal is None and error_code(problem) != CONTEXT_LENGTH:
+                    raise
+                refusals.append(problem)
+                return Outcome(accepted=False)
+
+        await self._counted(fields, exchange)
+        return next(iter(refusals), None)
+
+    async def _counted(
+        self,
+        fields: Mapping[str, Any],
+        exchange: Callable[[Outgoing], Awaitable[Outcome]],
+    ) -> Outcome:
         body = msgspec.json.encode(fields)
-        shares = worker.payers.reserve(None, "", model=self._model, size=len(body))
+        shares = self._worker.payers.reserve(None, "", model=self.model, size=len(body))
         used: Used | None = None
         try:
             record = self._record(streams=bool(fields.get("stream")))
-            outcome = await self._exchange(body, record)
             self.requests += 1
+            outcome = await exchange(self._outgoing(body, record))
             used = self._count(record, outcome)
         finally:
             settle(shares, used)
@@ -103,7 +142,7 @@ class ProbeClient:
     def _record(self, *, streams: bool) -> AccessRecord:
         request_id = self._worker.new_id("req")
         record = AccessRecord(request_id=request_id, method="POST", path=_PATH, is_probe=True)
-        record.begin_model_request(self._model, self._model, stream=streams)
+        record.begin_model_request(self.model, self.model, stream=streams)
         return record
 
     def _count(self, record: AccessRecord, outcome: Outcome) -> Used | None:
@@ -117,19 +156,29 @@ class ProbeClient:
         self.dollars += used.cost or 0.0
         return used
 
-    async def _exchange(self, body: bytes, record: AccessRecord) -> Outcome:
-        worker = self._worker
-        outgoing = Outgoing(
-            url=worker.config.chat_url(self._model),
+    def _outgoing(self, body: bytes, record: AccessRecord) -> Outgoing:
+        return Outgoing(
+            url=self._worker.config.chat_url(self.model),
             body=body,
-            model=self._model,
+            model=self.model,
             api="chat",
             stream=record.stream,
             headers={},
             on_attempt=record.attempt,
         )
+
+    async def _exchange_aside(self, outgoing: Outgoing) -> Outcome:
+        data = await self._worker.upstream.request_aside(
+            outgoing, is_cut=True, seconds=_REFUSAL_SECONDS
+        )
+        if data.lstrip()[:1] == b"{":
+            return _of_answer(data)
+        usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": ANSWER_TOKENS}
+        return Outcome(accepted=True, usage=usage)
+
+    async def _exchange(self, outgoing: Outgoing) -> Outcome:
         try:
-            async with worker.upstream.send(outgoing) as answer:
+            async with self._worker.upstream.send(outgoing) as answer:
                 data = await answer.read()
                 return _of_stream(data) if answer.is_stream else _of_answer(data)
         except Problem as problem:
@@ -152,10 +201,8 @@ def _of_stream(data: bytes) -> Outcome:
     message: dict[str, Any] = {}
     usage: dict[str, Any] = {}
     text, is_padded = [], False
-    for event in sse.Decoder(limit=max(sse.LIMIT, len(data))).feed(data):
-        if event.data.strip() == b"[DONE]":
-            break
-        chunk = _object(event.data)
+    chunks, has_done = _chunks(data)
+    for chunk in chunks:
         usage = _dict(chunk.get("usage")) or usage
         is_padded = is_padded or "obfuscation" in chunk
         for choice in objects(chunk.get("choices")):
@@ -163,7 +210,42 @@ def _of_stream(data: bytes) -> Outcome:
             message |= {name: value for name, value in delta.items() if value}
             text.append(string(delta.get("content")))
     message["content"] = "".join(text)
-    return Outcome(accepted=True, message=message, usage=usage, is_padded=is_padded)
+    return Outcome(
+        accepted=True,
+        message=message,
+        usage=usage,
+        is_padded=is_padded,
+        stream_end=_stream_end(chunks, has_done=has_done),
+    )
+
+
+def _chunks(data: bytes) -> tuple[list[dict[str, Any]], bool]:
+    """Return the chunks of a whole stream, and whether `[DONE]` follows them."""
+    decoder = sse.Decoder(limit=max(sse.LIMIT, len(data)))
+    chunks: list[dict[str, Any]] = []
+    for event in (*decoder.feed(data), *decoder.close()):
+        if event.data.strip() == b"[DONE]":
+            return chunks, True
+        chunks.append(_object(event.data))
+    return chunks, False
+
+
+def _stream_end(chunks: Sequence[Mapping[str, Any]], *, has_done: bool) -> StreamEnd:
+    choices = [choice for chunk in chunks for choice in objects(chunk.get("choices"))]
+    return StreamEnd(
+        has_done=has_done,
+        has_finish_reason=any(string(choice.get("finish_reason")) for choice in choices),
+        usage=_place_of_usage(chunks),
+    )
+
+
+def _place_of_usage(chunks: Sequence[Mapping[str, Any]]) -> UsagePlace:
+    for number, chunk in enumerate(reversed(chunks)):
+        if _dict(chunk.get("usage")):
+            if not chunk.get("choices"):
+                return "in its own chunk"
+            return "in an earlier chunk" if number else "in the last chunk"
+    return "absent"
 
 
 def _dict(value: object) -> dict[str, Any]:

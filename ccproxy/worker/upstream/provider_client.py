@@ -179,11 +179,14 @@ class ProviderClient:
         answer.close()
         self._release(lease)
 
-    async def request_aside(self, outgoing: Outgoing) -> bytes:
+    async def request_aside(
+        self, outgoing: Outgoing, *, is_cut: bool = False, seconds: float = COUNT_SECONDS
+    ) -> bytes:
         """
         Return the answer to a request whose failure does not affect other requests.
 
-        Keys, breaker and retry budget neither count the request nor learn from it.
+        Keys, breaker and retry budget neither count the request nor learn from it. With *is_cut*, a
+        stream is abandoned at its first content.
 
         Raises:
             Problem: If there is no answer.
@@ -194,16 +197,16 @@ class ProviderClient:
             raise self._pool.refusal(outgoing.model)
         lease = Lease(secret=secret, id="", tail=mask_key(secret), model=outgoing.model)
         try:
-            async with asyncio.timeout(COUNT_SECONDS):
+            async with asyncio.timeout(seconds):
                 answer = await self._attempt(outgoing, lease)
                 try:
-                    return await answer.read()
+                    return answer.first if is_cut else await answer.read()
                 finally:
                     answer.close()
         except AttemptFailed as failure:
             raise failure.problem from failure
         except TimeoutError as error:
-            raise Problem("timeout_error", f"no answer within {COUNT_SECONDS:g} s") from error
+            raise Problem("timeout_error", f"no answer within {seconds:g} s") from error
 
     # The attempts of one request...
 

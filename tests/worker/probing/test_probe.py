@@ -24,11 +24,19 @@ QUIRKS = Quirks(
 )
 
 
-def played(quirks):
-    """Answer according to *quirks*, whole or as a stream."""
+def played(quirks, *, long_answer=None, long_prompt=None):
+    """
+    Answer according to *quirks*, whole or as a stream.
+
+    *long_answer* and *long_prompt* are the refusals of these; without them, both are accepted.
+    """
     provider = QuirkyProvider(quirks)
 
     def answer(call):
+        if long_answer is not None and call.json.get(quirks.max_tokens_field, 0) > 1_000_000:
+            return long_answer
+        if long_prompt is not None and len(call.body) > 100_000:
+            return long_prompt
         problems = list(provider.problems(call.json))
         if problems:
             text = f"Unsupported parameter: '{problems[0]}' is not supported with this model."
@@ -132,6 +140,157 @@ async def test_a_limit_that_reasoning_uses_up_is_no_refusal(start, provider):
     proxy = await start(BIG_MODEL="m")
     reply = await probe(proxy.worker, "m", most=0.01)
     assert isinstance(reply, ProbeReply)
+
+
+# The limits.
+
+CAP = "max_completion_tokens is too large: 10000000. This model supports at most 4096 completion "
+WINDOW = "This model's maximum context length is 2000 tokens, but 10000020 were requested."
+CREDIT = "This request requires more credits. You requested up to 10000000 tokens."
+
+
+async def measured(start, provider, tmp_path, *, overflow=False, script=None, **refusals):
+    """Return the proxy, the lines about the limits, and the saved profile of the model."""
+    provider.script(script or played(QUIRKS, **refusals))
+    proxy = await start(BIG_MODEL="odd-model", CONTEXT_WINDOW="20000")
+    reply = await probe(proxy.worker, "", most=0.01, overflow=overflow)
+    assert isinstance(reply, ProbeReply), reply
+    assert reply.requests == len(provider.calls)
+    saved = read_profiles(profiles_path(tmp_path / "state", proxy.worker.config.base_url))
+    assert saved is not None
+    return proxy, "\n".join(reply.limits), saved.models["odd-model"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "line", "limit"),
+    [
+        pytest.param(failure(400, CAP), "longest answer: 4096 tokens", 4096, id="named"),
+        pytest.param(failure(400, WINDOW), "not named by the refusal", None, id="the window"),
+        pytest.param(failure(400, "no"), "not named by the refusal: no", None, id="not named"),
+        pytest.param(failure(402, CREDIT), "not named by the refusal", None, id="too expensive"),
+        pytest.param(failure(429, "slow"), "not named by the refusal", None, id="a rate limit"),
+        pytest.param(None, "unknown, any limit is accepted", None, id="accepted"),
+        pytest.param(completion("ok"), "any limit is accepted", None, id="answered as a whole"),
+    ],
+)
+async def test_the_longest_answer(start, provider, tmp_path, refusal, line, limit):
+    """Whatever the response is, the key can still be used."""
+    proxy, lines, saved = await measured(start, provider, tmp_path, long_answer=refusal)
+    assert line in lines
+    assert saved.max_output == limit
+    assert "too-long request" not in lines
+    provider.script(completion("ok"))
+    assert (await proxy.ask(prompt())).status == 200
+
+
+async def test_the_measured_longest_answer_is_used(start, provider, tmp_path):
+    await measured(start, provider, tmp_path, long_answer=failure(400, CAP))
+    again = await start(BIG_MODEL="odd-model")
+    provider.script(completion("ok"))
+    await again.ask(prompt(max_tokens=9000))
+    assert provider.calls[-1].json["max_completion_tokens"] == 4096
+
+
+@pytest.mark.parametrize(
+    ("refusal", "line", "wording"),
+    [
+        pytest.param(failure(400, WINDOW), "recognised, so that Claude Code", "", id="known"),
+        pytest.param(
+            failure(400, "Your tale\n is " + "very " * 100),
+            "NOT recognised as such: Your tale is very",
+            ("Your tale is " + "very " * 100)[:300],
+            id="unknown, in one line of 300 characters",
+        ),
+        pytest.param(failure(402, CREDIT), "too-long request: not measured", "", id="no credit"),
+        pytest.param(None, "too-long request: accepted", "", id="accepted"),
+    ],
+)
+async def test_the_refusal_of_a_too_long_request(start, provider, tmp_path, refusal, line, wording):
+    _, lines, saved = await measured(start, provider, tmp_path, overflow=True, long_prompt=refusal)
+    assert line in lines
+    assert saved.overflow == wording
+    assert len(provider.calls[-1].body) > 24_000 * 5
+
+
+async def test_a_too_long_request_is_estimated_first(start, provider):
+    proxy = await start(PRICES="*=10/10", BIG_MODEL="odd-model", CONTEXT_WINDOW="100000")
+    plan = await probe(proxy.worker, "", most=None, overflow=True)
+    assert isinstance(plan, ProbeReply)
+    assert plan.overflow_tokens == 120_000
+    assert plan.overflow_dollars == pytest.approx(1.2, rel=0.01)
+    plan = await probe(proxy.worker, "", most=None)
+    assert isinstance(plan, ProbeReply)
+    assert plan.overflow_tokens is None
+    assert provider.calls == []
+
+
+async def test_a_window_that_is_unknown_is_not_exceeded(start, provider):
+    provider.script(played(QUIRKS))
+    proxy = await start(BIG_MODEL="odd-model")
+    reply = await probe(proxy.worker, "", most=0.01, overflow=True)
+    assert isinstance(reply, ProbeReply)
+    assert "too-long request: not sent, the model's window is unknown" in reply.limits
+
+
+async def test_a_budget_that_is_spent_is_no_refusal(start, provider, tmp_path):
+    """The measured quirks are saved, although the last request could not be sent."""
+    usage = {"prompt_tokens": 1_000_000, "completion_tokens": 1}
+    answer = {"choices": [{"message": {"content": "ok"}}], "usage": usage}
+    provider.script(played(QUIRKS, long_answer=raw(msgspec.json.encode(answer))))
+    proxy = await start(
+        PRICES="*=1/1", BIG_MODEL="odd-model", CONTEXT_WINDOW="20000", BUDGET="0.01 USD/day"
+    )
+    reply = await probe(proxy.worker, "", most=10, overflow=True)
+    assert isinstance(reply, ProbeReply), reply
+    assert "too-long request: not measured: The budget" in "\n".join(reply.limits)
+    assert (tmp_path / "state" / "profiles").exists()
+
+
+FINISH: dict[str, object] = {"index": 0, "delta": {"content": "ok"}, "finish_reason": "stop"}
+OPEN: dict[str, object] = {"index": 0, "delta": {"content": "ok"}}
+USAGE = {"prompt_tokens": 20, "completion_tokens": 1}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "end", "line"),
+    [
+        pytest.param(
+            [{"choices": [FINISH]}, {"choices": [], "usage": USAGE}],
+            b"data: [DONE]\n\n",
+            "[DONE], finish_reason, usage in its own chunk",
+            id="OpenAI",
+        ),
+        pytest.param(
+            [{"choices": [OPEN]}, {"choices": [FINISH], "usage": USAGE}],
+            b"",
+            "no [DONE], finish_reason, usage in the last chunk",
+            id="no DONE",
+        ),
+        pytest.param(
+            [{"choices": [OPEN], "usage": USAGE}, {"choices": [FINISH]}],
+            b"data: [DONE]\n\n",
+            "[DONE], finish_reason, usage in an earlier chunk",
+            id="usage before the end",
+        ),
+        pytest.param(
+            [{"choices": [OPEN]}],
+            b"",
+            "no [DONE], no finish_reason, usage absent: ccproxy takes such an answer for one that",
+            id="neither",
+        ),
+    ],
+)
+async def test_the_ends_of_streams(start, provider, tmp_path, chunks, end, line):
+    whole = played(QUIRKS)
+    data = b"".join(b"data: %b\n\n" % msgspec.json.encode(chunk) for chunk in chunks) + end
+
+    def answer(call):
+        if call.json.get("stream"):
+            return raw(data, headers={"Content-Type": "text/event-stream"})
+        return whole(call)
+
+    _, lines, _ = await measured(start, provider, tmp_path, script=answer)
+    assert f"end of a stream: {line}" in lines
 
 
 WRONG = '{"base_url": "x", "models": {"m": {"date": "d", "quirks": {"stop": 5}}}}'

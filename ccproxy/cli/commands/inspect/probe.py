@@ -11,6 +11,7 @@ from ccproxy.cli.render.terminal import show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import CcproxyError, UsageError
+from ccproxy.ipc.control_messages import ProbeReply
 from ccproxy.supervisor.control.worker_requests import probe_model
 from ccproxy.text import printable
 
@@ -20,6 +21,7 @@ from ccproxy.text import printable
     examples=[
         "ccproxy probe kimi",
         "ccproxy probe kimi --model kimi-k3 --yes",
+        "ccproxy probe kimi --overflow             # also send a request that is too long",
         "ccproxy probe kimi --export               # for a contribution to providers.toml",
     ],
 )
@@ -32,30 +34,42 @@ from ccproxy.text import printable
     show_default=True,
     help="US dollars after which the measurement ends.",
 )
+@click.option(
+    "--overflow",
+    is_flag=True,
+    help="Also send one request that is too long. A server that accepts it charges it.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--export", is_flag=True, help="Print what was measured as rows of providers.toml.")
 @click.pass_obj
 def probe(
-    options: Options, label: str, model: str, max_cost: float, *, yes: bool, export: bool
+    options: Options,
+    label: str,
+    model: str,
+    max_cost: float,
+    *,
+    overflow: bool,
+    yes: bool,
+    export: bool,
 ) -> None:
     """
     Measure with small requests what a model of LABEL accepts.
 
     The result overrides the catalogue for this model at this address, after a restart of the entry.
     It is a file in state/profiles; delete it to undo. Only Chat Completions are measured.
+    The longest answer and the ends of streams are also measured. With --overflow, the result shows
+    whether ccproxy recognises the refusal of a prompt that is too long.
     """
     fleet = open_fleet(options)
     entry = choose_one(fleet, label)
     if export:
         _export(fleet, entry)
         return
-    plan = probe_model(fleet, entry.label, model)
-    cost = "an unknown price" if plan.dollars is None else f"${min(plan.dollars, max_cost):.4f}"
-    question = f"Send up to {plan.requests} small requests to {plan.model}, for at most {cost}?"
-    if not yes and not _confirm(question, entry):
+    plan = probe_model(fleet, entry.label, model, overflow=overflow)
+    if not yes and not _confirm(_question(plan, max_cost), entry):
         show("Nothing was sent.")
         return
-    reply = probe_model(fleet, entry.label, plan.model, most=max_cost)
+    reply = probe_model(fleet, entry.label, plan.model, most=max_cost, overflow=overflow)
     spent = "" if reply.dollars is None else f", ${reply.dollars:.4f}"
     show(f"{printable(reply.model)}: {reply.measured} quirks measured "
          f"({reply.requests} requests{spent}).")  # fmt: skip
@@ -63,10 +77,25 @@ def probe(
         show(f"  {printable(line)}")
     if not reply.differs:
         show("  all as assumed")
+    for line in reply.limits:
+        show(f"  {printable(line)}")
     if reply.stopped:
         show(f"The limit of ${max_cost:g} ended it; the other quirks were not measured.")
     show(f"Never measured: {', '.join(reply.unmeasured)}")
     show(f"To apply it: ccproxy restart {entry.label}")
+
+
+def _question(plan: ProbeReply, max_cost: float) -> str:
+    cost = _price(None if plan.dollars is None else min(plan.dollars, max_cost))
+    question = f"Send up to {plan.requests} small requests to {plan.model}, for at most {cost}"
+    if plan.overflow_tokens:
+        price = _price(plan.overflow_dollars)
+        question += f", and one of {plan.overflow_tokens} tokens, for {price} if it is accepted"
+    return question + "?"
+
+
+def _price(dollars: float | None) -> str:
+    return "an unknown price" if dollars is None else f"${dollars:.4f}"
 
 
 def _confirm(question: str, entry: Entry) -> bool:
@@ -97,6 +126,10 @@ def _export(fleet: Fleet, entry: Entry) -> None:
         show(f"names = [{_toml(name)}]")
         fields = (f"{field} = {_toml(model.quirks[field])}" for field in model.differs)
         show(f"quirks = {{ {', '.join(fields)} }}")
+        if model.max_output:
+            show(f"# longest answer: {model.max_output} tokens (the catalogue's max_output)")
+        if model.overflow:
+            show(f"# refusal of a too-long request, not recognised: {printable(model.overflow)}")
 
 
 def _toml(value: object) -> str:
