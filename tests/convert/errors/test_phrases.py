@@ -177,6 +177,7 @@ NAMES_MODEL = [
     "Function 'x': Not found for account 'y'",  # NIM
     "模型不存在",
 ]
+LOGIN = ["authentication_error: invalid x-api-key"]  # Anthropic
 
 TABLES = {
     "OVERFLOW": OVERFLOW,
@@ -192,6 +193,7 @@ TABLES = {
     "IMAGE": IMAGE,
     "DOCUMENT": DOCUMENT,
     "FAULTY_REQUEST": FAULTY_REQUEST,
+    "LOGIN": LOGIN,
     "NAMES_MODEL": NAMES_MODEL,
     "STREAM_REFUSED": STREAM_REFUSED,
 }
