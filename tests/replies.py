@@ -158,7 +158,7 @@ def _message(reply: Reply, request: Mapping[str, Any]) -> dict[str, Any]:
         blocks.append({"type": "tool_use", **identity, "input": arguments})
     usage = reply.usage or USAGE
     return {
-        "id": "msg_scripted",
+        "id": f"msg_scripted_{len(request.get('messages', ()))}",
         "type": "message",
         "role": "assistant",
         "model": request.get("model"),

@@ -178,7 +178,7 @@ async def test_the_connection_test_in_direct_mode(start, provider):
     proxy = await start(PROVIDER_API="messages")
     async with proxy.get("/test-connection") as response:
         body = await response.json()
-    assert (body["status"], body["response_id"]) == ("success", "msg_scripted")
+    assert (body["status"], body["response_id"]) == ("success", "msg_scripted_1")
     assert provider.calls[0].path == "/v1/messages"
 
 
