@@ -63,6 +63,17 @@ async def test_balances_are_read_and_shown(start, provider):
     assert call.headers["authorization"] == "Bearer sk-provider-0123456789"
 
 
+async def test_an_account_is_read_once_per_interval(start, provider, monkeypatch):
+    monkeypatch.setattr("ccproxy.worker.accounting.account_watch.POLL_SECONDS", 0.001)
+    provider.pages["/user/balance"] = raw('{"balance_infos": []}')
+    proxy = await start(PROVIDER="deepseek", ACCOUNT_CHECK="on", ACCOUNT_INTERVAL="3600")
+    await proxy.ask()
+    await eventually(lambda: provider.other)
+    for _ in range(20):
+        await proxy.ask()
+    assert len(provider.other) == 1
+
+
 async def _read(proxy):
     rows = await keys(proxy)
     return rows if all(row.account for row in rows.values()) else None
