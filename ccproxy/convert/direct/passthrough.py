@@ -61,14 +61,17 @@ class Passthrough:
         model: str | None = None,
         requested: str = "",
         dropped: tuple[str, ...] = (),
+        is_recorded: bool = False,
     ) -> None:
         """
         Read *body*; *model* and *requested* are passed if they differ from its `model`.
 
+        `asked` keeps it only if the exchange *is_recorded*, because it may be large.
+
         *dropped* lists the parts of the client's request that *body* lacks.
         """
         body, filtered = rules.without_tools(body)
-        self.asked = body
+        self.asked = body if is_recorded else b""
         """The client's request, without filtered tools."""
         self.dropped = (*dropped, *filtered)
         self.known_dropped = self.dropped

@@ -84,9 +84,12 @@ class CompletionsPassthrough:
         request_id: str,
         model: str | None = None,
         requested: str = "",
+        is_recorded: bool = False,
     ) -> None:
         """
         Read *body*; *model* and *requested* override its `model`.
+
+        `asked` keeps it only if the exchange *is_recorded*, because it may be large.
 
         Raises:
             Problem: If it is not a request.
@@ -95,7 +98,8 @@ class CompletionsPassthrough:
         self.requested = requested or outline.model
         self.model = model or rules.pick_model(outline.model)
         self.streams = self.asks_stream = bool(outline.stream)
-        self.asked = self.body = body
+        self.asked = body if is_recorded else b""
+        self.body = body
         if self.model != outline.model:
             self.body = replace_value(body, ("model",), msgspec.json.encode(self.model))
         self._quirks = rules.target(self.model).quirks

@@ -77,9 +77,12 @@ class ResponsesPassthrough:
         created_at: int,
         model: str | None = None,
         requested: str = "",
+        is_recorded: bool = False,
     ) -> None:
         """
         Take the request *body*; *model* and *requested* override its `model`.
+
+        `asked` keeps it only if the exchange *is_recorded*, because it may be large.
 
         *response_id* and *created_at* are those of a response that fails before its beginning.
         """
@@ -87,7 +90,7 @@ class ResponsesPassthrough:
         self.model = model or rules.pick_model(outline.model)
         self.streams = self.asks_stream = bool(outline.stream)
         self.dropped: tuple[str, ...] = ()
-        self.asked = body
+        self.asked = body if is_recorded else b""
         self._rules = rules
         self._target = rules.target(self.model)
         self._seal = ReasoningSeal(rules.signer, self._target)

@@ -88,6 +88,7 @@ def _exchange(request: ClientRequest, body: bytes, dropped: tuple[str, ...] = ()
         model=chosen.model if chosen else None,
         requested=chosen.requested if chosen else "",
         dropped=dropped,
+        is_recorded=request.worker.session.recorder.is_on,
     )
 
 

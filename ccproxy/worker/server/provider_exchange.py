@@ -45,7 +45,7 @@ class ModelExchange(Protocol):
 
     @property
     def asked(self) -> bytes:
-        """The request that is converted or passed on."""
+        """The request that is converted or passed on; empty if it was not kept."""
 
     @property
     def dropped(self) -> tuple[str, ...]:
@@ -270,7 +270,7 @@ def recorded(
     request: ClientRequest, exchange: ModelExchange, answer: ProviderAnswer
 ) -> ProviderAnswer | RecordedAnswer:
     """Return *answer*, so that its bytes are kept if exchanges are recorded."""
-    if not request.worker.session.recorder.is_on:
+    if not (request.worker.session.recorder.is_on and exchange.asked):
         return answer
     recorded_answer = RecordedAnswer(exchange, answer)
     request.record.recorded_answers.append(recorded_answer)

@@ -31,5 +31,6 @@ async def chat_completions(request: ClientRequest) -> web.StreamResponse:
         request_id=request.record.request_id,
         model=chosen.model,
         requested=chosen.requested,
+        is_recorded=worker.session.recorder.is_on,
     )
     return await converted_mode.answer(request, exchange)

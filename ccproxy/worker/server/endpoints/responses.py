@@ -106,6 +106,7 @@ async def _pass(
         created_at=int(time.time()),
         model=chosen.model,
         requested=chosen.requested,
+        is_recorded=worker.session.recorder.is_on,
     )
     request.dialect = PassedResponsesDialect(exchange.keep_alive)
     return await converted_mode.answer(request, exchange)
