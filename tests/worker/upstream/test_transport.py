@@ -366,9 +366,11 @@ async def test_a_provider_that_reads_a_large_body_late_is_waited_for(monkeypatch
     monkeypatch.setattr(liveness, "CHECK_SECONDS", 0.1)
     body = b"x" * 8_000_000
     served = 0
+    lines: list[asyncio.StreamWriter] = []
 
     async def serve(reader, writer):
         nonlocal served
+        lines.append(writer)
         while True:
             try:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -391,3 +393,5 @@ async def test_a_provider_that_reads_a_large_body_late_is_waited_for(monkeypatch
             assert await rest_of(reply) == b"ok"
     assert served == 2
     server.close()
+    for line in lines:
+        line.close()
