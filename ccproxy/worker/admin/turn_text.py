@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from ccproxy.errors import BadAnswer
 from ccproxy.protocol import sse
 
 MAX_TURN_CHARS = 256 * 1024
@@ -34,7 +35,7 @@ class _Message(msgspec.Struct, gc=False):
 
 _REQUEST = msgspec.json.Decoder(_RequestMessages)
 _MESSAGE = msgspec.json.Decoder(_Message)
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, BadAnswer)
 
 
 def user_turn(body: bytes) -> str:

@@ -25,7 +25,7 @@ from ccproxy.worker.upstream.recorded_answer import RecordedAnswer
 MAX_CAPTURED = 8 * 1024 * 1024
 """Bytes of a response that are kept for history and inspection."""
 MAX_NAME = 256
-"""Characters of a model's name in the log; it is the client's text."""
+"""Characters of a model's name and of a stop reason; the client and the provider choose them."""
 MAX_PATH = 512
 MAX_FAILURES = 16
 """Failed attempts that are kept; the last one is always among them."""
@@ -57,9 +57,9 @@ class Bodies(msgspec.Struct):
 
     def add(self, data: bytes) -> None:
         """Keep a piece of the response, up to the limit."""
-        if self._size < MAX_CAPTURED:
-            self._pieces.append(data)
-            self._size += len(data)
+        if (room := MAX_CAPTURED - self._size) > 0:
+            self._pieces.append(data[:room])
+            self._size += min(len(data), room)
             self.times.append(time.monotonic())
             self.ends.append(self._size)
 
@@ -169,7 +169,7 @@ class AccessRecord(msgspec.Struct, kw_only=True):
 
     def take_back(self) -> None:
         """Record that no other entry answers after all."""
-        self.answered_by = ""
+        self.answered_by, self.is_fallback = "", False
 
     def attempt(self, key: str) -> None:
         """Record that the request is sent to the provider with *key*."""
@@ -189,7 +189,8 @@ class AccessRecord(msgspec.Struct, kw_only=True):
 
     def end_model_request(self, usage: Mapping[str, Any], stop_reason: str | None) -> None:
         """Record what the answer consists of."""
-        self.usage, self.stop_reason = usage, stop_reason
+        self.usage = usage
+        self.stop_reason = None if stop_reason is None else stop_reason[:MAX_NAME]
 
     def add_fee(self, dollars: float) -> None:
         """Record the price of a web search."""
@@ -282,9 +283,9 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     @property
     def ttfb(self) -> float | None:
         """Seconds to the first byte of the answer; None if there was none."""
-        if self._first_byte is not None:
-            return self._first_byte - self._started
-        return None if self.error is not None else self._ended - self._started
+        if self._first_byte is not None or self.error is not None:
+            return self.first_byte_after
+        return self._ended - self._started
 
     def finish(self, log: RequestLog | FilteringBoundLogger) -> None:
         """Write the log line; a request without a status has failed in an unexpected way."""

@@ -131,15 +131,15 @@ class ProviderAnswer:
         Return the whole answer.
 
         Raises:
-            Problem: If it is interrupted or stalls.
+            Problem: If it is interrupted, stalls or is too large.
 
         """
         if self._complete:
             return self.first
-        pieces = [self.first]
-        while data := await self._read():
-            pieces.append(data)
-        return b"".join(pieces)
+        try:
+            return await _read_whole(self._reply, self.first)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _broken(error) from error
 
     async def pump(self, take: Take) -> bool:
         """
@@ -168,12 +168,6 @@ class ProviderAnswer:
     def close(self) -> None:
         """Drop the rest of the answer; the connection is kept if there is no rest."""
         self._reply.close()
-
-    async def _read(self) -> bytes:
-        try:
-            return await self._reply.read()
-        except (aiohttp.ClientError, OSError) as error:
-            raise _broken(error) from error
 
 
 def _broken(error: Exception) -> Problem:

@@ -9,7 +9,7 @@ from typing import Protocol
 from ccproxy.convert.exchange import Exchange
 from ccproxy.providers.quirks import Api
 from ccproxy.redaction import Redactor
-from ccproxy.store.recordings import Piece, RecordedCall
+from ccproxy.store.recordings import MAX_RECORDING, Piece, RecordedCall
 from ccproxy.worker.upstream.provider_answer import ProviderAnswer
 
 
@@ -38,6 +38,7 @@ class RecordedAnswer:
         self._estimate = exchange.input_estimate if isinstance(exchange, Exchange) else 0
         self._started = time.monotonic()
         self._pieces: list[Piece] = []
+        self._read = 0
 
     @property
     def is_over(self) -> bool:
@@ -60,6 +61,10 @@ class RecordedAnswer:
         return await self._answer.pump(keep)
 
     def _keep(self, data: bytes) -> None:
+        self._read += len(data)
+        if self._read > MAX_RECORDING:
+            self._pieces.clear()  # it will not be written
+            return
         self._pieces.append(Piece(round(time.monotonic() - self._started, 4), bytes(data)))
 
     def call(self, redact: Redactor) -> RecordedCall:
@@ -81,9 +86,7 @@ class RecordedAnswer:
     @property
     def size(self) -> int:
         """Bytes of its bodies."""
-        exchange = self._exchange
-        read = sum(len(piece.data) for piece in self._pieces)
-        return len(exchange.asked) + len(exchange.body) + read
+        return len(self._exchange.asked) + len(self._exchange.body) + self._read
 
 
 def masked(data: bytes, redact: Redactor) -> bytes:

@@ -15,6 +15,7 @@ from ccproxy.worker.admin.inspector import (
     MAX_NOTES,
     Inspector,
 )
+from ccproxy.worker.server import access_record
 from ccproxy.worker.server.access_record import AccessRecord, Bodies
 
 KEY = "sk-provider-0123456789"
@@ -132,6 +133,15 @@ def test_the_times_are_cut_with_the_body():
     assert (len(bodies.times), bodies.ends[-1]) == (2, 18)
     bodies.trim(0)
     assert bodies.held == 0
+
+
+def test_a_response_is_kept_up_to_the_limit(monkeypatch):
+    monkeypatch.setattr(access_record, "MAX_CAPTURED", 10)
+    bodies = Bodies()
+    for piece in (b"12345678", b"9abcdef", b"gh"):
+        bodies.add(piece)
+    bodies.join()
+    assert (bodies.response, list(bodies.ends)) == (b"123456789a", [8, 10])
 
 
 def test_a_long_body_is_cut():

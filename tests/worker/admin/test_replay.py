@@ -180,7 +180,8 @@ async def test_refused_requests_and_large_ones_are_not_recorded(recording, provi
     provider.script(failure(401))
     await proxy.ask(prompt())
     provider.script(completion("Hi"))
-    monkeypatch.setattr("ccproxy.worker.admin.exchange_recorder.MAX_RECORDING", 10)
+    for module in ("admin.exchange_recorder", "upstream.recorded_answer"):
+        monkeypatch.setattr(f"ccproxy.worker.{module}.MAX_RECORDING", 10)
     await proxy.ask(prompt())
     assert (await proxy.logged("recording.too_large"))["bytes"] > 10
     assert proxy.lines("recording.failed") == []

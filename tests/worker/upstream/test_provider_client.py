@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 import pytest
@@ -17,6 +18,8 @@ from ccproxy.errors import Problem
 from ccproxy.keys.breaker import OUTAGE_PATIENCE
 from ccproxy.keys.key_state import KeyLimits
 from ccproxy.keys.pool import KeyPool
+from ccproxy.protocol.sse import Decoder
+from ccproxy.worker.upstream import provider_answer
 from ccproxy.worker.upstream.provider_client import Outgoing, ProviderClient
 from tests.provider import chunk, completion, failure, hang_up, raw, stream
 
@@ -113,6 +116,16 @@ async def test_a_whole_answer_is_read_and_says_who_gave_it(provider):
         answer, body = await fetch(upstream, ask(provider))
     assert b"hello" in body
     assert (answer.keys, answer.is_stream, answer.status) == (["…aaaa"], False, 200)
+
+
+async def test_a_stream_without_end_is_not_read_as_a_whole_answer(provider, monkeypatch):
+    """A provider may send a stream although none was requested."""
+    monkeypatch.setattr(provider_answer, "MAX_WHOLE", 100_000)
+    provider.script(stream(*[chunk("x" * 50_000)] * 4, asyncio.Event()))
+    async with way(provider) as upstream:
+        problem = await refusal(upstream, ask(provider))
+    assert problem.message.endswith("broke off: its response is larger than 0 MiB")
+    assert problem.status == 502
 
 
 @pytest.fixture
@@ -496,23 +509,26 @@ MANY = 64 * 1024
         pytest.param(b"", b": still here\n" * (MANY // 13), id="comments that do not end"),
     ],
 )
-async def test_signs_of_life_do_not_fill_the_memory(provider, begin, part):
-    """18 MiB of them, more than one event may have; reading on would end in a timeout (504)."""
-    provider.script(stream(begin, *[part] * 300, asyncio.Event()))
+async def test_signs_of_life_do_not_fill_the_memory(provider, monkeypatch, begin, part):
+    """There are more of them than one event may have; reading on would end in a timeout (504)."""
+    monkeypatch.setattr(provider_answer, "LIMIT", 16 * MANY)
+    monkeypatch.setattr(provider_answer, "Decoder", partial(Decoder, 16 * MANY))
+    provider.script(stream(begin, *[part] * 20, asyncio.Event()))
     async with way(provider, api="messages", request_timeout=5) as upstream:
         problem = await refusal(upstream, ask(provider, path="/messages", streams=True))
     assert (problem.kind, problem.status) == ("api_error", 502)
 
 
-async def test_pings_before_the_answer_may_go_on(provider):
-    parts = [PING * (MANY // len(PING))] * 272
+async def test_pings_before_the_answer_may_go_on(provider, monkeypatch):
+    monkeypatch.setattr(provider_answer, "LIMIT", 16 * MANY)
+    parts = [PING * (MANY // len(PING))] * 20
     start = 'event: message_start\ndata: {"type":"message_start"}\n\n'
     start += 'event: content_block_delta\ndata: {"type":"content_block_delta"}\n\n'
     provider.script(stream(*parts, start, end="eof"))
     async with way(provider, api="messages") as upstream:
         _, body = await fetch(upstream, ask(provider, path="/messages", streams=True))
     assert body.endswith(start.encode())
-    assert len(body) < 1024 * 1024
+    assert len(body) < 4 * MANY
 
 
 async def test_a_stream_under_another_name_is_still_a_stream(provider):
