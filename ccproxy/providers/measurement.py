@@ -12,6 +12,7 @@ if a field that does not exist is refused in their place.
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeVar
 
@@ -116,6 +117,8 @@ class Outcome:
     """What the provider made of a request."""
 
     accepted: bool
+    is_too_long: bool = False
+    """True: it is refused for its length, which proves nothing about its fields."""
     message: Mapping[str, Any] = field(default_factory=dict)
     """The assistant's message."""
     usage: Mapping[str, Any] = field(default_factory=dict)
@@ -230,6 +233,13 @@ def _call(message: Body, *, call_id: str = "abcdefgh1", signature: Body) -> list
     ]
 
 
+class _TooLongError(ValueError):
+    """A request exceeds the model's window; what the current step would measure stays unknown."""
+
+    def __str__(self) -> str:
+        return "the model's window is too small for the requests of a measurement"
+
+
 class Measurement:
     """
     The measurement of one model. Used once.
@@ -266,7 +276,8 @@ class Measurement:
         yield from self._basics()
         for part in PARTS:
             for measure in steps[part] if part in parts else ():
-                yield from measure()
+                with suppress(_TooLongError):
+                    yield from measure()
 
     def long_answer_request(self) -> Body:
         """
@@ -285,6 +296,8 @@ class Measurement:
 
     def _ask(self, **fields: Any) -> Steps[Outcome]:  # noqa: ANN401 - JSON
         outcome = yield {**self._body(), **fields}
+        if outcome.is_too_long:
+            raise _TooLongError
         if (end := outcome.stream_end) is not None:
             if end.usage == "absent" and "stream_options" not in fields:
                 end = replace(end, usage="not requested")

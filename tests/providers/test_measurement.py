@@ -98,6 +98,21 @@ def test_a_model_that_refuses_everything():
         measure(lambda _body: Outcome(accepted=False))
 
 
+def test_a_request_that_is_too_long_proves_nothing():
+    provider = QuirkyProvider(PLAIN)
+
+    def answer(body):
+        if len(body.get("tools", ())) > 99:
+            return Outcome(accepted=False, is_too_long=True)
+        return provider.answer(body)
+
+    quirks, _ = measure(answer)
+    expected, _ = measure(provider.answer)
+    assert quirks == {name: value for name, value in expected.items() if name != "max_tools"}
+    with pytest.raises(ValueError, match="window is too small"):
+        measure(lambda _: Outcome(accepted=False, is_too_long=True))
+
+
 def test_no_reasoning_at_all():
     assert measure(QuirkyProvider(PLAIN).answer)[0]["reasoning"] == "none"
 

@@ -5,6 +5,9 @@ A model that neither the preset nor the catalogue has is measured after its firs
 first refusal of a feature, the part of the measurement that explains it is made. One request is
 sent at a time. The dollars of AUTO_PROBE and `MOST_A_DAY` requests are the limits of a day; what is
 left then is not measured. Nothing is measured twice by one process.
+
+The longest answer is not measured: many providers count the requested tokens of an answer against
+the limit per minute, which the user's own requests need.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class ProbeClient:
             try:
                 return await self._exchange_aside(outgoing)
             except Problem as problem:
-                if problem.refusal is None and error_code(problem) != CONTEXT_LENGTH:
+                if problem.refusal is None and not _is_too_long(problem):
                     raise
                 refusals.append(problem)
                 return Outcome(accepted=False)
@@ -184,9 +184,14 @@ class ProbeClient:
         except Problem as problem:
             if _TOO_SHORT in problem.message.lower():
                 return Outcome(accepted=True)
-            if problem.status not in REFUSING or problem.refusal is None:
+            is_too_long = _is_too_long(problem)
+            if problem.status not in REFUSING or (problem.refusal is None and not is_too_long):
                 raise
-            return Outcome(accepted=False)
+            return Outcome(accepted=False, is_too_long=is_too_long)
+
+
+def _is_too_long(problem: Problem) -> bool:
+    return error_code(problem) == CONTEXT_LENGTH
 
 
 def _of_answer(data: bytes) -> Outcome:

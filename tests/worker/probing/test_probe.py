@@ -108,8 +108,9 @@ async def test_the_requests_count_in_usage_and_budgets(start, provider):
     [
         (failure(401), "the provider does not answer"),
         (failure(400, "Unsupported parameter"), "refuses the smallest request"),
+        (failure(400, "prompt is too long"), "the model's window is too small"),
     ],
-    ids=["a wrong key", "everything refused"],
+    ids=["a wrong key", "everything refused", "everything too long"],
 )
 async def test_what_cannot_be_measured(start, provider, tmp_path, answer, reason):
     provider.script(answer)
@@ -140,6 +141,19 @@ async def test_a_limit_that_reasoning_uses_up_is_no_refusal(start, provider):
     proxy = await start(BIG_MODEL="m")
     reply = await probe(proxy.worker, "m", most=0.01)
     assert isinstance(reply, ProbeReply)
+
+
+async def test_a_request_that_is_too_long_leaves_only_its_step_unknown(start, provider, tmp_path):
+    """A model with a small window cannot read 129 tools."""
+    small = played(QUIRKS)
+
+    def answer(call):
+        return failure(400, WINDOW) if len(call.json.get("tools", ())) > 99 else small(call)
+
+    _, _, saved = await measured(start, provider, tmp_path, script=answer)
+    assert "max_tools" not in saved.quirks
+    assert saved.quirks["parallel_tool_calls"] is False
+    assert saved.quirks["images"] is False
 
 
 # The limits.
