@@ -6,8 +6,8 @@ If there is no content within `commit_after` seconds, the stream begins with a p
 failure is an event.
 
 Silence is filled with pings between events: Claude Code reports a stall after 20 s without a byte
-and gives up after 300 s. A client that reads nothing for 300 s is disconnected; until then a write
-waits for it, and so does reading from the provider.
+and gives up after 300 s. While the client does not read, a write waits for it, and so does reading
+from the provider.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from ccproxy.worker.server.message_response import StreamedResponse
 
 PING_SECONDS = 15.0
 """Silence after which an open stream gets a keep-alive ping."""
-STALL_SECONDS = 300.0
-"""A client that reads nothing for so long is disconnected."""
 
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -54,7 +52,6 @@ class EventStream:
         self._loop = asyncio.get_running_loop()
         self._last_write = self._loop.time()
         self._commit_at = self._last_write + commit_after if commit_after > 0 else float("inf")
-        self._is_waiting = False
         first = min(self._commit_at, self._last_write + self._ping_seconds)
         self._timer = self._loop.call_at(first, self._tick)
 
@@ -85,9 +82,7 @@ class EventStream:
 
     async def drain(self) -> None:
         """Wait until the client has read most of the data."""
-        self._is_waiting = True
         await self._response.drain()
-        self._is_waiting = False
 
     async def write(self, data: bytes) -> None:
         """Send *data* and wait until the client keeps up."""
@@ -96,10 +91,9 @@ class EventStream:
 
     async def finish(self) -> web.StreamResponse:
         """End the body; the result is what the endpoint returns."""
+        self._pings = False
         await self._response.prepare(self._request)
-        self._is_waiting = True
         await self._response.write_eof()
-        self._is_waiting = False
         return self._response
 
     async def __aenter__(self) -> EventStream:
@@ -125,10 +119,7 @@ class EventStream:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        if self._is_waiting and now - self._last_write >= STALL_SECONDS:
-            self._disconnect()
-            return
-        may_ping = self._pings and not self._is_waiting and self.is_between_events
+        may_ping = self._pings and self.is_between_events and not self._response.is_full
         if may_ping and now >= self._ping_due():
             with suppress(ConnectionError):  # a client that left cancels the endpoint's task
                 self._write(self._request.dialect.ping())
@@ -139,7 +130,3 @@ class EventStream:
 
     def _ping_due(self) -> float:
         return self._last_write + self._ping_seconds if self.is_open else self._commit_at
-
-    def _disconnect(self) -> None:
-        if self._request.transport is not None:
-            self._request.transport.abort()

@@ -12,6 +12,7 @@ aiohttp's HTTP server with the settings of a streaming proxy.
 | `Server: Python/3.11 aiohttp/3.14`            | no such header                                  |
 | any number of connections                     | MAX_CONNECTIONS, idle ones are closed for new   |
 | idle connections are closed after an hour     | after 75 s                                      |
+| a client may leave a response unread forever  | it is disconnected after 300 s without a read   |
 
 It is the low-level server, because routing a few fixed paths needs no application object.
 """
@@ -57,6 +58,8 @@ MIN_RATE = 1024
 LINGER_SECONDS = 1.0
 """How long the rest of a refused body is discarded, so that the client sees the response."""
 KEEP_ALIVE_SECONDS = 75.0
+STALL_SECONDS = 300.0
+"""How long a client may read nothing while a response waits for it."""
 FIELD_LIMIT = 64 * 1024
 """Bytes of one header and of the request line."""
 MAX_REASON = 300
@@ -177,9 +180,10 @@ class ClientRequest(HookedRequest):
 
 
 class ClientConnection(ClientProtocol):
-    """One client's connection: limits the time for headers and answers invalid HTTP."""
+    """One client's connection: limits the time for headers and reads, and answers invalid HTTP."""
 
     _header_timer: asyncio.TimerHandle | None = None
+    _stall_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accept the connection, or refuse it if there is no room for it."""
@@ -197,9 +201,20 @@ class ClientConnection(ClientProtocol):
             self._await_headers()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Cancel the timer."""
+        """Cancel the timers."""
         self.headers_arrived()
+        self._end_stall()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read; the transport calls this when its buffer is full."""
+        super().pause_writing()
+        self._check_stall(None)
+
+    def resume_writing(self) -> None:
+        """Go on writing: the client has read most of the buffer."""
+        self._end_stall()
+        super().resume_writing()
 
     def headers_arrived(self) -> None:
         """End the time limit for headers."""
@@ -234,6 +249,22 @@ class ClientConnection(ClientProtocol):
         response = problem_response(problem, request_id)
         response.force_close()
         return response
+
+    def _end_stall(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+
+    def _check_stall(self, unread_before: int | None) -> None:
+        """Disconnect a client that has read nothing since *unread_before* bytes were left."""
+        if self.transport is None:
+            return
+        unread = self.transport.get_write_buffer_size()
+        if unread == unread_before:
+            self.transport.abort()
+            return
+        loop = asyncio.get_running_loop()
+        self._stall_timer = loop.call_later(STALL_SECONDS, self._check_stall, unread)
 
     def _await_headers(self) -> None:
         loop = asyncio.get_running_loop()

@@ -7,8 +7,7 @@ import socket
 
 import pytest
 
-from ccproxy.worker.server import event_stream
-from ccproxy.worker.server import event_stream as relay
+from ccproxy.worker.server import event_stream, http
 from tests.fleet import eventually
 from tests.messages import prompt
 from tests.provider import chunk, completion, stream
@@ -16,20 +15,35 @@ from tests.provider import chunk, completion, stream
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 
-async def test_a_reader_that_stalls_for_too_long_is_cut_off(proxy, provider, monkeypatch):
-    monkeypatch.setattr(relay, "STALL_SECONDS", 0.2)
+@pytest.mark.parametrize(
+    ("streams", "answer", "error"),
+    [
+        pytest.param(
+            b"true",
+            stream(*[chunk("x" * 500_000)] * 60, chunk("", finish="stop")),
+            "client_left",
+            id="stream",
+        ),
+        # A whole answer is logged before it is written.
+        pytest.param(b"false", completion("x" * 30_000_000), None, id="whole"),
+    ],
+)
+async def test_a_reader_that_stalls_for_too_long_is_cut_off(
+    proxy, provider, monkeypatch, streams, answer, error
+):
+    monkeypatch.setattr(http, "STALL_SECONDS", 0.2)
     monkeypatch.setattr(event_stream, "PING_SECONDS", 0.1)
-    big = chunk("x" * 500_000)
-    provider.script(stream(*[big] * 60, chunk("", finish="stop")))
-    body = b'{"model":"m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"x"}]}'
+    provider.script(answer)
+    body = b'{"model":"m","max_tokens":9,"stream":%b,"messages":[{"role":"user","content":"x"}]}'
+    body %= streams
     with socket.create_connection(("127.0.0.1", proxy.port)) as reader:
         head = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
         reader.sendall(head % len(body) + body)
-        call = await provider.called()
-        async with asyncio.timeout(30):
-            await call.gone.wait()
-    await eventually(lambda: not proxy.worker.requests.tasks)
-    assert (await proxy.logged("request.finished"))["error"] == "client_left"
+        await provider.called()
+        await proxy.logged("request.finished")
+        await eventually(lambda: not proxy.lifecycle.http.connections)
+    (line,) = proxy.lines("request.finished")
+    assert line.get("error") == error
 
 
 async def test_never_committing_early_keeps_the_status(start, provider, monkeypatch):
