@@ -137,6 +137,19 @@ class Problem(CcproxyError):
         self.headers = headers
         self.refusal = refusal
 
+    def with_message(self, message: str, *, body: bytes | None = None) -> Problem:
+        """Return the same error with another *message*, and another *body* if it is not None."""
+        return Problem(
+            self.kind,
+            message,
+            status=self.status,
+            retry_after=self.retry_after,
+            should_retry=self.should_retry,
+            body=self.body if body is None else body,
+            headers=self.headers,
+            refusal=self.refusal,
+        )
+
 
 class BadAnswer(Problem):
     """The provider's answer is invalid or incomplete (502)."""

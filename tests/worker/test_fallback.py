@@ -258,8 +258,51 @@ async def test_when_all_are_out_the_first_ones_truth_is_told(family):
     family.providers["B"].script(failure(500, "B is broken"))
     got = await family.proxies["A"].ask()
     assert (got.status, got.headers["retry-after"]) == (429, "9")
-    assert "A is tired" in got.error["message"]
+    message = got.error["message"]
+    assert "A is tired" in message
+    assert "; no fallback answered: B answers 500: " in message
+    assert "B is broken" in message
     assert {label: len(models) for label, models in family.requested().items()} == {"A": 1, "B": 1}
+
+
+@pytest.mark.parametrize("api", ["chat", "messages"])
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+async def test_a_stopped_fallback_is_named_in_the_error(family, streams, api):
+    await family.start(TO_GLM, Kimi={"PROVIDER_API": api}, GLM={})
+    family.move("GLM", free_port())
+    family.providers["Kimi"].script(failure(500, "oops"))
+    kimi = family.proxies["Kimi"]
+    got = await kimi.ask(prompt(stream=streams))
+    assert (got.status, got.error["type"]) == (500, "api_error")
+    assert "oops; no fallback answered: GLM does not answer" in got.error["message"]
+    assert got.error["message"].endswith(": ccproxy start GLM")
+    assert "answered_by" not in await kimi.logged("request.finished")
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+async def test_a_fallback_that_breaks_off_before_its_first_content_has_not_answered(
+    family, streams
+):
+    """The proxy of the fallback is killed in the middle of its answer."""
+    await family.start(TO_GLM, Kimi={}, GLM={})
+    family.providers["Kimi"].script(failure(500, "oops"))
+    kind = b"text/event-stream" if streams else b"application/json"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: 99\r\n\r\n" % kind
+    alive = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+    async def serve(reader, writer):
+        for answer in (alive, head):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        family.move("GLM", server.sockets[0].getsockname()[1])
+        got = await family.proxies["Kimi"].ask(prompt(stream=streams))
+    assert got.status == 500
+    assert "no fallback answered: the proxy that answers broke off" in got.error["message"]
+    line = await family.proxies["Kimi"].logged("request.finished")
+    assert "answered_by" not in line
 
 
 async def test_a_client_that_leaves_stops_the_fallback(family):

@@ -12,18 +12,21 @@ passes more than three peers.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 
 import aiohttp
+import msgspec
 from aiohttp import web
 
+from ccproxy.convert.errors.body import parse_error_body
 from ccproxy.errors import Problem
 from ccproxy.keys.gateway.spending_notice import REFUSED_HEADER
 from ccproxy.keys.session_identity import find_session
 from ccproxy.keys.sessions import SessionRef
 from ccproxy.protocol.conversation_outline import read_outline
 from ccproxy.protocol.headers import answer_headers
+from ccproxy.protocol.json_splice import replace_value
 from ccproxy.routing.names import ModelRef
 from ccproxy.routing.rules import is_provider_failure
 from ccproxy.worker.peers.choice import ROUTE_HEADER, Chosen, MessagesBody
@@ -36,7 +39,7 @@ from ccproxy.worker.peers.peer_request import (
 )
 from ccproxy.worker.peers.peer_stream import SSE, ForwardedEvents, ForwardedStream
 from ccproxy.worker.server.event_stream import EventStream
-from ccproxy.worker.server.http import ClientRequest
+from ccproxy.worker.server.http import MAX_REASON, ClientRequest
 from ccproxy.worker.server.stream_relay import relay_stream
 
 _BROKEN = "the proxy that answers broke off"
@@ -78,10 +81,9 @@ async def answer_by_peer(
             answer = await stack.enter_async_context(_asked(request, chosen, chosen.ref, path))
         except Problem as problem:
             record.take_back()  # no other worker counts the request
-            response = await fall_back(request, problem) if path is None else None
-            if response is None:
+            if path is not None:
                 raise
-            return response
+            return await _fallback_or_raise(request, problem)
         # The same id in both logs and in the body of an error.
         record.hand_over(chosen.ref.label, answer.headers.get("request-id", ""))
         return await _return(request, answer)
@@ -100,72 +102,63 @@ async def answer_or_fall_back(
     try:
         return await answer
     except Problem as problem:
-        if (response := await fall_back(request, problem)) is None:
-            raise
-        return response
+        return await _fallback_or_raise(request, problem)
+
+
+async def _fallback_or_raise(request: ClientRequest, problem: Problem) -> web.StreamResponse:
+    result = await fall_back(request, problem)
+    if isinstance(result, Problem):
+        raise result
+    return result
 
 
 async def fall_back(
     request: ClientRequest, problem: Problem, events: EventStream | None = None
-) -> web.StreamResponse | None:
+) -> web.StreamResponse | Problem:
     """
     Return the answer of a fallback in place of *problem*.
 
-    None if there is no fallback, none of them could answer, or it is too late.
+    If none of them could answer, return *problem* with the reason of each. If there is no fallback,
+    or it is too late for one, return *problem* itself.
     """
     worker, chosen = request.worker, request.chosen
-    config = worker.config
+    label = worker.config.label
     is_late = worker.requests.ending or request.record.has_begun
     if chosen is None or is_late or not is_provider_failure(problem):
-        return None
-    tried = {label.lower() for label in (*chosen.via, config.label)}
+        return problem
+    tried = {label.lower() for label in (*chosen.via, label)}
     if chosen.ref is not None:
         tried.add(chosen.ref.label.lower())
-    for label in worker.chooser.table.routing_tables.fallback(config.label):
-        if label.lower() in tried:
-            continue
-        ref = ModelRef(label, worker.chooser.tier_of(chosen))
-        try:
-            async with _asked(request, chosen, ref) as answer:
-                if answer.status == 200:
-                    return await _return_fallback(request, ref, answer, problem, events)
-                text = (await answer.read())[:500].decode("utf-8", "replace")
-                reason = f"{answer.status}: {text}"
-        except (Problem, aiohttp.ClientError) as error:
-            reason = str(error)
-        worker.logs.events.warning(
-            "fallback.failed", label=label, reason=worker.logs.redact(reason)
-        )
-    return None
+    failures: list[str] = []
+    for fallback in worker.chooser.table.routing_tables.fallback(label):
+        if fallback.lower() not in tried:
+            result = await _ask_fallback(request, chosen, fallback, problem, events)
+            if not isinstance(result, str):
+                return result
+            failures.append(result)
+    return _with_failures(problem, failures) if failures else problem
+
+
+def _with_failures(problem: Problem, failures: Sequence[str]) -> Problem:
+    """Return *problem* with the reasons why no fallback answered, in its message and its body."""
+    text = f"{problem.message}; no fallback answered: {'; '.join(failures)}"
+    body = problem.body
+    if body is not None:
+        body = replace_value(body, ("error", "message"), msgspec.json.encode(text))
+    return problem.with_message(text, body=body)
 
 
 async def answer_by_held_fallback(
     request: ClientRequest, chosen: Chosen
 ) -> web.StreamResponse | None:
     """Return the answer of the fallback that the session stays with; None if there is none."""
-    worker = request.worker
-    held = worker.held_fallbacks
+    held = request.worker.held_fallbacks
     if not held or (session := _session_of(request, chosen)) is None:
         return None
     if not (label := held.label_of(session)):
         return None
-    ref = ModelRef(label, worker.chooser.tier_of(chosen))
-    try:
-        async with _asked(request, chosen, ref) as answer:
-            if answer.status == 200:
-                _take_route(request, chosen, str(ref), "fallback: until the prompt changes")
-                worker.activity.start(request.record)
-                request_id = answer.headers.get("request-id", "")
-                request.record.hand_over(label, request_id, is_fallback=True)
-                return await _return(request, answer)
-            reason = f"status {answer.status}"
-    except (Problem, aiohttp.ClientError) as error:
-        if request.record.has_begun:
-            raise
-        reason = str(error)
-    request.record.take_back()
-    worker.logs.events.warning("fallback.failed", label=label, reason=worker.logs.redact(reason))
-    return None
+    result = await _ask_fallback(request, chosen, label)
+    return None if isinstance(result, str) else result
 
 
 def _session_of(request: ClientRequest, chosen: Chosen) -> SessionRef | None:
@@ -179,27 +172,63 @@ def _session_of(request: ClientRequest, chosen: Chosen) -> SessionRef | None:
     )
 
 
-async def _return_fallback(
+async def _ask_fallback(
     request: ClientRequest,
+    chosen: Chosen,
+    label: str,
+    problem: Problem | None = None,
+    events: EventStream | None = None,
+) -> web.StreamResponse | str:
+    """
+    Return the answer of the entry *label*, or why there is none.
+
+    *problem* is the failure of this entry; None if the session stays with the fallback.
+    """
+    logs, record = request.worker.logs, request.record
+    ref = ModelRef(label, request.worker.chooser.tier_of(chosen))
+    try:
+        async with _asked(request, chosen, ref) as answer:
+            if answer.status == 200:
+                _note_fallback(request, chosen, ref, answer, problem)
+                return await _return(request, answer, events)
+            text = parse_error_body(await answer.read()).text
+            failure = f"{label} answers {answer.status}: {text[:MAX_REASON]}"
+    except (Problem, aiohttp.ClientError) as error:
+        if record.has_begun or isinstance(error, ConnectionError):  # the client has left
+            raise
+        failure = str(error)
+    record.take_back()
+    failure = logs.redact(failure)
+    logs.events.warning("fallback.failed", label=label, reason=failure)
+    return failure
+
+
+def _note_fallback(
+    request: ClientRequest,
+    chosen: Chosen,
     ref: ModelRef,
     answer: aiohttp.ClientResponse,
-    problem: Problem,
-    events: EventStream | None,
-) -> web.StreamResponse:
-    logs, record = request.worker.logs, request.record
-    _take_route(request, request.chosen, str(ref), f"fallback: {problem.kind}")
+    problem: Problem | None,
+) -> None:
+    worker, record = request.worker, request.record
+    peer_request = answer.headers.get("request-id", "")
+    if problem is None:
+        _take_route(request, chosen, str(ref), "fallback: until the prompt changes")
+        worker.activity.start(record)
+        record.hand_over(ref.label, peer_request, is_fallback=True)
+        return
+    _take_route(request, chosen, str(ref), f"fallback: {problem.kind}")
     record.hand_over(ref.label, is_fallback=True)
-    held, chosen = request.worker.held_fallbacks, request.chosen
-    if held.is_on and chosen is not None and (session := _session_of(request, chosen)) is not None:
+    held = worker.held_fallbacks
+    if held.is_on and (session := _session_of(request, chosen)) is not None:
         held.note(session, ref.label)
-    logs.events.warning(
+    worker.logs.events.warning(
         "request.fell_back",
         request=record.request_id,
         route=record.route,
-        sibling_request=answer.headers.get("request-id", ""),
-        reason=logs.redact(problem.message),
+        sibling_request=peer_request,
+        reason=worker.logs.redact(problem.message),
     )
-    return await _return(request, answer, events)
 
 
 def _asked(
@@ -215,10 +244,9 @@ def _asked(
     )
 
 
-def _take_route(request: ClientRequest, chosen: Chosen | None, ref: str, reason: str) -> None:
+def _take_route(request: ClientRequest, chosen: Chosen, ref: str, reason: str) -> None:
     route = _UNSAFE.sub("?", f"{ref} ({reason})" if reason else ref)
-    requested = (chosen.requested or chosen.name) if chosen is not None else ""
-    request.record.take_route(route, ref, requested)
+    request.record.take_route(route, ref, chosen.requested or chosen.name)
 
 
 def route_headers(request: ClientRequest) -> list[tuple[str, str]]:
@@ -252,15 +280,10 @@ async def _return(
         body = await stream.read_whole()
         return web.Response(status=answer.status, body=body, headers=dict(headers))
     record.stream = True
-    converter = ForwardedEvents(record.request_id, request.dialect.error_event)
-    if events is not None:
-        events.add_headers(headers)
-        return await relay_stream(request, events, converter, _opened(stream))
-    async with EventStream(request, commit_after=0) as own_events:
-        own_events.add_headers(headers)
-        return await relay_stream(request, own_events, converter, _opened(stream))
-
-
-@asynccontextmanager
-async def _opened(stream: ForwardedStream) -> AsyncIterator[ForwardedStream]:
-    yield stream
+    converter = ForwardedEvents(record.request_id, request.dialect)
+    if events is None:
+        async with EventStream(request, commit_after=0) as own_events:
+            own_events.add_headers(headers)
+            return await relay_stream(request, own_events, converter, nullcontext(stream))
+    events.add_headers(headers)
+    return await relay_stream(request, events, converter, nullcontext(stream))

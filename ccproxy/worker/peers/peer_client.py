@@ -90,7 +90,7 @@ class PeerClient:
                 answer = await session.post(
                     url, data=body, headers=headers, allow_redirects=False, ssl=trust
                 )
-            except (aiohttp.ClientError, TimeoutError) as error:
+            except (aiohttp.ClientError, OSError) as error:
                 raise _unreachable(ref, error) from error
             try:
                 yield answer

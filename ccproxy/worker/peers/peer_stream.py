@@ -8,18 +8,10 @@ import aiohttp
 
 from ccproxy.convert.direct.passthrough import WholeEvents
 from ccproxy.errors import Problem
-from ccproxy.protocol import sse
-from ccproxy.protocol.messages import error_body
+from ccproxy.worker.server.client_dialect import MESSAGES, ClientDialect
 from ccproxy.worker.upstream.connections import explain
 
 SSE = "text/event-stream"
-ErrorEvent = Callable[[Problem, str], bytes]
-"""Returns the event that ends a stream which has broken off, with the request's id."""
-
-
-def messages_error_event(problem: Problem, request_id: str) -> bytes:
-    """Return the error event of the Messages API."""
-    return sse.encode(b"error", error_body(problem, request_id))
 
 
 class ForwardedStream:
@@ -72,9 +64,9 @@ class ForwardedEvents:
     """The stream is always read to its end."""
     stopped = False
 
-    def __init__(self, request_id: str, error_event: ErrorEvent = messages_error_event) -> None:
+    def __init__(self, request_id: str, dialect: ClientDialect = MESSAGES) -> None:
         self._request_id = request_id
-        self._error_event = error_event
+        self._dialect = dialect
         self._events = WholeEvents()
 
     def feed(self, data: bytes) -> bytes:
@@ -87,4 +79,4 @@ class ForwardedEvents:
 
     def fail(self, problem: Problem) -> bytes:
         """Return an error event."""
-        return self._error_event(problem, self._request_id)
+        return self._dialect.error_event(problem, self._request_id)

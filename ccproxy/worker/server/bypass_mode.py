@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import nullcontext
 
 import aiohttp
 from aiohttp import web
@@ -40,12 +39,8 @@ async def _return(request: ClientRequest, response: aiohttp.ClientResponse) -> w
     async with EventStream(request, commit_after=0, pings=False) as events:
         events.add_headers(headers)
         converter = ForwardedEvents(request.record.request_id)
-        return await relay_stream(request, events, converter, _opened(response))
-
-
-@asynccontextmanager
-async def _opened(response: aiohttp.ClientResponse) -> AsyncIterator[ForwardedStream]:
-    yield ForwardedStream(response, "the response broke off")
+        stream = ForwardedStream(response, "the response broke off")
+        return await relay_stream(request, events, converter, nullcontext(stream))
 
 
 async def _return_body(

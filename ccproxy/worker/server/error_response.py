@@ -33,17 +33,7 @@ def unexpected(error: BaseException | None, *, status: int = 500) -> Problem:
 def redacted(problem: Problem, redact: Callable[[str], str]) -> Problem:
     """Return *problem* without keys in its text."""
     text = redact(problem.message)
-    if text == problem.message:
-        return problem
-    return Problem(
-        problem.kind,
-        text,
-        status=problem.status,
-        retry_after=problem.retry_after,
-        should_retry=problem.should_retry,
-        body=problem.body,
-        headers=problem.headers,
-    )
+    return problem if text == problem.message else problem.with_message(text)
 
 
 def problem_response(problem: Problem, request_id: str) -> web.Response:

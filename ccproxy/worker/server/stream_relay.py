@@ -41,7 +41,8 @@ class StreamSource(Protocol):
         """
 
 
-Fallback = Callable[[ClientRequest, Problem, EventStream], Awaitable[web.StreamResponse | None]]
+Fallback = Callable[[ClientRequest, Problem, EventStream], Awaitable[web.StreamResponse | Problem]]
+"""Returns the answer of a fallback in place of a problem, or the problem for the client."""
 
 
 async def relay_stream(
@@ -70,13 +71,12 @@ async def relay_stream(
                     await events.finish()
                     await read_to_end(stream)
     except Problem as problem:
-        if fallback is not None:
-            response = await fallback(request, problem, events)
-            if response is not None:
-                return response
+        result = problem if fallback is None else await fallback(request, problem, events)
+        if not isinstance(result, Problem):
+            return result
         if not events.is_open:
-            raise
-        await events.write(converter.fail(noted(request, problem)))
+            raise result  # noqa: B904 - it may be the same problem
+        await events.write(converter.fail(noted(request, result)))
     except ConnectionError:  # the client has left
         raise
     except Exception as error:

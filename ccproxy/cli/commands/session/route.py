@@ -19,7 +19,11 @@ from ccproxy.errors import ConfigError, UsageError
 from ccproxy.text import printable
 
 if TYPE_CHECKING:
+    from ccproxy.config.fleet import Fleet
     from ccproxy.config.fleet_check import CheckedFleet
+
+_SERVING = ("ready", "degraded", "starting")
+"""The states of an entry to which a fallback may turn."""
 
 
 @click.command(
@@ -62,9 +66,9 @@ def route(
     checked = check_fleet(fleet.file)
     if checked.mistakes:
         raise ConfigError(checked.mistakes)
+    fallback = list(checked.tables.fallback(label))
     if file is None:
         rules = dict(_rules(checked, label))
-        fallback = list(checked.tables.fallback(label))
         result: dict[str, Any] = {"rules": rules, "fallback": fallback}
         lines = _rule_lines(rules, fallback)
     else:
@@ -76,11 +80,8 @@ def route(
             switch=read_switch(switch_path(fleet.state, label)),
             fleet_models=fleet_models(fleet),
         )
-        explanation = decider.explain(
-            body,
-            recorded_headers | _parse_headers(headers),
-            fallback=checked.tables.fallback(label),
-        )
+        request_headers = recorded_headers | _parse_headers(headers)
+        explanation = decider.explain(body, request_headers, fallback=fallback)
         result = asdict(explanation)
         lines = [f"{printable(result['model'])}   {printable(result['reason'])}"]
         lines += _fact_lines(result["facts"])
@@ -88,6 +89,19 @@ def route(
     if read_overrides(overrides_path(fleet.state, label)).is_bypassed:
         text = f"{label} is bypassed: its rules do not apply"
         notify(options, f"note: {text}   (ccproxy toggle {label} on)")
+    _note_skipped(options, fleet, fallback)
+
+
+def _note_skipped(options: Options, fleet: Fleet, fallback: Sequence[str]) -> None:
+    """Note which entries of *fallback* are skipped because they do not serve."""
+    from ccproxy.supervisor.control.client import fleet_status
+
+    rows = fleet_status(fleet).proxies if fallback else ()
+    states = {row.label: row.state for row in rows}
+    for label in fallback:
+        if states.get(label) not in _SERVING:
+            text = f"the fallback {label} is {states.get(label)} and therefore skipped"
+            notify(options, f"note: {text}; start it: ccproxy start {label}")
 
 
 def _rules(checked: CheckedFleet, label: str) -> Iterator[tuple[str, str]]:

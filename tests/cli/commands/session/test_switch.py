@@ -121,6 +121,8 @@ def test_the_rules_of_an_entry(fleet, ccproxy):
         "long context over 5000  GLM-4.6:long",
         "fallback                GLM-4.6",
     ]
+    note = "note: the fallback GLM-4.6 is stopped and therefore skipped; start it: ccproxy start "
+    assert note in result.stderr
     assert ccproxy("route", "glm-4.6").stdout.startswith("no rules: ")
 
 
