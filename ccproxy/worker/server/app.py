@@ -44,8 +44,6 @@ _MAX_ID = 64
 """Characters of a session's or agent's id that are recorded."""
 
 _DISCARD = Route(post=event_logging.discard, is_open=True, is_probe=True)
-
-
 _TELEMETRY = Route(post=on_demand("gateway.telemetry", "receive"), is_gateway=True, is_probe=True)
 
 
@@ -65,16 +63,8 @@ ROUTES: Mapping[str, Route] = {
     # The APIs.
     "/v1/messages": Route(post=messages, is_for_model=True, is_messages=True),
     "/v1/messages/count_tokens": Route(post=count_tokens, is_messages=True),
-    "/v1/chat/completions": Route(
-        post=on_demand("chat_completions", "chat_completions"),
-        is_for_model=True,
-        problem_response=openai_problem_response,
-    ),
-    "/v1/responses": Route(
-        post=on_demand("responses", "responses"),
-        is_for_model=True,
-        problem_response=openai_problem_response,
-    ),
+    "/v1/chat/completions": _openai(on_demand("chat_completions", "chat_completions")),
+    "/v1/responses": _openai(on_demand("responses", "responses")),
     "/v1/models": Route(get=models.list_models),
     # Clients and monitors.
     "/": Route(get=health.root, is_open=True, is_probe=True),

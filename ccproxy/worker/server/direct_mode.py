@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from aiohttp import web
 
@@ -29,10 +29,10 @@ from ccproxy.worker.server.provider_exchange import (
     begin_exchange,
     end_exchange,
     outgoing,
-    recorded,
+    sent_with_revisions,
 )
 from ccproxy.worker.server.stream_relay import StreamSource, relay_stream
-from ccproxy.worker.upstream.provider_client import ProviderAnswer
+from ccproxy.worker.upstream.provider_client import Outgoing, ProviderAnswer
 from ccproxy.worker.upstream.recorded_answer import RecordedAnswer
 
 _NOT_SUPPORTED = (404, 405, 501)
@@ -150,35 +150,29 @@ class MessageAsStream:
         return True
 
 
-@asynccontextmanager
-async def sent_directly(
+def sent_directly(
     request: ClientRequest, exchange: Passthrough
-) -> AsyncIterator[ProviderAnswer | RecordedAnswer]:
-    """Send the request; once more without the fields that the provider refuses, if it names any."""
+) -> AbstractAsyncContextManager[ProviderAnswer | RecordedAnswer]:
+    """Send the request; without the fields that the provider refuses, if it names any."""
     worker = request.worker
     url = worker.config.messages_url() + request.raw_query
-    quirks = worker.rules.target_of(exchange.model).quirks
-    headers = direct_headers(exchange.body, quirks)
-    provider_request = outgoing(request, exchange, url, headers=headers)
-    pending = worker.upstream.send(provider_request)
-    try:
-        answer = await pending.__aenter__()
-    except Problem as problem:
+    headers = direct_headers(exchange.body, worker.rules.target_of(exchange.model).quirks)
+
+    def revise(problem: Problem) -> bool:
         body = worker.lessons.learn(problem, exchange.body, exchange.model)
         if body is None and problem.kind == "invalid_request_error":
             from ccproxy.convert.added_features.search_answer import without_own_searches
 
             body = without_own_searches(exchange.body)
         if body is None or body == exchange.body:
-            raise
+            return False
+        exchange.body = body
         worker.logs.events.info(
             "request.field_dropped", model=exchange.model, reason=problem.message
         )
-        exchange.body = body
-        provider_request = outgoing(request, exchange, url, headers=headers)
-        pending = worker.upstream.send(provider_request)
-        answer = await pending.__aenter__()
-    try:
-        yield recorded(request, exchange, answer)
-    finally:
-        await pending.__aexit__(None, None, None)
+        return True
+
+    def outgoing_now() -> Outgoing:
+        return outgoing(request, exchange, url, headers=headers)
+
+    return sent_with_revisions(request, exchange, outgoing_now, revise)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -235,31 +235,50 @@ def session_of(request: ClientRequest, exchange: ModelExchange) -> SessionRef | 
     )
 
 
-@asynccontextmanager
-async def sent(
+def sent(
     request: ClientRequest, exchange: ConvertedExchange
+) -> AbstractAsyncContextManager[ProviderAnswer | RecordedAnswer]:
+    """Send a converted request; without parts that the provider refuses, if it names them."""
+    worker = request.worker
+
+    def revise(problem: Problem) -> bool:
+        if not exchange.revise(problem):
+            return False
+        worker.logs.events.info(
+            "request.revised", model=exchange.model, api=exchange.api, reason=problem.message
+        )
+        if worker.auto_probe is not None:
+            worker.auto_probe.note_refusal(exchange.model, exchange.api)
+        return True
+
+    def outgoing_now() -> Outgoing:
+        url = worker.config.model_url(exchange.model, exchange.api)
+        return outgoing(request, exchange, url, headers=exchange.headers)
+
+    return sent_with_revisions(request, exchange, outgoing_now, revise)
+
+
+@asynccontextmanager
+async def sent_with_revisions(
+    request: ClientRequest,
+    exchange: ModelExchange,
+    outgoing_now: Callable[[], Outgoing],
+    revise: Callable[[Problem], bool],
 ) -> AsyncIterator[ProviderAnswer | RecordedAnswer]:
     """
-    Send a converted request and return its answer.
+    Send what *outgoing_now* returns and yield its answer.
 
-    If the provider refuses a part of the request and names it, that part is left out and the
-    request is sent again. This is another request, so MAX_RETRIES does not count it.
+    After a refusal it is sent again if *revise* has changed it. This is another request, so
+    MAX_RETRIES does not count it.
     """
-    worker = request.worker
     for revision in range(MAX_REVISIONS + 1):
-        url = worker.config.model_url(exchange.model, exchange.api)
-        pending = worker.upstream.send(outgoing(request, exchange, url, headers=exchange.headers))
+        pending = request.worker.upstream.send(outgoing_now())
         try:
             answer = await pending.__aenter__()
             break
         except Problem as problem:
-            if revision == MAX_REVISIONS or not exchange.revise(problem):
+            if revision == MAX_REVISIONS or not revise(problem):
                 raise
-            worker.logs.events.info(
-                "request.revised", model=exchange.model, api=exchange.api, reason=problem.message
-            )
-            if worker.auto_probe is not None:
-                worker.auto_probe.note_refusal(exchange.model, exchange.api)
     try:
         yield recorded(request, exchange, answer)
     finally:
