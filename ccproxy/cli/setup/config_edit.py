@@ -20,7 +20,7 @@ from ccproxy.config import settings
 from ccproxy.config.env_text import keys_in, masked_key, with_keys
 from ccproxy.config.fleet import Entry, Fleet, load_fleet
 from ccproxy.config.parsers import hide_keys
-from ccproxy.errors import CcproxyError, ConfigError, UsageError
+from ccproxy.errors import CcproxyError, ConfigError, Mistake, UsageError
 from ccproxy.files import open_private, read_regular
 from ccproxy.text import mask_key, printable
 
@@ -147,12 +147,28 @@ def remove_entry(fleet: Fleet, entry: Entry) -> None:
             where = f"{short_path(table)}:{entry.line}"
             raise CcproxyError(f"cannot locate {entry.label} in {where}\n  fix: remove it by hand")
 
+    removed_lines = 0
+
+    def change(text: str) -> str:
+        nonlocal removed_lines
+        rest = _without_entry(text, entry)
+        removed_lines = text.count("\n") - rest.count("\n")
+        return rest
+
+    def use(mistake: Mistake) -> str:
+        file, line = short_path(mistake.file), mistake.line
+        if line is not None and file == short_path(table) and line >= (entry.line or 1):
+            line += removed_lines  # the check has read the table without the entry
+        where = file if line is None else f"{file}:{line}"
+        return f"\n  {where}: {mistake.text}"
+
     try:
-        change_table(fleet, table, lambda text: _without_entry(text, entry), check=check)
+        change_table(fleet, table, change, check=check)
     except ConfigError as error:
-        mistake = error.mistakes[0]
-        text = f"{entry.label} is still in use: {mistake.text}"
-        raise CcproxyError(f"{text}\n  fix: remove that from {mistake.file} first") from error
+        uses = dict.fromkeys(map(use, error.mistakes))
+        text = f"{entry.label} is still in use, so it is not removed{''.join(uses)}"
+        lines = "this line" if len(uses) == 1 else "these lines"
+        raise CcproxyError(f"{text}\n  fix: change {lines} first") from error
 
 
 def change_table(

@@ -110,14 +110,18 @@ def test_an_entry_is_removed_and_the_rest_stays(table, rest, home):
     [
         (
             f'proxies = [{", ".join(ENTRIES)}]\n[fallback]\n"GLM-4.6" = ["Kimi-K2"]\n',
-            "Kimi-K2 is still in use: ",
+            r"Kimi-K2 is still in use.*\n  ccproxy.toml:3: fallback of GLM-4.6",
+        ),
+        (
+            f'proxies = [\n{ENTRIES[0]},\n{ENTRIES[1]}]\n[fallback]\n"GLM-4.6" = ["Kimi-K2"]\n',
+            r"\n  ccproxy.toml:5: fallback of GLM-4.6",
         ),
         (
             "proxy = [{port = 18081, env_file = 'envs/kimi.env', label = 'Kimi-K2'}]\n",
             "cannot locate Kimi-K2",
         ),
     ],
-    ids=["a fallback names it", "another form"],
+    ids=["a fallback names it", "a line above is removed", "another form"],
 )
 def test_a_table_that_would_not_be_valid_is_not_changed(table, text, home):
     (home / "ccproxy.toml").write_text(table)
