@@ -7,6 +7,7 @@ from here.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -71,6 +72,13 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Return *text* as `printable` does, but with its line ends."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def printable_json(text: str) -> str:
+    """Return the JSON *text* as `printable` does, with escapes that are valid in JSON."""
+    if text.isprintable():
+        return text
+    return "".join(char if _is_harmless(char) else json.dumps(char)[1:-1] for char in text)
 
 
 def parse_duration(text: str) -> float:

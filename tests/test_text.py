@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ccproxy import text
@@ -44,6 +46,13 @@ def test_a_key_is_shown_by_its_last_four_characters(secret, expected):
 )
 def test_control_characters_are_escaped(raw, expected):
     assert text.printable(raw) == expected
+
+
+@pytest.mark.parametrize("raw", ["plain", "\x9b2J", "\u202eevil", "\xad", "\U000e0001", "\x7f"])
+def test_escapes_in_json_are_valid_json(raw):
+    line = text.printable_json(json.dumps({"a": raw}, ensure_ascii=False))
+    assert line.isprintable()
+    assert json.loads(line) == {"a": raw}
 
 
 @pytest.mark.parametrize(

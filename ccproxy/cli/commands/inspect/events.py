@@ -9,7 +9,7 @@ import click
 from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.terminal import show
 from ccproxy.cli.selection import complete_label, known_labels, open_fleet
-from ccproxy.text import printable
+from ccproxy.text import printable_json
 
 
 @click.command(
@@ -54,7 +54,7 @@ def events(
         for event in watch:
             if types and event.event not in types:
                 continue
-            show(printable(encode_line(event).decode().rstrip()))
+            show(printable_json(encode_line(event).decode().rstrip()))
             printed += 1
             if printed == count:
                 return

@@ -25,7 +25,7 @@ from ccproxy.cli.logs.log_lines import line_text
 from ccproxy.cli.render.terminal import notify, print_error, short_path, show
 from ccproxy.cli.selection import complete_label, known_labels, open_readable_part
 from ccproxy.config.fleet import Fleet
-from ccproxy.text import printable
+from ccproxy.text import printable_json
 
 SUPERVISOR = "supervisor"
 DEFAULT_COUNT = 100
@@ -98,7 +98,7 @@ def logs(
 
 def _formatter(options: Options, *, with_label: bool, as_json: bool) -> Callable[[LogLine], str]:
     if as_json:
-        return lambda line: printable(line.text)
+        return lambda line: printable_json(line.text)
     return lambda line: line_text(line, with_label=with_label, verbose=options.verbose)
 
 

@@ -17,7 +17,7 @@ from ccproxy.cli.render.terminal import print_error
 from ccproxy.cli.selection import choose, complete_label, open_fleet
 from ccproxy.errors import Busy, UsageError
 from ccproxy.logs import log_path
-from ccproxy.text import printable
+from ccproxy.text import printable_json
 
 
 class UpCommand(Command):
@@ -118,7 +118,7 @@ def _run_fleet(options: Options, labels: tuple[str, ...], *, as_json: bool) -> i
 
     def show(line: LogLine) -> None:
         text = line_text(line, with_label=len(entries) > 1, verbose=options.verbose)
-        print_error(printable(line.text) if as_json else text)
+        print_error(printable_json(line.text) if as_json else text)
 
     begin = time.monotonic()
     with echoing(logs, show):
