@@ -1,12 +1,14 @@
 """
 Tables for people.
 
-Every table of the command line is made here. On a terminal that is too narrow, whole columns are
-left out, the least important first, and a last line names them.
+Every table of the command line is made here. On a terminal that is too narrow, long texts are
+shortened. If that is not enough, whole columns are left out, the least important first, and a last
+line names them.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +25,8 @@ class Column:
     align_right: bool = False
     drop_order: int = 0
     """1 is left out first; 0 is never left out."""
+    least: int = 0
+    """The width to which texts may be shortened; 0: not at all."""
 
 
 def table(
@@ -39,35 +43,58 @@ def table(
     """
     heads = [column.head for column in columns]
     lines = [heads, *rows] if any(heads) else list(rows)
-    widths = [max((_length(line[at]) for line in lines), default=0) for at in range(len(columns))]
-    visible = _visible(columns, widths, width=None if width is None else width - len(indent))
+    widths = {
+        at: max((_width(line[at]) for line in lines), default=0) for at in range(len(columns))
+    }
+    if width is not None:
+        widths = _fitted(columns, widths, width=width - len(indent))
     text = [
-        indent + GAP.join(_padded(line[at], widths[at], columns[at]) for at in visible).rstrip()
+        indent + GAP.join(_cell(line[at], widths[at], columns[at]) for at in widths).rstrip()
         for line in lines
     ]
-    hidden = [column.head for at, column in enumerate(columns) if at not in visible]
+    hidden = [column.head for at, column in enumerate(columns) if at not in widths]
     if hidden:
         text.append(f"{indent}(terminal too narrow for: {', '.join(hidden)})")
     return text
 
 
-def _visible(columns: Sequence[Column], widths: Sequence[int], *, width: int | None) -> list[int]:
-    visible = list(range(len(columns)))
-    droppable = [at for at in visible if columns[at].drop_order]
-    droppable.sort(key=lambda at: columns[at].drop_order)
-    for at in droppable:
-        total = sum(widths[at] for at in visible) + len(GAP) * (len(visible) - 1)
-        if width is None or total <= width:
-            break
-        visible.remove(at)
-    return visible
+def _fitted(columns: Sequence[Column], widths: dict[int, int], *, width: int) -> dict[int, int]:
+    """Return the widths of the visible columns, by their number."""
+    least = {at: min(size, columns[at].least or size) for at, size in widths.items()}
+    droppable = [at for at in widths if columns[at].drop_order]
+    droppable.sort(key=lambda at: columns[at].drop_order, reverse=True)
+    while droppable and _total(least) > width:
+        del least[droppable.pop()]
+    fitted = {at: widths[at] for at in least}
+    for at in sorted(fitted, key=lambda at: least[at] - widths[at]):  # the longest texts first
+        fitted[at] = max(least[at], fitted[at] - max(0, _total(fitted) - width))
+    return fitted
 
 
-def _padded(cell: str, width: int, column: Column) -> str:
-    padding = " " * (width - _length(cell))
-    return padding + cell if column.align_right else cell + padding
+def _total(widths: dict[int, int]) -> int:
+    return sum(widths.values()) + len(GAP) * (len(widths) - 1)
 
 
-def _length(cell: str) -> int:
-    """Return the number of visible characters."""
-    return len(click.unstyle(cell))
+def _cell(text: str, width: int, column: Column) -> str:
+    """Return *text* with exactly *width* columns; a shortened text loses its color."""
+    if _width(text) > width:
+        text = click.unstyle(text)[:width]
+        while _width(text) >= width:
+            text = text[:-1]
+        text += "…"
+    padding = " " * (width - _width(text))
+    return padding + text if column.align_right else text + padding
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal *text* fills."""
+    text = click.unstyle(text)
+    if text.isascii():
+        return len(text)
+    return sum(map(_width_of, text))
+
+
+def _width_of(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0  # it combines with the character before it
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

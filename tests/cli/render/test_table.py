@@ -43,5 +43,28 @@ def test_a_narrow_width_leaves_out_the_least_important_columns_and_names_them():
     assert table(COLUMNS, ROWS, width=10)[0] == "NAME       NOTE"
 
 
+def test_long_texts_are_shortened_before_columns_are_left_out():
+    columns = (Column(head="NAME", least=6), *COLUMNS[1:3], Column(head="NOTE", least=4))
+    rows = [("a-very-long-name", "1", "10s", "text"), ("b", "2", "3d", "a longer text")]
+    assert table(columns, rows, width=26) == [
+        "NAME    SIZE  AGE  NOTE",
+        "a-ver…     1  10s  text",
+        "b          2   3d  a long…",
+    ]
+    assert table(columns, rows, width=22)[0] == "NAME    SIZE  NOTE"
+
+
+def test_wide_and_combining_characters_are_aligned():
+    rows = [("\u4f60\u597d", "1"), ("e\u0301", "2"), ("abcd", "3"), ("\u4f60" * 9, "4")]
+    columns = (Column(head="NAME", least=4), Column(head="N"))
+    assert table(columns, rows, width=12) == [
+        "NAME       N",
+        "\u4f60\u597d       1",
+        "e\u0301          2",
+        "abcd       3",
+        "\u4f60\u4f60\u4f60\u4f60…  4",
+    ]
+
+
 def test_a_table_without_rows_is_its_head():
     assert table(COLUMNS, []) == ["NAME  SIZE  AGE  NOTE"]
