@@ -19,6 +19,7 @@ from ccproxy.protocol.messages import Message, MessagesRequest, read_request
 MAX_TEXT = 20_000
 """Characters of one block that are shown."""
 MAX_BLOCKS = 2000
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class PromptBlock(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -43,7 +44,7 @@ def prompt_blocks(body: str, *, reported: int = 0) -> list[PromptBlock]:
     """Return the blocks of the Messages request *body*; empty if it is not one."""
     try:
         request = read_request(body.encode("utf-8", "replace"))
-    except Problem:
+    except (Problem, RecursionError):
         return []
     blocks = [block for block, _ in zip(_blocks(request), range(MAX_BLOCKS), strict=False)]
     estimated = sum(block.tokens for block in blocks)
@@ -70,18 +71,19 @@ def _parts(raw: Raw) -> Iterable[Raw]:
         return ()
     try:
         return msgspec.json.decode(data, type=list[Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return (raw,)
 
 
 def _block(section: str, raw: Raw, *, role: str, turn: int = 0) -> PromptBlock:
     data = bytes(raw)
+    fields: Mapping[str, object] = {}
     try:
         value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        value = data.decode("utf-8", "replace")
-    fields: Mapping[str, object] = value if isinstance(value, dict) else {"text": value}
-    text = _text(fields)
+        fields = value if isinstance(value, dict) else {"text": value}
+        text = _text(fields)
+    except _UNREADABLE:
+        text = data.decode("utf-8", "replace")
     return PromptBlock(
         section=section,
         role=role,

@@ -65,6 +65,13 @@ def test_long_texts_and_lists_are_cut():
     assert len(prompt_blocks(body(messages=many))) == MAX_BLOCKS
 
 
+def test_a_deep_block_is_shown_as_it_is():
+    for depth in (100, 300, 500, 800, 3000):
+        deep = '{"content":[' * depth + "]}" * depth
+        text = body(messages=[{"role": "user", "content": ["DEEP"]}]).replace('"DEEP"', deep)
+        assert len(prompt_blocks(text)) <= 1
+
+
 @pytest.mark.parametrize("text", ["", "no JSON", "[]", '{"model":"m","messages":[{"ro', "\ud800"])
 def test_anything_else_has_no_blocks(text):
     assert prompt_blocks(text) == []

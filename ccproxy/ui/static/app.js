@@ -27,8 +27,16 @@ const VIEWS = {
 };
 const NAMES = Object.keys(VIEWS);
 
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part; // a link that was cut off
+  }
+}
+
 function place() {
-  const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decoded);
   return VIEWS[name] ? [name, rest] : ["overview", []];
 }
 

@@ -6,9 +6,10 @@ const TOKEN = "ccproxy.token";
 const MAX_FINISHED = 500;
 const RETRY_MS = 2000;
 
-// Control characters and those that change the direction of text are shown as escapes.
-const HARMFUL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
-const escaped = (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
+// Control and format characters, such as those that change the direction of text, are shown as escapes.
+// Joiners are format characters too, but many scripts need them.
+const HARMFUL = /(?![\t\n\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
+const escaped = (char) => `\\u${char.codePointAt(0).toString(16).padStart(4, "0")}`;
 const clean = (_, value) => (typeof value === "string" ? value.replace(HARMFUL, escaped) : value);
 const read = (text) => JSON.parse(text, clean);
 
@@ -57,7 +58,8 @@ export function useStore() {
 const headers = () => ({ "x-ccproxy-ui-token": localStorage.getItem(TOKEN) || "" });
 
 async function answerOf(response) {
-  const content = read(await response.text());
+  const text = await response.text();
+  const content = text.startsWith("{") ? read(text) : { error: text };
   if (response.status === 401) store.lose("signed_out");
   if (!response.ok) throw new Error(content.error || String(response.status));
   return content;

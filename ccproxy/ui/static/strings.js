@@ -78,7 +78,6 @@ const TEXTS = {
   note: ["Note", "备注"],
   failed: ["Failed", "失败"],
   slow: ["Slow", "慢"],
-  search: ["Search", "搜索"],
   search: ["Search id, model, session, error", "搜索 id、模型、会话、错误"],
   state_running: ["running", "运行中"],
   state_done: ["done", "完成"],
