@@ -88,6 +88,15 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
         raise ValueError("nested too deeply") from error
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in *path*; empty if it cannot be read, or holds another value."""
+    try:
+        value = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def write_atomically(path: Path, text: str) -> None:
     """
     Replace the content of *path* with *text*, or leave the file as it was.

@@ -6,14 +6,18 @@ import os
 import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 import click
 
 from ccproxy.cli.command import Options
-from ccproxy.config.fleet import Entry, Fleet, load_fleet, read_fleet
+from ccproxy.config.fleet import Entry, Fleet, read_fleet
 from ccproxy.config.locations import find_config
 from ccproxy.errors import ConfigError, NoFleetError, UsageError
 from ccproxy.text import did_you_mean
+
+if TYPE_CHECKING:
+    from ccproxy.config.fleet_check import CheckedFleet
 
 
 def open_fleet(options: Options) -> Fleet:
@@ -24,10 +28,36 @@ def open_fleet(options: Options) -> Fleet:
         ConfigError: If there is neither, or the table has mistakes.
 
     """
-    try:
-        return load_fleet(find_config(options.config))
-    except NoFleetError as error:
-        return _single_proxies(error)
+    fleet, mistakes = open_readable_part(options)
+    if mistakes is not None:
+        raise mistakes
+    return fleet
+
+
+def open_entry(options: Options, label: str) -> tuple[Fleet, Entry]:
+    """
+    Read the table, and return it with the one entry that *label* names.
+
+    Raises:
+        ConfigError: As `open_fleet`.
+        UsageError: As `choose_one`.
+
+    """
+    fleet = open_fleet(options)
+    return fleet, choose_one(fleet, label)
+
+
+def open_checked(options: Options) -> CheckedFleet:
+    """
+    Read the table and every env file.
+
+    Raises:
+        ConfigError: With every mistake in them; also if there is no table.
+
+    """
+    from ccproxy.config.fleet_check import load_all  # presets and conversion settings: slow
+
+    return load_all(find_config(options.config))
 
 
 def open_readable_part(options: Options) -> tuple[Fleet, ConfigError | None]:

@@ -184,6 +184,11 @@ def has_table(fleet: Fleet) -> bool:
     return fleet.file != Path(NO_TABLE)
 
 
+def table_arguments(fleet: Fleet) -> list[str]:
+    """Return the arguments with which another ccproxy process finds *fleet*."""
+    return ["--config", str(fleet.file.absolute())] if has_table(fleet) else []
+
+
 def require_table(fleet: Fleet) -> None:
     """
     Refuse what proxies without a table do not have: routes, checks, starts and stops.

@@ -200,7 +200,7 @@ def test_cron_keeps_the_bytes_of_others(before, home, machine, ccproxy):
     assert line.count("\n") == 1
     assert "already" in ccproxy("install-service", "--cron").stdout
     assert tab.read_bytes() == once
-    assert "Removed the start at boot" in ccproxy("uninstall-service").stdout
+    assert 'Removed the line "ccproxy start"' in ccproxy("uninstall-service").stdout
     assert tab.read_bytes() == before
 
 

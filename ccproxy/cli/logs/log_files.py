@@ -136,15 +136,19 @@ def backwards(file: Path, size: int) -> Iterator[bytes]:
     """Yield the lines in the first *size* bytes of *file*, last line first, reading in blocks."""
     with file.open("rb") as stream:
         position = size
-        tail = b""
+        blocks: list[bytes] = []  # of the line whose begin was not read yet, last one first
         while position:
             step = min(_BLOCK_BYTES, position)
             position -= step
             stream.seek(position)
-            tail, *lines = (stream.read(step) + tail).split(b"\n")
-            yield from (line for line in reversed(lines) if line)
-        if tail:
-            yield tail
+            *before, last = stream.read(step).split(b"\n")
+            blocks.append(last)
+            if before:
+                first, *middle = before
+                yield from filter(None, (b"".join(reversed(blocks)), *reversed(middle)))
+                blocks = [first]
+        if line := b"".join(reversed(blocks)):
+            yield line
 
 
 # ...and following.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ccproxy.cli.confirmation import Declined
 from ccproxy.cli.render.terminal import short_path
 from ccproxy.errors import ConfigError, Mistake, NoFleetError
 from ccproxy.text import printable, printable_lines
@@ -38,6 +39,8 @@ def error_text(error: Exception, *, verbose: bool = False) -> str:
             return _labelled(f"{text[:1].lower()}{text[1:]}\n  fix: {path} --help")
         case click.ClickException():
             return _labelled(printable_lines(error.format_message()))
+        case Declined():
+            return "Nothing was changed."
         case click.Abort():
             return "interrupted"
         case OSError(filename=str(name)):

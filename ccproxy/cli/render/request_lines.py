@@ -25,7 +25,7 @@ COLUMNS = (
     Column(head="KEY", drop_order=2),
     Column(head="MODEL"),
     Column(head="STATUS"),
-    Column(head="TTFB", align_right=True, drop_order=6),
+    Column(head="TTFT", align_right=True, drop_order=6),
     Column(head="TOTAL", align_right=True),
     Column(head="IN/CACHED/OUT", align_right=True, drop_order=5),
     Column(head="COST", align_right=True, drop_order=4),
@@ -64,9 +64,14 @@ def one_row_per_request(requests: Iterable[RequestTimeline]) -> list[RequestTime
     return [one for one in requests if not one.answered_by or one.id not in answered]
 
 
-def request_cells(one: RequestTimeline) -> tuple[str, ...]:
-    """Return the cells of `COLUMNS` for one request."""
-    state = str(one.status) if one.status else "…"
+def request_cells(one: RequestTimeline, *, at: float = 0.0) -> tuple[str, ...]:
+    """
+    Return the cells of `COLUMNS` for one request.
+
+    *at* is the present in seconds since the epoch, for a running one that is read from events.
+    """
+    is_running = one.state == "running"
+    state = "running" if is_running else str(one.status or one.state)
     return (
         clock(one.started),
         short_id(one.id),
@@ -75,7 +80,7 @@ def request_cells(one: RequestTimeline) -> tuple[str, ...]:
         printable(one.model or one.requested),
         click.style(state, fg=_STATE_COLORS.get(one.state)),
         seconds(one.first_byte_s),
-        seconds(one.total_s),
+        seconds(max(one.total_s, at - one.started) if is_running else one.total_s),
         tokens(one) or "–",
         format_dollars(one.cost),
         printable(note(one)),
@@ -96,7 +101,7 @@ def note(one: RequestTimeline) -> str:
     """Return who sent a request, and what is unusual about it, in a few words."""
     parts = [one.user] if one.user else []
     if one.state == "running":
-        parts.append(f"running, {one.chunks} chunks" if one.chunks else "waiting")
+        parts.append(f"{one.chunks} chunks" if one.chunks else "waiting")
     if one.state == "client_left":
         parts.append("the client left")
     elif one.error:
@@ -112,7 +117,7 @@ def note(one: RequestTimeline) -> str:
 def timeline_lines(one: RequestTimeline, *, url: str) -> list[str]:
     """Return the timeline of one request, and how to repeat it at the proxy's *url*."""
     head = f"{one.id}  {one.state}" + (f" {one.status}" if one.status else "")
-    lines = [click.style(head, fg=_STATE_COLORS.get(one.state), bold=True)]
+    lines = [click.style(printable(head), fg=_STATE_COLORS.get(one.state), bold=True)]
     facts = [
         ("entry", f"{one.label}, answered by {one.answered_by}" if one.answered_by else one.label),
         ("route", one.route),

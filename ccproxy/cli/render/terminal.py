@@ -7,6 +7,7 @@ printed, so that it cannot control the terminal.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -53,6 +54,11 @@ _LEAST_WIDTH = 60
 def show(text: str) -> None:
     """Print a line of the result to stdout."""
     click.echo(_encodable(text, sys.stdout))
+
+
+def show_json(value: object) -> None:
+    """Print *value* as JSON to stdout, in ASCII."""
+    show(json.dumps(value, indent=2))
 
 
 def notify(options: Options, text: str) -> None:

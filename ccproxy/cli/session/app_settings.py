@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from ccproxy.cli.session.claude_environment import MANAGED, TOKEN, Session
-from ccproxy.text import mask_key
 
 VARIABLES = "claudeCode.environmentVariables"
 NO_LOGIN = "claudeCode.disableLoginPrompt"
@@ -64,12 +63,6 @@ def desktop_profile(session: Session) -> dict[str, Any]:
         "inferenceGatewayAuthScheme": "bearer",
         **({"inferenceModels": models} if models else {}),
     }
-
-
-def masked(session: Session) -> Session:
-    """Return *session* with its token as it may be shown."""
-    token = session.get(TOKEN)
-    return {**session, TOKEN: mask_key(token)} if token else session
 
 
 def _is_ours(variable: object) -> bool:

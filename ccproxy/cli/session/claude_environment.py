@@ -20,6 +20,9 @@ from dataclasses import dataclass, field
 
 from ccproxy.config.worker_config import PLACEHOLDER, WorkerConfig
 from ccproxy.routing.entry_references import FleetModels, ModelChain
+from ccproxy.routing.tiers import TIERS as TIER_NAMES
+from ccproxy.routing.tiers import Tier
+from ccproxy.text import mask_key
 
 Session = Mapping[str, str | None]
 """Variables in the order in which they are printed; None unsets the variable."""
@@ -48,7 +51,7 @@ UNSET = (
     *PROVIDER_SWITCHES,
 )
 """Variables that a session always unsets."""
-TIERS = {"OPUS": "big", "SONNET": "middle", "HAIKU": "small", "FABLE": "big"}
+TIERS: Mapping[str, Tier] = {"OPUS": "big", "SONNET": "middle", "HAIKU": "small", "FABLE": "big"}
 """The tier of ccproxy that answers for each of Claude Code's model aliases."""
 _TIER_SUFFIXES = ("", "_NAME", "_DESCRIPTION", "_SUPPORTED_CAPABILITIES")
 _TIER_VARIABLES = tuple(
@@ -82,7 +85,10 @@ _PLAIN_WINDOW = 200_000
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
-ALIASES = {"opus": "big", "sonnet": "middle", "haiku": "small", "fable": "big", "opusplan": "big"}
+ALIASES: Mapping[str, Tier] = {
+    **{alias.lower(): TIERS[alias] for alias in TIERS},
+    "opusplan": "big",
+}
 """The tier for each model alias that Claude Code saves."""
 
 
@@ -153,12 +159,10 @@ def session_model(config: WorkerConfig, saved_model: str | None) -> str | None:
 
     A saved alias such as `sonnet` selects that tier. None if the entry sends names on unchanged.
     """
-    models = config.models
-    tiers = {"big": models.big, "middle": models.middle, "small": models.small}
     saved = (saved_model or "").removesuffix("[1m]")
     if saved in ALIASES:
-        return tiers[ALIASES[saved]]
-    return saved if is_own_model(config, saved) else models.big
+        return config.models.tier(ALIASES[saved])
+    return saved if is_own_model(config, saved) else config.models.big
 
 
 def is_own_model(config: WorkerConfig, name: str) -> bool:
@@ -187,8 +191,7 @@ def find_limits(
     """Return what is known about the models that answer for the tiers of *config*."""
     answering = _answering(config, fleet_models)
     targets = [chain.target for chain in answering if chain.target is not None]
-    models = config.models
-    names = {"big": models.big, "middle": models.middle, "small": models.small}
+    names: dict[str, str | None] = {tier: config.models.tier(tier) for tier in TIER_NAMES}
     windows: dict[str, int] = {}
     for chain in answering:
         if window := session_window(chain):
@@ -251,6 +254,12 @@ def no_session() -> Session:
     return dict.fromkeys(MANAGED)
 
 
+def masked(session: Session) -> Session:
+    """Return *session* with its token as it may be shown."""
+    token = session[TOKEN]
+    return session if token in (None, PLACEHOLDER) else {**session, TOKEN: mask_key(token)}
+
+
 def base_url(config: WorkerConfig) -> str:
     """Return the proxy's URL for a client on this machine, without /v1, which clients add."""
     if config.gateway.tls is not None:
@@ -279,12 +288,9 @@ def _model_settings(
 
 def _tier_settings(config: WorkerConfig, limits: Limits) -> dict[str, str | None]:
     """Return the model of each alias, with its title and description in the model picker."""
-    models = config.models
-    tiers = {"big": models.big, "middle": models.middle, "small": models.small}
     settings: dict[str, str | None] = {}
     for alias, tier in TIERS.items():
-        model = tiers[tier]
-        if model is None:
+        if (model := config.models.tier(tier)) is None:
             continue
         prefix = f"ANTHROPIC_DEFAULT_{alias}_MODEL"
         window = limits.windows.get(model)

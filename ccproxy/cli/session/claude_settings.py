@@ -32,7 +32,7 @@ from ccproxy.cli.session.claude_environment import (
 from ccproxy.cli.session.fleet_picker import NO_PICKER, FleetPicker, picker_setting, valid_rows
 from ccproxy.cli.session.status_setting import status_command, status_setting
 from ccproxy.errors import UsageError
-from ccproxy.files import read_json, write_atomically
+from ccproxy.files import read_json, read_object, write_atomically
 
 _UNUSED_DAYS = 30
 """After that a file for other --settings is removed; it was written again at each use."""
@@ -68,7 +68,7 @@ def read_settings_files(environ: Mapping[str, str], cwd: Path) -> tuple[Settings
     """Return the settings files that apply in the folder *cwd*, lowest precedence first."""
     files = []
     for number, (path, is_managed) in enumerate(_paths(environ, cwd)):
-        document = _read(path)
+        document = read_object(path)  # Claude Code reports an unreadable file itself
         env = _mapping(document.get("env"))
         model = document.get("model")
         files.append(
@@ -314,13 +314,6 @@ def _paths(environ: Mapping[str, str], cwd: Path) -> Iterator[tuple[Path, bool]]
     is_mac = sys.platform == "darwin"
     system = Path("/Library/Application Support/ClaudeCode" if is_mac else "/etc/claude-code")
     yield system / "managed-settings.json", True
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        return _mapping(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError):
-        return {}  # Claude Code reports an unreadable file itself
 
 
 def _user_rows(files: Sequence[SettingsFile]) -> tuple[Mapping[str, Any], ...]:

@@ -25,7 +25,8 @@ def complete_model(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Return `LABEL:tier` and `LABEL:model` of every entry."""
-    from ccproxy.config.worker_config import load_worker  # slow to import, and only needed here
+    from ccproxy.config.worker_config import load_worker
+    from ccproxy.routing.tiers import TIERS
 
     items: dict[str, str] = {}
     fleet = _fleet(ctx)
@@ -34,7 +35,7 @@ def complete_model(
             models = load_worker(entry.env_file, entry=entry).models
         except CcproxyError:
             continue
-        tiers = {"big": models.big, "middle": models.middle, "small": models.small}
+        tiers = {tier: models.tier(tier) for tier in TIERS}
         items |= {f"{entry.label}:{tier}": model for tier, model in tiers.items() if model}
         items |= {f"{entry.label}:{model}": "" for model in tiers.values() if model}
     return _matching(items, incomplete)

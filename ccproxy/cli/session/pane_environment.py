@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("pane")
@@ -27,15 +27,16 @@ def copy_pane(folder: Path) -> Path:
 
 
 def pane_environment(
-    environ: Mapping[str, str], mod: Path, *, python: str, table: Path, status_line: str
+    environ: Mapping[str, str], mod: Path, *, python: str, table: Sequence[str], status_line: str
 ) -> dict[str, str]:
     """
     Return the variables that load the *mod*, and the commands that it shows the output of.
 
-    Mods that *environ* loads already stay. *status_line* is the command of the session's line.
+    Mods that *environ* loads already stay. *table* are the arguments that name the fleet,
+    *status_line* is the command of the session's line.
     """
     folders = [folder for folder in environ.get(PLUGINS, "").split(":") if folder]
-    fleet = [python, "-P", "-m", "ccproxy", "--config", str(table), "--no-color", "status"]
+    fleet = [python, "-P", "-m", "ccproxy", *table, "--no-color", "status"]
     return {
         PLUGINS: ":".join(dict.fromkeys([*folders, str(mod)])),
         "CCPROXY_PANE_SESSION": f"{status_line} --lines",

@@ -9,33 +9,33 @@ from pathlib import Path
 
 from ccproxy.cli.command import Options
 from ccproxy.cli.fleet_models import fleet_models
+from ccproxy.cli.render.terminal import notify, short_path
 from ccproxy.cli.session.claude_environment import (
     ALIASES,
     MODEL,
+    OWN_KEY,
     Limits,
     Session,
     find_limits,
+    is_foreign_model,
     session,
+    window_note,
 )
 from ccproxy.cli.session.claude_settings import (
     SettingsFile,
     effective_environment,
+    find_conflicts,
     read_settings_files,
     saved_model,
 )
 from ccproxy.cli.session.fleet_picker import NO_PICKER, FleetPicker, fleet_picker
-from ccproxy.cli.session.notices import (
-    is_bypassed,
-    note_windows,
-    warn_about_conflicts,
-    warn_about_proxy,
-    warn_about_saved_model,
-)
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.routing.entry_references import FleetModels
 from ccproxy.routing.tiers import TIERS as TIER_NAMES
 from ccproxy.routing.tiers import without_mark
+from ccproxy.store.overrides import overrides_path, read_overrides
+from ccproxy.text import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +58,19 @@ class SessionPlan:
         return environ | {name: value for name, value in session.items() if value is not None}
 
     def warn_about_proxy(self, options: Options) -> None:
-        """Print the warnings that concern every program."""
-        warn_about_proxy(options, self.config, self.fleet_models, bypassed=self.bypassed)
+        """Warn if the proxy is bypassed, or note that its model's context window is unknown."""
+        label = self.entry.label
+        if self.bypassed:
+            url = printable(self.config.transparent_url)
+            text = f"warning: {label} is bypassed: requests go to {url} with your own key"
+            fix = f"ccproxy toggle {label} on"
+            if os.environ.get(OWN_KEY):
+                notify(options, f"{text}, {OWN_KEY}\n  fix: to use {label} again: {fix}")
+            else:
+                text = f"{text}, but {OWN_KEY} is not set"
+                notify(options, f"{text}\n  fix: export {OWN_KEY}=…, or: {fix}")
+        elif note := window_note(self.config, fleet_models=self.fleet_models):
+            notify(options, f"note: {printable(note)}")
 
     def warn(self, options: Options, *, is_claude: bool) -> None:
         """
@@ -69,10 +80,47 @@ class SessionPlan:
         """
         self.warn_about_proxy(options)
         if not self.bypassed:
-            note_windows(options, self.config, self.fleet_models, is_shared=not is_claude)
-        warn_about_saved_model(options, self.config, self.files, self.session[MODEL])
+            self._note_windows(options, is_shared=not is_claude)
+        self._warn_about_saved_model(options)
         if not is_claude:
-            warn_about_conflicts(options, self.session, self.files)
+            self._warn_about_conflicts(options)
+
+    def _note_windows(self, options: Options, *, is_shared: bool) -> None:
+        """
+        Note which context window is used if the models of the tiers have different ones.
+
+        *is_shared*: one setting applies to all models, as in a shell.
+        """
+        if self.limits.is_claude or len(set(self.limits.windows.values())) < 2:
+            return
+        windows = (f"{printable(name)} {size:,}" for name, size in self.limits.windows.items())
+        text = f"note: context windows in tokens: {', '.join(windows)}"
+        if is_shared:
+            text += "; a shell can only use the smallest for all of them"
+            text += f"\n  fix: to use each model's own: ccproxy run {self.entry.label} -- claude"
+        notify(options, text)
+
+    def _warn_about_saved_model(self, options: Options) -> None:
+        """Warn that Claude Code saved a model of another provider; the session uses its own."""
+        saved = saved_model(self.files)
+        if saved is None or not is_foreign_model(self.config, saved[0]):
+            return
+        name, file = saved
+        text = f'{short_path(file.path)} saves the model "{printable(name)}" of another provider'
+        if file.is_managed:
+            notify(options, f"warning: {text}\n  fix: ask the administrator to remove it")
+            return
+        model = self.session[MODEL]
+        instead = f"{printable(model)} is used instead" if model else "it is not used"
+        notify(options, f'warning: {text}; {instead}\n  fix: remove "model" there')
+
+    def _warn_about_conflicts(self, options: Options) -> None:
+        """Warn about each variable that a settings file of Claude Code overrides."""
+        for conflict in find_conflicts(self.session, self.files):
+            alternative = f", or use: ccproxy run {self.entry.label} -- claude"
+            fix = "remove it there" + ("" if conflict.is_managed else alternative)
+            text = f"{short_path(conflict.file)} sets {conflict.variable} and overrides the shell"
+            notify(options, f"warning: {text}\n  fix: {fix}")
 
 
 def plan_session(fleet: Fleet, entry: Entry) -> SessionPlan:
@@ -87,7 +135,7 @@ def plan_session(fleet: Fleet, entry: Entry) -> SessionPlan:
     models = fleet_models(fleet)
     files = read_settings_files(os.environ, Path.cwd())
     saved = saved_model(files)
-    bypassed = is_bypassed(fleet, entry)
+    bypassed = _is_bypassed(fleet, entry)
     variables = session(
         config,
         os.environ,
@@ -122,11 +170,16 @@ def plan_claude_session(
     others = [
         other.label
         for other in fleet.entries
-        if other.label != entry.label and not is_bypassed(fleet, other)
+        if other.label != entry.label and not _is_bypassed(fleet, other)
     ]
     picker = fleet_picker(plan.fleet_models, entry.label, others, running=running)
     model = _first_model(plan, picker, choice)
     return replace(plan, picker=picker, session={**plan.session, MODEL: model})
+
+
+def _is_bypassed(fleet: Fleet, entry: Entry) -> bool:
+    """Return True if *entry* is bypassed, whether it is running or not."""
+    return read_overrides(overrides_path(fleet.state, entry.label)).is_bypassed
 
 
 def _first_model(plan: SessionPlan, picker: FleetPicker, choice: str) -> str | None:

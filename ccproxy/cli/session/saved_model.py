@@ -17,10 +17,9 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from ccproxy.cli.session.claude_settings import write_user_settings
-from ccproxy.files import read_json, write_atomically
+from ccproxy.files import read_object, write_atomically
 from ccproxy.routing.names import parse_ref
 
 _OWN = "user.saved"
@@ -84,18 +83,11 @@ class SavedModel:
 
     def _read(self) -> object:
         """Return the saved model; None if there is none."""
-        return self._document().get("model")
-
-    def _document(self) -> dict[str, Any]:
-        try:
-            document = read_json(self._settings)
-        except (OSError, ValueError):
-            return {}
-        return document if isinstance(document, dict) else {}
+        return read_object(self._settings).get("model")
 
     def _put_back(self) -> None:
-        document = self._document()
-        own = self._own_models().get(str(self._settings))
+        document = read_object(self._settings)
+        own = read_object(self._folder / _OWN).get(str(self._settings))
         if own is None:
             document.pop("model", None)
         else:
@@ -103,18 +95,11 @@ class SavedModel:
         write_user_settings(self._settings, document)
 
     def _remember_own(self, name: object) -> None:
-        models = self._own_models()
+        models = read_object(self._folder / _OWN)
         own = name if isinstance(name, str) else None
         if models.get(str(self._settings)) != own:
             changed = {**models, str(self._settings): own}
             write_atomically(self._folder / _OWN, json.dumps(changed) + "\n")
-
-    def _own_models(self) -> dict[str, Any]:
-        try:
-            models = read_json(self._folder / _OWN)
-        except (OSError, ValueError):
-            return {}
-        return models if isinstance(models, dict) else {}
 
     def _keep_choice(self, label: str, name: str) -> None:
         write_atomically(self._choice_file(label), name + "\n")

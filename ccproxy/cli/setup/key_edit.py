@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import click
-
 from ccproxy.cli.command import Options
+from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import notify, short_path, show
 from ccproxy.cli.setup.config_edit import read_keys, write_keys
 from ccproxy.cli.setup.questions import parse_keys, paste_keys
@@ -66,11 +65,8 @@ def remove_keys(options: Options, entry: Entry, ids: Sequence[str], *, yes: bool
         raise UsageError(f"{text}\n  fix: ccproxy keys {entry.label} add, or ccproxy remove")
     tails = ", ".join(map(masked_key, removed))
     file = short_path(entry.env_file)
-    if not yes:
-        if not sys.stdin.isatty():
-            fix = f"ccproxy keys {entry.label} remove {' '.join(ids)} --yes"
-            raise UsageError(f"stdin is not a terminal, so remove cannot ask\n  fix: {fix}")
-        click.confirm(f"Remove {tails} from {file}?", abort=True, err=True)
+    fix = f"ccproxy keys {entry.label} remove {' '.join(ids)} --yes"
+    confirm(f"Remove {tails} from {file}?", yes=yes, fix=fix)
     write_keys(entry.env_file, remaining)
     show(f"Removed {tails} from {file}.")
     notify(options, "Next:  ccproxy reload")

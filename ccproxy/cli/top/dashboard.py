@@ -24,6 +24,7 @@ from ccproxy.cli.render.table import Column
 from ccproxy.cli.top.fleet_view import Snapshot, SnapshotSource
 from ccproxy.cli.top.view_text import (
     ENTRY_COLUMNS,
+    NARROW_HIDES,
     REQUEST_COLUMNS,
     entry_cells,
     key_sentence,
@@ -42,8 +43,6 @@ MAX_ROWS = 100
 """Requests in the table."""
 WIDE = 100
 """Columns of a terminal that shows everything."""
-HIDDEN = 2
-"""The `drop_order` of columns that narrower terminals do not show."""
 
 RunCommand = Callable[[Sequence[str]], str]
 """Runs a command of ccproxy and returns its output."""
@@ -95,11 +94,17 @@ class Dashboard(App[None]):
     ]
 
     def __init__(
-        self, view: SnapshotSource, *, run: RunCommand, interval: float | None = None
+        self,
+        view: SnapshotSource,
+        *,
+        run: RunCommand,
+        url_of: Callable[[str], str],
+        interval: float | None = None,
     ) -> None:
         super().__init__()
         self._view = view
         self._run_command = run
+        self._url_of = url_of
         self._interval = interval or REFRESH_SECONDS
         self._only_failed = False
         self._snapshot = Snapshot()
@@ -135,7 +140,9 @@ class Dashboard(App[None]):
         troubles.update("\n".join(lines))
         troubles.display = bool(lines)
         self._shown = requests_of(snapshot, failed=self._only_failed)[:MAX_ROWS]
-        requests = [(f"{one.label} {one.id}", request_cells_of_view(one)) for one in self._shown]
+        requests = [
+            (f"{one.label} {one.id}", request_cells_of_view(one, snapshot)) for one in self._shown
+        ]
         _fill(self._requests, requests, REQUEST_COLUMNS)
 
     @property
@@ -156,7 +163,7 @@ class Dashboard(App[None]):
     def _visible(self, columns: Sequence[Column]) -> Sequence[Column]:
         """Return the columns that fit; the others would push the last one out of sight."""
         is_narrow = self.size.width < WIDE
-        return [column for column in columns if not (is_narrow and column.drop_order == HIDDEN)]
+        return [column for column in columns if not (is_narrow and column.head in NARROW_HIDES)]
 
     # Actions.
 
@@ -219,9 +226,8 @@ class Dashboard(App[None]):
             self.action_keys()
         elif event.cursor_row < len(self._shown):
             one = self._shown[event.cursor_row]
-            ports = {row.label: row.port for row in self._snapshot.rows}
-            url = f"http://127.0.0.1:{ports.get(one.label, 'PORT')}"
-            self.push_screen(PageScreen("\n".join(timeline_lines(one, url=url))))
+            lines = timeline_lines(one, url=self._url_of(one.label))
+            self.push_screen(PageScreen("\n".join(lines)))
 
     def _confirm(self, words: Sequence[str], answer: str | None) -> None:
         if answer == "yes":
@@ -239,7 +245,7 @@ class Dashboard(App[None]):
 
     def _steer(self, words: Sequence[str]) -> None:
         """Run a command in a thread, and show its output."""
-        self.notify(f"ccproxy {' '.join(words)} …")
+        self.notify(f"ccproxy {' '.join(words)} …", markup=False)
         self.run_worker(partial(self._run_and_notify, words), thread=True)
 
     # In threads.
@@ -363,7 +369,10 @@ def _visible_texts(
 ) -> list[tuple[Column, Text]]:
     visible = {key.value for key in table.columns}
     return [
-        (column, Text(cell, justify="right" if column.align_right else "left", no_wrap=True))
+        (
+            column,
+            Text.from_ansi(cell, justify="right" if column.align_right else "left", no_wrap=True),
+        )
         for cell, column in zip(cells, columns, strict=True)
         if column.head in visible
     ]

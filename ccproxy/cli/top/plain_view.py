@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+import click
+
 from ccproxy.cli.render.table import table
 from ccproxy.cli.render.terminal import columns, show
 from ccproxy.cli.top.fleet_view import Snapshot, SnapshotSource
@@ -54,7 +56,7 @@ def screen(snapshot: Snapshot) -> str:
     lines = [summary(snapshot), "", *table(ENTRY_COLUMNS, entries, width=width)]
     if troubles := troubles_of(snapshot.rows):
         lines += ["", *troubles]
-    cells = [request_cells_of_view(one) for one in requests]
+    cells = [request_cells_of_view(one, snapshot) for one in requests]
     return "\n".join([*lines, "", *table(REQUEST_COLUMNS, cells, width=width)])
 
 
@@ -63,4 +65,5 @@ def sentences(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     for row in snapshot.rows:
         yield row.label, entry_sentence(row, snapshot)
     for one in reversed(requests_of(snapshot, failed=True)):
-        yield one.id, f"failed: {' '.join(request_cells_of_view(one))}"
+        cells = " ".join(request_cells_of_view(one, snapshot))
+        yield one.id, f"failed: {click.unstyle(cells)}"

@@ -7,13 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ccproxy.cli.render.fleet_table import display_state
-from ccproxy.cli.render.request_lines import (
-    clock,
-    note,
-    seconds,
-    short_count,
-    tokens,
-)
+from ccproxy.cli.render.request_lines import COLUMNS, request_cells, seconds, short_count
 from ccproxy.cli.render.table import Column
 from ccproxy.cli.render.terminal import MARKS
 from ccproxy.cli.top.fleet_view import Snapshot
@@ -37,17 +31,10 @@ ENTRY_COLUMNS = (
     Column(head="TODAY", align_right=True),
     Column(head="5 MIN", drop_order=1),
 )
-REQUEST_COLUMNS = (
-    Column(head="TIME"),
-    Column(head="ENTRY"),
-    Column(head="MODEL"),
-    Column(head="STATUS"),
-    Column(head="TTFT", align_right=True),
-    Column(head="TOTAL", align_right=True),
-    Column(head="IN/CACHED/OUT", align_right=True, drop_order=2),
-    Column(head="COST", align_right=True, drop_order=3),
-    Column(head="NOTE", drop_order=1),
-)
+_NOT_IN_VIEW = ("ID", "KEY")
+REQUEST_COLUMNS = tuple(column for column in COLUMNS if column.head not in _NOT_IN_VIEW)
+NARROW_HIDES = ("P95", "IN/CACHED/OUT")
+"""The columns that a narrow dashboard leaves out."""
 SPARK_LENGTH = 10
 _BARS = " ▁▂▃▄▅▆▇█"
 
@@ -71,30 +58,16 @@ def entry_cells(row: Row, snapshot: Snapshot) -> tuple[str, ...]:
     )
 
 
-def request_cells_of_view(one: RequestTimeline) -> tuple[str, ...]:
+def request_cells_of_view(one: RequestTimeline, snapshot: Snapshot) -> tuple[str, ...]:
     """Return the cells of `REQUEST_COLUMNS`."""
-    return (
-        clock(one.started),
-        printable(f"{one.label}→{one.answered_by}" if one.answered_by else one.label),
-        printable(one.model or one.requested),
-        "running" if one.state == "running" else str(one.status),
-        seconds(one.first_byte_s),
-        "–" if one.state == "running" else seconds(one.total_s),
-        tokens(one) or "–",
-        format_dollars(one.cost),
-        printable(note(one)),
-    )
+    cells = zip(COLUMNS, request_cells(one, at=snapshot.at), strict=True)
+    return tuple(cell for column, cell in cells if column.head not in _NOT_IN_VIEW)
 
 
-def requests_of(snapshot: Snapshot, *, failed: bool, label: str = "") -> list[RequestTimeline]:
+def requests_of(snapshot: Snapshot, *, failed: bool) -> list[RequestTimeline]:
     """Return the running requests, then those that have ended, the newest first."""
     running = sorted(snapshot.running, key=lambda one: -one.started)
-    both = [*running, *snapshot.recent]
-    return [
-        one
-        for one in both
-        if (not failed or one.state == "failed") and (not label or one.label == label)
-    ]
+    return [one for one in (*running, *snapshot.recent) if not failed or one.state == "failed"]
 
 
 def key_sentence(key: KeyRow) -> str:

@@ -56,7 +56,7 @@ def request(**fields):
     [
         pytest.param({}, "", id="nothing unusual"),
         pytest.param({"state": "running", "status": 0}, "waiting", id="waiting"),
-        pytest.param({"state": "running", "chunks": 3}, "running, 3 chunks", id="running"),
+        pytest.param({"state": "running", "chunks": 3}, "3 chunks", id="running"),
         pytest.param(
             {"state": "client_left", "error": "client_left"}, "the client left", id="client left"
         ),

@@ -85,7 +85,7 @@ def test_claude_desktop_gets_a_gateway_with_names_that_it_accepts(settings, ccpr
 
 def test_jetbrains_runs_a_command(settings, ccproxy):
     done = ccproxy("env", "kimi", "--for", "jetbrains")
-    assert done.stdout == "ccproxy run kimi -- claude\n"
+    assert done.stdout == "ccproxy run Kimi-K2 -- claude\n"
 
 
 def test_other_programs_have_no_file_to_write(settings, ccproxy):

@@ -22,7 +22,7 @@ def variables(**environ: str) -> dict[str, str]:
         environ,
         Path("/mod"),
         python="/venv/bin/python",
-        table=Path("/a b/ccproxy.toml"),
+        table=["--config", "/a b/ccproxy.toml"],
         status_line="line",
     )
 

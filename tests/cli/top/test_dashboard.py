@@ -34,6 +34,10 @@ class Commands:
         return f"done: {' '.join(words)}\x1b[2J"
 
 
+def url_of(label):
+    return f"https://{label}.example"
+
+
 @pytest.fixture
 def source():
     return Source()
@@ -46,7 +50,7 @@ def commands():
 
 @pytest.fixture
 async def pilot(source, commands):
-    app = Dashboard(source, run=commands, interval=3600)
+    app = Dashboard(source, run=commands, url_of=url_of, interval=3600)
     async with app.run_test(size=(80, 24)) as pilot:
         yield pilot
 
@@ -72,7 +76,7 @@ async def test_everything_is_visible_at_80_by_24(pilot):
 
 async def test_states_need_no_color(monkeypatch, source, commands):
     monkeypatch.setenv("NO_COLOR", "1")
-    app = Dashboard(source, run=commands, interval=3600)
+    app = Dashboard(source, run=commands, url_of=url_of, interval=3600)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         assert app.no_color
@@ -154,7 +158,7 @@ async def test_the_timeline_of_a_request(pilot):
     await pilot.pause()
     output = str(pilot.app.screen.query_one(Static).render())
     assert "req_00000002  failed 502" in output
-    assert "curl -sN http://127.0.0.1:8081/v1/messages" in output
+    assert "curl -sN https://Kimi.example/v1/messages" in output
     await pilot.press("escape")
     await pilot.pause()
     assert len(pilot.app.screen_stack) == 1
@@ -193,7 +197,7 @@ async def test_values_change_in_place(pilot, source):
 
 async def test_an_empty_fleet(source, commands):
     source.content = replace(SNAPSHOT, rows=(), running=(), recent=())
-    app = Dashboard(source, run=commands, interval=3600)
+    app = Dashboard(source, run=commands, url_of=url_of, interval=3600)
     async with app.run_test(size=(80, 24)) as pilot:
         for key in "rdskl":
             await pilot.press(key)

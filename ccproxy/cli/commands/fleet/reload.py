@@ -9,7 +9,7 @@ import click
 from ccproxy.cli.command import Command, Options, drain_option, timeout_option
 from ccproxy.cli.render.outcome import finish
 from ccproxy.cli.render.terminal import show
-from ccproxy.config.locations import find_config
+from ccproxy.cli.selection import open_checked
 from ccproxy.supervisor.control.client import request
 from ccproxy.text import printable
 
@@ -30,10 +30,7 @@ def reload(options: Options, *, dry_run: bool, drain: float, timeout: float) -> 
     All files are checked first; if one has an error, nothing changes. Changed proxies (~) get new
     workers without refusing a connection, new ones (+) are started, removed ones (-) are stopped.
     """
-    # Reads presets and conversion settings: too slow to load for --help and completion.
-    from ccproxy.config.fleet_check import load_all
-
-    fleet = load_all(find_config(options.config)).fleet
+    fleet = open_checked(options).fleet
     changes = [one for one in request(fleet, "plan").plan if one.change != _UNCHANGED]
     for one in changes:
         show(f"  {click.style(one.change, fg=_COLORS.get(one.change))} {printable(one.label)}")

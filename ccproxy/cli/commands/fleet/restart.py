@@ -8,8 +8,7 @@ import click
 
 from ccproxy.cli.command import Command, Options, drain_option, timeout_option
 from ccproxy.cli.render.outcome import finish
-from ccproxy.cli.selection import choose, complete_label
-from ccproxy.config.locations import find_config
+from ccproxy.cli.selection import choose, complete_label, open_checked
 from ccproxy.errors import NotRunning
 from ccproxy.supervisor.control.client import request
 
@@ -26,10 +25,7 @@ def restart(options: Options, labels: tuple[str, ...], *, drain: float, timeout:
     The ports stay open. An old worker stops when the new one is ready. Proxies that are not
     running are started.
     """
-    # Reads presets and conversion settings: too slow to load for --help and completion.
-    from ccproxy.config.fleet_check import load_all
-
-    fleet = load_all(find_config(options.config)).fleet
+    fleet = open_checked(options).fleet
     chosen = [entry.label for entry in choose(fleet, labels)] if labels else []
     begin = time.monotonic()
     try:

@@ -17,9 +17,8 @@ from ccproxy.cli.render.outcome import (
     warn_about_changes,
 )
 from ccproxy.cli.render.terminal import notify, short_path
-from ccproxy.cli.selection import choose, complete_label
+from ccproxy.cli.selection import choose, complete_label, open_checked
 from ccproxy.config.fleet import Entry, Fleet
-from ccproxy.config.locations import find_config
 from ccproxy.supervisor.control.client import fleet_status, request
 from ccproxy.text import counted
 
@@ -46,10 +45,7 @@ def start(options: Options, labels: tuple[str, ...], *, wait: bool, timeout: flo
     running are left alone. Exits with 1 if some did not start, with 5 if their ports are in use,
     with 7 if they were not ready in time.
     """
-    # Reads presets and conversion settings: too slow to load for --help and completion.
-    from ccproxy.config.fleet_check import load_all
-
-    checked = load_all(find_config(options.config))
+    checked = open_checked(options)
     fleet = checked.fleet
     chosen = [entry.label for entry in choose(fleet, labels)] if labels else []
     providers = counted(len(fleet.entries), "provider")

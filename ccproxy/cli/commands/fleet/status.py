@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ import click
 
 from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.fleet_table import status_text
-from ccproxy.cli.render.terminal import notify, print_error, show
+from ccproxy.cli.render.terminal import notify, print_error, show, show_json
 from ccproxy.cli.selection import complete_label, known_labels, open_readable_part
 from ccproxy.cli.single_proxy import has_table
 from ccproxy.config.fleet import Fleet
@@ -73,7 +72,7 @@ def _print_status(
     if as_json:
         totals = _today(fleet)
         proxies = [{**row.as_json(), **_usage_fields(totals, row.label)} for row in rows]
-        show(json.dumps({**result.as_json(), "proxies": proxies}, indent=2))
+        show_json({**result.as_json(), "proxies": proxies})
     else:
         text = status_text(
             result,

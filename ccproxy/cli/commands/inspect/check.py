@@ -54,7 +54,6 @@ def check(options: Options, file: Path | None, learned: str | None, forget: str 
     All errors are reported at once, each with its location and a fix. Exits with 78 if there
     are any.
     """
-    # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.session.claude_environment import window_note
     from ccproxy.config.fleet_check import load_all
     from ccproxy.config.worker_config import load_worker

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 
 import click
 
 from ccproxy.cli.command import Command, Options
+from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import exit_if_unsaved, notify, short_path, show
 from ccproxy.cli.selection import choose, choose_one, complete_label, open_fleet
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import CcproxyError, UsageError
-from ccproxy.text import counted, printable
+from ccproxy.text import counted, printable, printable_json
 
 ACTIONS = ("show", "clear", "export", "import", "on", "off")
 RETENTION = "kept 3 days"
@@ -76,7 +76,7 @@ def history(
         case "on" | "off":
             _record(fleet, entry, on=action == "on")
         case "clear":
-            _clear(fleet, entry, is_confirmed=yes)
+            _clear(fleet, entry, yes=yes)
         case "export":
             _export(fleet, entry, name or "")
         case "import":
@@ -96,7 +96,7 @@ def _show(
         for turn in turns:
             fields = turn.as_json()
             if as_json:
-                show(json.dumps({"label": label, **fields}, ensure_ascii=False))
+                show(printable_json(json.dumps({"label": label, **fields}, ensure_ascii=False)))
                 continue
             role = f"{turn.role} ({turn.model})" if turn.role == "assistant" else turn.role
             head = f"{fields['timestamp'][:19].replace('T', ' ')}  {printable(role)}"
@@ -128,30 +128,14 @@ def _record(fleet: Fleet, entry: Entry, *, on: bool) -> None:
     exit_if_unsaved(entry.label, switches.unsaved)
 
 
-def _clear(fleet: Fleet, entry: Entry, *, is_confirmed: bool) -> None:
+def _clear(fleet: Fleet, entry: Entry, *, yes: bool) -> None:
     from ccproxy.store.history import clear_turns
 
     _flush(fleet, [entry])
-    if not is_confirmed and not _confirm(entry):
-        show("Nothing was deleted.")
-        return
+    question = f"Delete {entry.label}'s history? This cannot be undone."
+    confirm(question, yes=yes, fix=f"ccproxy history {entry.label} clear --yes")
     count = clear_turns(fleet.state, entry.label)
     show(f"Deleted {counted(count, 'turn')} of {entry.label}.")
-
-
-def _confirm(entry: Entry) -> bool:
-    """
-    Return True if the user agrees to delete the history.
-
-    Raises:
-        UsageError: If stdin is not a terminal.
-
-    """
-    if not sys.stdin.isatty():
-        fix = f"ccproxy history {entry.label} clear --yes"
-        raise UsageError(f"the deletion must be confirmed at a terminal\n  fix: {fix}")
-    question = f"Delete {entry.label}'s history? This cannot be undone."
-    return click.confirm(question, default=False, err=True)
 
 
 def _export(fleet: Fleet, entry: Entry, name: str) -> None:

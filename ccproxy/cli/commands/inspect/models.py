@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ccproxy.cli.command import Command, Options
-from ccproxy.cli.render.terminal import columns, show, tilde
+from ccproxy.cli.confirmation import confirm
+from ccproxy.cli.render.terminal import columns, short_path, show, show_json, tilde
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.errors import UsageError
 from ccproxy.text import counted, printable
@@ -66,7 +66,6 @@ def models(
 
 
 def _show(options: Options, label: str | None, *, online: bool, as_json: bool) -> None:
-    # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.render.model_lines import difference, model_rows
     from ccproxy.config.catalogue.catalogue_file import active_catalogue
     from ccproxy.config.fleet_check import check_fleet
@@ -94,8 +93,7 @@ def _show(options: Options, label: str | None, *, online: bool, as_json: bool) -
         blocks.append("\n".join([title, *lines]))
     catalogue = active_catalogue()
     if as_json:
-        report = {"schema": 1, "catalogue": catalogue.date, "proxies": reports}
-        show(json.dumps(report, indent=2))
+        show_json({"schema": 1, "catalogue": catalogue.date, "proxies": reports})
     else:
         show("\n\n".join([*blocks, f"Catalogue of {catalogue.date}"]))
 
@@ -127,8 +125,7 @@ def _update(file: Path, options: Options, *, yes: bool) -> None:
     if len(lines) > len(visible_lines):
         show(f"… and {len(lines) - len(visible_lines)} more (-v)")
     show(f"{counted(len(lines), 'difference')} in the catalogue of {new.date}")
-    if not yes and not click.confirm("Install it?"):
-        raise click.Abort
+    confirm("Install it?", yes=yes, fix=f"ccproxy models --update {short_path(file)} --yes")
     show(f"Installed: {tilde(install(new))}\nRunning proxies use it after: ccproxy restart")
 
 

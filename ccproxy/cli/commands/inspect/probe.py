@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+import json
 
 import click
 
 from ccproxy.cli.command import Command, Options
+from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import show
-from ccproxy.cli.selection import choose_one, complete_label, open_fleet
+from ccproxy.cli.selection import complete_label, open_entry
 from ccproxy.config.fleet import Entry, Fleet
-from ccproxy.errors import CcproxyError, UsageError
+from ccproxy.errors import CcproxyError
 from ccproxy.ipc.control_messages import ProbeReply
 from ccproxy.supervisor.control.worker_requests import probe_model
 from ccproxy.text import printable
@@ -60,15 +61,12 @@ def probe(
     The longest answer and the ends of streams are also measured. With --overflow, the result shows
     whether ccproxy recognises the refusal of a prompt that is too long.
     """
-    fleet = open_fleet(options)
-    entry = choose_one(fleet, label)
+    fleet, entry = open_entry(options, label)
     if export:
         _export(fleet, entry)
         return
     plan = probe_model(fleet, entry.label, model, overflow=overflow)
-    if not yes and not _confirm(_question(plan, max_cost), entry):
-        show("Nothing was sent.")
-        return
+    confirm(_question(plan, max_cost), yes=yes, fix=f"ccproxy probe {entry.label} --yes")
     reply = probe_model(fleet, entry.label, plan.model, most=max_cost, overflow=overflow)
     spent = "" if reply.dollars is None else f", ${reply.dollars:.4f}"
     show(f"{printable(reply.model)}: {reply.measured} quirks measured "
@@ -96,13 +94,6 @@ def _question(plan: ProbeReply, max_cost: float) -> str:
 
 def _price(dollars: float | None) -> str:
     return "an unknown price" if dollars is None else f"${dollars:.4f}"
-
-
-def _confirm(question: str, entry: Entry) -> bool:
-    if not sys.stdin.isatty():
-        fix = f"ccproxy probe {entry.label} --yes"
-        raise UsageError(f"the cost must be confirmed at a terminal\n  fix: {fix}")
-    return click.confirm(question, default=False, err=True)
 
 
 def _export(fleet: Fleet, entry: Entry) -> None:
@@ -134,6 +125,4 @@ def _export(fleet: Fleet, entry: Entry) -> None:
 
 def _toml(value: object) -> str:
     """Return *value* in TOML; for strings, numbers, booleans and lists of them it is JSON."""
-    import json
-
     return json.dumps(value, ensure_ascii=False)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from ccproxy.cli.command import Command, Options
-from ccproxy.cli.render.terminal import exit_if_unsaved, notify, show
+from ccproxy.cli.render.terminal import exit_if_unsaved, notify, show, show_json
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
@@ -49,11 +48,7 @@ def record(
     if case_id is not None:
         from ccproxy.cli.recordings.case_from_recording import case_from_recording
 
-        show(
-            json.dumps(
-                case_from_recording(recording_of(fleet, case_id)), indent=1, ensure_ascii=False
-            )
-        )
+        show_json(case_from_recording(recording_of(fleet, case_id)))
         return
     if label is None:
         raise UsageError("the label is missing\n  fix: ccproxy record LABEL on")

@@ -21,12 +21,12 @@ from ccproxy.cli.render.request_lines import (
     timeline_lines,
 )
 from ccproxy.cli.render.table import table
-from ccproxy.cli.render.terminal import columns, notify, show
+from ccproxy.cli.render.terminal import columns, notify, show, show_json
 from ccproxy.cli.selection import complete_label, known_labels, open_fleet
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import UsageError
 from ccproxy.ipc.control_messages import RequestsRequest
-from ccproxy.text import printable
+from ccproxy.text import printable_json
 
 if TYPE_CHECKING:
     from ccproxy.ipc.activity import RequestTimeline
@@ -121,7 +121,7 @@ def _show_list(options: Options, choice: _Choice, *, as_json: bool) -> None:
 
     running, finished = recent_requests(choice.fleet, choice.labels, choice.request)
     if as_json:
-        show(_as_json(running, finished))
+        _show_json(running, finished)
         return
     rows = one_row_per_request([*finished, *running])
     if rows:
@@ -131,22 +131,22 @@ def _show_list(options: Options, choice: _Choice, *, as_json: bool) -> None:
 
 
 def _show_timelines(choice: _Choice, *, as_json: bool) -> None:
+    from ccproxy.cli.fleet_models import entry_url
     from ccproxy.supervisor.control.fleet_activity import recent_requests
 
     running, finished = recent_requests(choice.fleet, choice.labels, choice.request)
     if not running and not finished:
         raise UsageError(
-            f"no worker knows the request {choice.request.id}\n"
+            f"no running worker has the request {choice.request.id}\n"
             f"  fix: ccproxy logs --request {choice.request.id}"
         )
     if as_json:
-        show(_as_json(running, finished))
+        _show_json(running, finished)
         return
     texts = []
     for one in [*finished, *running]:
-        entry = choice.fleet.entry(one.label)
-        url = f"http://127.0.0.1:{'PORT' if entry is None else entry.port}"
-        texts.append("\n".join(timeline_lines(one, url=url)))
+        lines = timeline_lines(one, url=entry_url(choice.fleet, one.label))
+        texts.append("\n".join(lines))
     show("\n\n".join(texts))
 
 
@@ -164,7 +164,7 @@ def _follow(choice: _Choice, *, as_json: bool) -> None:
 
         def print_line(one: RequestTimeline) -> None:
             if as_json:
-                show(printable(encode_line(one).decode().rstrip()))
+                show(printable_json(encode_line(one).decode().rstrip()))
             else:
                 show(aligned_line(one, columns()))
 
@@ -180,11 +180,11 @@ def _follow(choice: _Choice, *, as_json: bool) -> None:
                 print_line(ended)
 
 
-def _as_json(running: Sequence[RequestTimeline], finished: Sequence[RequestTimeline]) -> str:
+def _show_json(running: Sequence[RequestTimeline], finished: Sequence[RequestTimeline]) -> None:
     from ccproxy.ipc.activity import encode_line
 
     parts = {"running": running, "finished": finished}
     fields = {
         name: [json.loads(encode_line(one)) for one in requests] for name, requests in parts.items()
     }
-    return json.dumps({"schema": 1, **fields}, indent=2)
+    show_json({"schema": 1, **fields})

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 
 import click
 
 from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.terminal import notify, show
 from ccproxy.cli.selection import complete_label, known_labels, open_fleet
+from ccproxy.cli.single_proxy import table_arguments
 from ccproxy.config.fleet import Fleet
 
 PLAIN_SECONDS = 5.0
@@ -64,9 +66,15 @@ def top(
         elif plain:
             plain_view.speak(view, interval=interval or PLAIN_SECONDS)
         elif _is_terminal() and _has_textual():
+            from ccproxy.cli.fleet_models import entry_url
             from ccproxy.cli.top.dashboard import Dashboard
 
-            Dashboard(view, run=lambda words: run_command(fleet, words), interval=interval).run()
+            Dashboard(
+                view,
+                run=partial(run_command, fleet),
+                url_of=partial(entry_url, fleet),
+                interval=interval,
+            ).run()
         else:
             if not _has_textual():
                 notify(options, "For keys and tables: pip install 'ccproxy-fleet[top]'")
@@ -75,7 +83,9 @@ def top(
 
 def run_command(fleet: Fleet, words: Sequence[str]) -> str:
     """Run a command of ccproxy on the same table; return its output."""
-    command = [sys.executable, "-m", "ccproxy", "-c", str(fleet.file), "--no-color", *words]
+    # `-P` keeps the current folder out of Python's search path.
+    program = [sys.executable, "-P", "-m", "ccproxy"]
+    command = [*program, *table_arguments(fleet), "--no-color", *words]
     try:
         done = subprocess.run(  # noqa: S603 - our own program
             command,

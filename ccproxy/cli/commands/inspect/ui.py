@@ -9,7 +9,7 @@ import click
 
 from ccproxy.cli.command import Command, Options
 from ccproxy.cli.selection import open_readable_part
-from ccproxy.cli.single_proxy import has_table
+from ccproxy.cli.single_proxy import table_arguments
 
 
 @click.command(
@@ -39,8 +39,7 @@ def ui(options: Options, *, port: int, no_open: bool) -> None:
     """
     command = [sys.executable, "-P", "-m", "ccproxy.ui", "--port", str(port)]
     fleet = open_readable_part(options)[0]
-    if has_table(fleet):
-        command += ["--config", str(fleet.file.absolute())]
+    command += table_arguments(fleet)
     if not no_open:
         command.append("--open")
     os.execv(sys.executable, command)  # noqa: S606 - our own program, without a shell

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
@@ -12,7 +11,7 @@ import click
 from ccproxy import __version__
 from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.command_lines import callable_here
-from ccproxy.cli.render.terminal import show
+from ccproxy.cli.render.terminal import show, show_json
 from ccproxy.cli.selection import open_readable_part
 from ccproxy.errors import CcproxyError
 
@@ -44,7 +43,7 @@ def version(options: Options, *, as_json: bool) -> None:
         "platform": platform.platform(),
         "libraries": {name: _version_of(name) for name in LIBRARIES},
     }
-    show(json.dumps(facts, indent=2))
+    show_json(facts)
 
 
 def _with_running_version(options: Options) -> str:

@@ -13,6 +13,7 @@ from ccproxy.cli.command import DURATION, Command, Options
 from ccproxy.cli.render.terminal import print_error, short_path, show
 from ccproxy.cli.selection import open_fleet
 from ccproxy.cli.service import cron
+from ccproxy.cli.service.leftovers import crontab_without
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import UsageError
 from ccproxy.logs import Removed, prune
@@ -59,9 +60,10 @@ def cleanup(
     if install_cron and remove_cron:
         raise UsageError("--install-cron and --remove-cron cannot be combined")
     if install_cron:
-        _install(fleet, dry_run=dry_run)
+        add_cron_line(fleet, cron.CLEANUP, dry_run=dry_run)
     elif remove_cron:
-        _remove(fleet, dry_run=dry_run)
+        if not remove_cron_line(fleet, cron.CLEANUP, dry_run=dry_run):
+            show("Your crontab has no line for this fleet.")
     elif _is_clock_steady(fleet, dry_run=dry_run) or force:
         removed = prune(fleet.logs, keep=timedelta(seconds=older_than), dry_run=dry_run)
         _report(removed, fleet.logs, older_than=older_than, dry_run=dry_run)
@@ -101,11 +103,12 @@ def _prune_history(fleet: Fleet, *, older_than: float, dry_run: bool) -> None:
 # The crontab.
 
 
-def _install(fleet: Fleet, *, dry_run: bool) -> None:
-    before = cron.read()
-    line = cron.line_for(fleet, python=sys.executable)
-    after = cron.with_line(before, line, fleet)
+def add_cron_line(fleet: Fleet, job: cron.Job, *, dry_run: bool) -> None:
+    """Add the line of *job* to the user's crontab, if it is not there."""
+    line = cron.line_for(fleet, python=sys.executable, job=job)
     text = line.decode().rstrip()
+    before = cron.read()
+    after = cron.with_line(before, line, fleet, job=job)
     if after == before:
         show(f"This line is already in your crontab:\n  {text}")
         return
@@ -115,13 +118,13 @@ def _install(fleet: Fleet, *, dry_run: bool) -> None:
     show(f"{'Would add' if dry_run else 'Added'} to your crontab:\n  {text}")
 
 
-def _remove(fleet: Fleet, *, dry_run: bool) -> None:
-    before = cron.read()
-    after = cron.without_line(before, fleet)
-    if after == before:
-        show("Your crontab has no line for this fleet.")
-        return
+def remove_cron_line(fleet: Fleet, job: cron.Job, *, dry_run: bool) -> bool:
+    """Remove the line of *job* from the user's crontab; return False if there is none."""
+    after = crontab_without(fleet, job)
+    if after is None:
+        return False
     if not dry_run:
         cron.write(after)
     verb = "Would remove" if dry_run else "Removed"
-    show(f"{verb} the line for {short_path(fleet.file)} from your crontab.")
+    show(f'{verb} the line "ccproxy {job.verb}" for {short_path(fleet.file)} from your crontab.')
+    return True

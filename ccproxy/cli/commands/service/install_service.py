@@ -9,8 +9,9 @@ import sys
 import click
 
 from ccproxy.cli.command import Command, Options
+from ccproxy.cli.commands.service.cleanup import add_cron_line
 from ccproxy.cli.render.terminal import notify, show, tilde
-from ccproxy.cli.selection import open_fleet
+from ccproxy.cli.selection import open_checked, open_fleet
 from ccproxy.cli.service import cron
 from ccproxy.cli.service.install import (
     Kind,
@@ -56,12 +57,15 @@ def install_service(
 
     The default is the service manager of this machine. Installing again changes nothing.
     """
-    fleet = open_fleet(options)
+    # A fleet that cannot start is not installed as a service.
+    fleet = open_fleet(options) if dry_run else open_checked(options).fleet
     chosen = kind or detect_kind()
     if system and chosen != "systemd":
         raise UsageError("--system can only be used with --systemd")
     if chosen == "cron":
-        _install_cron(options, fleet, dry_run=dry_run, now=now)
+        add_cron_line(fleet, cron.START, dry_run=dry_run)
+        if now and not dry_run:
+            notify(options, "cron starts it at the next boot.  Next:  ccproxy start")
         return
     service = (
         systemd_service(fleet, name=name, system=system, environ=os.environ)
@@ -78,7 +82,6 @@ def install_service(
 
 def _install(options: Options, fleet: Fleet, service: ServiceFile, *, now: bool) -> None:
     check_owner(service, fleet)
-    _check(fleet)
     fleet.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         changed = write(service)
@@ -97,13 +100,6 @@ def _install(options: Options, fleet: Fleet, service: ServiceFile, *, now: bool)
         notify(options, f"Next:  ccproxy stop; {shlex.join(service.start)}")
 
 
-def _check(fleet: Fleet) -> None:
-    """Check the configuration: a fleet that cannot start is not installed as a service."""
-    from ccproxy.config.fleet_check import load_all  # reads presets: too slow to load for --help
-
-    load_all(fleet.file)
-
-
 def _advise(options: Options, fleet: Fleet, *, system: bool) -> None:
     if system and owner_of(fleet).name == "root":
         text = "warning: the service runs as root because root owns the table"
@@ -112,22 +108,3 @@ def _advise(options: Options, fleet: Fleet, *, system: bool) -> None:
     elif not system and not lingers(os.environ):
         text = "note: the service stops when you log out; to keep it running"
         notify(options, f"{text}:  loginctl enable-linger")
-
-
-def _install_cron(options: Options, fleet: Fleet, *, dry_run: bool, now: bool) -> None:
-    line = cron.line_for(fleet, python=sys.executable, job=cron.START)
-    text = line.decode().rstrip()
-    if dry_run:
-        show(text)
-        return
-    _check(fleet)
-    before = cron.read()
-    after = cron.with_line(before, line, fleet, job=cron.START)
-    fleet.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if after == before:
-        show(f"This line is already in your crontab:\n  {text}")
-    else:
-        cron.write(after)
-        show(f"Added to your crontab:\n  {text}")
-    if now:
-        notify(options, "cron starts it at the next boot.  Next:  ccproxy start")

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ccproxy.cli.command import Command, Options
+from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import notify, short_path, show
 from ccproxy.cli.selection import open_readable_part
 from ccproxy.config.fleet import Fleet, local_table
-from ccproxy.errors import CcproxyError, NotRunning, UsageError
+from ccproxy.errors import CcproxyError, NotRunning
 
 if TYPE_CHECKING:
     from ccproxy.supervisor.control.protocol import SupervisorInfo
@@ -52,7 +53,8 @@ def uninstall(options: Options, *, name: str, keep_state: bool, dry_run: bool, y
         show(f"  {line}")
     if not dry_run:
         if listed:
-            _confirm("Stop and remove this?", yes=yes)
+            fix = "ccproxy uninstall --yes, or with --keep-state"
+            confirm("Stop and remove this?", yes=yes, fix=fix)
         if is_running:
             _stop(fleet, status.supervisor)
         for trace in traces:
@@ -61,15 +63,6 @@ def uninstall(options: Options, *, name: str, keep_state: bool, dry_run: bool, y
         if state and _wants_state_deleted(yes=yes):
             delete_state(fleet)
     _report(fleet, is_clean=not (listed or state), dry_run=dry_run)
-
-
-def _confirm(question: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        text = "stdin is not a terminal, so uninstall cannot ask"
-        raise UsageError(f"{text}\n  fix: ccproxy uninstall --yes, or with --keep-state")
-    click.confirm(question, abort=True, err=True)
 
 
 def _wants_state_deleted(*, yes: bool) -> bool:

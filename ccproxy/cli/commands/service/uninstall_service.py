@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from ccproxy.cli.command import Command, Options
+from ccproxy.cli.commands.service.cleanup import remove_cron_line
 from ccproxy.cli.render.terminal import notify, show, tilde
 from ccproxy.cli.selection import open_fleet
 from ccproxy.cli.service import cron
 from ccproxy.cli.service.install import ServiceFile
-from ccproxy.cli.service.leftovers import crontab_without, remove_service, services_of
-from ccproxy.config.fleet import Fleet
+from ccproxy.cli.service.leftovers import remove_service, services_of
 
 
 @click.command(
@@ -34,7 +34,7 @@ def uninstall_service(options: Options, *, name: str, dry_run: bool) -> None:
     services = list(services_of(fleet, name))
     for service in services:
         _remove(options, service, dry_run=dry_run)
-    has_cron_line = _remove_cron(fleet, dry_run=dry_run)
+    has_cron_line = remove_cron_line(fleet, cron.START, dry_run=dry_run)
     if not (services or has_cron_line):
         show("No service of this fleet is installed.")
 
@@ -46,14 +46,3 @@ def _remove(options: Options, service: ServiceFile, *, dry_run: bool) -> None:
     if error_text := remove_service(service):
         notify(options, f"note: {error_text}")
     show(f"Removed {tilde(service.path)}")
-
-
-def _remove_cron(fleet: Fleet, *, dry_run: bool) -> bool:
-    after = crontab_without(fleet, cron.START)
-    if after is None:
-        return False
-    if not dry_run:
-        cron.write(after)
-    verb = "Would remove" if dry_run else "Removed"
-    show(f"{verb} the start at boot from your crontab.")
-    return True

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import click
 
 from ccproxy.cli.command import Command, Options
+from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import notify, show, tilde
-from ccproxy.cli.selection import choose_one, complete_label, open_fleet
+from ccproxy.cli.selection import complete_label, open_entry
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import UsageError
-from ccproxy.text import mask_key, printable
+from ccproxy.text import printable
 
 if TYPE_CHECKING:
     from ccproxy.cli.session.claude_environment import Session
-    from ccproxy.cli.session.preparation import SessionPlan
 
 SHELLS = ("bash", "zsh", "fish", "pwsh")
 PROGRAMS = ("vscode", "jetbrains", "desktop", "cowork")
@@ -72,61 +72,54 @@ def env(
     """  # noqa: D301 - \b makes click keep the lines
     if write and program != "vscode":
         raise UsageError("--write needs --for vscode\n  fix: other programs take the printed text")
-    if program == "vscode" and write:
-        session = {} if unset else _session_of(options, label)
-        _write_vscode(session, label or "--unset", yes=yes)
+    if unset and (write or program is None):
+        _undo(shell or detect_shell(os.environ), write=write, yes=yes)
         return
+    if label is None:
+        raise UsageError("no label\n  fix: ccproxy env LABEL; ccproxy status lists the labels")
+    from ccproxy.cli.session.claude_environment import masked
+    from ccproxy.cli.session.preparation import plan_session
+
+    fleet, entry = open_entry(options, label)
+    plan, label = plan_session(fleet, entry), entry.label
+    is_masked = not reveal and sys.stdout.isatty()
     if program is not None:
-        is_shown = reveal or not sys.stdout.isatty()
-        show(_text_for(program, _session_of(options, label), str(label), reveal=is_shown))
+        if write:
+            _write_vscode(plan.session, label, yes=yes)
+        else:
+            variables = masked(plan.session) if is_masked else plan.session
+            show(_text_for(program, variables, label))
+        plan.warn_about_proxy(options)
+        _warn_if_not_running(options, fleet, entry)
         return
     shell = shell or detect_shell(os.environ)
-    if unset:
-        from ccproxy.cli.session.claude_environment import no_session
-
-        show(script(no_session(), shell))
-        return
-    if label is None:
-        raise _no_label()
-    from ccproxy.cli.session.preparation import plan_session  # reads presets: slow to load
-
-    fleet = open_fleet(options)
-    entry = choose_one(fleet, label)
-    plan = plan_session(fleet, entry)
+    show(script(masked(plan.session) if is_masked else plan.session, shell))
     plan.warn(options, is_claude=False)
-    is_masked = sys.stdout.isatty() and not reveal
-    show(script(_masked(plan) if is_masked else plan.session, shell))
     _warn_if_not_running(options, fleet, entry)
-    command = _command(shell, entry.label)
     if is_masked:
-        notify(options, f"\nTo apply these settings:  {command}")
+        notify(options, f"\nTo apply these settings:  {_command(shell, label)}")
     elif not sys.stdout.isatty():
         undo = _command(shell, "--unset")
-        notify(options, f"This shell now uses {entry.label}.  Undo:  {undo}")
+        notify(options, f"This shell now uses {label}.  Undo:  {undo}")
 
 
-def _session_of(options: Options, label: str | None) -> Session:
-    """Return the variables of a session on *label*, with the warnings about it printed."""
-    if label is None:
-        raise _no_label()
-    from ccproxy.cli.session.preparation import plan_session  # reads presets: slow to load
+def _undo(shell: str, *, write: bool, yes: bool) -> None:
+    """Unset the variables in *shell*, or with *write* in the settings of VS Code."""
+    from ccproxy.cli.session.claude_environment import no_session
 
-    fleet = open_fleet(options)
-    entry = choose_one(fleet, label)
-    plan = plan_session(fleet, entry)
-    plan.warn_about_proxy(options)
-    _warn_if_not_running(options, fleet, entry)
-    return plan.session
+    if write:
+        _write_vscode({}, "--unset", yes=yes)
+    else:
+        show(script(no_session(), shell))
 
 
-def _text_for(program: str, session: Session, label: str, *, reveal: bool) -> str:
+def _text_for(program: str, session: Session, label: str) -> str:
     """Return what *program* needs to use *session*."""
-    from ccproxy.cli.session.app_settings import desktop_profile, masked, vscode_settings
+    from ccproxy.cli.session.app_settings import desktop_profile, vscode_settings
 
     if program == "jetbrains":
-        return f"ccproxy run {shlex.quote(label)} -- claude"
-    variables = session if reveal else masked(session)
-    document = vscode_settings(variables, {}) if program == "vscode" else desktop_profile(variables)
+        return f"ccproxy run {label} -- claude"
+    document = vscode_settings(session, {}) if program == "vscode" else desktop_profile(session)
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
@@ -147,44 +140,29 @@ def _write_vscode(session: Session, label: str, *, yes: bool) -> None:
     if settings == present:
         show(f"Unchanged: {tilde(file)}")
         return
-    if not yes and not sys.stdin.isatty():
-        fix = f"ccproxy env {label} --for vscode --write --yes"
-        raise UsageError(f"stdin is not a terminal, so env cannot ask\n  fix: {fix}")
-    if not yes:
-        click.confirm(f"Change {tilde(file)}, which then has the token?", abort=True, err=True)
+    token = ", which then contains the token" if session else ""
+    fix = f"ccproxy env {label} --for vscode --write --yes"
+    confirm(f"Change {tilde(file)}{token}?", yes=yes, fix=fix)
     write_user_settings(file, settings)
     undo = "" if not session else "  Undo:  ccproxy env --unset --for vscode --write"
     show(f"Changed {tilde(file)}; reload the window of VS Code.{undo}")
 
 
-def _no_label() -> UsageError:
-    return UsageError("no label\n  fix: ccproxy env LABEL; ccproxy status lists the labels")
-
-
-def _masked(plan: SessionPlan) -> Session:
-    """Return the variables of *plan* with the client key masked."""
-    from ccproxy.cli.session.claude_environment import TOKEN
-
-    token = plan.session[TOKEN]
-    if not (plan.config.client_keys and token):
-        return plan.session
-    return {**plan.session, TOKEN: mask_key(token)}
-
-
 def _warn_if_not_running(options: Options, fleet: Fleet, entry: Entry) -> None:
-    """Note that the proxy is stopped or runs with older files, or that a program has its port."""
-    from ccproxy.cli.render.outcome import warn_about_changes
+    """Warn that the proxy does not answer, or that it runs with older files."""
+    from ccproxy.cli.render.outcome import UP, fix, warn_about_changes
     from ccproxy.supervisor.control.client import fleet_status
 
-    rows = [row for row in fleet_status(fleet).proxies if row.label == entry.label]
-    for row in rows:
+    for row in fleet_status(fleet).proxies:
+        if row.label != entry.label:
+            continue
         warn_about_changes(options, row)
-    if any(row.state == "foreign" for row in rows):
-        reason = rows[0].reason or f"port {entry.port} is in use by another program"
-        notify(options, f"note: {printable(reason)}")
-    elif all(row.state == "stopped" for row in rows):
-        label = entry.label
-        notify(options, f"note: {label} is not running; start it: ccproxy start {label}")
+        if row.state == "stopped":
+            text = f"{row.label} is not running, so requests to it fail"
+            notify(options, f"warning: {text}\n  fix: ccproxy start {row.label}")
+        elif row.state not in UP:
+            text = f"{row.label} does not answer: {printable(row.reason or row.state)}"
+            notify(options, f"warning: {text}\n  fix: {fix(row)}")
 
 
 def script(session: Mapping[str, str | None], shell: str) -> str:

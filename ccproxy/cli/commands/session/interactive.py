@@ -12,14 +12,17 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import click
 
 from ccproxy.cli.command import ALIASES as COMMAND_ALIASES
 from ccproxy.cli.command import Command, Options, commands
 from ccproxy.cli.render.command_lines import callable_here
+from ccproxy.cli.render.error_text import error_text
 from ccproxy.cli.render.terminal import address, notify, print_error, short_path, show
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
+from ccproxy.cli.single_proxy import table_arguments
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.text import counted, did_you_mean, printable
@@ -81,7 +84,7 @@ def _verb_runner(ctx: click.Context, options: Options, fleet: Fleet) -> Callable
     group = ctx.find_root().command
 
     def run_verb(*arguments: str) -> int:
-        common = ["--config", str(fleet.file), *(["--no-color"] if options.no_color else [])]
+        common = [*table_arguments(fleet), *(["--no-color"] if options.no_color else [])]
         try:
             group.main([*common, *arguments])
         except SystemExit as end:
@@ -107,7 +110,7 @@ class Prompt:
             words = shlex.split(line, comments=True)
             return self._execute(words) if words else True
         except (CcproxyError, OSError) as error:
-            print_error("\n".join(map(printable, f"Error: {error}".splitlines())))
+            print_error(error_text(error))
         except ValueError as error:
             print_error(f"Error: cannot parse this line: {error}")
         return False
@@ -117,9 +120,9 @@ class Prompt:
         key = _ALIASES.get(name.lower(), name.lower())
         command = COMMANDS.get(key)
         if command is not None:
-            if len(arguments) > command.max_arguments:
-                limit = counted(command.max_arguments, "argument")
-                raise UsageError(f"{name} takes at most {limit}")
+            most = 1 if command.metavar else 0
+            if len(arguments) > most:
+                raise UsageError(f"{name} takes at most {counted(most, 'argument')}")
             return command.action(self, *arguments)
         verb = COMMAND_ALIASES.get(key, key)
         if verb not in commands() or verb == "interactive":
@@ -135,20 +138,21 @@ class Prompt:
         return self.run_verb(verb, *arguments) in ((0, 1, 3) if verb == "status" else (0,))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptCommand:
+class PromptCommand(NamedTuple):
     """One command of the prompt."""
 
     action: Callable[..., bool]
+    """Takes the prompt and the argument; returns False if it failed."""
     help: str
     metavar: str = ""
-    max_arguments: int = 0
+    """The optional argument; empty if there is none."""
 
 
 # Commands that show the current proxy...
 
 
 def _config(prompt: Prompt) -> bool:
+    from ccproxy.cli.session.claude_environment import base_url
     from ccproxy.config.worker_config import load_worker
 
     config = load_worker(prompt.entry.env_file, entry=prompt.entry)
@@ -157,7 +161,7 @@ def _config(prompt: Prompt) -> bool:
         "provider": config.provider_name,
         "base URL": config.base_url,
         "API": config.api,
-        "address": f"http://{config.host}:{config.port}",
+        "address": base_url(config),
         "env file": short_path(prompt.entry.env_file),
         "keys": str(len(config.api_keys)),
         "client key": "required" if config.client_keys else "not required",
@@ -259,36 +263,22 @@ def _quit(prompt: Prompt) -> bool:
 
 
 COMMANDS: Mapping[str, PromptCommand] = {
-    "preset": PromptCommand(
-        action=_preset, metavar="[NAME]", max_arguments=1, help="use the models of a preset"
-    ),
-    "config": PromptCommand(action=_config, help="show the proxy's configuration"),
+    "preset": PromptCommand(_preset, "use the models of a preset", "[NAME]"),
+    "config": PromptCommand(_config, "show the proxy's configuration"),
     "toggle": PromptCommand(
-        action=_toggle,
-        metavar="[on|off]",
-        max_arguments=1,
-        help="bypass the proxy (send requests to Anthropic), or undo it",
+        _toggle, "bypass the proxy (send requests to Anthropic), or undo it", "[on|off]"
     ),
-    "test": PromptCommand(action=_test, help="send a test request to the provider"),
-    "record": PromptCommand(
-        action=_record, metavar="[on|off]", max_arguments=1, help="record conversations"
-    ),
-    "load": PromptCommand(
-        action=_load, metavar="NAME", max_arguments=1, help="import a file from exports/"
-    ),
-    "logs": PromptCommand(
-        action=_logs, metavar="[COUNT]", max_arguments=1, help="show the last lines of the log"
-    ),
+    "test": PromptCommand(_test, "send a test request to the provider"),
+    "record": PromptCommand(_record, "record conversations", "[on|off]"),
+    "load": PromptCommand(_load, "import a file from exports/", "NAME"),
+    "logs": PromptCommand(_logs, "show the last lines of the log", "[COUNT]"),
     "providers": PromptCommand(
-        action=_providers,
-        metavar="[LABEL]",
-        max_arguments=1,
-        help="show all proxies; with a label, manage that one",
+        _providers, "show all proxies; with a label, manage that one", "[LABEL]"
     ),
-    "presets": PromptCommand(action=_presets, help="list the presets"),
-    "env": PromptCommand(action=_env, help="print the settings for a shell"),
-    "help": PromptCommand(action=_help, help="show this list"),
-    "quit": PromptCommand(action=_quit, help="leave"),
+    "presets": PromptCommand(_presets, "list the presets"),
+    "env": PromptCommand(_env, "print the settings for a shell"),
+    "help": PromptCommand(_help, "show this list"),
+    "quit": PromptCommand(_quit, "leave"),
 }
 _ALIASES = {"exit": "quit", "q": "quit", "?": "help"}
 

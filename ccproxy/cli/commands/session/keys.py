@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,8 +13,8 @@ from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.account_lines import account_text, window_text
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.table import Column, table
-from ccproxy.cli.render.terminal import columns, show, warn_unsaved
-from ccproxy.cli.selection import choose_one, open_fleet
+from ccproxy.cli.render.terminal import columns, show, show_json, warn_unsaved
+from ccproxy.cli.selection import choose_one, open_entry, open_fleet
 from ccproxy.cli.session.completions import complete_key_words
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import NotRunning, UsageError
@@ -117,19 +116,18 @@ def keys(options: Options, words: tuple[str, ...], *, as_json: bool, yes: bool) 
     of sessions. Exits with 4 if a test finds a refused key, with 1 if another test fails or a
     change could not be saved.
     """
-    fleet = open_fleet(options)
     if len(words) > 1 and words[1] in FILE_ACTIONS:
         from ccproxy.cli.setup.key_edit import add_keys, remove_keys
 
-        entry = choose_one(fleet, words[0])
+        _, entry = open_entry(options, words[0])
         if words[1] == "add":
             add_keys(options, entry, words[2:])
         else:
             remove_keys(options, entry, words[2:], yes=yes)
         return
-    proxies = _perform(fleet, _parse(words))
+    proxies = _perform(open_fleet(options), _parse(words))
     if as_json:
-        show(json.dumps({"schema": 1, "proxies": [proxy.as_json() for proxy in proxies]}, indent=2))
+        show_json({"schema": 1, "proxies": [proxy.as_json() for proxy in proxies]})
     else:
         show("\n\n".join("\n".join(_lines(proxy, verbose=options.verbose)) for proxy in proxies))
     for proxy in proxies:

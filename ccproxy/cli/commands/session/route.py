@@ -13,8 +13,8 @@ import click
 
 from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.table import Column, table
-from ccproxy.cli.render.terminal import notify, show
-from ccproxy.cli.selection import choose_one, complete_label, open_fleet
+from ccproxy.cli.render.terminal import notify, show, show_json
+from ccproxy.cli.selection import complete_label, open_entry
 from ccproxy.errors import ConfigError, UsageError
 from ccproxy.text import printable
 
@@ -50,7 +50,6 @@ def route(
     FILE contains the JSON body of a request to /v1/messages, or an object with its headers and
     body.
     """
-    # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.fleet_models import fleet_models
     from ccproxy.config.fleet_check import check_fleet
     from ccproxy.routing.decision import Decider
@@ -61,8 +60,8 @@ def route(
         switch_path,
     )
 
-    fleet = open_fleet(options)
-    label = choose_one(fleet, label).label
+    fleet, entry = open_entry(options, label)
+    label = entry.label
     checked = check_fleet(fleet.file)
     if checked.mistakes:
         raise ConfigError(checked.mistakes)
@@ -85,7 +84,10 @@ def route(
         result = asdict(explanation)
         lines = [f"{printable(result['model'])}   {printable(result['reason'])}"]
         lines += _fact_lines(result["facts"])
-    show(json.dumps({"schema": 1, "label": label, **result}) if as_json else "\n".join(lines))
+    if as_json:
+        show_json({"schema": 1, "label": label, **result})
+    else:
+        show("\n".join(lines))
     if read_overrides(overrides_path(fleet.state, label)).is_bypassed:
         text = f"{label} is bypassed: its rules do not apply"
         notify(options, f"note: {text}   (ccproxy toggle {label} on)")

@@ -63,7 +63,6 @@ def run(options: Options, label: str | None, command: tuple[str, ...], *, pane: 
     fleet = open_fleet(options)
     entry, words = _entry_and_words(fleet, label, command)
     program = _find_program(words, entry)
-    # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.commands.fleet.start import bring_up
     from ccproxy.cli.session.preparation import plan_session
 
@@ -183,12 +182,13 @@ def _with_pane(fleet: Fleet, plan: SessionPlan) -> SessionPlan:
     from ccproxy.cli.session.claude_settings import effective_environment
     from ccproxy.cli.session.pane_environment import copy_pane, pane_environment
     from ccproxy.cli.session.status_setting import status_program
+    from ccproxy.cli.single_proxy import table_arguments
 
     variables = pane_environment(
         effective_environment(os.environ, plan.files),
         copy_pane(fleet.state / "claude"),
         python=sys.executable,
-        table=fleet.file,
+        table=table_arguments(fleet),
         status_line=status_program(sys.executable, fleet.home, plan.entry.label),
     )
     return replace(plan, session={**plan.session, **variables})

@@ -8,6 +8,7 @@ import sys
 import click
 
 from ccproxy.cli.command import Command, Options
+from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import show, tilde
 from ccproxy.cli.selection import open_fleet
 from ccproxy.errors import UsageError
@@ -37,7 +38,7 @@ def statusline(options: Options, *, install: bool, uninstall: bool, yes: bool) -
         user_settings_file,
         write_user_settings,
     )
-    from ccproxy.cli.session.status_line_backup import StatusLineBackup, remove_status_line
+    from ccproxy.cli.session.status_line_backup import keep_status_line, remove_status_line
     from ccproxy.cli.session.status_setting import (
         is_ours,
         status_command,
@@ -60,13 +61,10 @@ def statusline(options: Options, *, install: bool, uninstall: bool, yes: bool) -
         done = "already installed" if install else "not installed"
         show(f"The status line is {done} in {tilde(settings)}.")
         return
-    if not yes and not sys.stdin.isatty():
-        fix = f"ccproxy statusline {'--install' if install else '--uninstall'} --yes"
-        raise UsageError(f"stdin is not a terminal, so statusline cannot ask\n  fix: {fix}")
-    if not yes:
-        click.confirm(f"Change statusLine in {tilde(settings)}?", abort=True, err=True)
+    fix = f"ccproxy statusline {'--install' if install else '--uninstall'} --yes"
+    confirm(f"Change statusLine in {tilde(settings)}?", yes=yes, fix=fix)
     if install:
-        StatusLineBackup(fleet.state, settings).keep(line)
+        keep_status_line(fleet.state, settings, line)
         program = status_program(sys.executable, fleet.home)
         document["statusLine"] = status_setting(program, status_command(line))
         write_user_settings(settings, document)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ccproxy.cli.command import DURATION, Command, Options
-from ccproxy.cli.render.terminal import notify, show
-from ccproxy.cli.selection import choose_one, complete_label, open_fleet
+from ccproxy.cli.render.terminal import notify, show, show_json
+from ccproxy.cli.selection import complete_label, open_entry
 from ccproxy.cli.session.completions import complete_model, complete_model_preset
 from ccproxy.cli.session.model_switch import apply_switch
 from ccproxy.errors import ConfigError, UsageError
@@ -70,12 +69,11 @@ def switch(
     switch stays in effect after a restart. With --wait, a running session keeps its models while
     the provider has its prompt cached; new conversations change at once.
     """
-    # Reads presets: too slow to load for --help.
     from ccproxy.config.fleet_check import check_fleet
     from ccproxy.routing.switching import switch_warnings, usable_presets
 
-    fleet = open_fleet(options)
-    label = choose_one(fleet, label).label
+    fleet, entry = open_entry(options, label)
+    label = entry.label
     checked = check_fleet(fleet.file)
     if label not in checked.workers:
         raise ConfigError(checked.mistakes)
@@ -89,7 +87,7 @@ def switch(
     )
     tiers = result.tiers(checked)
     if as_json:
-        show(json.dumps(result.as_json(tiers)))
+        show_json(result.as_json(tiers))
         return
     show("\n".join(result.lines(tiers)))
     for text in switch_warnings(result.switch, label=label, entries=checked.workers):
@@ -106,9 +104,10 @@ class _Result:
 
     def tiers(self, checked: CheckedFleet) -> dict[str, str | None]:
         """Return the model of each tier: of the switch, else of the env file."""
+        from ccproxy.routing.tiers import TIERS
+
         own = checked.workers[self.label].models
-        models = {"big": own.big, "middle": own.middle, "small": own.small}
-        return {tier: getattr(self.switch.tiers, tier) or name for tier, name in models.items()}
+        return {tier: getattr(self.switch.tiers, tier) or own.tier(tier) for tier in TIERS}
 
     def as_json(self, tiers: Mapping[str, str | None]) -> dict[str, object]:
         return {"schema": 1, "label": self.label, "preset": self.switch.preset, "models": tiers}

@@ -8,7 +8,7 @@ import click
 
 from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.terminal import exit_if_unsaved, show
-from ccproxy.cli.selection import choose_one, complete_label, open_fleet
+from ccproxy.cli.selection import complete_label, open_entry
 from ccproxy.supervisor.control.worker_requests import switch_session
 from ccproxy.text import printable
 
@@ -32,8 +32,7 @@ def toggle(options: Options, label: str, action: Literal["on", "off", "toggle"])
     While it is off, requests go unchanged to Anthropic with the client's own key. It stays off
     after a restart until it is turned on; `ccproxy status` shows it.
     """
-    fleet = open_fleet(options)
-    entry = choose_one(fleet, label)
+    fleet, entry = open_entry(options, label)
     switches = switch_session(fleet, entry.label, proxy=action)
     if switches.proxy:
         show(f"{entry.label} is on: it answers with the models in its env file.")

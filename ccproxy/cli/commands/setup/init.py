@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +12,7 @@ import click
 
 from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.command_lines import callable_here
-from ccproxy.cli.render.terminal import notify, short_path, show
+from ccproxy.cli.render.terminal import notify, short_path, show, show_json
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.locations import place_for_config
 from ccproxy.errors import UsageError
@@ -91,7 +90,6 @@ def init(
         raise UsageError(
             callable_here(f"stdin is not a terminal, so init cannot ask\n  fix: {fix}")
         )
-    # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.cli.setup.key_tests import Cancelled, test_keys
     from ccproxy.cli.setup.new_proxy import open_or_create
     from ccproxy.cli.setup.questions import (
@@ -144,7 +142,7 @@ def _report(proxy: NewProxy, fleet: Fleet, entry: str, *, as_json: bool) -> None
             "env_file": str(env_file),
             "table": str(table_to_extend(fleet)),
         }
-        show(json.dumps({"schema": 1, "proxy": row}, indent=2))
+        show_json({"schema": 1, "proxy": row})
     else:
         show(f"Wrote {short_path(env_file)}\n{without_secrets(proxy.env_text)}")
         show(f"Added to {short_path(table_to_extend(fleet))}\n{indent(entry, '  ')}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from contextlib import suppress
 
 import click
 
 from ccproxy.cli.command import Command, Options
+from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import notify, short_path, show
-from ccproxy.cli.selection import choose_one, complete_label, open_fleet
+from ccproxy.cli.selection import complete_label, open_entry
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import NotRunning, UsageError
 
@@ -35,15 +35,15 @@ def remove(options: Options, label: str, *, delete_env: bool, yes: bool) -> None
     """
     from ccproxy.cli.setup.config_edit import remove_entry
 
-    fleet = open_fleet(options)
-    entry = choose_one(fleet, label)
+    fleet, entry = open_entry(options, label)
     users = [other.label for other in fleet.entries if other.env_file == entry.env_file]
     if delete_env and len(users) > 1:
         others = ", ".join(name for name in users if name != entry.label)
         text = f"{short_path(entry.env_file)} is also used by {others}"
         raise UsageError(f"{text}\n  fix: leave out --delete-env")
-    if not yes:
-        _confirm(entry, delete_env=delete_env)
+    keys = f" and delete {short_path(entry.env_file)} with its keys" if delete_env else ""
+    question = f"Remove {entry.label} (port {entry.port}){keys}?"
+    confirm(question, yes=yes, fix=f"ccproxy remove {entry.label} --yes")
     remove_entry(fleet, entry)
     show(f"Removed {entry.label} from {short_path(entry.table or fleet.file)}.")
     _stop(options, fleet, entry)
@@ -53,14 +53,6 @@ def remove(options: Options, label: str, *, delete_env: bool, yes: bool) -> None
     elif len(users) == 1:
         path = short_path(entry.env_file)
         notify(options, f"Kept {path} with its keys; to delete it:  rm {shlex.quote(path)}")
-
-
-def _confirm(entry: Entry, *, delete_env: bool) -> None:
-    if not sys.stdin.isatty():
-        fix = f"ccproxy remove {entry.label} --yes"
-        raise UsageError(f"stdin is not a terminal, so remove cannot ask\n  fix: {fix}")
-    keys = f" and delete {short_path(entry.env_file)} with its keys" if delete_env else ""
-    click.confirm(f"Remove {entry.label} (port {entry.port}){keys}?", abort=True, err=True)
 
 
 def _stop(options: Options, fleet: Fleet, entry: Entry) -> None:

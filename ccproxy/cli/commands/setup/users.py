@@ -11,7 +11,7 @@ import click
 
 from ccproxy.cli.command import Command, Options
 from ccproxy.cli.render.table import Column, table
-from ccproxy.cli.render.terminal import columns, notify, short_path, show
+from ccproxy.cli.render.terminal import columns, notify, short_path, show, show_json
 from ccproxy.cli.selection import open_readable_part
 from ccproxy.errors import UsageError
 from ccproxy.files import locked, read_regular, write_atomically
@@ -93,7 +93,7 @@ def users(
     with locked(path.with_name(f".{path.name}.lock"), timeout=10):
         token = _change(path, action, name, _block(name, role, email, oidc=oidc))
     if as_json:
-        show(json.dumps({"user": name, "token": token or None}))
+        show_json({"user": name, "token": token or None})
     elif oidc:
         notify(options, f"{name} signs in with /login, as {email} at the identity provider.")
     elif token:

@@ -211,7 +211,10 @@ def test_others_keep_their_bytes(before, home, crontab, ccproxy):
     assert once.count(b"\n") == before.count(b"\n") + 1
     assert "already" in ccproxy("cleanup", "--install-cron").stdout
     assert crontab.read_bytes() == once
-    assert "Removed the line for ccproxy.toml" in ccproxy("cleanup", "--remove-cron").stdout
+    assert (
+        'Removed the line "ccproxy cleanup" for ccproxy.toml'
+        in ccproxy("cleanup", "--remove-cron").stdout
+    )
     assert crontab.read_bytes() == before
     assert "has no line for this fleet" in ccproxy("cleanup", "--remove-cron").stdout
 

@@ -260,7 +260,10 @@ def test_an_unknown_context_window_is_noted(home, ccproxy):
 def test_a_stopped_proxy_is_told(demo, ccproxy):
     done = ccproxy("env", "demo")
     assert done.exit_code == 0
-    assert "note: Demo is not running; start it: ccproxy start Demo" in done.stderr
+    assert (
+        "warning: Demo is not running, so requests to it fail\n  fix: ccproxy start Demo"
+        in done.stderr
+    )
     assert "is not running" not in done.stdout
     assert not (demo / "pids").exists()
 
@@ -270,7 +273,7 @@ def test_a_port_of_a_strangers_is_told(demo, ccproxy):
     with socket.create_server(("127.0.0.1", port)):
         done = ccproxy("env", "demo")
     assert done.exit_code == 0
-    assert f"note: port {port} in use by " in done.stderr
+    assert f"warning: Demo does not answer: port {port} in use by " in done.stderr
     assert "in use" not in done.stdout
 
 
@@ -278,5 +281,5 @@ def test_of_a_running_proxy_nothing_is_told(demo, ccproxy, process):
     assert process("start", "demo").returncode == 0
     done = ccproxy("env", "demo")
     assert done.exit_code == 0
-    assert "note:" not in done.stderr
-    assert "note: Other is not running" in ccproxy("env", "other").stderr
+    assert "warning:" not in done.stderr
+    assert "warning: Other is not running" in ccproxy("env", "other").stderr
