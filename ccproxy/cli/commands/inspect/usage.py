@@ -17,7 +17,7 @@ from ccproxy.cli.command import Command, Duration, Options
 from ccproxy.cli.render.account_lines import account_text
 from ccproxy.cli.render.budget_lines import budget_text
 from ccproxy.cli.render.table import Column, table
-from ccproxy.cli.render.terminal import columns, notify, show
+from ccproxy.cli.render.terminal import columns, notify, show, show_json
 from ccproxy.cli.selection import complete_label, known_labels, open_fleet
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
@@ -25,8 +25,8 @@ from ccproxy.ipc.control_messages import RequestsRequest
 from ccproxy.text import counted, format_dollars, printable
 
 if TYPE_CHECKING:
-    from ccproxy.config.fleet import Fleet
     from ccproxy.store.usage_totals import By, Totals, UsageRow
+    from ccproxy.supervisor.control.status import Row
 
 _COLUMNS = (
     Column(head="REQUESTS", align_right=True),
@@ -41,6 +41,7 @@ _COLUMNS = (
     Column(head="TOKENS", drop_order=4),
 )
 _BAR_LENGTH = 12
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _LONGEST_NAME = 32
 """Characters of a name in the table."""
 _WHOLE_DAYS = timedelta(days=2)
@@ -150,7 +151,7 @@ def usage(
         total.merge(row.totals)
     report = _Report(by=by, rows=rows, total=total, begin=begin)
     if as_json:
-        show(json.dumps(report.as_json(), indent=2))
+        show_json({**report.as_json(), "proxies": _fleet_json(fleet, chosen)})
     elif as_csv:
         show(report.as_csv())
     elif rows:
@@ -172,7 +173,7 @@ def _show_cache_losses(
     lost = [one for one in requests if one.cache_loss is not None]
     if as_json:
         rows = [json.loads(encode_line(one)) for one in lost]
-        show(json.dumps({"schema": 1, "requests": rows}, indent=2))
+        show_json({"schema": 1, "requests": rows})
     elif lines := cache_lines(lost, width=columns()):
         show("\n".join(lines))
     else:
@@ -215,7 +216,7 @@ class _Report:
         writer.writerow(names)
         for row in self.rows:
             # A spreadsheet would run a text that begins so as a formula.
-            group = [f"'{name}" if name[:1] in ("=", "+", "-", "@") else name for name in row.group]
+            group = [f"'{name}" if name.startswith(_FORMULA) else name for name in row.group]
             writer.writerow([*group, *row.totals.as_json().values()])
         return file.getvalue().rstrip("\n")
 
@@ -236,18 +237,27 @@ class _Report:
         return "\n".join([f"Usage {self.period()}", "", *text, *_above(self.total)])
 
 
-def _fleet_lines(fleet: Fleet, labels: Sequence[str] | None) -> list[str]:
-    """Return the budgets and accounts of the proxies that run."""
+def _limited_rows(fleet: Fleet, labels: Sequence[str] | None) -> list[Row]:
+    """Return the running proxies that have budgets or report accounts."""
     from ccproxy.supervisor.control.client import fleet_status
 
     try:
         rows = fleet_status(fleet).proxies
     except CcproxyError:  # the statistics are shown all the same
         return []
+    chosen = [row for row in rows if labels is None or row.label in labels]
+    return [row for row in chosen if row.budgets or row.accounts]
+
+
+def _fleet_json(fleet: Fleet, labels: Sequence[str] | None) -> list[dict[str, object]]:
+    names = ("label", "budgets", "accounts")
+    rows = (row.as_json() for row in _limited_rows(fleet, labels))
+    return [{name: row[name] for name in names} for row in rows]
+
+
+def _fleet_lines(fleet: Fleet, labels: Sequence[str] | None) -> list[str]:
     lines = []
-    for row in rows:
-        if labels is not None and row.label not in labels:
-            continue
+    for row in _limited_rows(fleet, labels):
         lines += [f"{row.label}  budget: {budget_text(budget)}" for budget in row.budgets]
         lines += [f"{row.label}  {one.id} {one.tail}: {account_text(one)}" for one in row.accounts]
     return ["", *lines] if lines else []

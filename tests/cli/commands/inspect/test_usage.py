@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from ccproxy.store.usage_totals import Used, usage_writer
+from tests.cli.conftest import write_env
 
 NOW = time.time()
 DAY = 86400.0
@@ -106,6 +107,7 @@ def test_as_json(filled, ccproxy):
         "schema": 1,
         "usage": [{"label": "GLM-4.6", "model": "glm-4.6", **row}],
         "total": row,
+        "proxies": [],
     }
 
 
@@ -245,3 +247,11 @@ def test_an_unknown_label_is_reported(filled, ccproxy):
     done = ccproxy("usage", "kimmi")
     assert done.exit_code == 2
     assert 'did you mean "Kimi-K2"' in done.stderr
+
+
+def test_budgets_of_running_proxies_follow(demo, process):
+    write_env(demo, "demo", "PROVIDER=demo\nBUDGET=1M tokens/day\n")
+    assert process("start", "demo").returncode == 0
+    (proxy,) = json.loads(process("usage", "--json").stdout)["proxies"]
+    (budget,) = proxy["budgets"]
+    assert (proxy["label"], proxy["accounts"], budget["limit"]) == ("Demo", [], 1_000_000)
