@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -9,8 +10,12 @@ import threading
 import pytest
 
 from ccproxy.errors import ConfigError, UsageError
+from ccproxy.supervisor.control.protocol import ControlCommand
+from ccproxy.supervisor.fleet.worker_slot import START_LIMIT
+from tests.architecture import PATIENCE
 from tests.ports import free_port
 from tests.supervisor.conftest import Load, ask, eventually, is_alive, states
+from tests.supervisor.test_starting import ended, running
 
 HELD = "/held"
 """The path of an answer that the stand-in finishes after `home.release`."""
@@ -60,6 +65,24 @@ def test_a_failed_restart_leaves_the_old_worker_serving(home):
     assert answer.error == "Kimi: no such model; the previous worker continues"
     assert home.status() == {"Kimi": "ready"}
     assert (home.pid("Kimi"), home.ask("Kimi")["pid"]) == (pid, pid)
+
+
+async def test_a_successor_has_as_long_to_become_ready_as_the_command_waits(home):
+    home.add("Kimi")
+    now = 0.0
+    supervisor, life = await running(home, clock=lambda: now)
+    await supervisor.execute(ControlCommand(op="start"))
+    home.set("Kimi", NEVER_READY="1")
+    command = asyncio.create_task(
+        supervisor.execute(ControlCommand(op="restart", timeout=10 * START_LIMIT))
+    )
+    async with asyncio.timeout(PATIENCE):
+        while len(home.events("worker.spawned")) < 2:
+            await asyncio.sleep(0.01)
+    now = 11 * START_LIMIT
+    await supervisor.execute(ControlCommand(op="status"))  # wakes the loop
+    assert "not ready after 150 s" in (await command).error
+    await ended(supervisor, life)
 
 
 def test_restart_of_a_failed_entry_starts_it(home):

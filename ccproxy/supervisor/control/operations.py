@@ -217,7 +217,7 @@ class Operations:
         if specs:
             await self._host.prepared()
         self._refuse_if_ending()
-        replacements = {spec.label: self._begin_replacement(spec) for spec in specs}
+        replacements = {spec.label: self._begin_replacement(spec, command) for spec in specs}
         new = [slot for one in replacements.values() for slot in one.new]
         await self._loop.wait_for(lambda: self._has_settled(new), command.timeout)
         errors = []
@@ -231,10 +231,12 @@ class Operations:
             self._stop_slots(failed, 0.0)
         return "\n".join(errors)
 
-    def _begin_replacement(self, spec: Spec) -> _Replacement:
+    def _begin_replacement(self, spec: Spec, command: ControlCommand) -> _Replacement:
         old = self._wanted([spec.label])
         self._stop_slots([slot for slot in old if not slot.is_serving], 0.0)
-        new = [WorkerSlot(spec, index) for index in range(1, spec.workers + 1)]
+        limit = max(START_LIMIT, command.timeout)
+        indexes = range(1, spec.workers + 1)
+        new = [WorkerSlot(spec, index, start_limit=limit) for index in indexes]
         self._slots += new
         return _Replacement(old, new)
 
