@@ -189,6 +189,19 @@ def test_an_entry_may_change_its_label(home):
     assert ask(port)["label"] == "Kimi-K2"
 
 
+def test_an_entry_may_change_the_case_of_its_label(home):
+    port = home.add("Kimi")
+    home.start()
+    home.remove("Kimi")
+    home.add("kimi", port=port)
+    with Load(port) as load:
+        reply = home.request("reload")
+    assert signs(reply) == (("kimi", "~"),)
+    assert load.refused == 0
+    assert states(reply) == {"kimi": "ready"}
+    assert ask(port)["label"] == "kimi"
+
+
 def test_a_port_does_not_serve_two_labels_before_a_reload(home):
     first, second = home.add("Kimi"), home.add("Glm")
     home.start()

@@ -265,15 +265,15 @@ class Operations:
 
     def _plan(self, result: CheckResult) -> ControlReply:
         plan = [PlannedChange(label=one.label, change=self._sign(one)) for one in result.specs]
-        labels = {spec.label for spec in result.specs}
+        wanted = {spec.label.lower() for spec in result.specs}
         running = {slot.spec.label for slot in self._slots if slot.goal is Goal.RUNNING}
-        plan += [PlannedChange(label=label, change="-") for label in sorted(running - labels)]
+        removed = sorted(label for label in running if label.lower() not in wanted)
+        plan += [PlannedChange(label=label, change="-") for label in removed]
         is_changed = bool(self._routing) and self._routing != result.routing
         return ControlReply(ok=True, plan=tuple(plan), routing_changed=is_changed)
 
     def _sign(self, spec: Spec) -> PlanSign:
-        slots = [slot for slot in self._wanted([spec.label]) if slot.spec.label == spec.label]
-        if slots:
+        if slots := self._wanted([spec.label]):
             return "=" if all(slot.spec.digest == spec.digest for slot in slots) else "~"
         # A stopped entry stays stopped; only one that is new to the table is started.
         is_known = spec.label.lower() in self._stopped.labels or spec.label.lower() in self._table
