@@ -35,6 +35,9 @@ from ccproxy.supervisor.fleet.host import describe_start_error
 from ccproxy.supervisor.processes.child_environment import clean_environment, network_variables
 from ccproxy.supervisor.state.records import Spec
 
+LIMIT = 30.0
+"""Seconds that the check may take; the next operation waits for it."""
+
 COMMAND = (sys.executable, "-P", "-m", "ccproxy.supervisor.config_check")
 
 
@@ -81,8 +84,10 @@ class ChildConfigCheck:
         *,
         command: Sequence[str] = COMMAND,
         environment: Callable[[], Mapping[str, str]] = clean_environment,
+        limit: float = LIMIT,
     ) -> None:
         self._file = file
+        self._limit = limit
         self._command = command
         self._environment = environment
         self._last: tuple[tuple[str, ...], object, CheckResult] | None = None
@@ -130,7 +135,16 @@ class ChildConfigCheck:
         except OSError as error:
             text = f"the settings cannot be checked: {describe_start_error(error)}"
             raise CcproxyError(text) from error
-        out, err = await process.communicate()
+        try:
+            async with asyncio.timeout(self._limit):
+                out, err = await process.communicate()
+        except TimeoutError as error:
+            text = f"the settings could not be read within {self._limit:g} s"
+            fix = "look for an env file that is a pipe, or is on a server that does not answer"
+            raise CcproxyError(f"{text}\n  fix: {fix}") from error
+        finally:
+            if process.returncode is None:
+                process.kill()
         try:
             result = decode(CheckResult, out)
         except MessageError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import pytest
 
 from ccproxy.errors import CcproxyError, ConfigError
 from ccproxy.supervisor.config_check import ChildConfigCheck, check
+from ccproxy.supervisor.processes.identity import command_lines_of_this_user
+from tests.supervisor.conftest import eventually
 
 ENTRY = '[[proxy]]\nport = 8081\nenv_file = "a.env"\nlabel = "A"\n'
 
@@ -132,6 +135,17 @@ async def test_a_child_that_fails_is_reported_with_its_last_line(table: Path) ->
     command = [sys.executable, "-c", "raise RuntimeError('no disk')"]
     with pytest.raises(CcproxyError, match="could not be read: RuntimeError: no disk"):
         await ChildConfigCheck(table, command=command)([], cwd=None)
+
+
+async def test_a_child_that_does_not_end_is_killed(table: Path) -> None:
+    """As when an env file is a pipe; otherwise no later operation would get its turn."""
+    command = [sys.executable, "-c", "import signal; signal.pause()"]
+    with pytest.raises(CcproxyError, match=r"not be read within 0\.2 s\n  fix: look for an env f"):
+        await ChildConfigCheck(table, command=command, limit=0.2)([], cwd=None)
+    await asyncio.to_thread(
+        eventually,
+        lambda: not any(str(table) in arguments for _, arguments in command_lines_of_this_user()),
+    )
 
 
 async def test_a_deleted_python_environment_is_named_with_the_fix(
