@@ -208,7 +208,7 @@ def _ask_until_answered(
             reply = _ask(fleet, command, timeout=timeout, on_progress=on_progress)
         except NoAnswer as error:
             if time.monotonic() >= deadline:
-                raise NotRunning(f"the supervisor has ended: {error}") from error
+                raise NotRunning(f"the supervisor did not answer: {error}") from error
         else:
             is_too_late = command.op == "start" and reply.kind == "Busy" and reply.ending
             if not is_too_late or time.monotonic() >= deadline:

@@ -108,7 +108,8 @@ class UnixServer:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2.0)
         if self._is_in_place:
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the folder has become read-only
+                self.path.unlink(missing_ok=True)
 
     @property
     def _is_in_place(self) -> bool:

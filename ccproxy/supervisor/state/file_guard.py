@@ -10,6 +10,7 @@ workers to it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -110,7 +111,8 @@ class FileGuard:
     def remove_record(self) -> None:
         """Remove the record, unless it is another supervisor's."""
         if self._has_record:
-            (self._fleet.pids / SUPERVISOR_FILE).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the folder has become read-only
+                (self._fleet.pids / SUPERVISOR_FILE).unlink(missing_ok=True)
 
     def _check_state_folder(self) -> None:
         """Record that `state/` was replaced: what workers had stored in it is lost."""
