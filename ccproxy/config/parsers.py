@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, ip_address
@@ -59,8 +60,8 @@ _AUTH_SCHEME = re.compile(
     r"(?:bearer|basic|x-api-key|authorization)\s*[\s:]\s*(?=\S)", re.IGNORECASE
 )
 KEY_ATTRIBUTES = {"priority": 99, "weight": 100}
-MIN_SECRET_LENGTH = 32
 """What may follow a key, and the largest value."""
+MIN_SECRET_LENGTH = 32
 _QUOTES = "\"'`“”‘’„«»＂＇"
 _FULL_WIDTH = {"，": ",", "；": ",", "、": ",", "：": ":", "＝": "=", "\u3000": "a plain space"}
 """Characters of Chinese and Japanese input methods, and what to write instead."""
@@ -87,72 +88,47 @@ def switch(value: str) -> bool:
     return lower in _ON
 
 
-def seconds(value: str) -> float:
-    """Parse a number of seconds above zero."""
-    number = _number(value)
-    if not 0 < number < math.inf:
-        raise ValueError(f'must be a number of seconds, got "{value}"')
-    return number
+def _whole_number(least: int, most: int, name: str) -> Callable[[str], int]:
+    """Return the parser of a whole number; *name* describes the number in errors."""
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
+            raise ValueError(f'must be {name}, got "{value}"')
+        return int(value)
+
+    return parse
 
 
-def days(value: str) -> float:
-    """Parse a number of days above zero, at most a year."""
-    number = _number(value)
-    if not 0 < number <= 366:
-        raise ValueError(f'must be a number of days, at most 366, got "{value}"')
-    return number
+def _number(least: float, most: float, name: str) -> Callable[[str], float]:
+    """Return the parser of a number; *name* describes the number in errors."""
+
+    def parse(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not least <= number <= most:
+            raise ValueError(f'must be {name}, got "{value}"')
+        return number
+
+    return parse
 
 
-def seconds_or_never(value: str) -> float:
-    """Parse a number of seconds; 0 means never."""
-    number = _number(value)
-    if not 0 <= number < math.inf:
-        raise ValueError(f'must be a number of seconds or 0 for never, got "{value}"')
-    return number
+_ABOVE_ZERO, _FINITE = math.ulp(0.0), sys.float_info.max
 
-
-def dollars(value: str) -> float:
-    """Parse an amount of US dollars; 0 is free."""
-    number = _number(value)
-    if not 0 <= number < 1e6:
-        raise ValueError(f'must be a number of US dollars, got "{value}"')
-    return number
-
-
-def tokens(value: str) -> int:
-    """Parse a number of tokens, at least one."""
-    if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) < 1:
-        raise ValueError(f'must be a whole number of tokens, got "{value}"')
-    return int(value)
-
-
-def tools(value: str) -> int:
-    """Parse a number of tools; with fewer than eight there is nothing to work with."""
-    if not re.fullmatch(r"[0-9]{1,5}", value) or int(value) < 8:
-        raise ValueError(f'must be a number of tools, at least 8, got "{value}"')
-    return int(value)
-
-
-def count(value: str) -> int:
-    """Parse a whole number from 0 to 99."""
-    if not re.fullmatch(r"[0-9]{1,2}", value):
-        raise ValueError(f'must be a whole number from 0 to 99, got "{value}"')
-    return int(value)
-
-
-def requests(value: str) -> int:
-    """Parse a number of requests, at least one."""
-    return _at_least_one(value, "requests")
-
-
-def connections(value: str) -> int:
-    """Parse a number of connections, at least one."""
-    return _at_least_one(value, "connections")
-
-
-def replicas(value: str) -> int:
-    """Parse a number of replicas, at least one."""
-    return _at_least_one(value, "replicas")
+seconds = _number(_ABOVE_ZERO, _FINITE, "a number of seconds")
+seconds_or_never = _number(0.0, _FINITE, "a number of seconds or 0 for never")
+days = _number(_ABOVE_ZERO, 366.0, "a number of days, at most 366")
+dollars = _number(0.0, 1e6, "a number of US dollars")
+tokens = _whole_number(1, 999_999_999, "a whole number of tokens")
+tools = _whole_number(8, 99_999, "a number of tools, at least 8")
+count = _whole_number(0, 99, "a whole number from 0 to 99")
+port = _whole_number(1, 65_535, "a port from 1 to 65535")
+requests = _whole_number(1, 999_999, "a whole number of requests, at least 1")
+connections = _whole_number(1, 999_999, "a whole number of connections, at least 1")
+replicas = _whole_number(1, 999_999, "a whole number of replicas, at least 1")
+per_minute = _whole_number(1, 10_000, "a whole number of requests from 1 to 10000")
+"""At most so many, because the time of each is kept in memory."""
 
 
 def signing_key(value: str) -> bytes:
@@ -160,21 +136,6 @@ def signing_key(value: str) -> bytes:
     if len(value) < MIN_SECRET_LENGTH:
         raise ValueError(f"must have at least {MIN_SECRET_LENGTH} characters: openssl rand -hex 32")
     return value.encode("utf-8", "surrogateescape")
-
-
-def per_minute(value: str) -> int:
-    """Parse a number of requests per minute; the time of each is kept in memory."""
-    number = requests(value)
-    if number > 10_000:
-        raise ValueError(f'must be at most 10000 requests, got "{value}"')
-    return number
-
-
-def port(value: str) -> int:
-    """Parse a TCP port."""
-    if not re.fullmatch(r"[0-9]{1,5}", value) or not 1 <= int(value) <= 65535:
-        raise ValueError(f'must be a port from 1 to 65535, got "{value}"')
-    return int(value)
 
 
 def log_level(value: str) -> str:
@@ -188,10 +149,7 @@ def log_level(value: str) -> str:
 
 def api(value: str) -> ApiChoice:
     """Parse the dialect of upstream requests; auto: that of each model."""
-    lower = value.lower()
-    if lower not in ("auto", "chat", "responses", "messages"):
-        raise ValueError(f'must be auto, chat, responses or messages, got "{value}"')
-    return cast("ApiChoice", lower)
+    return cast("ApiChoice", _one_of(value, ("auto", "chat", "responses", "messages")))
 
 
 def words(value: str) -> tuple[str, ...]:
@@ -500,16 +458,3 @@ def _split(value: str) -> SplitResult:
 
 def _without_login(address: str) -> str:
     return re.sub(r"//[^/@]*@", "//…@", address)
-
-
-def _at_least_one(value: str, unit: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,6}", value) or int(value) < 1:
-        raise ValueError(f'must be a whole number of {unit}, at least 1, got "{value}"')
-    return int(value)
-
-
-def _number(value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        return math.nan
