@@ -173,8 +173,7 @@ def running_single_proxies(environ: Mapping[str, str]) -> Fleet | None:
     home = default_home(environ)
     entries = tuple(
         Entry(port=record.spec.port, env_file=Path(record.spec.env_file), label=record.spec.label)
-        for _, record in RecordFolder(home / "pids").read()
-        if record is not None and record.identity.is_alive()
+        for record in RecordFolder(home / "pids").running()
     )
     return Fleet(home=home, file=Path(NO_TABLE), entries=entries) if entries else None
 

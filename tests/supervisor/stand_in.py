@@ -62,19 +62,22 @@ class StandIn:
         signal.signal(signal.SIGTERM, self.on_term)
         if self.settings.get("CHILD"):
             subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        if not self.settings.get("NEVER_READY"):
+            self.serve()
+        else:
+            sys.stderr.write("still warming up\n")
+            sys.stderr.flush()
+        while True:  # not signal.pause: a signal just before it would be lost
+            time.sleep(0.05)
+
+    def serve(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(self.options.control).unlink()
         self.control.bind(self.options.control)
         self.control.listen(16)
         threading.Thread(target=self.answer_control, daemon=True).start()
         threading.Thread(target=self.accept, daemon=True).start()
-        if not self.settings.get("NEVER_READY"):
-            self.report({"ready": True, "pid": os.getpid(), "nonce": self.options.nonce})
-        else:
-            sys.stderr.write("still warming up\n")
-            sys.stderr.flush()
-        while True:  # not signal.pause: a signal just before it would be lost
-            time.sleep(0.05)
+        self.report({"ready": True, "pid": os.getpid(), "nonce": self.options.nonce})
 
     def report(self, message: dict[str, object]) -> None:
         with contextlib.suppress(OSError):
@@ -95,9 +98,9 @@ class StandIn:
                 connection, _ = self.listener.accept()  # unless another process has taken it
                 connection.setblocking(True)
                 self.in_flight += 1
-                threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+                threading.Thread(target=self.answer_http, args=(connection,), daemon=True).start()
 
-    def serve(self, connection: socket.socket) -> None:
+    def answer_http(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection:
             request = connection.recv(65536).decode()
             if HELD_PATH in request:

@@ -106,6 +106,30 @@ def test_a_reload_that_was_killed(fleet: Home) -> None:
     assert fleet.pid("Kimi") == unchanged
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "is_new_kept"),
+    [
+        pytest.param({"STUBBORN": "1"}, {}, True, id="both serve"),
+        pytest.param({}, {"NEVER_READY": "1"}, False, id="only the old one serves"),
+    ],
+)
+def test_of_two_generations_the_newest_that_serves_is_kept(
+    home: Home, first: dict[str, str], second: dict[str, str], is_new_kept: bool
+) -> None:
+    """A successor that is not ready when the supervisor is killed may never be."""
+    home.add("Kimi", **first)
+    home.start()
+    (old,) = home.records()
+    home.set("Kimi", **second)
+    kill_supervisor_at(home, "reload", "worker.draining" if is_new_kept else "worker.spawned")
+    (new,) = (record for record in home.records() if record.nonce != old.nonce)
+    kept, other = (new, old) if is_new_kept else (old, new)
+    assert home.start() == {"Kimi": "ready"}
+    assert home.pid("Kimi") == kept.identity.pid
+    assert home.request("stop", "kimi", drain=0.0).ok
+    assert not other.identity.is_alive()
+
+
 def test_a_stop_that_was_killed(fleet: Home) -> None:
     fleet.start()
     for event in ("worker.draining", "worker.exited"):

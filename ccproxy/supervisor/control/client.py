@@ -108,9 +108,10 @@ def running_records(fleet: Fleet) -> list[WorkerRecord]:
     """Return the supervisor's records of running workers; empty if it does not answer."""
     try:
         reply = _ask(fleet, ControlCommand(op="records"), timeout=STATUS_LIMIT)
-        return [WorkerRecord.from_json(text) for text in reply.records]
+        records = [WorkerRecord.from_json(text) for text in reply.records]
     except (NoAnswer, ValueError):
         return []
+    return [record for record in records if record.identity.is_alive()]
 
 
 def _offline_status(fleet: Fleet) -> FleetStatus:

@@ -225,9 +225,6 @@ def _running_workers(fleet: Fleet, labels: Collection[str] | None) -> list[Worke
     lower_labels = None if labels is None else {label.lower() for label in labels}
     return [
         record
-        for _, record in RecordFolder(fleet.pids).read()
-        if record is not None
-        and record.belongs_to(fleet.home)
-        and (lower_labels is None or record.spec.label.lower() in lower_labels)
-        and record.identity.is_alive()
+        for record in RecordFolder(fleet.pids).running()
+        if lower_labels is None or record.spec.label.lower() in lower_labels
     ]

@@ -11,20 +11,16 @@ import threading
 from collections import defaultdict
 
 from ccproxy.config.fleet import Entry, Fleet
-from ccproxy.ipc.control_messages import StateRequest, WorkerState
 from ccproxy.logs import log_path
 from ccproxy.supervisor.config_changes import ConfigChanges
 from ccproxy.supervisor.control.status import Row, row_of
 from ccproxy.supervisor.fleet.plan import Port
 from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
-from ccproxy.supervisor.processes.identity import command_line
 from ccproxy.supervisor.sockets.listeners import describe_port_holder
 from ccproxy.supervisor.sockets.unix_socket import (
     AnnouncedSocket,
-    NoAnswer,
-    WorkerRefused,
     announced_sockets,
-    ask_worker,
+    worker_of,
 )
 from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord, read_supervisor
 
@@ -68,11 +64,7 @@ def supervisor_pid(fleet: Fleet) -> int | None:
 
 
 def _running_slots(fleet: Fleet) -> list[WorkerSlot]:
-    records = [
-        record
-        for _, record in RecordFolder(fleet.pids).read()
-        if record is not None and record.identity.is_alive() and record.belongs_to(fleet.home)
-    ]
+    records = RecordFolder(fleet.pids).running()
     slots: list[WorkerSlot] = []
     threads = [threading.Thread(target=_ask, args=(record, slots)) for record in records]
     for thread in threads:
@@ -84,18 +76,13 @@ def _running_slots(fleet: Fleet) -> list[WorkerSlot]:
 
 def _ask(record: WorkerRecord, slots: list[WorkerSlot]) -> None:
     """Append the slot of the worker that *record* is about, unless the process is another."""
+    worker = worker_of(record, timeout=LIMIT)
+    if worker is None:
+        return
     slot = WorkerSlot(record.spec, record.index)
-    try:
-        state = ask_worker(record.control, StateRequest(), WorkerState, timeout=LIMIT)
-    except (NoAnswer, WorkerRefused):
-        if record.nonce not in command_line(record.identity.pid):
-            return
-        slot.adopted(record, 0.0, None)
+    slot.adopted(record, 0.0, worker.state)
+    if worker.state is None:
         slot.missed_probe()
-    else:
-        if state.nonce != record.nonce:
-            return
-        slot.adopted(record, 0.0, state)
     slots.append(slot)
 
 

@@ -193,11 +193,7 @@ def running_processes(fleet: Fleet, label: str) -> list[WorkerRecord]:
 
     Records that a full disk did not take are requested from the supervisor.
     """
-    records = [
-        record
-        for path, record in RecordFolder(fleet.pids).read()
-        if record is not None and "~" not in path.name and record.belongs_to(fleet.home)
-    ]
+    records = RecordFolder(fleet.pids).running(with_replaced=False)
     return _of_label(records, label) or _of_label(running_records(fleet), label)
 
 
@@ -230,11 +226,7 @@ def _answers(
 
 
 def _of_label(records: Iterable[WorkerRecord], label: str) -> list[WorkerRecord]:
-    running = (
-        record
-        for record in records
-        if record.spec.label.lower() == label.lower() and record.identity.is_alive()
-    )
+    running = (record for record in records if record.spec.label.lower() == label.lower())
     return sorted(running, key=lambda record: record.index)
 
 

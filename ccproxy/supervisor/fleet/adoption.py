@@ -22,11 +22,11 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ccproxy.config.fleet import Fleet
-from ccproxy.ipc.control_messages import StateRequest, WorkerState
+from ccproxy.ipc.control_messages import WorkerState
 from ccproxy.ipc.socket_paths import worker_sockets
 from ccproxy.supervisor.fleet.host import LocalHost
 from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
@@ -34,11 +34,11 @@ from ccproxy.supervisor.journal import Journal
 from ccproxy.supervisor.processes.identity import command_line, identify, option_of
 from ccproxy.supervisor.sockets.unix_socket import (
     NoAnswer,
-    WorkerRefused,
+    RunningWorker,
     announced_sockets,
-    ask_worker,
     state_and_peer,
     take_listener,
+    worker_of,
 )
 from ccproxy.supervisor.state.records import Spec, WorkerRecord, is_home
 
@@ -51,15 +51,6 @@ RESTORE_LIMIT = 3.0
 _POLL = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class RunningWorker:
-    """A running worker of this fleet."""
-
-    record: WorkerRecord
-    state: WorkerState | None
-    """None if it does not answer."""
-
-
 async def adopt_all(
     fleet: Fleet, slots: list[WorkerSlot], host: LocalHost, journal: Journal
 ) -> None:
@@ -67,7 +58,8 @@ async def adopt_all(
     workers = await find_workers(fleet, host, journal)
     await asyncio.gather(*(_adopt_listener(worker, host, journal) for worker in workers))
     positions: set[tuple[str, int]] = set()
-    for worker in sorted(workers, key=lambda one: one.record.identity.start, reverse=True):
+    # The newest counts of those that serve: a successor that is not ready yet may never be.
+    for worker in sorted(workers, key=lambda one: (one.is_ready, one.start), reverse=True):
         record = worker.record
         slot = WorkerSlot(record.spec, record.index)
         slot.adopted(record, host.now(), worker.state)
@@ -75,7 +67,7 @@ async def adopt_all(
         host.adopt(slot, record)
         journal("worker.adopted", label=record.spec.label, pid=record.identity.pid)
         position = (record.spec.label.lower(), record.index)
-        if position in positions:  # a successor had been started
+        if position in positions:  # the earlier supervisor was replacing one by the other
             slot.stop(slot.drain_seconds, host.now())
         positions.add(position)
 
@@ -83,7 +75,9 @@ async def adopt_all(
 async def find_workers(fleet: Fleet, host: LocalHost, journal: Journal) -> list[RunningWorker]:
     """Return the running workers; delete records of dead ones and of other fleets."""
     records = list(_records_of_living(fleet, host, journal))
-    answers = await asyncio.gather(*(asyncio.to_thread(worker_of, record) for record in records))
+    answers = await asyncio.gather(
+        *(asyncio.to_thread(worker_of, record, timeout=ANSWER_LIMIT) for record in records)
+    )
     workers: dict[str, RunningWorker] = {}
     for record, worker in zip(records, answers, strict=True):
         if worker is None:
@@ -108,16 +102,6 @@ async def find_workers(fleet: Fleet, host: LocalHost, journal: Journal) -> list[
         with contextlib.suppress(OSError):
             host.records.write(record)
     return list(workers.values())
-
-
-def worker_of(record: WorkerRecord, *, timeout: float = ANSWER_LIMIT) -> RunningWorker | None:
-    """Return the worker that *record* is about; None if the process is not that worker."""
-    try:
-        state = ask_worker(record.control, StateRequest(), WorkerState, timeout=timeout)
-    except (NoAnswer, WorkerRefused):
-        is_ours = record.nonce in command_line(record.identity.pid)
-        return RunningWorker(record, None) if is_ours else None
-    return RunningWorker(record, state) if state.nonce == record.nonce else None
 
 
 def _records_of_living(fleet: Fleet, host: LocalHost, journal: Journal) -> Iterable[WorkerRecord]:
@@ -185,7 +169,7 @@ def _spec_of(state: WorkerState, fleet: Fleet, control: Path) -> Spec:
 
 async def _adopt_listener(worker: RunningWorker, host: LocalHost, journal: Journal) -> None:
     spec, control = worker.record.spec, worker.record.control
-    if worker.state is None or worker.state.state == "draining":
+    if not worker.is_ready:
         return
     try:
         listener = await asyncio.to_thread(take_listener, control, timeout=ANSWER_LIMIT)

@@ -28,8 +28,13 @@ from ccproxy.ipc.control_messages import (
     encode,
     from_fields,
 )
-from ccproxy.supervisor.processes.identity import command_lines_of_this_user, option_of
+from ccproxy.supervisor.processes.identity import (
+    command_line,
+    command_lines_of_this_user,
+    option_of,
+)
 from ccproxy.supervisor.sockets.peer_credentials import Peer, trusted_peer
+from ccproxy.supervisor.state.records import WorkerRecord
 
 MAX_LINE = 4 * 2**20
 """Bytes of one request or reply."""
@@ -124,6 +129,35 @@ def ask_worker(path: Path | str, request: Request, kind: type[T], *, timeout: fl
 
     """
     return decode_reply(kind, exchange(path, encode(request), timeout=timeout).line, path)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningWorker:
+    """A running worker of this fleet."""
+
+    record: WorkerRecord
+    state: WorkerState | None
+    """None if it does not answer: it hangs, or is not ready yet."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it accepts connections."""
+        return self.state is not None and self.state.state != "draining"
+
+    @property
+    def start(self) -> float:
+        """When the process was started, as in `Identity`."""
+        return self.record.identity.start
+
+
+def worker_of(record: WorkerRecord, *, timeout: float) -> RunningWorker | None:
+    """Return the worker that *record* is about; None if the process is not that worker."""
+    try:
+        state = ask_worker(record.control, StateRequest(), WorkerState, timeout=timeout)
+    except (NoAnswer, WorkerRefused):
+        is_ours = record.nonce in command_line(record.identity.pid)
+        return RunningWorker(record, None) if is_ours else None
+    return RunningWorker(record, state) if state.nonce == record.nonce else None
 
 
 def state_and_peer(path: Path | str, *, timeout: float) -> tuple[WorkerState, Peer]:

@@ -180,6 +180,17 @@ class RecordFolder:
             except (OSError, ValueError):
                 yield path, None
 
+    def running(self, *, with_replaced: bool = True) -> list[WorkerRecord]:
+        """Return the records of workers that run, without those of a copied folder's original."""
+        return [
+            record
+            for path, record in self.read()
+            if record is not None
+            and (with_replaced or "~" not in path.name)
+            and record.identity.is_alive()
+            and record.belongs_to(self._folder.parent)
+        ]
+
 
 def identity_of(fields: Mapping[str, Any]) -> Identity:
     """

@@ -156,30 +156,6 @@ def test_a_hung_worker_is_adopted(home):
     assert not record.identity.is_alive()
 
 
-def test_of_two_generations_the_older_one_is_stopped(home):
-    """The supervisor was killed while it replaced a worker."""
-    home.add("Kimi")
-    home.start()
-    old = home.pid("Kimi")
-    supervisor = home.supervise()
-    home.set("Kimi", NEVER_READY="1")
-    process = subprocess.Popen(  # a reload that does not finish
-        ["python3", "-c", "import socket,sys;s=socket.socket(socket.AF_UNIX);"
-         "s.connect(sys.argv[1]);s.sendall(b'{\"op\":\"reload\"}\\n');s.recv(1)",
-         str(home.path / "state/supervisor.sock")],
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    eventually(lambda: len(home.records()) == 2)
-    new = next(r.identity.pid for r in home.records() if r.identity.pid != old)
-    eventually(lambda: list((home.path / "state").glob("Kimi*.sock"))[1:])
-    os.kill(supervisor, signal.SIGKILL)
-    process.wait()
-    eventually(lambda: not is_alive(supervisor))
-    home.start()
-    eventually(lambda: not is_alive(old))
-    assert home.pid("Kimi") == new
-
-
 # Other processes.
 
 
