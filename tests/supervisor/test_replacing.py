@@ -81,7 +81,7 @@ async def test_a_successor_has_as_long_to_become_ready_as_the_command_waits(home
             await asyncio.sleep(0.01)
     now = 11 * START_LIMIT
     await supervisor.execute(ControlCommand(op="status"))  # wakes the loop
-    assert "not ready after 150 s" in (await command).error
+    assert (await command).error == "Kimi: not ready after 150 s; the previous worker continues"
     await ended(supervisor, life)
 
 

@@ -224,7 +224,7 @@ class Operations:
         for label, replacement in replacements.items():
             drained, failed = replacement.outcome()
             if failed:
-                reasons = (slot.reason(self._host.now()) for slot in failed)
+                reasons = (slot.failure for slot in failed)
                 reason = next(filter(None, reasons), "not ready in time")
                 errors.append(f"{label}: {reason}; the previous worker continues")
             self._stop_slots(drained, command.drain)

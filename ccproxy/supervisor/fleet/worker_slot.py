@@ -133,6 +133,11 @@ class WorkerSlot:
         """When the process is started again after a crash."""
         return self._failures.retry_at
 
+    @property
+    def failure(self) -> str:
+        """Why the last start or process failed; empty if it did not."""
+        return self._failures.message
+
     def facts(self, now: float, port: Port) -> WorkerFacts:
         """Return the facts at the time *now*."""
         process, failures = self._process, self._failures
