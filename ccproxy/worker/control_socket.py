@@ -98,7 +98,8 @@ class ControlSocket:
         for task in self._tasks:
             task.cancel()
         self._socket.close()
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder has become read-only
+            self._path.unlink(missing_ok=True)
 
     def _bind(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

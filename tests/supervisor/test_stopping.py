@@ -55,6 +55,17 @@ def test_stop_ends_everything_and_the_supervisor_too(home):
         pass
 
 
+def test_a_stop_succeeds_although_the_lock_can_no_longer_be_opened(home):
+    """As when the disk has become read-only."""
+    home.add("Kimi")
+    home.start()
+    lock = home.path / "state/supervisor.lock"
+    lock.unlink()
+    lock.mkdir()
+    assert home.request("stop").ok
+    assert home.status() == {"Kimi": "stopped"}
+
+
 def test_a_stream_finishes_and_new_connections_are_refused(home):
     home.add("Kimi")
     home.start()

@@ -54,6 +54,15 @@ async def test_a_control_socket_that_was_removed_is_made_anew(proxy, tmp_path):
     assert not path.exists()
 
 
+async def test_a_control_socket_that_cannot_be_removed_does_not_prevent_the_end(proxy, tmp_path):
+    path = tmp_path / "c.sock"
+    socket_file = ControlSocket(path, proxy.worker, proxy.lifecycle, nonce="n1")
+    socket_file.open()
+    path.unlink()
+    path.mkdir()  # cannot be unlinked, like a file in a read-only folder
+    socket_file.close()
+
+
 # Draining.
 
 

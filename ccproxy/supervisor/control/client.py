@@ -7,7 +7,6 @@ command carried out, and starts a supervisor if one is needed.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -186,7 +185,7 @@ def request(
         _replace_broken_supervisor(fleet)
     reply = _ask_until_answered(fleet, command, on_progress)
     if reply.ending:
-        wait_until_gone(fleet, reply.supervisor)
+        wait_until_gone(reply.supervisor)
     elif op == "reload" and reply.ok:
         _replace_old_supervisor(fleet, reply.supervisor)
     if reply.kind:
@@ -238,7 +237,7 @@ def _replace(fleet: Fleet, info: SupervisorInfo) -> None:
         _ask(fleet, ControlCommand(op="leave"), timeout=START_LIMIT)
     except NoAnswer:
         return
-    wait_until_gone(fleet, info)
+    wait_until_gone(info)
     ensure_supervisor(fleet, command="ccproxy reload")
 
 
@@ -336,13 +335,10 @@ def _is_serving(fleet: Fleet) -> bool:
     return reply is not None and reply.ok
 
 
-def wait_until_gone(fleet: Fleet, info: SupervisorInfo) -> None:
+def wait_until_gone(info: SupervisorInfo) -> None:
     """Wait a moment for an ending supervisor, because the next start needs its lock."""
     deadline = time.monotonic() + 2.0
-    while time.monotonic() < deadline:
-        with contextlib.suppress(Busy), Lock(fleet, command="ccproxy"):
-            if start_of(info.pid) is None:
-                return
+    while start_of(info.pid) is not None and time.monotonic() < deadline:
         time.sleep(_POLL)
 
 

@@ -82,7 +82,7 @@ def _stop(fleet: Fleet, supervisor: SupervisorInfo | None) -> None:
         text = "the fleet does not stop, so nothing was removed"
         raise CcproxyError(f"{text}\n  fix: ccproxy stop --now, then again")
     if supervisor is not None:
-        wait_until_gone(fleet, supervisor)
+        wait_until_gone(supervisor)
 
 
 def _report(fleet: Fleet, *, is_clean: bool, dry_run: bool) -> None:
