@@ -85,7 +85,9 @@ def _started(
         "ccproxy": targets.ccproxy(setup),
         "ccproxy-responses": targets.ccproxy(setup, api="responses"),
         "ccproxy-direct": targets.ccproxy(setup, api="messages"),
-        **{name: targets.ccproxy(setup, name=name) for name in targets.AFFINITIES},
+        "ccproxy-rotation": targets.ccproxy(setup, name="ccproxy-rotation"),
+        "ccproxy-affinity": targets.ccproxy(setup, name="ccproxy-affinity"),
+        "ccproxy-redis": targets.ccproxy_with_redis(setup),
         "nginx": targets.nginx(setup),
     }
     if options.peers:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from bench import clocks, payloads
 from bench.load import Outcome, Plan, get, percentile, play, post
-from bench.targets import AFFINITIES, Target
+from bench.targets import FIVE_KEYS, Target
 
 CHUNK_DELAY_MS = 20
 """Milliseconds between two chunks of a paced stream: about fifty tokens a second."""
@@ -65,8 +65,8 @@ class Scenario:
 
     def suits(self, target: Target) -> bool:
         """Return whether *target* takes part."""
-        if self.with_keys or target.name in AFFINITIES:
-            return self.with_keys and target.name in AFFINITIES
+        if self.with_keys or target.name in FIVE_KEYS:
+            return self.with_keys and target.name in FIVE_KEYS
         if target.direct and self.converts_only:
             return False
         return not self.ours_only or target.name.startswith("ccproxy")
@@ -114,12 +114,12 @@ def whole(name: str, payload: str, *, at_once: int, figure: str = "cpu_us_reques
     )
 
 
-def with_keys(payload: str) -> Scenario:
-    """Whole answers with five keys: rotation next to sessions that stay with their key."""
-    plain = whole(payload, payload, at_once=8)
+def with_keys(payload: str, *, at_once: int) -> Scenario:
+    """Whole answers with five keys: rotation, sessions that stay with their key, and Redis."""
+    plain = whole(payload, payload, at_once=at_once)
     title = f"{plain.title}, five keys"
-    name = f"keys-{payload}"
-    return replace(plain, name=name, title=title, family="keys", with_keys=True, parts=10)
+    name = f"keys-{payload}-{at_once}"
+    return replace(plain, name=name, title=title, family=name, with_keys=True, parts=10)
 
 
 def streamed(kind: str, chunks: int, *, at_once: int = 8) -> Scenario:
@@ -249,7 +249,9 @@ SCENARIOS = (
     memory(800),
     whole("request-small", "small", at_once=32),
     whole("request-turn", "turn", at_once=8),
-    with_keys("turn"),
+    with_keys("turn", at_once=8),
+    with_keys("small", at_once=1),
+    with_keys("small", at_once=16),
     whole("request-long", "long", at_once=2),
     whole("request-image", "image", at_once=4),
     whole("request-endless", "endless", at_once=1),

@@ -23,7 +23,7 @@ SERVER_CPU = "1"
 """The processor of the servers, if there are two; client and upstream use the other."""
 
 
-AFFINITIES = {"ccproxy-rotation": "off", "ccproxy-affinity": "session"}
+FIVE_KEYS = {"ccproxy-rotation": "off", "ccproxy-affinity": "session", "ccproxy-redis": "off"}
 """The targets with five keys, and their KEY_AFFINITY."""
 
 
@@ -45,7 +45,7 @@ class Target:
     @property
     def baseline(self) -> str:
         """The target by which its figures are divided."""
-        if self.name in AFFINITIES:
+        if self.name in FIVE_KEYS:
             return "ccproxy-rotation"
         return "bare-direct" if self.direct else "bare"
 
@@ -181,18 +181,21 @@ _NAMES = {"chat": "ccproxy", "responses": "ccproxy-responses", "messages": "ccpr
 
 
 @contextlib.contextmanager
-def ccproxy(setup: Setup, *, api: str = "chat", name: str = "") -> Iterator[list[Target]]:
+def ccproxy(
+    setup: Setup, *, api: str = "chat", name: str = "", redis: str = ""
+) -> Iterator[list[Target]]:
     """
     Run one ccproxy worker without a supervisor, with the allocator settings of a fleet.
 
-    With a *name* of `AFFINITIES` it has five keys.
+    With a *name* of `FIVE_KEYS` it has five keys. *redis* is its REDIS_URL.
     """
     name = name or _NAMES[api]
     (port,) = free_ports(1)
     home = setup.folder / name
     home.mkdir()
     env_file = home / "bench.env"
-    write_settings(env_file, setup.upstream, api=api, affinity=AFFINITIES.get(name, ""))
+    affinity = FIVE_KEYS.get(name, "")
+    write_settings(env_file, setup.upstream, api=api, affinity=affinity, redis=redis)
     command = [sys.executable, "-m", "ccproxy.worker", "--home", str(home), "--label", name]
     command += ["--env-file", str(env_file), "--port", str(port), "--nonce", "00"]
     log = home / "worker.out"
@@ -200,7 +203,24 @@ def ccproxy(setup: Setup, *, api: str = "chat", name: str = "") -> Iterator[list
         yield [Target(name=name, port=port, pid=pid, direct=api == "messages")]
 
 
-def write_settings(file: Path, upstream_url: str, *, api: str = "chat", affinity: str = "") -> None:
+@contextlib.contextmanager
+def ccproxy_with_redis(setup: Setup) -> Iterator[list[Target]]:
+    """Run a worker with five keys whose state is in a redis-server of its own."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise NotStarted("redis-server is not installed")
+    (port,) = free_ports(1)
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    with (
+        process(command, log=setup.folder / "redis.log", port=port),
+        ccproxy(setup, name="ccproxy-redis", redis=f"redis://127.0.0.1:{port}") as running,
+    ):
+        yield running
+
+
+def write_settings(
+    file: Path, upstream_url: str, *, api: str = "chat", affinity: str = "", redis: str = ""
+) -> None:
     """Write the env file of a proxy in front of the scripted provider."""
     keys = [f"sk-bench-{number:04}" for number in range(1, 6 if affinity else 2)]
     lines = [
@@ -212,6 +232,8 @@ def write_settings(file: Path, upstream_url: str, *, api: str = "chat", affinity
         "MIDDLE_MODEL=gpt-4o",
         "SMALL_MODEL=gpt-4o-mini",
     ]
+    if redis:
+        lines += [f"REDIS_URL={redis}", f"SIGNING_KEY={'0' * 64}"]
     file.write_text("\n".join(lines) + "\n")
     file.chmod(0o600)  # it contains a key, though a dummy
 
