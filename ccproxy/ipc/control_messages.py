@@ -123,8 +123,7 @@ class WatchRequest:
 
     op: Literal["watch"] = "watch"
     since: float | None = None
-    """Seconds since the epoch: begin with the requests that have ended since then; None: with
-    those that are running."""
+    """Begin with the requests that ended after this time; None: with those that are running."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,6 +360,19 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSharing:
+    """How a worker with REDIS_URL shares the state of its keys with other replicas."""
+
+    mode: Literal["shared", "local"] = "shared"
+    """`local`: without Redis, with its part of the limits."""
+    reason: str = ""
+    replicas: int = 0
+    """How many were last seen, with this one."""
+    per_replica: tuple[str, ...] = ()
+    """What each replica has of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState:
     """The state of one worker process, as status and the health probe use it."""
 
@@ -407,6 +419,8 @@ class WorkerState:
     """Hash of the source that the process runs."""
     traffic: Traffic = field(default_factory=Traffic)
     key_rows: tuple[KeyRow, ...] = ()
+    pool: PoolSharing | None = None
+    """None without REDIS_URL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -652,14 +666,9 @@ def from_fields(kind: type[T], fields: object) -> T:
         raise MessageError("not a JSON object")
     hashable: Any = kind  # mypy does not take type[T] for one
     hints = _hints(hashable)
+    known = [name for name in fields if name in hints]
     try:
-        return kind(
-            **{
-                name: _checked(hints[name], value, name)
-                for name, value in fields.items()
-                if name in hints
-            }
-        )
+        return kind(**{name: _checked(hints[name], fields[name], name) for name in known})
     except TypeError as error:  # a field without a default is missing
         raise MessageError(str(error)) from error
 

@@ -31,6 +31,7 @@ from ccproxy.ipc.control_messages import (
     MessageError,
     ModelsRequest,
     OfferedModels,
+    PoolSharing,
     ProbeRequest,
     Refusal,
     ReplayRequest,
@@ -199,7 +200,9 @@ class ControlSocket:
         session.switches.catch_up()
         keys, tiers = worker.pool.snapshot(), worker.chooser.tiers()
         troubles = (reason(worker, keys), self._log_trouble(), self._connections_trouble())
-        reasons = filter(None, (*troubles, self._pool_trouble()))
+        shared = worker.shared_pool
+        pool = None if shared is None else shared.sharing()
+        reasons = filter(None, (*troubles, _pool_trouble(pool)))
         return WorkerState(
             pid=os.getpid(),
             nonce=self._nonce,
@@ -228,6 +231,7 @@ class ControlSocket:
             build=_BUILD,
             traffic=worker.activity.traffic.report(),
             key_rows=key_rows(worker, keys),
+            pool=pool,
         )
 
     async def _offered_models(self) -> Reply:
@@ -259,12 +263,6 @@ class ControlSocket:
         worker.logs.events.info("refusals.forgotten")
         unsaved = "" if worker.keeper is None else await worker.keeper.save_now()
         return Refusal(error=f"not saved: {unsaved}") if unsaved else Done()
-
-    def _pool_trouble(self) -> str:
-        pool = self._worker.shared_pool
-        if pool is None or pool.backend.is_shared:
-            return ""
-        return f"without Redis, with its part of the limits: {pool.backend.reason}"
 
     def _connections_trouble(self) -> str:
         # Idle connections do not count: they are closed when a new one needs room.
@@ -299,6 +297,12 @@ class ControlSocket:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _pool_trouble(pool: PoolSharing | None) -> str:
+    if pool is None or pool.mode == "shared":
+        return ""
+    return f"without Redis, with its part of the limits: {pool.reason}"
 
 
 async def _read_line(connection: socket.socket) -> bytes:

@@ -17,6 +17,7 @@ from ccproxy.cli.render.outcome import UP, bypass_text, fix
 from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import MARKS, address, columns, state_mark, tilde
 from ccproxy.config.fleet import Fleet
+from ccproxy.ipc.control_messages import PoolSharing
 from ccproxy.supervisor.control.client import FleetStatus
 from ccproxy.supervisor.control.status import Row
 from ccproxy.text import counted, format_duration, format_size, printable
@@ -161,11 +162,17 @@ def _details(row: Row) -> list[str]:
         ["upstream", printable(row.base_url) or "–"],
         ["models", names or "–"],
         ["history", "recorded" if row.keeps_history else "not recorded"],
+        *([] if row.pool is None else [["replicas", _sharing_text(row.pool)]]),
         *(["budget", budget_text(budget)] for budget in row.budgets),
         *([f"account {one.id}", account_text(one)] for one in row.accounts),
         ["log", row.log],
     ]
     return [row.label, *table((Column(), Column()), lines, indent="    ")]
+
+
+def _sharing_text(pool: PoolSharing) -> str:
+    own = ", ".join(map(printable, pool.per_replica))
+    return f"{pool.replicas} share keys and budgets in Redis; each has its own {own}"
 
 
 def _log_line(fleet: Fleet) -> str:

@@ -17,6 +17,7 @@ from ccproxy.ipc.control_messages import (
     BudgetRow,
     KeyCounts,
     KeyRow,
+    PoolSharing,
     RetiringModel,
     Traffic,
 )
@@ -84,6 +85,8 @@ class Row:
     traffic: Traffic = field(default_factory=Traffic)
     key_rows: tuple[KeyRow, ...] = ()
     """The keys of the process with the fewest ready ones."""
+    pool: PoolSharing | None = None
+    """None without REDIS_URL."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the row for `status --json`."""
@@ -143,6 +146,7 @@ def row_of(
         log_dropped_total=sum(one.log_dropped_total for one in states),
         traffic=_added([one.traffic for one in states]),
         key_rows=next((one.key_rows for one in states if one.keys is poorest), ()),
+        pool=first.pool,
     )
 
 

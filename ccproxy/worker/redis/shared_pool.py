@@ -9,6 +9,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.services.redis_address import RedisAddress
 from ccproxy.config.worker_config import WorkerConfig
+from ccproxy.ipc.control_messages import PoolSharing
 from ccproxy.keys.pool import KeyPool
 from ccproxy.worker.key_pool import pool_on
 from ccproxy.worker.redis.connection import RedisConnection, connect
@@ -16,6 +17,17 @@ from ccproxy.worker.redis.redis_backend import FORMAT, RedisBackend
 from ccproxy.worker.redis.redis_queue import RedisQueue
 from ccproxy.worker.redis.shared_ledger import SharedLedger
 from ccproxy.worker.redis.shared_usage import SharedUsage
+
+PER_REPLICA = (
+    "model switches",
+    "bypass and toggles",
+    "history",
+    "usage by model, key and session",
+    "circuit breaker",
+    "learned refusals",
+    "sign-ins of users",
+)
+"""What replicas do not share; the table in docs/replicas.md says the same."""
 
 
 class SharedPool:
@@ -30,6 +42,15 @@ class SharedPool:
         self.queue = RedisQueue(pool, backend, wait_seconds=config.key_wait)
         self.secret = secret
         self.usage = SharedUsage(self.ledger(f"{config.label.lower()}.budgets"), wall=backend.clock)
+
+    def sharing(self) -> PoolSharing:
+        """Return how the state is shared now."""
+        return PoolSharing(
+            mode="shared" if self.backend.is_shared else "local",
+            reason=self.backend.reason,
+            replicas=len(self.backend.members),
+            per_replica=PER_REPLICA,
+        )
 
     def ledger(self, name: str) -> SharedLedger:
         """Return the ledger `LABEL.budgets` of an entry, or one of the whole fleet."""

@@ -15,7 +15,7 @@ from ccproxy.cli.exit_codes import exit_code_of
 from ccproxy.cli.render import outcome
 from ccproxy.cli.render.fleet_table import status_text
 from ccproxy.config.fleet import Fleet
-from ccproxy.ipc.control_messages import BudgetRow, RetiringModel
+from ccproxy.ipc.control_messages import BudgetRow, PoolSharing, RetiringModel
 from ccproxy.supervisor.control.client import FleetStatus
 from ccproxy.supervisor.control.protocol import SupervisorInfo
 from ccproxy.supervisor.control.status import Row
@@ -146,7 +146,9 @@ def test_a_narrow_terminal_leaves_out_whole_columns_and_names_them(columns, hidd
 
 
 def test_verbose_adds_the_details(text):
-    output = "\n".join(text(row("a"), verbose=True))
+    pool = PoolSharing(replicas=3, per_replica=("history", "sign-ins"))
+    output = "\n".join(text(row("a", pool=pool), verbose=True))
+    assert "3 share keys and budgets in Redis; each has its own history, sign-ins" in output
     assert "upstream  https://api.example/v1" in output
     assert "big big-1, middle big-1, small small-1" in output
     assert "/x/logs/a.log" in output

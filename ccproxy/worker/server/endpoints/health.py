@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from aiohttp import web
 
 from ccproxy import __version__
@@ -82,10 +84,7 @@ def _pool_facts(worker: Worker) -> dict[str, object]:
     """
     if worker.shared_pool is None:
         return {}
-    backend = worker.shared_pool.backend
-    mode = "shared" if backend.is_shared else "local"
-    members = len(backend.members)
-    return {"pool": {"mode": mode, "reason": backend.reason, "replicas": members}}
+    return {"pool": asdict(worker.shared_pool.sharing())}
 
 
 def _key_facts(worker: Worker) -> dict[str, bool]:
