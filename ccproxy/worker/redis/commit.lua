@@ -53,9 +53,10 @@ end
 local function add_to_ledger(key, batch)
   local head = unpacked(redis.call('HGET', key, 'head'))
   local epoch, processes = head[1] or batch[3], head[2] or {}
-  local last = processes[process]
-  local is_new = not last or last[1] < batch[1]
-  processes[process] = {batch[1], now}
+  -- A command may arrive after a later one, if a connection was replaced in between.
+  local last = processes[process] and processes[process][1] or 0
+  local is_new, is_late = last < batch[1], last > batch[1]
+  processes[process] = {math.max(last, batch[1]), now}
   local replicas, rank = 0, 0
   for other, seen in pairs(processes) do
     if now - seen[2] > 600e6 then
@@ -88,13 +89,13 @@ local function add_to_ledger(key, batch)
     redis.call('HSET', key, sum_field, cmsgpack.pack(sum))
     local others = 0
     for holder, one in pairs(holders) do
-      if one[2] < now or holder == process then
+      if one[2] < now or (holder == process and not is_late) then
         holders[holder] = nil
       else
         others = others + one[1]
       end
     end
-    if row[6] > 0 and life > 0 then holders[process] = {row[6], now + life * 1000} end
+    if row[6] > 0 and life > 0 and not is_late then holders[process] = {row[6], now + life * 1000} end
     if next(holders) then
       redis.call('HSET', key, reserved_field, cmsgpack.pack(holders))
     elseif stored[2] then

@@ -15,7 +15,7 @@ from tests.fleet import eventually
 from tests.ports import free_port
 from tests.redis_server import RedisServer
 from tests.security.test_tls import certificate
-from tests.worker.redis.test_redis_backend import KEYS, Replica
+from tests.worker.redis.replica import KEYS, Replica
 
 
 @pytest.fixture

@@ -20,54 +20,13 @@ from ccproxy.worker.redis import redis_backend as redis_backend_module
 from tests.fleet import eventually
 from tests.messages import prompt
 from tests.provider import completion
-from tests.redis_server import redis_backend
+from tests.worker.redis.replica import Replica
 
 A, B = b"a" * 16, b"b" * 16
 TODAY = Periods(739_000, 24_323)
 TOMORROW = Periods(739_001, 24_323)
 NEXT_MONTH = Periods(739_031, 24_324)
 CLIENT = "ccp_alice_0123456789"
-_NUMBERS = count(1)
-
-
-class Replica:
-    """One worker's ledger, and the back end whose calls keep it up to date."""
-
-    def __init__(self, server, name, **options):
-        self.backend = redis_backend(server.address, prefix=f"{name}:pool", **options)
-        self.ledger = self.backend.ledger(f"{name}:sums")
-
-    async def join(self):
-        self.backend.start()
-        await self.until_shared()
-        return self
-
-    async def until_shared(self):
-        while not self.backend.is_shared:
-            await asyncio.sleep(0.01)
-
-    async def settled(self):
-        """Wait until nothing is pending, and see what the others have added."""
-        self.ledger.refresh()
-        await self.backend.commit(lambda state: None, undo=lambda _: None)
-
-
-@pytest.fixture
-async def fleet():
-    """Return a function that starts replicas."""
-    name, replicas = f"ledger{next(_NUMBERS)}", []
-
-    async def start(server, number=2, **options):
-        new = [Replica(server, name, **options) for _ in range(number)]
-        replicas.extend(new)
-        for replica in new:
-            await replica.join()
-        return new
-
-    yield start
-    for replica in replicas:
-        await replica.backend.close()
-
 
 # One table of rules for a ledger in files and one in Redis.
 
@@ -110,7 +69,7 @@ async def pair(request, tmp_path, fleet):
     if request.param == "files":
         yield Files(tmp_path)
     else:
-        yield Replicas(await fleet(request.getfixturevalue("redis_server")))
+        yield Replicas(await fleet(2))
 
 
 async def test_amounts_add_up_per_day_and_month(pair):
@@ -191,10 +150,8 @@ async def admit(guard):
     return reservation
 
 
-async def test_of_requests_at_the_same_time_only_those_in_the_budget_are_admitted(
-    fleet, redis_server
-):
-    replicas = await fleet(redis_server, 3)
+async def test_of_requests_at_the_same_time_only_those_in_the_budget_are_admitted(fleet):
+    replicas = await fleet(3)
     guards = [guard_of(replica, "10k tokens/day") for replica in replicas]
     # Each reserves 2,000 tokens; the last one may exceed the budget.
     admitted = await asyncio.gather(*[admit(guard) for guard in guards for _ in range(4)])
@@ -259,7 +216,7 @@ async def test_replicas_share_a_budget_that_costs_no_call_of_its_own(
 
 
 async def test_without_redis_each_replica_has_its_share_of_what_is_left(fleet, own_server):
-    replicas = await fleet(own_server)
+    replicas = await fleet(2, server=own_server)
     guards = [guard_of(replica, "20k tokens/day") for replica in replicas]
     guards[0].settle(await admit(guards[0]), used(4000))
     for replica in (*replicas, *replicas):
@@ -267,8 +224,7 @@ async def test_without_redis_each_replica_has_its_share_of_what_is_left(fleet, o
     own_server.stop()
     for replica in replicas:
         await replica.backend.commit(lambda state: None, undo=lambda _: None)
-        while replica.backend.is_shared:
-            await asyncio.sleep(0.01)
+        await eventually(lambda backend=replica.backend: not backend.is_shared)
     served = []
     for guard in guards:
         served.append(0)
@@ -297,7 +253,7 @@ async def test_a_replica_without_any_contact_has_its_share(own_server):
 
 
 async def test_sums_that_redis_has_lost_are_restored(fleet, own_server):
-    one, two = await fleet(own_server)
+    one, two = await fleet(2, server=own_server)
     one.ledger.add(A, 100, TODAY)
     await one.settled()
     await two.settled()  # knows 100
@@ -312,8 +268,8 @@ async def test_sums_that_redis_has_lost_are_restored(fleet, own_server):
     assert one.ledger.spent(A, TODAY) == two.ledger.spent(A, TODAY) == Spent(113, 113, 0)
 
 
-async def test_a_batch_whose_reply_was_lost_is_counted_once(fleet, redis_server):
-    (one,) = await fleet(redis_server, 1)
+async def test_a_batch_whose_reply_was_lost_is_counted_once(fleet):
+    (one,) = await fleet()
     one.ledger.add(A, 5, TODAY)
     one.backend._call(b"", -1, {}, lambda _reply: None)
     one.backend._connection.close()  # Redis has the batch; its reply is lost
@@ -324,8 +280,27 @@ async def test_a_batch_whose_reply_was_lost_is_counted_once(fleet, redis_server)
     assert one.ledger.spent(A, TODAY) == Spent(7, 7, 0)
 
 
-async def test_the_reservation_of_a_killed_replica_expires(fleet, redis_server):
-    one, two = await fleet(redis_server)
+async def test_a_command_that_arrives_late_changes_nothing(fleet, monkeypatch):
+    one, two = await fleet(2)
+    sent, write = [], one.backend._write
+    monkeypatch.setattr(
+        one.backend,
+        "_write",
+        lambda command, on_reply: write(sent.append(command) or command, on_reply),
+    )
+    for amount in (5, 2):
+        one.ledger.reserve(A, amount)
+        one.ledger.add(A, amount, TODAY)
+        await one.settled()
+    for command in sent:
+        await one.backend._connection.call(*command)
+    two.ledger.reserve(A, 0)
+    await two.settled()
+    assert two.ledger.spent(A, TODAY) == Spent(7, 7, 7)
+
+
+async def test_the_reservation_of_a_killed_replica_expires(fleet):
+    one, two = await fleet(2)
     one.ledger.reserve(A, 100)
     await one.settled()
     await one.settled()
