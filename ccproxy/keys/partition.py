@@ -16,6 +16,9 @@ from typing import NamedTuple
 from ccproxy.keys.backend import AccountLimit, PoolState
 from ccproxy.keys.key_state import DAY, MINUTE, KeyLimits, KeyState
 
+HANDOVER_SECONDS = 1.0
+"""How long a process that was cut off leaves the other processes the leases that they had."""
+
 
 class KeyBaseline(NamedTuple):
     """The shared state of a key before a process used its own copy."""
@@ -53,6 +56,10 @@ class Partition:
     rank: int | None
     """The position of this process among them; None if it has never had contact."""
     baseline: Baseline
+    leases: Mapping[str, int]
+    """The leases of all processes by key."""
+    own_leases: Mapping[str, int]
+    """How many of them the other processes certainly count as this process's."""
     minutes: Mapping[str, Sequence[float]]
     """The starts of the last minute by key."""
     own_starts: Mapping[str, int]
@@ -63,10 +70,7 @@ class Partition:
     def limits(self, limits: KeyLimits, now: float) -> dict[str, KeyLimits]:
         """Return the limits of every key for this process."""
         names = sorted(self.baseline)
-        in_flight = [self._share(limits.in_flight, index) for index in range(len(names))]
-        if in_flight and not any(in_flight) and limits.in_flight is not None:
-            # With more processes than requests allowed, each may still have one in flight.
-            in_flight[(self.rank or 0) % len(names)] = 1
+        in_flight = self._in_flight(limits.in_flight, names, now)
         return {
             name: KeyLimits(
                 in_flight=in_flight[index],
@@ -76,22 +80,46 @@ class Partition:
             for index, name in enumerate(names)
         }
 
-    def _share(self, limit: int | None, index: int) -> int | None:
-        """Return this process's part of *limit*; the remainder is dealt out key by key."""
+    def _in_flight(
+        self, limit: int | None, names: Sequence[str], now: float
+    ) -> Sequence[int | None]:
+        """
+        Return the limits of requests in flight.
+
+        At first they are this process's leases and its share of those that were free: a short
+        interruption, of which the others may know nothing, creates no lease for a key in full use.
+        """
         if limit is None:
-            return None
+            return [None] * len(names)
+        is_recent = now - self.at < HANDOVER_SECONDS
+        leases, own = (self.leases, self.own_leases) if is_recent else ({}, {})
+        free = [max(0, limit - leases.get(name, 0)) for name in names]
+        in_flight = [
+            own.get(name, 0) + self._share(count, index)
+            for index, (name, count) in enumerate(zip(names, free, strict=True))
+        ]
+        usable = [index for index, count in enumerate(free) if count]
+        if usable and not any(in_flight):
+            # With more processes than requests allowed, each may still have one in flight.
+            in_flight[usable[(self.rank or 0) % len(usable)]] = 1
+        return in_flight
+
+    def _share(self, limit: int, index: int) -> int:
+        """Return this process's part of *limit*; the remainder is dealt out key by key."""
         if self.rank is None:
             return limit // self.replicas
         return share_of(limit, self.replicas, self.rank + index)
 
     def _per_minute(self, name: str, limit: int | None, index: int, now: float) -> int | None:
-        if limit is None or now - self.at >= MINUTE:
+        if limit is None:
+            return None
+        if now - self.at >= MINUTE:
             return self._share(limit, index)
         # The starts of the others remain in the key's list until they are a minute old.
         foreign = self.foreign_starts.get(name, ())
         counted = len(foreign) - bisect_right(foreign, now - MINUTE)
         remaining = max(0, limit - len(self.minutes.get(name, ())))
-        return counted + self.own_starts.get(name, 0) + (self._share(remaining, index) or 0)
+        return counted + self.own_starts.get(name, 0) + self._share(remaining, index)
 
     def _per_day(self, name: str, limit: int | None, index: int, now: float) -> int | None:
         if limit is None:
@@ -101,7 +129,7 @@ class Partition:
         used = count if day == today else 0
         if int(self.at // DAY) != today:
             return self._share(limit, index)
-        return used + (self._share(max(0, limit - used), index) or 0)
+        return used + self._share(max(0, limit - used), index)
 
 
 def merge(

@@ -7,19 +7,30 @@ import pytest
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.keys.backend import AccountLimit, PoolState
 from ccproxy.keys.key_state import DAY, Cooldown, KeyLimits, KeyState
-from ccproxy.keys.partition import KeyBaseline, Partition, baseline_of, merge
+from ccproxy.keys.partition import (
+    HANDOVER_SECONDS,
+    KeyBaseline,
+    Partition,
+    baseline_of,
+    merge,
+)
 from ccproxy.keys.sessions import SessionRow
 
 NOW = 20_000 * DAY + 1000.0
 TODAY = 20_000
 
 
-def partition(rank=0, replicas=3, *, names=("a", "b"), used=0, minutes=(), own=0, day=TODAY):
+def partition(
+    rank=0, replicas=3, *, names=("a", "b"), used=0, minutes=(), own=0, day=TODAY, leases=None
+):
+    leases = leases or {}
     return Partition(
         at=NOW,
         replicas=replicas,
         rank=rank,
         baseline={name: KeyBaseline(day, used) for name in names},
+        leases={name: sum(held) for name, held in leases.items()},
+        own_leases={name: held[rank] for name, held in leases.items()},
         minutes={name: list(minutes) for name in names},
         own_starts=dict.fromkeys(names, own),
         foreign_starts={name: list(minutes)[own:] for name in names},
@@ -50,6 +61,28 @@ def test_a_process_may_always_have_one_request_in_flight():
     for rank in range(9):
         share = partition(rank, 9).limits(limits, NOW)
         assert sum(one.in_flight for one in share.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("held", "at_first"),
+    [
+        pytest.param((0, 0, 0), [1, 1, 1], id="all are free"),
+        pytest.param((3, 0, 0), [3, 0, 0], id="none is free"),
+        pytest.param((2, 0, 0), [3, 0, 0], id="one is free"),
+        pytest.param((4, 0, 0), [4, 0, 0], id="more than the limit"),
+    ],
+)
+def test_a_short_interruption_creates_no_leases(held, at_first):
+    parts = [partition(rank, leases={"a": held, "b": (1, 1, 1)}) for rank in range(3)]
+    assert shares("in_flight", 3, parts) == at_first
+    assert shares("in_flight", 3, parts, now=NOW + HANDOVER_SECONDS) == [1, 1, 1]
+
+
+def test_a_process_without_a_lease_may_have_one_of_a_key_that_was_free():
+    leases = {"a": (1, 0, 0, 0), "b": (0, 0, 0, 0)}
+    parts = [partition(rank, 4, leases=leases) for rank in range(4)]
+    assert shares("in_flight", 1, parts, name="a") == [1, 0, 0, 0]
+    assert shares("in_flight", 1, parts, name="b") == [0, 1, 1, 1]
 
 
 def test_what_has_no_limit_has_no_share():

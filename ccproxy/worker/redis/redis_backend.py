@@ -207,7 +207,7 @@ class RedisBackend:
         *undo* is called with the result if the caller was cancelled meanwhile.
         """
         if not self.is_shared:
-            return self._run_alone(operation)
+            return operation(self._own_state())
         future: asyncio.Future[T] = self._loop.create_future()
         self._pending.append(_Operation(operation, future, undo))
         try:
@@ -244,10 +244,11 @@ class RedisBackend:
         while starts[0] <= lease.started - MINUTE:
             starts.popleft()
 
-    def _run_alone(self, operation: Callable[[PoolState], T]) -> T:
+    def _own_state(self) -> PoolState:
+        """Return the copy with the replica's present share of the limits."""
         if self._partition is not None:
             self._state.shares = self._partition.limits(self._limits, self.clock())
-        return operation(self._state)
+        return self._state
 
     # A commit.
 
@@ -408,18 +409,23 @@ class RedisBackend:
             self.reason = reason
             return
         self._set_mode(is_shared=False, reason=reason)
+        sent = self._state
         self._rebuild(self._confirmed, self._version)
-        self._baseline = baseline_of(decode_fields(self._confirmed, self._salt))
-        self._separate()
+        self._separate(decode_fields(self._confirmed, self._salt), sent)
         pending, self._pending = self._pending, []
         for operation in pending:
             if operation.future is not None and not operation.future.done():
-                operation.run(self._state)
+                operation.run(self._own_state())
                 operation.resolve()
         self._wake.set()
 
-    def _separate(self) -> None:
-        """Compute the shares of this replica, and drop what only the others have to count."""
+    def _separate(self, confirmed: PoolState, sent: PoolState) -> None:
+        """
+        Compute the shares of this replica, and drop what only the others have to count.
+
+        Redis has either the *confirmed* state or the one that was *sent*.
+        """
+        self._baseline = baseline_of(confirmed)
         now = self.clock()
         for key in self._state.keys.values():
             own = key.flights.get(self.process)
@@ -441,6 +447,13 @@ class RedisBackend:
             replicas=len(members) if has_joined else self._replicas,
             rank=members.index(self.process) if has_joined else None,
             baseline=baseline_of(self._state),
+            leases={name: key.in_flight for name, key in confirmed.keys.items()},
+            own_leases={
+                name: min(
+                    state.keys[name].flights.get(self.process, 0) for state in (confirmed, sent)
+                )
+                for name in confirmed.keys
+            },
             minutes=minutes,
             own_starts={name: len(minutes[name]) - len(foreign[name]) for name in minutes},
             foreign_starts=foreign,
@@ -456,8 +469,7 @@ class RedisBackend:
 
     def start(self) -> None:
         """Begin to connect."""
-        self._baseline = baseline_of(self._state)
-        self._separate()
+        self._separate(self._state, self._state)
         self._task = self._loop.create_task(self._maintain())
 
     async def wait_for_contact(self) -> None:

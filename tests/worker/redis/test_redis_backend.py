@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from itertools import count
 
 import pytest
 
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
+from ccproxy.keys import partition
 from ccproxy.keys.key_state import KeyLimits
-from ccproxy.keys.pool import KeyPool
-from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
-from ccproxy.worker.redis.redis_queue import RedisQueue
+from ccproxy.keys.verdict import Effect, Next, Verdict
 from ccproxy.worker.redis.server_clock import ServerClock
 from tests.fleet import pause
-from tests.redis_server import redis_backend
+from tests.worker.redis.replica import KEYS, Replica
 
-KEYS = ("sk-first-key-aaaa", "sk-second-key-bbbb", "sk-third-key-cccc")
 LIMITED = Verdict(
     effect=Effect.COOLDOWN,
     next=Next.OTHER_KEY,
@@ -28,68 +25,6 @@ LIMITED = Verdict(
     seconds=100.0,
     is_per_model=True,
 )
-_NUMBERS = count(1)
-
-
-class Replica:
-    """One worker's pool."""
-
-    def __init__(self, server, prefix, *, keys=KEYS, limits=None, **options):
-        limits = limits or KeyLimits()
-        self.backend = redis_backend(server.address, prefix=prefix, limits=limits, **options)
-        clock = self.backend.clock
-        self.pool = KeyPool(
-            keys,
-            provider="Kimi",
-            clock=clock,
-            wall=clock,
-            jitter=lambda: 0.5,
-            limits=limits,
-            backend=self.backend,
-        )
-        assert self.pool.counts()[1] == len(keys)
-        self.queue = RedisQueue(self.pool, self.backend, wait_seconds=20)
-
-    async def join(self):
-        self.backend.start()
-        await self.backend.has_contact.wait()
-        return self
-
-    async def ask(self, verdict=WORKS):
-        lease = await self.queue.take("big")
-        self.pool.settle(lease, verdict)
-        self.queue.release(lease)
-        return lease.id
-
-    async def settled(self):
-        """Wait until nothing is pending, and see what the others have committed."""
-        await self.backend.commit(lambda state: None, undo=lambda _: None)
-
-    async def until_shared(self):
-        while not self.backend.is_shared:
-            await asyncio.sleep(0.01)
-
-    async def uses(self):
-        await self.settled()
-        return [key.used_today for key in self.pool.snapshot()]
-
-
-@pytest.fixture
-async def fleet(redis_server):
-    """Return a function that starts replicas of one entry."""
-    prefix, replicas = f"t{next(_NUMBERS)}", []
-
-    async def start(number=1, *, server=redis_server, **options):
-        new = [Replica(server, prefix, **options) for _ in range(number)]
-        replicas.extend(new)
-        for replica in new:
-            await replica.join()
-        return new
-
-    yield start
-    for replica in replicas:
-        await replica.backend.close()
-
 
 # One state.
 
@@ -171,16 +106,14 @@ async def test_a_lease_confirmed_after_its_request_has_left_is_returned(fleet):
     with pytest.raises(asyncio.CancelledError):
         await asking
     await replica.settled()
-    await replica.settled()
-    assert [key.in_flight for key in replica.pool.snapshot()] == [0, 0, 0]
+    assert await replica.in_flight() == [0, 0, 0]
 
 
 async def test_a_replica_that_ends_gives_up_its_leases(fleet):
     one, two = await fleet(2)
     await one.queue.take("big")
     await one.backend.close()
-    await two.settled()
-    assert [key.in_flight for key in two.pool.snapshot()] == [0, 0, 0]
+    assert await two.in_flight() == [0, 0, 0]
 
 
 async def test_the_leases_of_a_killed_replica_expire(fleet):
@@ -233,7 +166,43 @@ async def test_a_request_waits_for_a_silent_redis_no_longer_than_the_deadline(fl
         own_server.process.send_signal(signal.SIGCONT)
     await replica.until_shared()
     assert (await replica.uses())[0] >= 1
-    assert [key.in_flight for key in replica.pool.snapshot()] == [0, 0, 0]
+    assert await replica.in_flight() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("handover", "leased"),
+    [
+        pytest.param(3600.0, 0, id="at first none of a key in full use"),
+        pytest.param(0.0, 1, id="then the share of the replica"),
+    ],
+)
+async def test_requests_that_wait_at_the_deadline_get(
+    handover, leased, fleet, own_server, monkeypatch
+):
+    monkeypatch.setattr(partition, "HANDOVER_SECONDS", handover)
+    options = {"keys": KEYS[:1], "limits": KeyLimits(in_flight=2)}
+    busy, stalled = await fleet(2, server=own_server, **options)
+    leases = [await busy.queue.take("big") for _ in range(2)]
+    await stalled.settled()
+    stalled.backend._timeout = 0.05
+    pause(own_server.process.pid)
+    try:
+        asking = [asyncio.ensure_future(stalled.queue.take("big")) for _ in range(3)]
+        while stalled.backend.is_shared:
+            await asyncio.sleep(0.01)
+        assert [key.in_flight for key in stalled.pool.snapshot()] == [leased]
+        assert await stalled.has_no_lease()
+    finally:
+        own_server.process.send_signal(signal.SIGCONT)
+    stalled.backend._timeout = 5.0
+    for replica in (stalled, busy):
+        await replica.until_shared()
+        assert await replica.in_flight() == [2 + leased]
+    for lease in leases:
+        busy.queue.release(lease)
+    for served in asyncio.as_completed(asking):
+        stalled.queue.release(await served)
+    assert await stalled.in_flight() == await busy.in_flight() == [0]
 
 
 async def test_leases_and_cooldowns_survive_a_redis_that_lost_everything(fleet, own_server):
@@ -253,8 +222,7 @@ async def test_leases_and_cooldowns_survive_a_redis_that_lost_everything(fleet, 
     assert states == [(1, "ready"), (0, "cooldown"), (0, "ready")]
     one.queue.release(lease)
     await one.settled()
-    await two.settled()
-    assert [key.in_flight for key in two.pool.snapshot()] == [0, 0, 0]
+    assert await two.in_flight() == [0, 0, 0]
 
 
 async def test_a_flushed_redis_is_noticed(fleet, own_server):
