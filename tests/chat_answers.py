@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from ccproxy.convert.chat.stream import AnswerContext
+from ccproxy.convert.common.message_writer import AnswerContext
 from ccproxy.convert.common.thinking import Signer
 from ccproxy.protocol import chat
 from ccproxy.providers.quirks import Quirks, Target

@@ -21,6 +21,7 @@ from ccproxy.convert.common.tool_filter import without_tools
 from ccproxy.convert.responses.learning import Refusals, other_api
 from ccproxy.convert.responses.request import to_responses
 from ccproxy.errors import Problem
+from ccproxy.protocol.claude_code import COMPACTION_PROMPT
 from ccproxy.protocol.messages import MessagesRequest, ScannedBody, read_request
 from ccproxy.providers.quirks import Api, Target
 
@@ -32,8 +33,6 @@ UNCALIBRATED_MARGIN = 1.5
 CONFIRMED_REFUSALS = 5
 """One in so many requests that seem too long is sent to the provider."""
 
-_COMPACTION = b"CRITICAL: Respond with TEXT ONLY"
-"""Claude Code's compaction request begins with this; it is never refused."""
 _INPUT_FIELDS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
@@ -79,7 +78,7 @@ class ConversionContext:
 
     def without_tools(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
         """Return *body* without the filtered tools, and the paths of the removed ones."""
-        return without_tools(body, self.tool_filter) if self.tool_filter else (body, ())
+        return without_tools(body, self.tool_filter)
 
     def clamp(self, max_tokens: int | None) -> int | None:
         """Return *max_tokens* within the user's bounds; None and 0 (a warm-up) are unchanged."""
@@ -95,7 +94,6 @@ class ConversionContext:
 
         Raises:
             Problem: If the body is not a request.
-
         """
         scanned = self.cache.scans.scan(self.without_tools(body)[0])
         request = read_request(scanned, counting=True)
@@ -147,7 +145,6 @@ class ConversionContext:
 
         Raises:
             Problem: "prompt is too long: N tokens > M maximum".
-
         """
         window = self.target(model).window
         # A calibrated figure is at most 2.5 times the estimate, so most requests return here.
@@ -187,7 +184,11 @@ class ConversionContext:
 
 
 def _is_compaction(request: MessagesRequest) -> bool:
-    """Return True if the last user message asks for compaction; a system message may follow it."""
+    """
+    Return True if the last user message asks for compaction; a system message may follow it.
+
+    Such a request is never refused.
+    """
     users = (message for message in reversed(request.messages) if message.role == "user")
     last = next(users, None)
-    return last is not None and _COMPACTION in bytes(last.content)
+    return last is not None and COMPACTION_PROMPT in bytes(last.content)

@@ -23,6 +23,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Raw
 
+from ccproxy.protocol.claude_code import BILLING_LINE, COMPACTION_PROMPT
 from ccproxy.protocol.literals import ABSENT, BRACKET, is_present
 from ccproxy.protocol.messages import Message, MessagesRequest
 
@@ -52,11 +53,8 @@ _LONG_TTL = re.compile(rb'"ttl"\s*:\s*"1h"')
 _NUL: Final = b"\0"
 """A byte that no JSON contains."""
 _TOOL_NAME = re.compile(rb'"name"\s*:\s*"([^"\\]{1,64})"')
-_ATTRIBUTION = b"x-anthropic-billing-header:"
 _SUMMARY = b"This session is being continued from a previous conversation"
 """How the conversation begins after Claude Code has compacted it."""
-_SUMMARY_REQUEST = b"CRITICAL: Respond with TEXT ONLY"
-"""How the last message of Claude Code's request for a summary begins."""
 _CLEARED = b"[Old tool result content cleared]"
 """What Claude Code puts in the place of an old tool result."""
 _PARAMETERS = ("thinking", "tool_choice", "output_config")
@@ -204,7 +202,7 @@ class Prompt:
     def is_summary(self) -> bool:
         """Whether the conversation begins with the summary of an earlier one, or asks for one."""
         first, last = self.messages[0].content, self.messages[-1].content
-        return _SUMMARY in bytes(first) or _SUMMARY_REQUEST in bytes(last)
+        return _SUMMARY in bytes(first) or COMPACTION_PROMPT in bytes(last)
 
 
 def read_prompt(body: bytes, *, keeps_attribution: bool) -> Prompt | None:
@@ -238,12 +236,13 @@ def _changed_tool(before: PromptPrefix, now: Prompt) -> FirstChange | None:
     old, new = before.tool_names, now.tool_names
     name = new[index] if index < len(new) else ""
     old_name = old[index] if index < len(old) else ""
-    added = [each for each in new if each not in old]
-    removed = [each for each in old if each not in new]
+    old_names, new_names = set(old), set(new)
+    added = [each for each in new if each not in old_names]
+    removed = [each for each in old if each not in new_names]
     counts = ", ".join(filter(None, (_counted(removed, "removed"), _counted(added, "added"))))
-    if name and name in added:
+    if name and name not in old_names:
         return FirstChange("tool_added", f"tools[{index}] {name}", counts)
-    if old_name and old_name in removed:
+    if old_name and old_name not in new_names:
         return FirstChange("tool_removed", f"tools[{index}] {old_name}", counts)
     if name == old_name:
         return FirstChange("tool_changed", f"tools[{index}] {name}".rstrip(), counts)
@@ -311,7 +310,7 @@ def _items(field: Raw) -> Sequence[Raw]:
 
 
 def _is_attribution(block: bytes) -> bool:
-    return _ATTRIBUTION in block[:128]
+    return BILLING_LINE in block[:128]
 
 
 def _unmarked(raw: bytes) -> bytes:

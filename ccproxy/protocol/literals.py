@@ -38,6 +38,7 @@ _NAMES = {
 }
 """Type names of msgspec -> type names in error messages of the Messages API."""
 
+ANY_JSON = msgspec.json.Decoder()
 _STRING = msgspec.json.Decoder(str)
 _encode = msgspec.json.Encoder().encode
 

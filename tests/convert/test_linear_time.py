@@ -17,6 +17,7 @@ import pytest
 
 from ccproxy.convert.chat.relay import ChatRelay
 from ccproxy.convert.chat.text_calls import TextCalls
+from ccproxy.convert.chat.think_tags import ThinkTags
 from ccproxy.convert.chat.tool_calls import ToolCall, to_input
 from ccproxy.convert.common.stop_sequences import StopCutter
 from ccproxy.convert.direct.learning import Lessons
@@ -24,12 +25,14 @@ from ccproxy.convert.direct.passthrough import WholeEvents
 from ccproxy.convert.errors.body import mask_keys, parse_error_body
 from ccproxy.convert.errors.classify import classify_error
 from ccproxy.convert.errors.retry_after import duration, wait_in_body
+from ccproxy.convert.prompt_prefix import Prompt, first_change, read_prompt
 from ccproxy.errors import Problem
 from ccproxy.protocol.json_splice import replace_value
 from ccproxy.providers.quirks import PLAIN
 from ccproxy.worker.admin.turn_text import user_turn, without_reminders
 from tests.chat_answers import call, context, end, say, sse
 
+CALL = {"index": 0, "id": "c", "name": "Read"}
 SMALL, LARGE = 8_000, 64_000
 MARGIN = 3
 """Factor by which a linear reader may miss the ratio of the sizes."""
@@ -51,7 +54,7 @@ def feed_in_pieces(feed: Callable[[str], object], text: str, size: int = 10) -> 
 
 def arguments_that_look_complete(size: int) -> None:
     pieces = [call(f'"{number}",', index=0) for number in range(size // 40)]
-    relay([call('["', index=0, id="c", name="Read"), *pieces, say("text"), *pieces])
+    relay([call('["', **CALL), *pieces, say("text"), *pieces])
 
 
 def repeated_completeness(size: int) -> None:
@@ -59,6 +62,30 @@ def repeated_completeness(size: int) -> None:
     for number in range(size // 10):
         assembled.add(f'{{"k{number}": "}}" ')
         assert not assembled.is_settled
+
+
+def completeness(arguments: str, more: str, pieces: int) -> None:
+    assembled = ToolCall()
+    for piece in [arguments, *[more] * pieces]:
+        assembled.add(piece)
+        assembled.is_settled  # noqa: B018 - scans what has arrived
+
+
+def empty_text_after_white_space(size: int) -> None:
+    tags = ThinkTags()
+    for piece in [" " * size, *[""] * size]:
+        tags.feed(piece)
+
+
+def renamed_tools(size: int) -> None:
+    def prompt(name: str) -> Prompt:
+        tools = [{"name": f"{name}{number}"} for number in range(size // 20)]
+        body = {"messages": [{"role": "user", "content": "a"}], "tools": tools}
+        read = read_prompt(json.dumps(body).encode(), keeps_attribution=False)
+        assert read is not None
+        return read
+
+    first_change(prompt("a").condense(), prompt("b"))
 
 
 def error_tree(size: int) -> object:
@@ -93,11 +120,20 @@ WORKS: dict[str, Work] = {
     "entries of reasoning details": lambda n: relay(
         [say(reasoning_details=[{"type": "t", "index": i, "data": "x"}]) for i in range(n // 40)]
     ),
-    "white space arguments": lambda n: relay(
-        [call("", index=0, id="c", name="Read"), *[call(" ", index=0)] * (n // 8)]
-    ),
+    "white space arguments": lambda n: relay([call("", **CALL), *[call(" ", index=0)] * (n // 8)]),
     "arguments that look complete": arguments_that_look_complete,
     "arguments that are never complete": repeated_completeness,
+    "arguments that are no object": lambda n: completeness("a", "a", n),
+    "white space after arguments": lambda n: completeness('{"a":1}', " ", n),
+    "a name in pieces": lambda n: feed_in_pieces(ToolCall().add_name, "abc" * n, 2),
+    "reasoning next to tags": lambda n: relay(
+        [
+            say(f"<think>{'x' * n}</think>a"),
+            *[say(reasoning_content=f"{'x' * 15}y{'x' * 15}")] * (n // 32),
+        ]
+    ),
+    "empty text after white space": empty_text_after_white_space,
+    "renamed tools": renamed_tools,
     "calls with one id": lambda n: relay(
         [call('{"a":1}', index=i, id="c", name="Read") for i in range(n // 100)]
     ),

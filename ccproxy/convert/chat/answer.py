@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ccproxy.convert.chat.stream import ChatToMessageStream
+from ccproxy.convert.chat.stream import CUT_SHORT, ChatToMessageStream
 from ccproxy.convert.chat.tool_calls import to_input
 from ccproxy.convert.common.message_writer import AnswerContext, Event
-from ccproxy.convert.common.vocabulary import CUT_SHORT
 from ccproxy.convert.errors.classify import (
     ProviderError,
     classify_error,
@@ -25,6 +24,7 @@ from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import chat, sse
 from ccproxy.providers.quirks import Quirks
 
+_SHOWN_BYTES = 2000
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
@@ -47,7 +47,7 @@ def read_event(event: sse.ServerEvent, quirks: Quirks) -> chat.Chunk | ProviderE
     if chunk.may_be_error and (error := classify_event(data, quirks=quirks)):
         return error
     if event.event == b"error":  # LM Studio
-        text = data.decode("utf-8", "replace")
+        text = data[:_SHOWN_BYTES].decode("utf-8", "replace")
         raise BadAnswer(f"The provider ended the answer with an error: {text}")
     return chunk
 

@@ -23,6 +23,7 @@ from ccproxy.convert.common.conversion import Conversion
 from ccproxy.errors import Problem
 from ccproxy.protocol.literals import (
     ABSENT,
+    ANY_JSON,
     EMPTY,
     TRUE,
     is_object,
@@ -47,7 +48,6 @@ class _CacheControl(msgspec.Struct, omit_defaults=True):
     ttl: Raw = ABSENT
 
 
-_ANYTHING = msgspec.json.Decoder()
 _CACHE_CONTROL = msgspec.json.Decoder(_CacheControl)
 _READABLE = ("title", "url", "text", "stdout", "stderr", "tool_name", "error_code", "content")
 """Keys of a server tool's result that contain readable text."""
@@ -253,7 +253,7 @@ def _server_tool_result(block: Block, _conversion: Conversion) -> list[Part]:
         return [text_part(block.content)] if block.content != EMPTY else []
     if not is_present(block.content):
         return []
-    texts = _readable_texts(read(_ANYTHING, block.content, "content"))
+    texts = _readable_texts(read(ANY_JSON, block.content, "content"))
     return [text_part(literal("\n".join(texts)))] if texts else []
 
 

@@ -33,11 +33,40 @@ from ccproxy.convert.common.thinking import (
     ReasoningReader,
 )
 from ccproxy.convert.common.usage import is_usage, to_usage
-from ccproxy.convert.common.vocabulary import CUT_SHORT, FAILED, STOP_REASON
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol.chat import Choice, Chunk, Delta, ToolCallDelta
 
-__all__ = ["AnswerContext", "ChatToMessageStream", "Event"]
+STOP_REASON: Mapping[str, str] = {
+    "stop": "end_turn",
+    "eos": "end_turn",
+    "end_turn": "end_turn",
+    "length": "max_tokens",
+    "max_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "tool_calls": "tool_use",
+    "function_call": "tool_use",
+    "tool_use": "tool_use",
+    "content_filter": "refusal",
+    "content-filter": "refusal",
+    "sensitive": "refusal",  # GLM
+    "refusal": "refusal",
+    "safety": "refusal",  # Gemini's values, as gateways relay them
+    "recitation": "refusal",
+    "prohibited_content": "refusal",
+    "model_length": "model_context_window_exceeded",  # Mistral
+    "model_context_window_exceeded": "model_context_window_exceeded",  # GLM
+}
+"""finish_reason in lower case -> stop_reason; any other value means a normal end."""
+
+CUT_SHORT = frozenset({"max_tokens", "model_context_window_exceeded"})
+"""Stop reasons that an answer with tool calls keeps: its last call may be incomplete."""
+
+FAILED: Mapping[str, str] = {
+    "error": "api_error",  # OpenRouter
+    "network_error": "overloaded_error",  # GLM
+    "insufficient_system_resource": "overloaded_error",  # DeepSeek
+}
+"""finish_reason in lower case of an answer that failed -> error type."""
 
 
 class ChatToMessageStream:
@@ -398,6 +427,7 @@ class _TaggedReasoning:
         self._pieces: list[str] = []
         self._text = ""
         self._position = 0
+        self._misses = 0
         self._is_open = False
 
     @property
@@ -421,8 +451,13 @@ class _TaggedReasoning:
             return self._is_open
         copy = text.strip()
         start = self._text.find(copy, self._position)
-        self._position = max(self._position, start + len(copy)) if start >= 0 else self._position
-        return start >= 0
+        if start >= 0:
+            self._position = start + len(copy)
+            return True
+        self._misses += 1
+        if self._misses == _MAX_MISSES:
+            self._text = ""
+        return False
 
 
 class _Snapshots:
@@ -452,6 +487,8 @@ class _Snapshots:
 
 
 _MAX_TYPE = 40
+_MAX_MISSES = 16
+"""Texts that are not in the tagged reasoning, after which it is not searched any more."""
 _NOTHING = (None, None, None)
 
 

@@ -17,6 +17,7 @@ from msgspec import Raw
 from ccproxy.convert.chat.content_parts import Part, cache_mark, content_of, text_part
 from ccproxy.convert.common.conversion import Conversion
 from ccproxy.errors import Problem
+from ccproxy.protocol.claude_code import BILLING_LINE
 from ccproxy.protocol.literals import (
     EMPTY,
     is_present,
@@ -29,7 +30,7 @@ from ccproxy.protocol.literals import (
 )
 from ccproxy.protocol.messages import Block, blocks_of
 
-_ATTRIBUTION = b'"x-anthropic-billing-header:'
+_ATTRIBUTION = b'"%b:' % BILLING_LINE
 _ATTRIBUTION_LINE = re.compile(
     r"x-anthropic-billing-header:(?:(?:[ \t]*[\w.-]+=[^;\n]*;)+|[^\n]*)\s*"
 )

@@ -11,8 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import msgspec
-
+from ccproxy.convert.chat.tool_calls import parse_json
 from ccproxy.errors import BadAnswer
 from ccproxy.protocol.chat import ToolCallDelta
 
@@ -31,11 +30,6 @@ class TextCalls:
     def __init__(self) -> None:
         self._held = ""  # the possible beginning of the marker
         self._markup: list[str] = []
-
-    @property
-    def is_idle(self) -> bool:
-        """True: nothing is withheld."""
-        return not self._held and not self._markup
 
     def feed(self, text: str) -> str:
         """Process more text and return the part that is not markup."""
@@ -94,7 +88,5 @@ def _arguments(body: str) -> dict[str, Any]:
 
 
 def _json_value(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return text
+    parsed = parse_json(text)
+    return text if parsed is None else parsed[0]

@@ -39,6 +39,8 @@ class ThinkTags:
 
     def feed(self, text: str, *, is_whole: bool = False) -> list[TaggedText]:
         """Process more text and return the classified part; *is_whole*: it is all of the text."""
+        if not text:
+            return []
         if self._phase == "start" and text.isspace():
             self._held.append(text)
             return []

@@ -33,6 +33,10 @@ from ccproxy.protocol.chat import ToolCallDelta
 _VALID_ID = re.compile(r"[A-Za-z0-9_-]+")
 _MAX_TWINS = 16
 """Earlier calls with the same id and name that a call is compared with."""
+_BLANKS = " \t\r\n"
+"""White space between the values of JSON."""
+_LONGEST_NAME = 1024
+"""Characters of a name that are read; no tool has a longer one."""
 
 
 class ToolCall:
@@ -50,6 +54,7 @@ class ToolCall:
         self.has_arguments = False
         self._raw_name = ""
         self._parts: list[str] = []
+        self._size = 0  # characters of the parts
         self._sent = 0  # number of parts that were handed out
         self._begins_object: bool | None = None  # None: not known yet
         self._extent = _JsonExtent()
@@ -91,10 +96,14 @@ class ToolCall:
         """All argument text so far."""
         return "".join(self._parts)
 
+    def has_arguments_of(self, text: str) -> bool:
+        """Return True if *text* is all of the arguments; their length is compared first."""
+        return len(text) == self._size and text == self.arguments
+
     def add_name(self, piece: str) -> None:
         """Add a piece of the name; a repeated name is added once."""
         if piece and piece != self._raw_name:
-            self._raw_name += piece
+            self._raw_name = f"{self._raw_name}{piece}"[:_LONGEST_NAME]
             self.name = clean_name(self._raw_name)
 
     def add(self, arguments: object) -> None:
@@ -113,14 +122,17 @@ class ToolCall:
             return
         if self.is_held and text.lstrip().startswith("{"):
             self._parts.clear()
+            self._size = 0
             self._extent = _JsonExtent()
         if text:
             self._parts.append(text)
+            self._size += len(text)
             self.has_arguments = self.has_arguments or not text.isspace()
 
     def absorb(self, parts: list[str]) -> None:
         """Add arguments that were sent to the client already."""
         self._parts += parts
+        self._size += sum(map(len, parts))
         self._sent = len(self._parts)
         self.has_arguments = True
 
@@ -138,7 +150,7 @@ class ToolCall:
         if self._begins_object or (text.lstrip().startswith("{") and not self.is_complete):
             return self._unsent()
         arguments = to_input(text)
-        if _parse(text) == (arguments,):
+        if parse_json(text) == (arguments,):
             return text
         return _dump(arguments) if arguments else ""
 
@@ -155,33 +167,36 @@ class _JsonExtent:
     _LONGEST_SCALAR = 64
 
     def __init__(self) -> None:
-        self._scanned = 0  # number of parts
+        self._checked = 0  # number of parts
+        self._was_valid = False
+        self._size = 0  # characters
         self._depth = 0
         self._in_string = False
         self._is_escaped = False  # the last part ended with a backslash
         self.has_container = False
-        self._checked = 0  # number of parts when the value was last parsed
-        self._was_valid = False
         self._is_final = False  # no later text can make the value valid
 
     def is_complete(self, parts: list[str]) -> bool:
         """Return True if *parts*, which begin with those of the last call, are one JSON value."""
         if self._checked == len(parts):
             return self._was_valid
-        for part in parts[self._scanned :]:
+        new = parts[self._checked :]
+        self._checked = len(parts)
+        if not new or (self._was_valid and not any(part.strip(_BLANKS) for part in new)):
+            return self._was_valid
+        for part in new:
             self._scan(part)
-        self._scanned = len(parts)
+        self._was_valid = False
         if self._depth > 0 or self._in_string or self._is_final:
             return False
-        text = "".join(parts)
-        if not self.has_container and len(text) > self._LONGEST_SCALAR:
+        if not self.has_container and self._size > self._LONGEST_SCALAR:
             return False
-        self._checked = len(parts)
-        self._was_valid = _parse(text) is not None
+        self._was_valid = parse_json("".join(parts)) is not None
         self._is_final = self.has_container and not self._was_valid
         return self._was_valid
 
     def _scan(self, part: str) -> None:
+        self._size += len(part)
         start, self._is_escaped = int(self._is_escaped), False
         for match in self._TOKEN.finditer(part, start):
             char = match[0]
@@ -301,7 +316,7 @@ class _Piece:
 
     def repeats(self, call: ToolCall) -> bool:
         """Return True if the piece has all arguments of the complete *call* again."""
-        return bool(self.id) and call.is_final and _as_text(self.arguments) == call.arguments
+        return bool(self.id) and call.is_final and call.has_arguments_of(_as_text(self.arguments))
 
 
 def _has_other_id(call: ToolCall, piece: _Piece) -> bool:
@@ -346,13 +361,13 @@ def to_input(arguments: str, *, is_cut: bool = False) -> dict[str, Any]:
     under the key "arguments", so that the client's schema check reports it to the model. If they
     were cut by the token limit (*is_cut*), complete members are kept, as the SDKs keep them.
     """
-    parsed = _parse(arguments)
+    parsed = parse_json(arguments)
     if parsed is None:
         if is_cut and arguments.lstrip().startswith("{"):
             return _complete_members(arguments)
         return {"arguments": arguments} if arguments.strip() else {}
     value = parsed[0]
-    if isinstance(value, str) and (inner := _parse(value)) and isinstance(inner[0], dict):
+    if isinstance(value, str) and (inner := parse_json(value)) and isinstance(inner[0], dict):
         return inner[0]
     if isinstance(value, dict):
         return value
@@ -374,11 +389,11 @@ def _complete_members(arguments: str) -> dict[str, Any]:
             depth -= 1
         elif char == "," and depth == 1:
             end = match.start()
-    members = _parse(arguments[:end] + "}") if end else None
+    members = parse_json(arguments[:end] + "}") if end else None
     return members[0] if members and isinstance(members[0], dict) else {}
 
 
-def _parse(text: str) -> tuple[Any] | None:
+def parse_json(text: str) -> tuple[Any] | None:
     """Return the JSON value of *text* in a tuple (it may be null), None if it is not JSON."""
     try:
         return (msgspec.json.decode(text),)

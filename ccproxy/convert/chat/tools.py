@@ -29,6 +29,7 @@ from ccproxy.convert.common.conversion import Conversion
 from ccproxy.convert.common.schema import to_parameters
 from ccproxy.convert.common.tool_names import tool_name
 from ccproxy.protocol.literals import (
+    ANY_JSON,
     invalid_request,
     is_object,
     is_present,
@@ -45,7 +46,6 @@ _LARGEST_SET: Final = 1024 * 1024
 _CACHED_SCHEMAS: Final = 1024
 _LARGEST_SCHEMA: Final = 16 * 1024
 
-_ANYTHING = msgspec.json.Decoder()
 _FIELDS = msgspec.json.Decoder(list[dict[str, Raw]])
 _CONVERTED_FIELDS: Final = frozenset(
     {"name", "type", "description", "input_schema", "defer_loading"}
@@ -167,7 +167,7 @@ def _function(tool: Tool, dialect: str, index: int) -> dict[str, Any] | None:
 
 
 def _parameters(schema: bytes, dialect: str) -> Raw:
-    return Raw(msgspec.json.encode(to_parameters(read(_ANYTHING, schema, "tools"), dialect)))
+    return Raw(msgspec.json.encode(to_parameters(read(ANY_JSON, schema, "tools"), dialect)))
 
 
 _cached_parameters = lru_cache(maxsize=_CACHED_SCHEMAS)(_parameters)

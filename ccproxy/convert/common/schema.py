@@ -20,14 +20,15 @@ The dialects (`Quirks.schema`):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
 import msgspec
 from msgspec import Raw
 
-from ccproxy.protocol.literals import is_object, read
+from ccproxy.protocol.literals import ANY_JSON, is_object, read
 from ccproxy.protocol.messages import MessagesRequest, OutputFormat
 
 Schema = dict[str, Any]
@@ -44,8 +45,8 @@ SINGLES: Final = frozenset(
 )
 """Keywords with one schema as value."""
 
-_MOST_REFERENCES: Final = 500
-"""References that are inlined; a schema with more would grow without bound."""
+_MOST_INLINED: Final = 1024 * 1024
+"""Bytes of JSON that references add; a schema with more would grow without bound."""
 
 _ANYTHING: Final = {"type": "object"}
 
@@ -113,8 +114,7 @@ def _object_at_root(whole: Schema) -> Schema:
         if isinstance(branches, list):
             resolved = [{**target_of(each, definitions), **as_schema(each)} for each in branches]
             root = merge(root, resolved, all_hold=all_hold)
-    rest = {key: value for key, value in root.items() if key not in _NOT_AT_ROOT}
-    return {**rest, "type": "object"}
+    return {**_without(_NOT_AT_ROOT, root), "type": "object"}
 
 
 def _converted(schema: object, dialect: str) -> object:
@@ -126,12 +126,8 @@ def _converted(schema: object, dialect: str) -> object:
     return map_inner(_NODE[dialect](schema), lambda inner: _converted(inner, dialect))
 
 
-def _plain(schema: Schema) -> Schema:
-    return {key: value for key, value in schema.items() if key not in _META}
-
-
-def _no_meta(schema: Schema) -> Schema:
-    return {key: value for key, value in schema.items() if key not in _MORE_META}
+def _without(keywords: Collection[str], schema: Schema) -> Schema:
+    return {key: value for key, value in schema.items() if key not in keywords}
 
 
 def _bare(schema: Schema) -> Schema:
@@ -147,8 +143,7 @@ def _kimi(schema: Schema) -> Schema:
     MoonshotAI/kimi-cli#2030, can1357/oh-my-pi#5980). A node without any hint becomes a string, as
     in the vendor's own client.
     """
-    node = without_one_of(_plain(schema))
-    node = {key: value for key, value in node.items() if key not in _CONDITIONS}
+    node = without_one_of(_without(_META | _CONDITIONS, schema))
     if node.get("additionalProperties") == {}:
         node["additionalProperties"] = True
     if isinstance(node.get("items"), list):
@@ -182,10 +177,6 @@ def _inferred_type(node: Schema) -> str | list[str]:
     return kinds[0] if len(kinds) == 1 else kinds
 
 
-def _inline(schema: Schema) -> Schema:
-    return {key: value for key, value in schema.items() if key not in _DEFINITIONS}
-
-
 def _grammar(schema: Schema) -> Schema:
     """
     Remove what llama.cpp's grammar compiler refuses, together with the whole request.
@@ -193,7 +184,7 @@ def _grammar(schema: Schema) -> Schema:
     Patterns that are not anchored (ggml-org/llama.cpp, json-schema-to-grammar), large bounds, which
     become repetitions in the grammar, empty lists of values and alternatives, boolean `items`.
     """
-    node = {key: value for key, value in _no_meta(schema).items() if key not in _NOT_IN_GRAMMAR}
+    node = _without(_MORE_META | _NOT_IN_GRAMMAR, schema)
     for key in ("enum", "anyOf", "oneOf", "allOf", "type"):
         if node.get(key) == []:
             del node[key]
@@ -216,7 +207,7 @@ def _without_dead_references(schema: object, root: Schema) -> object:
         return schema
     reference = schema.get("$ref")
     if isinstance(reference, str) and not _resolves(reference, root):
-        schema = {key: value for key, value in schema.items() if key != "$ref"}
+        schema = _without({"$ref"}, schema)
     return map_inner(schema, lambda inner: _without_dead_references(inner, root))
 
 
@@ -317,10 +308,10 @@ def _alternatives_alone(node: Schema) -> Schema:
     """
     branches = node.get("anyOf")
     if not isinstance(branches, list):
-        return {key: value for key, value in node.items() if key != "anyOf"}
+        return _without({"anyOf"}, node)
     real: list[Any] = [each for each in branches if as_schema(each).get("type") != "null"]
     if "properties" in node or not real:
-        return {key: value for key, value in node.items() if key != "anyOf"}
+        return _without({"anyOf"}, node)
     nullable = {"nullable": True} if len(real) < len(branches) or node.get("nullable") else {}
     described = {"description": node["description"]} if "description" in node else {}
     if len(real) == 1:
@@ -328,13 +319,13 @@ def _alternatives_alone(node: Schema) -> Schema:
     return {"anyOf": [{**described, **as_schema(each), **nullable} for each in real]}
 
 
-_NODE: Final = {
-    "plain": _plain,
-    "no_meta": _no_meta,
+_NODE: Final[Mapping[str, Callable[[Schema], Schema]]] = {
+    "plain": partial(_without, _META),
+    "no_meta": partial(_without, _MORE_META),
     "bare": _bare,
     "gemini": _gemini,
     "kimi": _kimi,
-    "inline": _inline,
+    "inline": partial(_without, _DEFINITIONS),
     "grammar": _grammar,
 }
 
@@ -421,7 +412,8 @@ class Inliner:
 
     def __init__(self, definitions: Mapping[str, Any]) -> None:
         self._definitions = definitions
-        self._left = _MOST_REFERENCES
+        self._sizes: dict[str, int] = {}
+        self._left = _MOST_INLINED
 
     def inline(self, schema: object, *, path: frozenset[str] = frozenset()) -> object:
         """Return *schema* without references; `path` holds those that lead to it."""
@@ -430,19 +422,20 @@ class Inliner:
         reference = schema.get("$ref")
         if not isinstance(reference, str):
             return map_inner(schema, lambda inner: self.inline(inner, path=path))
-        self._left -= 1
+        target = target_of(schema, self._definitions)
+        if reference not in self._sizes:
+            self._sizes[reference] = len(msgspec.json.encode(target))
+        self._left -= self._sizes[reference]
         if reference in path or self._left < 0:
             return dict(_ANYTHING)
-        rest = {key: value for key, value in schema.items() if key != "$ref"}
-        target = {**target_of(schema, self._definitions), **rest}
-        return self.inline(target, path=path | {reference})
+        merged = {**target, **_without({"$ref"}, schema)}
+        return self.inline(merged, path=path | {reference})
 
 
 # Structured output.
 
 _FORMAT_NAME: Final = "answer"
 """Name of the schema; the APIs of providers require one, the Messages API has none."""
-_ANY_JSON = msgspec.json.Decoder()
 
 
 def requested_format(request: MessagesRequest) -> OutputFormat | None:
@@ -463,7 +456,7 @@ def format_instruction(schema: Raw) -> str:
 def named_schema(requested: OutputFormat) -> dict[str, Any]:
     """Return name and schema, and `strict` if the schema meets OpenAI's rules for it."""
     schema = requested.schema
-    strict = {"strict": True} if _is_closed(read(_ANY_JSON, schema, "output_config")) else {}
+    strict = {"strict": True} if _is_closed(read(ANY_JSON, schema, "output_config")) else {}
     return {"name": _FORMAT_NAME, "schema": schema, **strict}
 
 

@@ -10,13 +10,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ccproxy.convert.common.vocabulary import CACHE_WRITE_TOKENS, CACHED_TOKENS, REASONING_TOKENS
 from ccproxy.providers.quirks import Quirks
-
-_NUMBERS = (int, float)
 
 CHARS_PER_TOKEN = 4
 """Divisor of an answer's length, for providers that report no usage."""
+
+_Path = tuple[str, ...]
+_CACHED_TOKENS: tuple[_Path, ...] = (
+    ("prompt_tokens_details", "cached_tokens"),
+    ("prompt_cache_hit_tokens",),  # DeepSeek
+    ("cached_tokens",),  # Kimi
+    ("cache_read_input_tokens",),  # LiteLLM
+    ("prompt_tokens_details", "cache_read_input_tokens"),
+    ("prompt_tokens_details", "cache_read_tokens"),
+)
+"""Paths of the tokens read from the cache in a usage object; the first number counts."""
+
+_CACHE_WRITE_TOKENS: tuple[_Path, ...] = (
+    ("prompt_tokens_details", "cache_write_tokens"),
+    ("prompt_tokens_details", "cache_creation_input_tokens"),  # DashScope
+    ("prompt_tokens_details", "cache_creation_tokens"),  # LiteLLM
+    ("prompt_tokens_details", "created_cache_tokens"),
+    ("cache_creation_input_tokens",),
+    ("created_cache_tokens",),
+)
+"""The same for tokens written to the cache."""
+
+_REASONING_TOKENS: tuple[_Path, ...] = (
+    ("completion_tokens_details", "reasoning_tokens"),
+    ("reasoning_tokens",),
+)
+"""The same for tokens of reasoning; most providers count them in completion_tokens too."""
 
 
 def is_usage(value: object) -> bool:
@@ -39,10 +63,10 @@ def to_usage(
     """
     usage = usage or {}
     prompt = _count(usage, ("prompt_tokens",))
-    cached = _first(usage, CACHED_TOKENS)
-    written = _first(usage, CACHE_WRITE_TOKENS)
+    cached = _first(usage, _CACHED_TOKENS)
+    written = _first(usage, _CACHE_WRITE_TOKENS)
     output = _count(usage, ("completion_tokens",))
-    reasoning = _first(usage, REASONING_TOKENS)
+    reasoning = _first(usage, _REASONING_TOKENS)
     if output is None:
         output = -(-chars // CHARS_PER_TOKEN)
     elif quirks.usage_without_reasoning and not _is_counted(usage, reasoning):
@@ -67,18 +91,16 @@ def _is_counted(usage: Mapping[str, Any], reasoning: int) -> bool:
     return 0 < total < prompt + output + reasoning
 
 
-def _first(usage: Mapping[str, Any], paths: tuple[tuple[str, ...], ...]) -> int:
-    for path in paths:
-        if path[0] in usage and (count := _count(usage, path)) is not None:
-            return count
-    return 0
+def _first(usage: Mapping[str, Any], paths: tuple[_Path, ...]) -> int:
+    counts = (_count(usage, path) for path in paths if path[0] in usage)
+    return next((count for count in counts if count is not None), 0)
 
 
-def _count(usage: Mapping[str, Any], path: tuple[str, ...]) -> int | None:
+def _count(usage: Mapping[str, Any], path: _Path) -> int | None:
     """Return the number at *path*; None if there is none that can count tokens."""
     value: object = usage
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(value, _NUMBERS) or isinstance(value, bool):
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
     return int(value) if 0 <= value < 1e15 else None

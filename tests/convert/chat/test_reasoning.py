@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from ccproxy.convert.common.effort import nearest_effort
 from ccproxy.convert.common.thinking import Origin, pack_details
+from ccproxy.providers.quirks import EffortWord
 from tests.asking import SIGNER, ask, assistant, result, target, text, thinking, tool, use, user
 
 ON = {"type": "enabled", "budget_tokens": 2048}
@@ -342,6 +343,12 @@ def test_effort_refused_with_tools(efforts, tools, fields):
         ADAPTIVE, "high", tools=tools, reasoning="effort", efforts=efforts, effort_with_tools=False
     )
     assert outgoing == fields
+
+
+def test_efforts_are_in_rising_order():
+    words = get_args(EffortWord)
+    assert words[-1] == "default", "the one that is no degree is last"
+    assert words[:-1] == ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccproxy.convert.chat.stream import ChatToMessageStream
-from ccproxy.errors import Problem
+from ccproxy.convert.chat.stream import CUT_SHORT, FAILED, STOP_REASON, ChatToMessageStream
+from ccproxy.errors import STATUS_OF_KIND, Problem
 from tests.chat_answers import SIGNER, call, context, end, parsed, say, screenplay
-from tests.grammar import assemble, check
+from tests.grammar import STOP_REASONS, assemble, check
 
 
 def play(chunks, *, done=True, **settings):
@@ -166,7 +166,7 @@ def script(chunks, **settings):
         ),
     ],
 )
-def test_speaking(chunks, expected):
+def test_text_and_thinking(chunks, expected):
     assert script(chunks) == expected
 
 
@@ -401,7 +401,7 @@ B = {"index": 1, "id": "call_b", "name": "Grep"}
         ),
     ],
 )
-def test_calling(chunks, expected):
+def test_tool_calls(chunks, expected):
     made = next((line.split()[2] for line in script(chunks) if " toolu_" in line), "")
     assert script(chunks) == [line.replace("MADE", made) for line in expected]
 
@@ -427,16 +427,16 @@ NO_OBJECTS = [
         ("model_length", "model_context_window_exceeded"),
     ],
 )
-@pytest.mark.parametrize("behind", [[], [say("x")], [call("{}", **B)]])
-def test_arguments_that_are_no_json_go_out_as_they_came(pieces, reason, expected, behind):
+@pytest.mark.parametrize("more", [[], [say("x")], [call("{}", **B)]])
+def test_arguments_that_are_no_json_are_passed_on_unchanged(pieces, reason, expected, more):
     """Claude Code reports it to the model; an error would cause the same answer again."""
-    chunks = [call("", **A), *(call(piece, index=0) for piece in pieces), *behind, end(reason)]
+    chunks = [call("", **A), *(call(piece, index=0) for piece in pieces), *more, end(reason)]
     lines = script(chunks)
     assert "".join(line[4:] for line in lines if line.startswith("0 +")) == "".join(pieces)
     assert lines[-1] == expected
 
 
-def test_nothing_is_said_behind_a_call_that_has_ended():
+def test_a_call_that_has_ended_cannot_continue():
     with pytest.raises(Problem, match="Read that had ended"):
         play([call('{"a":1}', **A), call('{"b":1}', **B), call('{"c":1}', index=0), end()])
 
@@ -586,23 +586,19 @@ def test_no_block_without_need(chunks):
 
 @pytest.mark.parametrize(
     ("reason", "expected"),
-    [
-        ("stop", "end_turn"),
-        ("eos", "end_turn"),
-        ("made_up", "end_turn"),
-        ("length", "max_tokens"),
-        ("content_filter", "refusal"),
-        ("sensitive", "refusal"),
-        ("tool_calls", "end_turn"),
-        ("model_context_window_exceeded", "model_context_window_exceeded"),
-        ("model_length", "model_context_window_exceeded"),
-        ("STOP", "end_turn"),
-        ("MAX_TOKENS", "max_tokens"),
-        ("SAFETY", "refusal"),
-    ],
+    [*STOP_REASON.items(), ("made_up", "end_turn"), ("MAX_TOKENS", "max_tokens")],
 )
 def test_stop_reasons_of_text(reason, expected):
-    assert script([say("a"), end(reason)])[-1] == expected
+    assert expected in STOP_REASONS
+    without_calls = "end_turn" if expected == "tool_use" else expected
+    assert script([say("a"), end(reason)])[-1] == without_calls
+
+
+def test_finish_reasons_are_in_lower_case_and_have_one_meaning():
+    assert [term for term in (*STOP_REASON, *FAILED) if term != term.lower()] == []
+    assert STOP_REASON.keys().isdisjoint(FAILED)
+    assert set(FAILED.values()) <= STATUS_OF_KIND.keys()
+    assert set(STOP_REASON.values()) - {"tool_use"} >= CUT_SHORT
 
 
 @pytest.mark.parametrize(
@@ -669,7 +665,7 @@ def test_an_answer_without_finish_reason_may_have_whole_calls():
     assert script([call("", **A)])[-1] == "tool_use"
 
 
-def test_closing_twice_says_nothing_more():
+def test_closing_twice_returns_nothing_more():
     machine = ChatToMessageStream(context())
     machine.feed(parsed(end()))
     assert machine.complete
@@ -701,12 +697,12 @@ def test_a_stop_sequence_cuts_over_chunks():
     assert events[1]["delta"] == {"stop_reason": "stop_sequence", "stop_sequence": "</block>"}
 
 
-def test_calls_behind_the_cut_are_not_made():
+def test_calls_after_a_stop_sequence_are_dropped():
     chunks = [say("a END b", tool_calls=[{"id": "x", "function": {"name": "Read"}}]), end()]
     assert script(chunks, stop_sequences=("END",)) == ["0 text", "0 + a ", "0 .", "stop_sequence"]
 
 
-def test_a_look_alike_is_said_in_the_end():
+def test_the_beginning_of_a_stop_sequence_is_written_at_the_end():
     chunks = [say("a EN"), end()]
     assert script(chunks, stop_sequences=("END",)) == [
         "0 text",
@@ -792,7 +788,7 @@ def test_usage_is_known_before_the_end():
     assert machine.usage["output_tokens"] == 5
 
 
-# The short way of the relay.
+# Deltas that the relay may copy.
 
 
 @pytest.mark.parametrize(
@@ -808,9 +804,14 @@ def test_usage_is_known_before_the_end():
         pytest.param([call("{", **A)], {}, 0, id="a call"),
         pytest.param([call("{", **A), say("x")], {}, None, id="something waits"),
         pytest.param([say("a"), end()], {}, None, id="the answer is finished"),
+        pytest.param([say("a")], {"quirks": {"text_calls": True}}, None, id="text may be a call"),
+        pytest.param(
+            [say(reasoning_content="a")], {"omit_thinking": True}, None, id="omitted thinking"
+        ),
+        pytest.param([say("a")], {"quirks": {"reasoning_split": True}}, None, id="snapshots"),
     ],
 )
-def test_when_deltas_go_on_as_they_come(chunks, settings, block):
+def test_a_block_is_steady_if_its_deltas_change_nothing_else(chunks, settings, block):
     machine = ChatToMessageStream(context(**settings))
     for chunk in chunks:
         machine.feed(parsed(chunk))
@@ -981,32 +982,6 @@ def test_a_call_with_the_id_and_name_of_another(second, calls):
         end(),
     ]
     assert len(assemble(play(chunks))["content"]) == calls
-
-
-@pytest.mark.parametrize(
-    ("opening", "settings", "is_steady"),
-    [
-        pytest.param([say("a")], {}, True, id="text"),
-        pytest.param([say(reasoning_content="a")], {}, True, id="thinking"),
-        pytest.param([say("a"), end()], {}, False, id="after the finish_reason"),
-        pytest.param([say("a")], {"stop_sequences": ("x",)}, False, id="text with stop sequences"),
-        pytest.param([say("a")], {"quirks": {"text_calls": True}}, False, id="text with calls"),
-        pytest.param(
-            [say(reasoning_content="a")], {"omit_thinking": True}, False, id="omitted thinking"
-        ),
-        pytest.param(
-            [say("<think>a")], {"quirks": {"think_tags": True}}, False, id="thinking in tags"
-        ),
-        pytest.param(
-            [say("a")], {"quirks": {"reasoning_split": True}}, False, id="possible snapshots"
-        ),
-    ],
-)
-def test_a_block_is_steady_if_its_deltas_change_nothing_else(opening, settings, is_steady):
-    machine = ChatToMessageStream(context(**settings))
-    for chunk in opening:
-        machine.feed(parsed(chunk))
-    assert (machine.steady_block is not None) is is_steady
 
 
 def test_thinking_blocks_are_read_like_details():

@@ -67,23 +67,6 @@ def test_a_part_of_a_call_is_never_a_call(markup: str, text: str) -> None:
         split(markup, 1000)
 
 
-def test_nothing_is_withheld_from_text_without_markup() -> None:
-    filtered = TextCalls()
-    filtered.feed("a <")
-    assert not filtered.is_idle
-    filtered.feed(" b")
-    assert filtered.is_idle
-
-
-@pytest.mark.parametrize(
-    "text", ["<｜DSML｜" * 50_000, '<｜DSML｜invoke name="' * 30_000, "<" * 300_000]
-)
-def test_hostile_text_takes_linear_time(text: str) -> None:
-    filtered = TextCalls()
-    for start in range(0, len(text), 100):
-        filtered.feed(text[start : start + 100])
-
-
 def test_markup_without_a_call_is_an_error() -> None:
     with pytest.raises(BadAnswer, match="cannot be parsed"):
         split("<｜DSML｜tool_calls>Read a</｜DSML｜tool_calls>", 1000)
