@@ -38,7 +38,6 @@ def direct_headers(body: bytes, quirks: Quirks) -> dict[str, str]:
 
     Raises:
         Problem: If the body is not a request.
-
     """
     if not (quirks.vision_header or quirks.initiator_header or quirks.session_header):
         return {}  # the usual case: the body is not parsed

@@ -33,7 +33,6 @@ from ccproxy.protocol.messages import (
     unknown_fields,
 )
 from ccproxy.protocol.responses import objects
-from ccproxy.providers.quirks import Target
 
 _STOP_REASON = re.compile(rb'"stop_reason":"([^"]+)"')
 _ENCODER = msgspec.json.Encoder()
@@ -46,6 +45,9 @@ class Exchange:
     Attributes:
         requested: The model name that the client sent; the answer repeats it.
         model: The model that answers.
+        target: The provider and the model.
+        request: The client's request.
+        asked: The client's body, without the filtered tools.
         message_id: The id of the answer.
         api: The dialect of the request to the provider.
         body: What is sent to the provider.
@@ -54,7 +56,6 @@ class Exchange:
         asks_stream: Whether a stream is requested from the provider.
         has_media: Whether the request may hold images or documents.
         stop_reason: Why the answer ended, once it has.
-
     """
 
     def __init__(
@@ -83,24 +84,24 @@ class Exchange:
         self._rules = rules
         self.message_id = message_id
         self._request_id = request_id
-        self._request = request
+        self.request = request
+        self.asked = body
         self._filtered = (*dropped, *filtered)
-        self._asked = body
         self.has_media = text.has_base64
         self.stop_reason: str | None = None
         self._usage: Mapping[str, Any] | None = None
         self._removed_reasoning: list[dict[str, Any]] = []
         converted = self._convert()
-        self._estimate = rules.estimate(request, text, self._target, converted)
+        self._estimate = rules.estimate(request, text, self.target, converted)
         if not self.defers_tools:
             rules.check_window(request, self.model, estimated=self._estimate)
 
     def _convert(self) -> ConvertedRequest:
         """Make the provider's request from the client's."""
-        self._target = target = self._rules.target_of(self.model)
+        self.target = target = self._rules.target_of(self.model)
         if "streaming" in self._rules.learned.features(target.api, self.model):
-            self._request.stream = False
-        converted = self._rules.convert(self._request, target)
+            self.request.stream = False
+        converted = self._rules.convert(self.request, target)
         self.api = target.api
         self.body = converted.body
         self.headers = converted.headers
@@ -123,7 +124,7 @@ class Exchange:
 
     def conversation(self) -> MessagesRequest:
         """Return the client's request."""
-        return self._request
+        return self.request
 
     @cached_property
     def input_estimate(self) -> int:
@@ -133,11 +134,11 @@ class Exchange:
     @cached_property
     def _context(self) -> AnswerContext:
         rules, converted = self._rules, self._converted
-        thinking, choice = self._request.thinking, self._request.tool_choice
+        thinking, choice = self.request.thinking, self.request.tool_choice
         return AnswerContext(
             message_id=self.message_id,
             model=self.requested,
-            target=self._target,
+            target=self.target,
             signer=rules.signer,
             tool_names=converted.tool_names,
             stop_sequences=converted.stop_sequences,
@@ -156,21 +157,6 @@ class Exchange:
         return ChatRelay(self._context)
 
     @property
-    def target(self) -> Target:
-        """The provider and the model."""
-        return self._target
-
-    @property
-    def asked(self) -> bytes:
-        """The client's body, without the filtered tools."""
-        return self._asked
-
-    @property
-    def request(self) -> MessagesRequest:
-        """The client's request."""
-        return self._request
-
-    @property
     def searches(self) -> bool:
         """True: the client's tools include the API's web search."""
         return self._converted.searches
@@ -178,7 +164,7 @@ class Exchange:
     @property
     def defers_tools(self) -> bool:
         """True: the model must search for some of the client's tools."""
-        limit = self._target.quirks.max_tools
+        limit = self.target.quirks.max_tools
         return self._converted.finds_tools or 0 < limit < self._converted.tools
 
     @property
@@ -189,7 +175,7 @@ class Exchange:
     @property
     def dropped(self) -> tuple[str, ...]:
         """The parts of the request that are not sent to the provider, computed on demand."""
-        return (*self.known_dropped, *sorted(unknown_fields(self._asked)))
+        return (*self.known_dropped, *sorted(unknown_fields(self.asked)))
 
     @property
     def known_dropped(self) -> tuple[str, ...]:
@@ -198,7 +184,7 @@ class Exchange:
 
     def prompt(self) -> Prompt:
         """Return the blocks of the client's prompt, to compare them with those of another."""
-        return Prompt(self._request, keeps_attribution=False)
+        return Prompt(self.request, keeps_attribution=False)
 
     @property
     def usage(self) -> Mapping[str, Any]:
@@ -231,7 +217,6 @@ class Exchange:
 
         Raises:
             Problem: If the provider's answer turns out to be an error.
-
         """
         written = self._relay.feed(data)
         if self._relay.ended:
@@ -244,7 +229,6 @@ class Exchange:
 
         Raises:
             Problem: If the provider's answer has no end.
-
         """
         written = self._relay.close()
         if written:
@@ -264,7 +248,6 @@ class Exchange:
 
         Raises:
             Problem: If it is an error, or no answer.
-
         """
         if self.api == "responses":
             machine = ResponsesToMessageStream(self._context)

@@ -123,7 +123,7 @@ class Metadata(msgspec.Struct, gc=False):
 
 
 class MessagesRequest(msgspec.Struct, gc=False):
-    """A request; the second half of its fields is decoded only to report that it was dropped."""
+    """A request; the fields from `betas` on are read only to report that they were dropped."""
 
     model: str
     messages: list[Message]
@@ -158,28 +158,13 @@ class MessagesRequest(msgspec.Struct, gc=False):
     thread: Raw = ABSENT
 
 
-ANTHROPIC_ONLY: Final = (
-    "betas",
-    "billing_policy",
-    "cache_control",
-    "compaction",
-    "container",
-    "context_management",
-    "diagnostics",
-    "fallback_credit_token",
-    "fallbacks",
-    "inference_geo",
-    "mcp_servers",
-    "safeguards",
-    "service_tier",
-    "speed",
-    "thread",
-)
+_FIELD_NAMES = MessagesRequest.__struct_fields__
+ANTHROPIC_ONLY: Final = _FIELD_NAMES[_FIELD_NAMES.index("betas") :]
 """Fields without an equivalent in other APIs."""
 
 _REQUEST = msgspec.json.Decoder(MessagesRequest)
 _FIELDS = msgspec.json.Decoder(dict[str, Raw])
-_KNOWN = frozenset(MessagesRequest.__struct_fields__)
+_KNOWN = frozenset(_FIELD_NAMES)
 _BLOCKS = msgspec.json.Decoder(list[Block])
 _TOOLS = msgspec.json.Decoder(list[Tool])
 _SOURCE = msgspec.json.Decoder(Source)
@@ -227,7 +212,7 @@ class CharacterCounts(NamedTuple):
     """Characters outside ASCII, by the entries of `SCRIPTS`; empty for pure ASCII."""
 
     def plus(self, other: CharacterCounts, factor: int = 1) -> CharacterCounts:
-        """Return the counts of both texts together; a *sign* of -1 subtracts."""
+        """Return the counts of both texts together; a *factor* of -1 subtracts."""
         scripts = self.scripts
         if other.scripts:
             operation = add if factor == 1 else sub

@@ -15,10 +15,17 @@ _POINT: Final = {
     "items": {"type": "integer"},
     "description": "x and y in pixels from the top left",
 }
-_LINES: Final = {
-    "type": "array",
-    "items": {"type": "integer"},
-    "description": "First and last line, counted from 1; -1 as the last means the end",
+_FILE_FIELDS: Final = {
+    "file_text": {**_TEXT, "description": "For create: the content of the file"},
+    "old_str": {**_TEXT, "description": "For str_replace: the text to replace"},
+    "new_str": {**_TEXT, "description": "For str_replace and insert: the new text"},
+    "insert_line": {"type": "integer", "description": "For insert: the line before it"},
+    "insert_text": {**_TEXT, "description": "For insert: the new text"},
+    "view_range": {
+        "type": "array",
+        "items": {"type": "integer"},
+        "description": "First and last line, counted from 1; -1 as the last means the end",
+    },
 }
 
 
@@ -45,12 +52,7 @@ CLIENT_TOOLS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
             ["command", "path"],
             command=_commands("view", "create", "str_replace", "insert", "undo_edit"),
             path={**_TEXT, "description": "Absolute path of the file or directory"},
-            file_text={**_TEXT, "description": "For create: the content of the file"},
-            old_str={**_TEXT, "description": "For str_replace: the text to replace"},
-            new_str={**_TEXT, "description": "For str_replace and insert: the new text"},
-            insert_line={"type": "integer", "description": "For insert: the line before it"},
-            insert_text={**_TEXT, "description": "For insert: the new text"},
-            view_range=_LINES,
+            **_FILE_FIELDS,
         ),
     ),
     "memory_": (
@@ -59,14 +61,9 @@ CLIENT_TOOLS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
             ["command"],
             command=_commands("view", "create", "str_replace", "insert", "delete", "rename"),
             path={**_TEXT, "description": "Path under /memories"},
-            file_text={**_TEXT, "description": "For create: the content of the file"},
-            old_str={**_TEXT, "description": "For str_replace: the text to replace"},
-            new_str={**_TEXT, "description": "For str_replace: the new text"},
-            insert_line={"type": "integer", "description": "For insert: the line before it"},
-            insert_text={**_TEXT, "description": "For insert: the new text"},
+            **_FILE_FIELDS,
             old_path={**_TEXT, "description": "For rename"},
             new_path={**_TEXT, "description": "For rename"},
-            view_range=_LINES,
         ),
     ),
     "computer_2": (

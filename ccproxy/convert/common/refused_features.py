@@ -145,7 +145,6 @@ class LearnedRefusals:
 
         Raises:
             AttributeError, KeyError, TypeError, ValueError: If the data is invalid.
-
         """
         features = {
             (cast("Api", str(api)), str(model)): set(map(str, names))

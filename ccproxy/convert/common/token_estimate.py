@@ -336,7 +336,6 @@ class Calibration:
 
         Raises:
             TypeError, ValueError: If the data is invalid.
-
         """
         self._factors = {
             str(model): (min(max(float(factor), _LEAST), _MOST), int(times))
