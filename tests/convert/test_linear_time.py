@@ -71,6 +71,12 @@ def completeness(arguments: str, more: str, pieces: int) -> None:
         assembled.is_settled  # noqa: B018 - scans what has arrived
 
 
+def reasoning_next_to_tags(size: int) -> None:
+    text = f"{'x' * 15}y{'x' * 15}"
+    fields = [say(reasoning_content=text), say(reasoning=text)]  # alternate, so none is copied
+    relay([say(f"<think>{'x' * 4 * size}</think>a"), *fields * (size // 64)])
+
+
 def empty_text_after_white_space(size: int) -> None:
     tags = ThinkTags()
     for piece in [" " * size, *[""] * size]:
@@ -126,12 +132,7 @@ WORKS: dict[str, Work] = {
     "arguments that are no object": lambda n: completeness("a", "a", n),
     "white space after arguments": lambda n: completeness('{"a":1}', " ", n),
     "a name in pieces": lambda n: feed_in_pieces(ToolCall().add_name, "abc" * n, 2),
-    "reasoning next to tags": lambda n: relay(
-        [
-            say(f"<think>{'x' * n}</think>a"),
-            *[say(reasoning_content=f"{'x' * 15}y{'x' * 15}")] * (n // 32),
-        ]
-    ),
+    "reasoning next to tags": reasoning_next_to_tags,
     "empty text after white space": empty_text_after_white_space,
     "renamed tools": renamed_tools,
     "calls with one id": lambda n: relay(
