@@ -108,7 +108,7 @@ def find_recording(state: Path, recording_id: str) -> Recording | None:
     if not _ID(recording_id):
         return None
     for path in (state / FOLDER).glob(f"*/{recording_id}.json"):
-        return msgspec.json.decode(read_regular(path), type=Recording)
+        return _read(path)
     return None
 
 
@@ -116,7 +116,7 @@ def recordings(state: Path, label: str) -> Iterator[Recording]:
     """Yield the recordings of an entry, the oldest first; damaged files are left out."""
     for _, path in _files(recordings_folder(state, label)):
         try:
-            yield msgspec.json.decode(read_regular(path), type=Recording)
+            yield _read(path)
         except (OSError, ValueError):
             continue
 
@@ -124,6 +124,12 @@ def recordings(state: Path, label: str) -> Iterator[Recording]:
 def prune_recordings(state: Path) -> int:
     """Delete the recordings of all entries that are older than a day; return their number."""
     return sum(_prune(folder) for folder in (state / FOLDER).glob("*"))
+
+
+def _read(path: Path) -> Recording:
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError("its file is too large")
+    return msgspec.json.decode(read_regular(path), type=Recording)
 
 
 def _prune(folder: Path, *, max_bytes: int | None = None) -> int:

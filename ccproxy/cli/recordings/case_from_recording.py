@@ -33,11 +33,18 @@ def case_from_recording(recording: Recording) -> dict[str, Any]:
     if len(recording.calls) != 1 or recording.error:
         text = f"{recording.id} is not one answered request to the provider"
         raise CcproxyError(f"{text}\n{fix}")
-    placeholders = Placeholders()
     (call,) = recording.calls
     if call.passed and call.api != "messages":
         text = f"{recording.id} was passed on, so it shows no conversion"
         raise CcproxyError(f"{text}\n{fix}")
+    try:
+        return _case(recording, call, Placeholders())
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        text = f"no case can be made of {recording.id}: its answer has another form"
+        raise CcproxyError(f"{text}\n{fix}") from error
+
+
+def _case(recording: Recording, call: RecordedCall, placeholders: Placeholders) -> dict[str, Any]:
     request = json.loads(placeholders.json(_text(call.asked)))
     request["model"] = call.model
     upstream = _upstream(call, placeholders)
@@ -91,7 +98,7 @@ def _expected(
 
 def _message_of_response(answer: str, placeholders: Placeholders) -> dict[str, Any]:
     """Return the message from which the whole or streamed response *answer* was made."""
-    lines = [line.removeprefix("data:") for line in answer.splitlines() if line.startswith("data:")]
+    lines = _data(answer)
     last: dict[str, Any] = json.loads(placeholders.json(lines[-1] if lines else answer))
     response = last.get("response", last)
     content = [block for item in response["output"] for block in _blocks(item)]
@@ -122,10 +129,8 @@ def _message(answer: str, placeholders: Placeholders, *, is_stream: bool) -> dic
         return message
     message = {"content": []}
     pieces: list[str] = []
-    for line in answer.splitlines():
-        if not line.startswith("data:"):
-            continue
-        event = json.loads(placeholders.json(line.removeprefix("data:")))
+    for data in _data(answer):
+        event = json.loads(placeholders.json(data))
         match event.get("type"):
             case "content_block_start":
                 message["content"].append(event["content_block"])
@@ -158,6 +163,11 @@ def _assertions(message: dict[str, Any]) -> Iterator[list[Any]]:
         for field in ("text", "thinking", "name", "input"):
             if field in block:
                 yield [f"{path}.{field}", "==", block[field]]
+
+
+def _data(stream: str) -> list[str]:
+    lines = stream.split("\n")  # not splitlines(): JSON may contain other line separators
+    return [line.removeprefix("data:") for line in lines if line.startswith("data:")]
 
 
 def _text(data: bytes) -> str:

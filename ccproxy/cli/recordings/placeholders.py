@@ -23,7 +23,11 @@ _STRUCTURAL = frozenset({
 })  # fmt: skip
 """Strings in these fields are kept, including those in lists."""
 _NAMES = frozenset({"id", "name", "tool_use_id", "tool_call_id", "call_id", "tool_name", "item_id"})
-_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?|[\[\]{}]')
+# A string that is not closed ends with the text, so that the search is linear.
+_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)("\s*+:|"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_KEPT_WORDS = {"data", "true", "false", "null", "DONE"}
+"""Words outside of strings that an event stream may contain."""
 _KEPT = re.compile(
     r"(?P<escape>\\{1,2}u)(?P<code>[0-9a-fA-F]{4})|\\{2}.|\\.|</?think(?:ing)?>"
     r"|\b(?:true|false|null)\b|(?<=\d)[eE](?=[+\-\d])|</?\|[^|<>]{1,40}\|>|<｜[^<>]{1,40}｜>"
@@ -37,6 +41,8 @@ class Placeholders:
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
+        self._candidates: dict[str, Iterator[str]] = {}
+        """The unused placeholders of the names of one form."""
         self._taken: set[str] = set()
 
     def json(self, text: str) -> str:
@@ -45,26 +51,31 @@ class Placeholders:
 
     def events(self, stream: str) -> str:
         """Return an event stream with placeholders in the JSON of its `data` lines."""
-        lines = stream.splitlines(keepends=True)
-        return "".join(self.json(line) if line.startswith("data:") else line for line in lines)
+        # Not splitlines(): strings in JSON may contain other line separators.
+        return "\n".join(map(self._line, stream.split("\n")))
+
+    def _line(self, line: str) -> str:
+        if line.startswith("data:"):
+            return self.json(line)
+        return line if line.startswith("event:") else placeholder(line)
 
     def _tokens(self, text: str) -> Iterator[str]:
         keys: list[str] = [""]  # of the containers around, and the last key
         end = 0
         for match in _TOKEN.finditer(text):
-            yield text[end : match.start()]
+            yield _outside(text[end : match.start()])
             end = match.end()
             token = match[0]
-            if match[2] is not None:
-                keys[-1] = match[1]
-            elif token[0] == '"':
-                token = f'"{self._value(keys[-1], match[1])}"'
-            elif token in ("[", "{"):
+            if token in ("[", "{"):
                 keys.append(keys[-1])
-            elif len(keys) > 1:
-                keys.pop()
+            elif token in ("]", "}"):
+                keys = keys[:-1] or keys
+            elif match[2].endswith(":"):
+                keys[-1] = match[1]
+            else:
+                token = f'"{self._value(keys[-1], match[1])}{match[2]}'
             yield token
-        yield text[end:]
+        yield _outside(text[end:])
 
     def _value(self, key: str, value: str) -> str:
         if key in _STRUCTURAL:
@@ -75,7 +86,7 @@ class Placeholders:
         """Return a placeholder that no other name has, as far as its letters allow."""
         if value not in self._names:
             plain = placeholder(value)
-            candidates = itertools.chain([plain], _variants(plain))
+            candidates = self._candidates.setdefault(plain, _variants(plain))
             name = next((each for each in candidates if each not in self._taken), plain)
             self._names[value] = name
             self._taken.add(name)
@@ -89,6 +100,11 @@ def placeholder(text: str) -> str:
         result += [*map(_character, text[end : match.start()]), _escape(match)]
         end = match.end()
     return "".join([*result, *map(_character, text[end:])])
+
+
+def _outside(text: str) -> str:
+    """Return what is between two strings of JSON; text that is none may be there as well."""
+    return _WORD.sub(lambda m: m[0] if m[0] in _KEPT_WORDS else placeholder(m[0]), text)
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -114,7 +130,8 @@ def _character(character: str) -> str:
 
 
 def _variants(name: str) -> Iterator[str]:
-    """Yield *name* with other letters in place of its last ones."""
+    """Yield *name*, then *name* with other letters in place of its last ones."""
+    yield name
     places = [index for index, character in enumerate(name) if character in "xX"][-3:]
     for letters in itertools.product(_LETTERS, repeat=len(places)):
         changed = list(name)

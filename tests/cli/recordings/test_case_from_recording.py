@@ -55,6 +55,34 @@ def test_json_keeps_its_structure():
     assert Placeholders().json("]}") == "]}"
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"content": "my pri', '{"content": "xx xxx'),
+        ('{"content": "my pri\\', '{"content": "xx xxx\\'),
+        ('{"content": "pri:', '{"content": "xxx:'),
+        ("<p>private 12</p>", "<p>xxxxxxx 12</p>"),
+        ("[DONE]", "[DONE]"),
+    ],
+    ids=["a cut string", "a cut escape", "a cut string like a key", "no JSON", "the end mark"],
+)
+def test_what_is_no_json_is_private_as_well(text, expected):
+    assert Placeholders().json(text) == expected
+
+
+def test_lines_of_a_stream_are_private_whatever_separates_them():
+    stream = 'event: x\ndata: {"t": "a\u2028private"}\n: private\nprivate\r\n\n'
+    made = Placeholders().events(stream)
+    assert made == 'event: x\ndata: {"t": "x\u4e2dxxxxxxx"}\n: xxxxxxx\nxxxxxxx\r\n\n'
+
+
+def test_the_time_is_linear():
+    """An open string full of escapes, and many names of one form."""
+    assert len(Placeholders().json('"' + '\\"' * 50_000)) == 100_001
+    names = Placeholders().json(json.dumps([{"id": f"call_{number:06}"} for number in range(3000)]))
+    assert len({row["id"] for row in json.loads(names)}) == 3000
+
+
 ANSWERS = {
     "text": completion(TEXT, reasoning="Hm, private"),
     "call": completion(tool_calls=[tool_call("read_it", {"path": "/home/me", "n": 3})]),
@@ -131,3 +159,5 @@ async def test_several_requests_make_no_case(tmp_path, provider):
 
     with pytest.raises(CcproxyError, match="not one answered request"):
         case_from_recording(msgspec.structs.replace(recording, calls=()))
+    with pytest.raises(CcproxyError, match="another form"):
+        case_from_recording(msgspec.structs.replace(recording, answer=b'{"content": '))

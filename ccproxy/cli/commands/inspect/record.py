@@ -75,7 +75,7 @@ def _list(options: Options, fleet: Fleet, label: str) -> None:
         at = time.strftime("%H:%M:%S", time.localtime(each.at))
         calls = counted(len(each.calls), "call")
         outcome = each.error or "ok"
-        show(f"{at}  {each.id}  {printable(each.requested)}  {calls}  {printable(outcome)}")
+        show(printable(f"{at}  {each.id}  {each.requested}  {calls}  {outcome}"))
     if not count:
         fix = f"ccproxy record {label} on"
         notify(options, f"Nothing is recorded.  To record exchanges: {fix}")
