@@ -31,13 +31,6 @@ MIN_PUBLIC_KEY_LENGTH = 16
 _REGIONS = {"cn": "china", "intl": "international", "global": "international"}
 """Short names of regions."""
 
-_SECRET_SETTINGS = (
-    s.PROVIDER_API_KEY,
-    s.ANTHROPIC_API_KEY,
-    s.WEB_SEARCH_KEY,
-    s.SIGNING_KEY,
-    s.OIDC_CLIENT_SECRET,
-)
 _SECRET_WORDS = ("AUTH", "COOKIE", "KEY", "SECRET", "TOKEN")
 
 
@@ -263,7 +256,8 @@ def check_file(env: EnvReader) -> None:
 
 def _contains_secret(env: EnvReader) -> bool:
     headers = [value.name.upper() for value in env.prefixed(s.HEADER_PREFIX) if value.text]
-    return _first(env, *_SECRET_SETTINGS) is not None or any(
+    secrets = [setting for setting in s.SETTINGS if setting.is_secret]
+    return _first(env, *secrets) is not None or any(
         word in name for name in headers for word in _SECRET_WORDS
     )
 

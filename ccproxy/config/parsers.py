@@ -356,7 +356,7 @@ def http_url(value: str) -> str:
     """Parse a provider's address; plain http is allowed in the user's own network only."""
     split = _split(value)
     if split.scheme == "http" and not is_private(split.hostname or ""):
-        raise ValueError(f'would send the key unencrypted, got "{_without_login(value)}"')
+        raise ValueError(f'would send the key unencrypted, got "{_without_credentials(value)}"')
     if split.username is not None or split.password is not None:
         raise ValueError("must not contain a user name and password")
     if {name for name, _ in parse_qsl(split.query, keep_blank_values=True)} - {"api-version"}:
@@ -369,9 +369,9 @@ def public_url(value: str) -> str:
     """Parse the origin of a gateway: https, or http on loopback, as Claude Code accepts it."""
     split = _split(value)
     if split.scheme == "http" and not is_loopback(split.hostname or ""):
-        raise ValueError(f'must begin with https://, got "{_without_login(value)}"')
+        raise ValueError(f'must begin with https://, got "{_without_credentials(value)}"')
     if split.path.strip("/") or split.query or split.fragment or split.username is not None:
-        raise ValueError(f'must be an origin without a path, got "{_without_login(value)}"')
+        raise ValueError(f'must be an origin without a path, got "{_without_credentials(value)}"')
     # As a browser writes it: it is compared with its Origin header.
     usual = {"https": ":443", "http": ":80"}[split.scheme]
     return f"{split.scheme}://{split.netloc.lower().removesuffix(usual)}"
@@ -381,9 +381,9 @@ def issuer(value: str) -> str:
     """Parse the issuer of an identity provider: https, or http on loopback."""
     split = _split(value)
     if split.scheme == "http" and not is_loopback(split.hostname or ""):
-        raise ValueError(f'must begin with https://, got "{_without_login(value)}"')
+        raise ValueError(f'must begin with https://, got "{_without_credentials(value)}"')
     if split.query or split.fragment or split.username is not None:
-        raise ValueError(f'must be an address without a query, got "{_without_login(value)}"')
+        raise ValueError(f'must be an address without a query, got "{_without_credentials(value)}"')
     return value  # its text is compared with that in each token
 
 
@@ -391,7 +391,7 @@ def search_engine(value: str) -> tuple[str, str]:
     """Parse a search engine as its name and its address, which is empty for the usual one."""
     name, separator, address = value.partition(":")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or (separator and not address):
-        raise ValueError(f'must be a name or name:URL, got "{_without_login(value)}"')
+        raise ValueError(f'must be a name or name:URL, got "{_without_credentials(value)}"')
     return name.lower(), http_url(address) if separator else ""
 
 
@@ -440,7 +440,7 @@ def is_private(host: str) -> bool:
 
 
 def _split(value: str) -> SplitResult:
-    problem = f'must be an http:// or https:// address, got "{_without_login(value)}"'
+    problem = f'must be an http:// or https:// address, got "{_without_credentials(value)}"'
     for char in value:
         # urlsplit raises for some of these only, and with a text about netloc and NFKC.
         if ord(char) > 127 and unicodedata.normalize("NFKC", char) != char:
@@ -456,5 +456,5 @@ def _split(value: str) -> SplitResult:
     return split
 
 
-def _without_login(address: str) -> str:
-    return re.sub(r"//[^/@]*@", "//…@", address)
+def _without_credentials(address: str) -> str:
+    return re.sub(r"\?.*", "?…", re.sub(r"//.*@", "//…@", address))

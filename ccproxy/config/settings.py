@@ -39,6 +39,8 @@ class Setting(Generic[T_co, D_co]):
     """Other names in existing env files; `name` wins if both are set."""
     source: str = ""
     """The source of the value if the setting is not set, when that is not `default` itself."""
+    is_secret: bool = False
+    """True if the value is a credential, or contains one."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,6 +74,7 @@ PROVIDER_API_KEY = Setting(
     "used first) or ;weight=3 after it if need be",
     example="sk-…",
     aliases=("OPENAI_API_KEY",),
+    is_secret=True,
 )
 PROVIDER_API_KEYS_FILE = Setting(
     name="PROVIDER_API_KEYS_FILE",
@@ -119,6 +122,7 @@ ANTHROPIC_API_KEY = Setting(
     default=(),
     meaning="client keys, separated by commas; Claude Code must send one; empty: none required",
     example="ccp_…",
+    is_secret=True,
 )
 PASS_CLIENT_KEY = Setting(
     name="PASS_CLIENT_KEY",
@@ -253,6 +257,7 @@ OIDC_CLIENT_SECRET = Setting(
     default="",
     meaning="the secret of the gateway at OIDC_ISSUER; without one it is a public client",
     example="…",
+    is_secret=True,
 )
 OIDC_SESSION_DAYS = Setting(
     name="OIDC_SESSION_DAYS",
@@ -452,6 +457,7 @@ TRACES_HEADERS: Setting[Mapping[str, str], Mapping[str, str]] = Setting(
     default=MappingProxyType({}),
     meaning="headers for that collector, such as its key",
     example="Authorization=Bearer …",
+    is_secret=True,
 )
 SIGNING_KEY = Setting(
     name="SIGNING_KEY",
@@ -461,6 +467,7 @@ SIGNING_KEY = Setting(
     "thinking signed by another; it also salts the names of keys in Redis",
     example="…",
     source="a key generated on this machine",
+    is_secret=True,
 )
 EARLY_COMMIT = Setting(
     name="EARLY_COMMIT",
@@ -588,6 +595,7 @@ WEB_SEARCH_KEY = Setting(
     default=(),
     meaning="the key of the search engine that WEB_SEARCH names",
     example="tvly-…",
+    is_secret=True,
 )
 WEB_SEARCH_PRICE = Setting(
     name="WEB_SEARCH_PRICE",
@@ -659,6 +667,7 @@ SETTINGS: tuple[Setting[Any, Any], ...] = tuple(
 """All settings in the order of their declaration."""
 
 NAMES = frozenset(name for setting in SETTINGS for name in setting.names)
+SECRET_NAMES = frozenset(name for one in SETTINGS if one.is_secret for name in one.names)
 
 
 def is_setting(name: str) -> bool:

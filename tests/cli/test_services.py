@@ -28,7 +28,7 @@ def unit_file() -> Path:
 def test_a_users_unit(home, machine, ccproxy):
     result = ccproxy("install-service", "--systemd", "--now")
     assert result.exit_code == 0, result.stderr
-    assert table_of(unit_file().read_text()) == home / "ccproxy.toml"
+    assert table_of(unit_file().read_bytes()) == home / "ccproxy.toml"
     assert calls(machine) == [
         "systemctl --user daemon-reload",
         "systemctl --user enable ccproxy.service",

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ccproxy.config import settings as s
 from ccproxy.config.fleet import Entry
 from ccproxy.errors import UsageError
 from ccproxy.files import read_regular
 
-_SECRET = re.compile(r".*(?<!PASS_CLIENT_)(KEY|TOKEN|SECRET|PASSWORD)|REDIS_URL|CUSTOM_HEADER_.*")
-"""Settings whose values are credentials, or may contain some."""
 _LOGIN = re.compile(r"://[^/]*@")
 _FILES = ("CA_BUNDLE", "USERS", "PROVIDER_API_KEYS_FILE", "TLS_CERT", "TLS_KEY")
 """Settings that name files, which a container does not have."""
@@ -97,18 +96,19 @@ def container_entry(entry: Entry) -> ContainerEntry:
 
 
 def _is_secret(name: str, value: str) -> bool:
-    return bool(_SECRET.fullmatch(name) or _LOGIN.search(value))
+    """Return True if the value of a setting is a credential, or may contain one."""
+    is_header = name.startswith(s.HEADER_PREFIX)
+    is_redis = name == s.REDIS_URL.name
+    return is_header or is_redis or name in s.SECRET_NAMES or bool(_LOGIN.search(value))
 
 
 def _settings(env_file: Path) -> dict[str, str]:
     """Return the settings of an env file that have a value."""
     from dotenv import dotenv_values
 
-    from ccproxy.config.settings import is_setting
-
     text = read_regular(env_file, encoding="utf-8-sig")
     values = dotenv_values(stream=io.StringIO(text), interpolate=False)
-    return {name: value for name, value in values.items() if value and is_setting(name)}
+    return {name: value for name, value in values.items() if value and s.is_setting(name)}
 
 
 def _port_of(value: str) -> int | None:

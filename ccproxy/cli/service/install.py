@@ -79,7 +79,7 @@ def systemd_service(
     return ServiceFile(
         path=file,
         content=text.encode(),
-        owner=systemd.table_of(_text(file)),
+        owner=systemd.table_of(_content(file)),
         enable=((*control, "daemon-reload"), (*control, "enable", unit)),
         start=(*control, "start", unit),
         stop=((*control, "disable", "--now", unit),),
@@ -96,7 +96,7 @@ def launchd_service(fleet: Fleet, *, name: str, environ: Mapping[str, str]) -> S
     return ServiceFile(
         path=file,
         content=launchd.agent_for(fleet, name=name, command=command_of(fleet)),
-        owner=launchd.table_of(_text(file).encode()),
+        owner=launchd.table_of(_content(file)),
         enable=(("launchctl", "enable", f"{domain}/{label}"),),
         start=("launchctl", "bootstrap", domain, str(file)),
         stop=(("launchctl", "bootout", f"{domain}/{label}"),),
@@ -143,14 +143,18 @@ def check_owner(service: ServiceFile, fleet: Fleet) -> None:
 
 def write(service: ServiceFile) -> bool:
     """Write the file atomically; return False if it has the same content already."""
-    if _text(service.path).encode() == service.content:
+    if _content(service.path) == service.content:
         return False
     service.path.parent.mkdir(parents=True, exist_ok=True)
-    fd, draft = tempfile.mkstemp(dir=service.path.parent, prefix=".ccproxy-")
-    with os.fdopen(fd, "wb") as file:
-        file.write(service.content)
-        os.fchmod(file.fileno(), 0o644)  # contains no secret, and systemd warns about 0600
-    Path(draft).rename(service.path)
+    fd, name = tempfile.mkstemp(dir=service.path.parent, prefix=".ccproxy-")
+    draft = Path(name)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(service.content)
+            os.fchmod(fd, 0o644)  # contains no secret, and systemd warns about 0600
+        draft.rename(service.path)
+    finally:
+        draft.unlink(missing_ok=True)
     return True
 
 
@@ -176,8 +180,8 @@ def _valid_name(name: str) -> str:
     return name
 
 
-def _text(file: Path) -> str:
+def _content(file: Path) -> bytes:
     try:
-        return file.read_text(encoding="utf-8", errors="surrogateescape")
+        return file.read_bytes()
     except OSError:
-        return ""
+        return b""

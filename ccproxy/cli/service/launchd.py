@@ -10,6 +10,7 @@ from __future__ import annotations
 import plistlib
 from collections.abc import Sequence
 from pathlib import Path
+from xml.parsers.expat import ExpatError
 
 from ccproxy.config.fleet import Fleet
 
@@ -40,5 +41,5 @@ def table_of(agent: bytes) -> Path | None:
     try:
         arguments = plistlib.loads(agent)["ProgramArguments"]
         return Path(arguments[arguments.index("--config") + 1])
-    except (plistlib.InvalidFileException, ValueError, KeyError, IndexError, AttributeError):
+    except (ExpatError, ValueError, TypeError, LookupError, AttributeError):
         return None

@@ -92,8 +92,10 @@ def traces_of(fleet: Fleet, name: str) -> Iterator[Trace]:
 
 def state_of(fleet: Fleet) -> list[Path]:
     """Return the files and folders of saved state and logs; other files there are not ccproxy's."""
-    state_files = [path for folder in (fleet.state, fleet.pids) for path in _inside(folder)]
-    return [*state_files, *(path for path in _inside(fleet.logs) if _LOG.search(path.name))]
+    owner = fleet.file.stat().st_uid
+    state_files = [path for folder in (fleet.state, fleet.pids) for path in _inside(folder, owner)]
+    logs = [path for path in _inside(fleet.logs, owner) if _LOG.search(path.name)]
+    return [*state_files, *logs]
 
 
 def delete_state(fleet: Fleet) -> None:
@@ -108,8 +110,9 @@ def delete_state(fleet: Fleet) -> None:
             folder.rmdir()
 
 
-def _inside(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+def _inside(folder: Path, owner: int) -> list[Path]:
+    # The owner of a table may not make root delete what is in a folder of someone else.
+    if not folder.is_dir() or (folder.is_symlink() and folder.stat().st_uid != owner):
         return []
     return sorted(path for path in folder.iterdir() if path.name != _KEPT)
 

@@ -148,9 +148,9 @@ def installed_version() -> int | None:
     return int(match[1]) if match else None
 
 
-def table_of(unit: str) -> Path | None:
+def table_of(unit: bytes) -> Path | None:
     """Return the table of the fleet that *unit* runs; None if it is not a unit of ccproxy."""
-    first = unit.partition("\n")[0]
+    first = os.fsdecode(unit.partition(b"\n")[0])
     return Path(first.removeprefix(MARK)) if first.startswith(MARK) else None
 
 

@@ -27,7 +27,6 @@ from ccproxy.text import mask_key, printable
 _FIRST_PORT = 8081
 _LOGIN = re.compile(r"//[^/@\s]*@")
 """User name and password in an address."""
-_SECRETS = ("PROVIDER_API_KEY", "ANTHROPIC_API_KEY")
 
 
 def without_secrets(text: str) -> str:
@@ -35,10 +34,10 @@ def without_secrets(text: str) -> str:
     lines = []
     for line in text.splitlines():
         name, equals, value = line.partition("=")
-        if name.startswith("CUSTOM_HEADER_"):
-            value = mask_key(value)
-        elif name in _SECRETS:
-            value = ",".join(masked_key(key) for key in value.split(","))
+        if name in settings.PROVIDER_API_KEY.names:
+            value = ",".join(map(masked_key, value.split(",")))
+        elif name in settings.SECRET_NAMES or name.startswith(settings.HEADER_PREFIX):
+            value = ",".join(map(mask_key, value.split(",")))
         else:
             value = hide_keys(_LOGIN.sub("//…@", value))
         lines.append(f"  {printable(name + equals + value)}")
@@ -249,7 +248,7 @@ def write_keys(env_file: Path, keys: Sequence[str]) -> None:
         raise CcproxyError(f"cannot change the keys in {file}\n  fix: edit {name} by hand")
 
     with exclusive(env_file.parent):
-        _replace(env_file.resolve(), change, check=lambda _: None)
+        _replace(env_file, change, check=lambda _: None)
 
 
 # Replacing a file.
@@ -259,8 +258,10 @@ def _replace(path: Path, change: Callable[[str], str], *, check: Callable[[str],
     """
     Replace the text of *path* with the result of *change*, if *check* accepts it.
 
-    An editor does not take the lock of `exclusive`; if it saves meanwhile, its version is changed.
+    A link stays one. An editor does not take the lock of `exclusive`; if it saves meanwhile, its
+    version is changed.
     """
+    path = path.resolve()
     while not _try_replace(path, change, check):
         pass
 
@@ -276,10 +277,11 @@ def _try_replace(path: Path, change: Callable[[str], str], check: Callable[[str]
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
-        draft.chmod(before.st_mode & 0o777)
-        if os.geteuid() == 0:  # with sudo, the file stays the user's
-            os.chown(draft, before.st_uid, before.st_gid)
+            # By descriptor: the owner of the folder may have put a link in place of the draft.
+            if os.geteuid() == 0:  # with sudo, the file stays the user's
+                os.fchown(fd, before.st_uid, before.st_gid)
+            os.fchmod(fd, before.st_mode & 0o777)
+            os.fsync(fd)
         if _version(path.stat()) != _version(before):
             return False
         draft.replace(path)

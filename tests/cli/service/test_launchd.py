@@ -42,7 +42,10 @@ def test_any_path_reads_back(folder):
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"not xml", plistlib.dumps({"Label": "x"}), plistlib.dumps({"ProgramArguments": ["x"]})],
+    [
+        *(b"", b"not xml", b"<?xml version='1.0'?><plist><dict>", b"bplist00\xff"),
+        *map(plistlib.dumps, ([], {"Label": "x"}, {"ProgramArguments": ["x"]})),
+    ],
 )
 def test_an_agent_of_another_program_has_no_table(data):
     assert table_of(data) is None

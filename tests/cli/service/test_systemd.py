@@ -112,7 +112,7 @@ def test_any_path_reads_back(folder):
     assert start.startswith(":"), "without it a dollar char begins a variable"
     assert [term for term in words(start) if term != "/usr/bin/env"] == command
     assert words(result["ReadWritePaths"][0]) == [folder]
-    assert table_of(unit) == Path(folder) / "ccproxy.toml"
+    assert table_of(unit.encode()) == Path(folder) / "ccproxy.toml"
 
 
 @pytest.mark.parametrize("char", ["\n", "\r", "\0", "\x1b"])
@@ -123,7 +123,9 @@ def test_a_path_that_would_add_a_line_is_refused(char):
         quoted(f"a{char}b")
 
 
-@pytest.mark.parametrize("unit", ["", "[Unit]\nDescription=theirs\n", "# another comment\n"])
+@pytest.mark.parametrize(
+    "unit", [b"", b"[Unit]\nDescription=theirs\n", b"# another comment\n", b"\xff\0"]
+)
 def test_a_unit_of_another_program_has_no_table(unit):
     assert table_of(unit) is None
 

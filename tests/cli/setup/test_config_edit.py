@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from ccproxy.cli.setup.config_edit import read_keys, remove_entry, write_keys
+from ccproxy.cli.setup.config_edit import append, read_keys, remove_entry, write_keys
 from ccproxy.config.fleet import Entry, Fleet, load_fleet
 from ccproxy.errors import CcproxyError
 
@@ -71,6 +71,15 @@ def test_a_link_stays_a_link(tmp_path):
     write_keys(tmp_path / "a.env", [NEW])
     assert (tmp_path / "a.env").is_symlink()
     assert NEW in (tmp_path / "real.env").read_text()
+
+
+def test_a_linked_table_stays_a_link(home):
+    (home / "real.toml").write_text('[presets.x]\nbig = "a"\n')
+    (home / "ccproxy.local.toml").symlink_to("real.toml")
+    fleet = load_fleet(home / "ccproxy.toml")
+    append(fleet, home / "ccproxy.local.toml", '[presets.y]\nbig = "b"\n')
+    assert (home / "ccproxy.local.toml").is_symlink()
+    assert "presets.y" in (home / "real.toml").read_text()
 
 
 ENTRIES = '"18081:envs/kimi.env:Kimi-K2"', '"18082:envs/glm.env:GLM-4.6"'

@@ -104,3 +104,15 @@ def test_links_in_the_state_are_not_followed(installed, ccproxy, tmp_path_factor
     (installed / "state/link").symlink_to(other)
     assert ccproxy("uninstall", "--yes").exit_code == 0
     assert (other / "precious").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can delete files of others")
+def test_a_link_to_a_folder_of_someone_else_is_left_alone(installed, ccproxy, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "precious").write_text("x")
+    os.chown(other, 12345, 12345)
+    (installed / "pids/Kimi-K2.json").unlink()
+    (installed / "pids").rmdir()
+    (installed / "pids").symlink_to(other)
+    assert ccproxy("uninstall", "--yes").exit_code == 0
+    assert (other / "precious").exists()

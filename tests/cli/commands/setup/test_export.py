@@ -12,6 +12,7 @@ yaml = pytest.importorskip("yaml")
 @pytest.mark.parametrize("form", ["compose", "helm", "kubernetes"])
 def test_no_secret_is_printed(ccproxy, home, form):
     more = "CUSTOM_HEADER_X_AUTH=hidden\nREDIS_URL=redis://:hidden@redis:6379\n"
+    more += "TRACES_HEADERS=authorization=hidden\nOIDC_CLIENT_SECRET=hidden\n"
     more += "TRANSPARENT_URL=https://user:hidden@example.com\n"
     write_env(home, "kimi", f"{KIMI}{more}ANTHROPIC_API_KEY=ccp_hidden_0123456789\n")
     done = ccproxy("export", form)
