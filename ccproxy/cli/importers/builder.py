@@ -9,23 +9,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
-from ccproxy.cli.setup.new_proxy import env_name, new_client_key
+from ccproxy.cli.importers.document import failure
+from ccproxy.cli.setup.new_proxy import endpoint_setting, env_name, new_client_key
 from ccproxy.config import parsers
 from ccproxy.config import settings as s
 from ccproxy.config.addresses import Address
 from ccproxy.config.env_text import env_line
 from ccproxy.config.fleet import LABEL, RESERVED, Entry, Fleet
 from ccproxy.config.worker_config import WorkerConfig, load_worker
-from ccproxy.errors import CcproxyError, ConfigError, Mistake
+from ccproxy.errors import CcproxyError, ConfigError
 from ccproxy.providers.presets import Endpoint, Preset, load_presets, preset_for_host
 from ccproxy.text import printable
 
 MOST_PROXIES = 64
 """A file with more providers is not a configuration that a person wrote."""
 _KEY_REFERENCE = re.compile(r"\$(?:\{(?:env:)?(\w+)\}|(\w+))|os\.environ/(\w+)|\{env:(\w+)\}")
+_LONGEST_NOTE = 2000
+"""Characters that are searched for keys; aliases in YAML may repeat a text of a megabyte."""
 _STAND_IN_KEY = "sk-" + "0" * 32
 """In the check of a proxy without a key in the file."""
 
@@ -88,7 +91,7 @@ class ImportBuilder:
         self._proxies: list[ImportedProxy] = []
         self._fallbacks: dict[str, tuple[str, ...]] = {}
         self._routes: dict[str, Mapping[str, Any]] = {}
-        self._left_out: list[LeftOut] = []
+        self._left_out: dict[LeftOut, None] = {}
 
     def add(
         self, name: str, settings: Mapping[str, str], *, key: str = "", models: Sequence[str] = ()
@@ -100,7 +103,8 @@ class ImportBuilder:
         *models* are names that the provider must get unchanged.
         """
         if len(self._proxies) >= MOST_PROXIES:
-            self.fail(f"has more than {MOST_PROXIES} providers", "import a part of it")
+            text = f"has more than {MOST_PROXIES} providers"
+            raise failure(self.file, text, "import a part of it")
         keys, key_name = self._resolve(key, name)
         settings = {**settings, **({s.PROVIDER_API_KEY.name: keys} if keys else {})}
         settings[s.ANTHROPIC_API_KEY.name] = self._client_key(settings)
@@ -113,8 +117,7 @@ class ImportBuilder:
                 settings[s.PASS_MODELS.name] = patterns
                 self._check(label, settings)
         except ConfigError as error:
-            reason = "; ".join(mistake.text for mistake in error.mistakes)
-            self.leave_out(name, parsers.hide_keys(reason))
+            self.leave_out(name, "; ".join(mistake.text for mistake in error.mistakes))
             return ""
         self._labels.add(label.lower())
         ordered = {one.name: settings.pop(one.name) for one in s.SETTINGS if one.name in settings}
@@ -142,7 +145,7 @@ class ImportBuilder:
 
     def leave_out(self, what: str, reason: str) -> None:
         """Note that *what* could not be taken over."""
-        self._left_out.append(LeftOut(what=_short(what), reason=reason))
+        self._left_out.setdefault(LeftOut(what=_short(what, 80), reason=_short(reason, 300)))
 
     def leave_out_rest(
         self,
@@ -161,10 +164,6 @@ class ImportBuilder:
         for name in map(str, table):
             if name not in expected_names and not name.startswith("//"):
                 self.leave_out(path + name, reasons.get(name, "ccproxy has no such setting"))
-
-    def fail(self, text: str, fix: str) -> NoReturn:
-        """Raise the ConfigError of a file that cannot be imported."""
-        raise ConfigError([Mistake(file=self.file, line=None, text=text, fix=fix)])
 
     def result(self) -> Imported:
         """Return what was collected."""
@@ -196,9 +195,7 @@ class ImportBuilder:
             if key and parsers.keys(key):
                 return key
         except ValueError as error:
-            note = LeftOut(what="the client key", reason=f"{error}; each entry gets a new one")
-            if note not in self._left_out:
-                self._left_out.append(note)
+            self.leave_out("the client key", f"{error}; each entry gets a new one")
         return new_client_key()
 
     def _check(self, label: str, settings: Mapping[str, str]) -> WorkerConfig:
@@ -218,7 +215,8 @@ class ImportBuilder:
 
     def _label(self, name: str) -> str:
         """Derive an unused label from *name*."""
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("._-")[:29].strip("._-") or "model"
+        plain = parsers.hide_keys(name[:_LONGEST_NOTE])
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("._-")[:29].strip("._-") or "model"
         label, count = stem, 1
         while label.lower() in self._labels | RESERVED or LABEL.fullmatch(label) is None:
             count += 1
@@ -249,17 +247,46 @@ def provider_settings(address: str, *, api: str = "", own_api: bool = False) -> 
     for position, endpoint in enumerate(preset.endpoints or (Endpoint(name=""),)):
         dialect_name = _dialect_at(preset.at(endpoint), base, api)
         if dialect_name is not None:
-            region = endpoint_settings(endpoint.name) if position else {}
+            region = {endpoint_setting(endpoint.name): endpoint.name} if position else {}
             dialect = {s.PROVIDER_API.name: dialect_name} if dialect_name else settings
             return {s.PROVIDER.name: name, **region, **dialect}
     text = url if urlsplit(url).query else base
     return {s.PROVIDER.name: name, s.PROVIDER_BASE_URL.name: text, **settings}
 
 
-def endpoint_settings(name: str) -> dict[str, str]:
-    """Return the setting that selects the region or plan *name*."""
-    setting = s.PROVIDER_PLAN if name.endswith("plan") else s.PROVIDER_REGION
-    return {setting.name: name}
+def timeout_setting(milliseconds: str) -> dict[str, str]:
+    """
+    Return the setting for the text of API_TIMEOUT_MS; none if it is empty.
+
+    Raises:
+        ValueError: If it is not a number.
+
+    """
+    if not milliseconds:
+        return {}
+    try:
+        return {s.REQUEST_TIMEOUT.name: f"{float(milliseconds) / 1000:g}"}
+    except ValueError:
+        raise ValueError("API_TIMEOUT_MS is not a number") from None
+
+
+def header_settings(headers: object) -> dict[str, str]:
+    """
+    Return the settings that send *headers*, a mapping.
+
+    Raises:
+        ValueError: If it is none, or a name or a value is not valid in an HTTP header.
+
+    """
+    if not isinstance(headers, dict):
+        raise ValueError("extra_headers must be a mapping")
+    settings = {}
+    for name, value in headers.items():
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
+            raise ValueError(f'extra_headers: "{name}" is not a header name')
+        suffix = str(name).upper().replace("-", "_")
+        settings[f"{s.HEADER_PREFIX}{suffix}"] = parsers.text(str(value))
+    return settings
 
 
 def _dialect_at(preset: Preset, base: str, api: str) -> str | None:
@@ -325,6 +352,7 @@ def _quoted(value: str | int) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
-def _short(text: str) -> str:
-    plain = parsers.hide_keys(printable(text))
-    return plain if len(plain) <= 80 else f"{plain[:79]}…"
+def _short(text: str, most: int) -> str:
+    """Return at most *most* characters of *text* for a terminal, without keys."""
+    plain = parsers.hide_keys(printable(text[:_LONGEST_NOTE]))
+    return plain if len(plain) <= most else f"{plain[: most - 1]}…"

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from ccproxy.errors import CcproxyError, ConfigError, Mistake
 from ccproxy.files import open_regular
@@ -22,12 +23,17 @@ MOST_DUMP_BYTES = 2**26
 """Of an export in SQL, which also contains statistics."""
 _MOST_VALUES = 50_000
 _MOST_LEVELS = 50
+_YAML_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_LONGEST_NUMBER = 100
+"""Characters."""
 
 # Each alternative also matches to the end of the text, so that the search is linear.
 _COMMENT = re.compile(
     r'("(?:[^"\\]|\\.?)*+(?:"|\Z))|//[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z)', re.DOTALL
 )
 _COMMA = re.compile(r'("(?:[^"\\]|\\.?)*+(?:"|\Z))|,(?=\s*+[}\]])', re.DOTALL)
+
+T = TypeVar("T")
 
 
 def read_bytes(file: Path, *, most: int = MOST_BYTES) -> bytes:
@@ -79,34 +85,62 @@ def parse_yaml(text: str, file: Path) -> Any:  # noqa: ANN401 - any YAML value
     except ImportError as error:
         text = "reading YAML needs PyYAML\n  fix: pip install 'ccproxy-fleet[import]'"
         raise CcproxyError(text) from error
+    characters = 0
+
+    def children(node: yaml.Node) -> Iterable[yaml.Node]:
+        nonlocal characters
+        if isinstance(node, yaml.MappingNode):
+            return chain.from_iterable(node.value)
+        if isinstance(node, yaml.SequenceNode):
+            return cast("list[yaml.Node]", node.value)
+        characters += len(node.value.encode())  # raises an error for half of a pair of \u escapes
+        if characters > MOST_BYTES:
+            raise _too_large(file)
+        if node.tag in _YAML_NUMBERS and len(node.value) > _LONGEST_NUMBER:
+            # A number in base 60 takes quadratic time, a long hexadecimal one cannot be printed.
+            raise yaml.MarkedYAMLError(problem="a number is too long", problem_mark=node.start_mark)
+        return ()
+
     try:
-        document = yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        # Before the values are made: merge keys copy what their aliases name.
+        if root is not None and not _is_small(root, children):
+            raise _too_large(file)
+        return None if root is None else loader.construct_document(root)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = None if mark is None else mark.line + 1
         cause = getattr(error, "problem", None) or "cannot be parsed"
         raise failure(file, f"is not YAML: {cause}", "correct it", line=line) from error
-    return check_bounds(document, file)
 
 
-def check_bounds(document: Any, file: Path) -> Any:  # noqa: ANN401 - any value
+def check_bounds(document: Any, file: Path) -> Any:  # noqa: ANN401 - any JSON value
     """
-    Return *document* if it is small; aliases in YAML count each time.
+    Return *document* if it is small, and its texts can be written to a file.
 
     Raises:
         ConfigError: If it is not.
 
     """
-    level, count = [document], 0
+    if not _is_small(document, _children):
+        raise _too_large(file)
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:  # half of a pair of \u escapes
+        raise failure(file, "contains text that is not Unicode", "correct it") from error
+    return document
+
+
+def _is_small(root: T, children: Callable[[T], Iterable[T]]) -> bool:
+    """Return True if a tree is neither large nor deep; aliases in YAML count each time."""
+    level, count = [root], 0
     for _ in range(_MOST_LEVELS):
-        parents = [value for value in level if isinstance(value, dict | list)]
-        if not parents:
-            return document
-        count += sum(map(len, parents))
-        if count > _MOST_VALUES:
+        level = list(islice(chain.from_iterable(map(children, level)), _MOST_VALUES + 1))
+        count += len(level)
+        if not level or count > _MOST_VALUES:
             break
-        level = [child for value in parents for child in _children(value)]
-    raise failure(file, "is too large or too deeply nested", "import a part of it")
+    return not level
 
 
 def failure(file: Path, text: str, fix: str, *, line: int | None = None) -> ConfigError:
@@ -114,5 +148,11 @@ def failure(file: Path, text: str, fix: str, *, line: int | None = None) -> Conf
     return ConfigError([Mistake(file=file, line=line, text=text, fix=fix)])
 
 
-def _children(value: Any) -> Iterable[Any]:  # noqa: ANN401 - a mapping or a list
-    return value.values() if isinstance(value, dict) else value
+def _too_large(file: Path) -> ConfigError:
+    return failure(file, "is too large or too deeply nested", "import a part of it")
+
+
+def _children(value: Any) -> Iterable[Any]:  # noqa: ANN401 - any JSON value
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

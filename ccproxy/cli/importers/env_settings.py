@@ -7,12 +7,13 @@ Most names are those of ccproxy. The rest is in `names.toml`, or left out.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 
 from dotenv import dotenv_values
 
 from ccproxy.cli.importers.builder import ImportBuilder, names, provider_settings
-from ccproxy.config import parsers
+from ccproxy.cli.importers.document import failure
 from ccproxy.config import settings as s
 from ccproxy.text import did_you_mean
 
@@ -26,6 +27,8 @@ _PLACES = {
 
 def env_values(text: str) -> dict[str, str]:
     """Return the variables in the *text* of an env file; empty ones are left out."""
+    # python-dotenv takes quadratic time for a long run of blanks.
+    text = re.sub(r"[ \t]{100,}", " ", text)
     values = dotenv_values(stream=io.StringIO(text), interpolate=False)
     return {name: value for name, value in values.items() if value and value.strip()}
 
@@ -45,12 +48,14 @@ def import_env_settings(values: Mapping[str, str], build: ImportBuilder) -> None
     try:
         provider = provider_settings(address) if address else {}
     except ValueError as error:
-        build.fail(f"{s.PROVIDER_BASE_URL.name} {error}", "correct it in the file")
+        text = f"{s.PROVIDER_BASE_URL.name} {error}"
+        raise failure(build.file, text, "correct it in the file") from error
     if preferred and not address:
         provider = {s.PROVIDER.name: preferred["preset"]}
     settings = {**provider, **settings}
     if not (address or key or s.PROVIDER.name in settings):
-        build.fail("names no provider", "set OPENAI_API_KEY and OPENAI_BASE_URL in it")
+        fix = "set OPENAI_API_KEY and OPENAI_BASE_URL in it"
+        raise failure(build.file, "names no provider", fix)
     if preferred:
         settings = {name: _plain(value) for name, value in settings.items()}
         for other in preferences.values():
@@ -76,7 +81,7 @@ def _import_variable(name: str, value: str, settings: dict[str, str], build: Imp
         try:
             setting.parse(value)
         except ValueError as error:
-            build.leave_out(name, parsers.hide_keys(str(error)))
+            build.leave_out(name, str(error))
         else:
             settings.setdefault(setting.name, value)
 

@@ -13,12 +13,14 @@ from typing import Any
 
 from ccproxy.cli.importers.builder import (
     ImportBuilder,
+    header_settings,
     names,
     provider_settings,
     table_of,
     text_of,
     texts_of,
 )
+from ccproxy.cli.importers.document import failure
 from ccproxy.config import settings as s
 from ccproxy.routing.tiers import tier_named_in
 
@@ -64,7 +66,8 @@ def import_litellm_config(document: Mapping[str, Any], build: ImportBuilder) -> 
     build.tool = TOOL
     deployments = document.get("model_list")
     if not isinstance(deployments, list):
-        build.fail("has no model_list", "name the config.yaml of LiteLLM's proxy")
+        fix = "name the config.yaml of LiteLLM's proxy"
+        raise failure(build.file, "has no model_list", fix)
     variables = table_of(document, "environment_variables")
     build.environ = {**{str(one): str(value) for one, value in variables.items()}, **build.environ}
     common = dict(_common_settings(document, build))
@@ -149,10 +152,7 @@ def _settings_of(prefix: str, parameters: Mapping[str, Any], mode: str) -> dict[
     address = text_of(parameters, "api_base", "base_url")
     settings = {s.PROVIDER.name: preset} if preset else {}
     if address and not address.startswith("os.environ/"):
-        # Without a path, LiteLLM's own API of Ollama; its OpenAI-compatible one is below /v1.
         settings |= provider_settings(address)
-        if preset and s.PROVIDER.name not in provider_settings(address):
-            settings[s.PROVIDER.name] = preset
     elif not preset:
         raise ValueError(f'the provider "{prefix}" has no preset, and api_base is not set')
     if version := text_of(parameters, "api_version"):
@@ -165,8 +165,7 @@ def _settings_of(prefix: str, parameters: Mapping[str, Any], mode: str) -> dict[
     ):
         if value := text_of(parameters, name):
             settings[setting.name] = value
-    for name, value in table_of(parameters, "extra_headers").items():
-        settings[f"{s.HEADER_PREFIX}{str(name).upper().replace('-', '_')}"] = str(value)
+    settings |= header_settings(parameters.get("extra_headers") or {})
     return {**settings, **({s.PROVIDER_API.name: mode} if mode == "responses" else {})}
 
 

@@ -14,12 +14,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ccproxy.cli.importers.builder import ImportBuilder
+from ccproxy.cli.importers.builder import ImportBuilder, header_settings, text_of
+from ccproxy.cli.importers.document import failure
 from ccproxy.config import parsers
 from ccproxy.errors import ConfigError, Mistake
 
 TOOL = "models.yaml"
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kKmM]?)")
+_SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([kKmM]?)")
 _UNITS = {"": 1, "k": 1024, "m": 1024**2}
 _FIELDS = {
     *("model_id", "model_name", "api_base", "api_key_name", "api_key", "max_tokens"),
@@ -42,20 +43,18 @@ def import_models(document: object, build: ImportBuilder) -> None:
         try:
             models.append((fields, _settings_of(fields)))
         except ValueError as error:
-            text = f"model {fields.get('model_id') or number}: {error}"
+            text = f"model {text_of(fields, 'model_id') or number}: {error}"
             mistakes.append(
                 Mistake(file=build.file, line=None, text=text, fix="correct it in the file")
             )
     if mistakes:
         raise ConfigError(mistakes)
     for fields, settings in models:
-        variable = _text(fields, "api_key_name")
-        key = _text(fields, "api_key") or (variable and f"${{{variable}}}")
-        name = _text(fields, "model_id")
+        variable = text_of(fields, "api_key_name")
+        key = text_of(fields, "api_key") or (variable and f"${{{variable}}}")
+        name = text_of(fields, "model_id")
         build.add(name, settings, key=key)
-        ignored = [field for field in fields if field not in _FIELDS]
-        if ignored:
-            build.leave_out(f"{name}: {', '.join(ignored)}", "ccproxy has no such setting")
+        build.leave_out_rest(fields, _FIELDS, {}, path=f"{name}: ")
 
 
 # The two forms of the file.
@@ -73,8 +72,7 @@ def _models(document: object, file: Path) -> Iterator[dict[str, Any]]:
     is_list = isinstance(document, list) and document
     if not is_list or not all(isinstance(fields, dict) for fields in document):  # type: ignore[attr-defined]
         text = "contains no models: expected a list, or a mapping from model ids"
-        fix = "see the format in: ccproxy import --help"
-        raise ConfigError([Mistake(file=file, line=None, text=text, fix=fix)])
+        raise failure(file, text, "see the format in: ccproxy import --help")
     yield from document  # type: ignore[misc]
 
 
@@ -82,11 +80,11 @@ def _models(document: object, file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _settings_of(fields: Mapping[str, Any]) -> dict[str, str]:
-    model = _text(fields, "model_id")
+    model = text_of(fields, "model_id")
     if not model:
         raise ValueError("model_id is missing")
-    upstream = parsers.model(_text(fields, "model_name") or model)
-    address = _text(fields, "api_base")
+    upstream = parsers.model(text_of(fields, "model_name") or model)
+    address = text_of(fields, "api_base")
     if not address:
         raise ValueError("api_base is missing")
     settings = {
@@ -102,10 +100,10 @@ def _settings_of(fields: Mapping[str, Any]) -> dict[str, str]:
     ):
         if fields.get(name) is not None:
             settings[setting] = str(parse_size(fields[name], name))
-    settings |= _headers(fields.get("extra_headers") or {})
+    settings |= header_settings(fields.get("extra_headers") or {})
     if body := _body(fields):
         settings["EXTRA_BODY"] = json.dumps(body, ensure_ascii=False)
-    if key := _text(fields, "api_key"):
+    if key := text_of(fields, "api_key"):
         parsers.keys(key)
     return settings
 
@@ -124,18 +122,6 @@ def parse_size(value: object, name: str) -> int:
     return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
-def _headers(headers: object) -> dict[str, str]:
-    if not isinstance(headers, dict):
-        raise ValueError("extra_headers must be a mapping")
-    settings = {}
-    for name, value in headers.items():
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
-            raise ValueError(f'extra_headers: "{name}" is not a header name')
-        suffix = str(name).upper().replace("-", "_")
-        settings[f"CUSTOM_HEADER_{suffix}"] = parsers.text(str(value))
-    return settings
-
-
 def _body(fields: Mapping[str, Any]) -> dict[str, Any]:
     body = fields.get("extra_body") or {}
     if not isinstance(body, dict):
@@ -144,8 +130,3 @@ def _body(fields: Mapping[str, Any]) -> dict[str, Any]:
     if effort:
         body = {"reasoning_effort": str(effort), **body}
     return parsers.extra_body(json.dumps(body, default=str)) if body else {}
-
-
-def _text(fields: Mapping[str, Any], name: str) -> str:
-    value = fields.get(name)
-    return "" if value is None else str(value).strip()

@@ -20,7 +20,9 @@ from ccproxy.cli.importers.builder import (
     table_of,
     text_of,
     texts_of,
+    timeout_setting,
 )
+from ccproxy.cli.importers.document import failure
 from ccproxy.config import settings as s
 
 TOOL = "claude-code-router"
@@ -71,7 +73,8 @@ def import_router_config(document: Mapping[str, Any], build: ImportBuilder) -> N
     build.tool = TOOL
     providers = document.get("Providers", document.get("providers"))
     if not isinstance(providers, list):
-        build.fail("has no list of Providers", "name the config.json of claude-code-router")
+        fix = "name the config.json of claude-code-router"
+        raise failure(build.file, "has no list of Providers", fix)
     router = table_of(document, "Router", "router")
     targets = {rule: target for rule in router if (target := _Target.parse(router[rule]))}
     labels: dict[str, str] = {}
@@ -95,17 +98,17 @@ def import_router_config(document: Mapping[str, Any], build: ImportBuilder) -> N
 
 def _common_settings(document: Mapping[str, Any], build: ImportBuilder) -> dict[str, str]:
     """Return the settings of the whole file, which every entry gets."""
-    timeout = document.get("API_TIMEOUT_MS")
-    seconds = f"{timeout / 1000:g}" if isinstance(timeout, int | float) else ""
-    values = {
-        s.ANTHROPIC_API_KEY.name: text_of(document, "APIKEY"),
-        s.UPSTREAM_PROXY.name: text_of(document, "PROXY_URL"),
-        s.REQUEST_TIMEOUT.name: seconds,
-    }
-    client_key = values[s.ANTHROPIC_API_KEY.name]
-    variable = client_key.strip("${}")
+    client_key = text_of(document, "APIKEY")
     if client_key.startswith("$"):
-        values[s.ANTHROPIC_API_KEY.name] = build.environ.get(variable, "")
+        client_key = build.environ.get(client_key.strip("${}"), "")
+    values = {
+        s.ANTHROPIC_API_KEY.name: client_key,
+        s.UPSTREAM_PROXY.name: text_of(document, "PROXY_URL"),
+    }
+    try:
+        values |= timeout_setting(text_of(document, "API_TIMEOUT_MS"))
+    except ValueError:
+        build.leave_out("API_TIMEOUT_MS", "it is not a number")
     return {name: value for name, value in values.items() if value}
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ccproxy.cli.importers.builder import ImportBuilder, Imported
 from ccproxy.cli.importers.document import (
-    MOST_BYTES,
     MOST_DUMP_BYTES,
     failure,
     parse_json,
@@ -61,7 +60,7 @@ def import_file(file: Path, fleet: Fleet, environ: Mapping[str, str]) -> Importe
         sql = _decoded(read_bytes(file, most=MOST_DUMP_BYTES), file)
         import_switch_providers(providers_in_dump(sql, file), build)
     else:
-        _import_text(_decoded(read_bytes(file, most=MOST_BYTES), file), file, build)
+        _import_text(_decoded(read_bytes(file), file), file, build)
     return build.result()
 
 

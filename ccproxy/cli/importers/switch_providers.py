@@ -23,8 +23,9 @@ from ccproxy.cli.importers.builder import (
     provider_settings,
     table_of,
     text_of,
+    timeout_setting,
 )
-from ccproxy.cli.importers.document import check_bounds, failure
+from ccproxy.cli.importers.document import MOST_BYTES, check_bounds, failure
 from ccproxy.config import settings as s
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ SQL_HEADER = b"-- CC Switch SQLite"
 _MOST_ROWS = 500
 _MOST_BYTES = 2**18
 """Of the settings of one provider."""
+_LARGEST_ROW = 2**22
+"""Bytes."""
 _MOST_STEPS = 20_000_000
 _STEPS_PER_CHECK = 10_000
 """Instructions of SQLite."""
@@ -43,7 +46,9 @@ _STATEMENT = re.compile(
     r"""'(?:[^']|'')*+(?:'|\Z)|"(?:[^"]|"")*+(?:"|\Z)|--[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z)|;"""
 )
 _PROVIDERS = re.compile(
-    r'\s*(?:CREATE TABLE(?: IF NOT EXISTS)?|INSERT(?: OR \w+)? INTO)\s+"?providers\b', re.IGNORECASE
+    r"(?:\s|--[^\n]*+\n)*+(?:CREATE TABLE(?: IF NOT EXISTS)?|INSERT(?: OR \w+)? INTO)"
+    r'\s+"?providers\b',
+    re.IGNORECASE,
 )
 _TIERS = (
     (s.BIG_MODEL, ("ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_MODEL")),
@@ -110,7 +115,7 @@ def _settings_of(provider: SwitchProvider, build: ImportBuilder) -> tuple[dict[s
         if provider.app == "codex":
             return _codex_settings(provider)
         return _claude_settings(provider)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         build.leave_out(name, str(error))
         return {}, ""
 
@@ -128,8 +133,7 @@ def _claude_settings(provider: SwitchProvider) -> tuple[dict[str, str], str]:
     for setting, variables in _TIERS:
         if model := text_of(env, *variables):
             settings[setting.name] = re.sub(r"\s*\[1m\]$", "", model, flags=re.IGNORECASE)
-    if timeout := text_of(env, "API_TIMEOUT_MS"):
-        settings[s.REQUEST_TIMEOUT.name] = f"{float(timeout) / 1000:g}"
+    settings |= timeout_setting(text_of(env, "API_TIMEOUT_MS"))
     return settings, text_of(env, "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY")
 
 
@@ -184,7 +188,7 @@ def providers_in_dump(sql: str, file: Path) -> list[SwitchProvider]:
     """
     import sqlite3
 
-    with closing(sqlite3.connect(":memory:")) as connection:
+    with closing(_connected(":memory:")) as connection:
         connection.set_authorizer(_authorize)
         try:
             with _limited(connection):
@@ -213,11 +217,20 @@ def read_database(file: Path) -> tuple[list[SwitchProvider] | None, str | None]:
     for mode in ("mode=ro", "mode=ro&immutable=1"):
         try:
             address = f"file:{quote(str(file.resolve()))}?{mode}"
-            with closing(sqlite3.connect(address, uri=True)) as connection:
+            with closing(_connected(address)) as connection:
                 return _read(connection, file)
         except sqlite3.Error as caught:
             error = caught
     raise failure(file, f"cannot be read: {error}", "close the program that uses it") from error
+
+
+def _connected(address: str) -> sqlite3.Connection:
+    """Open a database whose rows, and the values that its schema calculates, are bounded."""
+    import sqlite3
+
+    connection = sqlite3.connect(address, uri=True)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LARGEST_ROW)
+    return connection
 
 
 def _read(
@@ -232,22 +245,24 @@ def _read(
         return None, None
     query = "SELECT value_json FROM app_config WHERE key = 'default' AND length(value_json) <= ?"
     with _limited(connection):
-        row = connection.execute(query, (2**20,)).fetchone()
+        row = connection.execute(query, (MOST_BYTES,)).fetchone()
     return None, str(row[0]) if row else None
 
 
 def _rows(connection: sqlite3.Connection, file: Path) -> list[SwitchProvider]:
     columns = {row[1] for row in connection.execute("PRAGMA table_info(providers)")}
-    optional = [
-        one if one in columns else f"NULL AS {one}"
+    meta, current, failover, position = (
+        one if one in columns else "NULL"
         for one in ("meta", "is_current", "in_failover_queue", "sort_index")
-    ]
+    )
     query = (
-        f"SELECT app_type, name, settings_config, {', '.join(optional)} FROM providers "  # noqa: S608
-        "WHERE length(settings_config) <= ? ORDER BY app_type, sort_index, name LIMIT ?"
+        "SELECT substr(app_type, 1, 99), substr(name, 1, 99), settings_config, "  # noqa: S608
+        f"substr({meta}, 1, 9999), CAST({current} AS INTEGER), CAST({failover} AS INTEGER) "
+        f"FROM providers WHERE length(settings_config) <= {_MOST_BYTES} "
+        f"ORDER BY app_type, {position}, name LIMIT {_MOST_ROWS}"
     )
     with _limited(connection):
-        rows = connection.execute(query, (_MOST_BYTES, _MOST_ROWS)).fetchall()
+        rows = connection.execute(query).fetchall()
     return [
         SwitchProvider(
             app=str(app),
@@ -257,7 +272,7 @@ def _rows(connection: sqlite3.Connection, file: Path) -> list[SwitchProvider]:
             is_current=bool(current),
             in_failover=bool(failover),
         )
-        for app, name, settings, meta, current, failover, _ in rows
+        for app, name, settings, meta, current, failover in rows
     ]
 
 
@@ -311,7 +326,5 @@ def _statements(sql: str) -> Iterator[str]:
     for match in _STATEMENT.finditer(sql):
         if match[0] == ";":
             yield sql[start : match.end()]
-            start = match.end()
-        elif match[0].startswith("--") and not sql[start : match.start()].strip():
             start = match.end()
     yield sql[start:]

@@ -73,7 +73,7 @@ class NewProxy:
         """The settings of its env file; those without a value are left out."""
         values = {
             settings.PROVIDER.name: "" if self.preset == CUSTOM else self.preset,
-            _endpoint_setting(self.endpoint): self.endpoint,
+            endpoint_setting(self.endpoint): self.endpoint,
             settings.PROVIDER_BASE_URL.name: self.base_url,
             settings.PROVIDER_API.name: self.api,
             settings.PROVIDER_API_KEY.name: ",".join(self.keys),
@@ -179,6 +179,12 @@ def env_name(label: str) -> str:
     return f"envs/{label.lower()}.env"
 
 
+def endpoint_setting(name: str) -> str:
+    """Return the setting that selects the region or plan *name*; either takes both."""
+    setting = settings.PROVIDER_PLAN if name.endswith("plan") else settings.PROVIDER_REGION
+    return setting.name
+
+
 # Parsers.
 
 
@@ -191,12 +197,6 @@ def parse_preset(typed: str) -> str:
         return typed.lower()
     hint = did_you_mean(typed, names)
     raise UsageError(f'unknown provider "{typed}"{hint}\n  fix: use one of: {", ".join(names)}')
-
-
-def _endpoint_setting(name: str) -> str:
-    """Return the setting for the endpoint *name*; both take the name of any."""
-    setting = settings.PROVIDER_PLAN if name.endswith("plan") else settings.PROVIDER_REGION
-    return setting.name
 
 
 def parse_endpoint(typed: str, preset: Preset) -> Endpoint:

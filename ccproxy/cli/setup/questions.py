@@ -135,11 +135,6 @@ def endpoint_url(preset: Preset, endpoint: Endpoint) -> str:
     return preset.at(endpoint).base_url
 
 
-def confirm(question: str, *, default: bool = True) -> bool:
-    """Ask a yes-or-no question on stderr."""
-    return click.confirm(question, default=default, err=True)
-
-
 def paste_keys() -> tuple[str, ...]:
     """
     Ask for keys without echo until they are valid.

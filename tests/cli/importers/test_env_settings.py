@@ -97,6 +97,7 @@ def test_other_names_and_servers(write, run_import, text, provider, model):
     ("text", "expected"),
     [
         ("A=1\n", "names no provider"),
+        pytest.param(f"A=a{' ' * 500_000}b\n", "names no provider", id="a run of blanks"),
         ("OPENAI_API_KEY=sk-0123456789ab\nOPENAI_BASE_URL=nonsense\n", "PROVIDER_BASE_URL"),
     ],
 )
@@ -108,3 +109,23 @@ def test_a_wrong_value_is_left_out(write, run_import):
     done, checked = run_import(write(GROQ + "REQUEST_TIMEOUT=90s\n"))
     assert imported(checked).request_timeout == 600
     assert "REQUEST_TIMEOUT: must be a number of seconds" in done.stdout
+
+
+def test_no_secret_is_printed(write, ccproxy):
+    settings = (
+        *(
+            "SIGNING_KEY=",
+            "WEB_SEARCH_KEY=tvly-",
+            "OIDC_CLIENT_SECRET=",
+            "TRACES_HEADERS=a=Bearer ",
+        ),
+        *("REDIS_URL=redis://:", "UPSTREAM_PROXY=http://u:", "CUSTOM_HEADER_X=a;"),
+    )
+    secret = "0123456789abcdef0123456789abcdef"
+    ends = {"REDIS_URL=redis://:": "@h/0", "UPSTREAM_PROXY=http://u:": "@h:1"}
+    text = "".join(f"{start}{secret}{ends.get(start, '')}\n" for start in settings)
+    done = ccproxy("import", write(f"{GROQ}{text}"))
+    assert done.exit_code == 0, done.stderr
+    assert secret not in done.stdout + done.stderr
+    for start in settings:
+        assert start.partition("=")[0] in done.stdout

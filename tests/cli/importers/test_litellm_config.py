@@ -118,6 +118,10 @@ MERGE = (
         for before, name in zip("abcdefgh", "bcdefghi", strict=True)
     )
 )
+PAIRS = "model_list:\na: &a !!pairs [{k: 1}]\n" + "".join(
+    f"{name}: &{name} !!pairs [{', '.join([f'{{k: *{before}}}'] * 10)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +130,10 @@ MERGE = (
         pytest.param("model_list: 5", "has no model_list", id="wrong type"),
         pytest.param(f"model_list: {'[' * 5000}", "is not YAML", id="deep brackets"),
         pytest.param(f"model_list:\n{BOMB}", "too large or too deeply nested", id="aliases"),
-        pytest.param(f"model_list:\n{MERGE}", "has no model_list", id="merge keys"),
+        pytest.param(f"model_list:\n{MERGE}", "too large or too deeply nested", id="merge keys"),
+        pytest.param(PAIRS, "too large or too deeply nested", id="aliases in pairs"),
+        pytest.param(f"a: 1{':1' * 200_000}", "a number is too long", id="a number in base 60"),
+        pytest.param(f"a: 0x{'f' * 5000}", "a number is too long", id="a hexadecimal number"),
         pytest.param("model_list: &a [*a]", "too large or too deeply nested", id="a loop"),
         pytest.param("#" * (2**20 + 1), "is larger than 1 MiB", id="huge"),
         pytest.param('{"Providers": ' + "[" * 100_000, "is not JSON", id="deep JSON"),
@@ -138,12 +145,25 @@ MERGE = (
         pytest.param("{" + "/*" * 100_000, "is not JSON", id="an open comment"),
         pytest.param("\udcff".encode("utf-8", "surrogateescape"), "is not UTF-8", id="bytes"),
         pytest.param("{}", "none of the formats", id="an empty object"),
+        pytest.param('{"a": "\\ud800"}', "not Unicode", id="half a character"),
+        pytest.param('a: "\\ud800"', "is not YAML", id="half a character in YAML"),
     ],
 )
 def test_a_hostile_file_is_refused(home, refused, text, expected):
     file = home / "config.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     assert expected in refused(file)
+
+
+def test_a_header_adds_no_line_to_an_env_file(home, ccproxy):
+    headers = {"X\nPROVIDER_BASE_URL": "https://evil.example", "Y": "a\nBIG_MODEL=evil"}
+    parameters = {"model": "openai/m", "api_base": "https://x.example/v1", "api_key": "sk-01234567"}
+    for number, header in enumerate(headers.items()):
+        deployment = {"litellm_params": {**parameters, "extra_headers": dict([header])}}
+        (home / f"{number}.json").write_text(json.dumps({"model_list": [deployment]}))
+        done = ccproxy("import", f"{number}.json", "--write")
+        assert (done.exit_code, "evil" in (home / "ccproxy.toml").read_text()) == (0, False)
+    assert not [file for file in (home / "envs").iterdir() if "evil" in file.read_text()]
 
 
 @pytest.mark.parametrize("wrong", ["text", 5, None, [1], {"a": {"b": 1}}], ids=str)

@@ -189,3 +189,39 @@ def test_a_route_of_a_name_with_quotes_is_valid_toml(home, run_import):
     tables, mistakes = read_routing_tables(checked.fleet)
     assert not mistakes
     assert tables.routing("x-y").rules == {"thinking": f"x-y:{model}"}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param({"models": ["m\x9b2J\u202e"]}, r"m\x9b2J\u202e", id="control characters"),
+        pytest.param({"name": "sk-0123456789abcdef"}, 'label = "cdef"', id="a key as name"),
+        pytest.param(
+            {"api_base_url": "ftp://user:pass@word/x@h.example?key=0123456789ab"},
+            'got "ftp://…@h.example?…"',
+            id="credentials in an address",
+        ),
+    ],
+)
+def test_nothing_hostile_or_secret_is_printed(home, ccproxy, change, expected):
+    provider = {"name": "a", "api_base_url": "https://x.example/v1", "api_key": "sk-0123456789abcd"}
+    provider |= {"models": ["m"]} | change
+    route = f"{provider['name']},{provider['models'][0]}"
+    document = {"Providers": [provider], "Router": {"default": route, "think": route}}
+    (home / "config.json").write_text(json.dumps(document))
+    done = ccproxy("import", "config.json")
+    assert done.exit_code == 0, done.exception
+    assert expected in done.stdout
+    for hidden in ("\x9b", "\u202e", "0123456789ab", "pass@"):
+        assert hidden not in done.stdout
+
+
+@pytest.mark.parametrize("timeout", ["300000", 10**400, "soon"], ids=["text", "huge", "a word"])
+def test_a_timeout_may_be_a_text(home, ccproxy, timeout):
+    provider = {"name": "a", "api_base_url": "https://x.example/v1", "api_key": "sk-0123456789abcd"}
+    document = {"Providers": [provider], "API_TIMEOUT_MS": timeout}
+    (home / "config.json").write_text(json.dumps(document))
+    done = ccproxy("import", "config.json")
+    assert done.exit_code == 0, done.exception
+    assert ("REQUEST_TIMEOUT=300" in done.stdout) == (timeout == "300000")
+    assert ("API_TIMEOUT_MS: it is not a number" in done.stdout) == (timeout == "soon")

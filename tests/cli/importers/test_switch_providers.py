@@ -203,3 +203,27 @@ def test_a_database_of_another_program_is_none(home, refused):
     database.commit()
     database.close()
     assert "none of the formats" in refused(home / "x.db")
+
+
+def test_what_a_provider_cannot_have_is_left_out(home, run_import):
+    """Nested TOML of Codex, and calculated columns of any size."""
+    schema = SCHEMA.replace("name TEXT NOT NULL", "name TEXT AS (hex(zeroblob(1000000)))")
+    with sqlite3.connect(home / "cc-switch.db") as database:
+        database.execute(schema)
+        for number, config in enumerate((CODEX, f"a = {'[' * 100_000}")):
+            settings = {"auth": {"OPENAI_API_KEY": KEY % number}, "config": config}
+            database.execute(
+                "INSERT INTO providers (id, app_type, settings_config) VALUES (?, 'codex', ?)",
+                (number, json.dumps(settings)),
+            )
+    database.close()
+    done, checked = run_import(home / "cc-switch.db")
+    assert len(checked.workers) == 3
+    assert "recursion" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) < 400
+
+
+def test_a_long_export_of_comments_takes_linear_time(home, refused):
+    file = home / "export.sql"
+    file.write_text(HEADER + "SELECT 1" + "\n--" * 300_000)
+    assert "no such table: providers" in refused(file)

@@ -25,7 +25,7 @@ from ccproxy.cli.setup.config_edit import (
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.config.locations import place_for_config
 from ccproxy.errors import UsageError
-from ccproxy.text import counted, printable
+from ccproxy.text import counted, printable, printable_lines
 
 if TYPE_CHECKING:
     from ccproxy.cli.importers.builder import Imported, ImportedProxy
@@ -116,7 +116,7 @@ class _Change:
             show(click.style(short_path(path), bold=True))
             show(without_secrets(text) + self._notes[path])
         show(click.style(f"at the end of {short_path(self.table)}", bold=True))
-        show(self._entries)
+        show(printable_lines(self._entries))
 
     def write(self) -> None:
         """Write the env files and the entries, all or none of them."""
@@ -193,7 +193,7 @@ def _show_left_out(imported: Imported) -> None:
         return
     show(click.style("not taken over", bold=True))
     for one in imported.left_out:
-        show(printable(f"  {one.what}: {one.reason}"))
+        show(f"  {one.what}: {one.reason}")
     show("")
 
 

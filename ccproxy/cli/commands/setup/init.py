@@ -92,18 +92,14 @@ def init(
         )
     from ccproxy.cli.setup.key_tests import Cancelled, test_keys
     from ccproxy.cli.setup.new_proxy import open_or_create
-    from ccproxy.cli.setup.questions import (
-        InitOptions,
-        confirm,
-        describe,
-        with_reported_window,
-    )
+    from ccproxy.cli.setup.questions import InitOptions, describe, with_reported_window
 
     fleet = open_or_create(place_for_config(options.config))
     notify(options, f"Config   {short_path(fleet.file)}{'' if fleet.file.exists() else ' (new)'}")
     proxy = describe(InitOptions(is_interactive=is_interactive, **values), fleet)
     if test is None:
-        test = is_interactive and confirm("Send a test request now?")
+        question = "Send a test request now?"
+        test = is_interactive and click.confirm(question, default=True, err=True)
     if test:
         try:
             proxy = test_keys(options, proxy, fleet, is_interactive=is_interactive)

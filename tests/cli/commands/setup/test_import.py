@@ -231,7 +231,7 @@ def test_sizes(value, tokens):
     assert parse_size(value, "max_tokens") == tokens
 
 
-@pytest.mark.parametrize("value", ["", "k", "8kk", "-1", 0, True, "8g", None, [8]])
+@pytest.mark.parametrize("value", ["", "k", "8kk", "-1", 0, True, "8g", None, [8], "9" * 400])
 def test_no_sizes(value):
     with pytest.raises(ValueError, match="such as 8192"):
         parse_size(value, "max_tokens")
