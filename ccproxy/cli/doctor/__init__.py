@@ -1,13 +1,13 @@
 """
 The checks of `ccproxy doctor`.
 
-    finding          Check, Finding and Scene: the input and the result of a check
+    finding          Scene and Finding: the input and the result of a check
     machine_checks   Python, limits, clock, disk, systemd
     file_checks      the configuration, permissions, records, logs
     fleet_checks     supervisor, workers, ports, services
     shell_checks     PATH, HTTP proxies, Claude Code and its settings
     network_checks   each provider: name, connection, certificate, key
-    checks           every check, in the order of the output
+    examination      every check, in the order of the output, and their run
 
 A check changes nothing. A harmless repair is a function in its finding, which --fix calls.
 """

@@ -1,17 +1,67 @@
-"""The run of all checks: the facts, the findings, and both as JSON without secrets."""
+"""Every check in the order of the output, their run, and the findings as JSON without secrets."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from ccproxy.cli.doctor.finding import Finding, Scene
+from ccproxy.cli.doctor import (
+    file_checks,
+    fleet_checks,
+    machine_checks,
+    network_checks,
+    shell_checks,
+)
+from ccproxy.cli.doctor.finding import Finding, Level, Scene
+from ccproxy.config.fleet_check import check_fleet
+from ccproxy.config.locations import find_config
+from ccproxy.config.secrets import secrets_of
+from ccproxy.errors import ConfigError
+from ccproxy.redaction import Redactor
+from ccproxy.supervisor.control.client import fleet_status
 
-Redact = Callable[[str], str]
-LEVELS_OF_FINDINGS = ("ok", "warn", "fail")
+CHECKS: dict[str, Callable[[Scene], Iterator[Finding]]] = {
+    "python": machine_checks.python,
+    "package": machine_checks.installation,
+    "user": machine_checks.user,
+    "path": shell_checks.path,
+    "system": machine_checks.wsl,
+    "systemd": machine_checks.systemd,
+    "open files": machine_checks.open_files,
+    "memory": machine_checks.memory,
+    "disk": machine_checks.disk,
+    "clock": machine_checks.clock,
+    "localhost": machine_checks.localhost,
+    "configuration": file_checks.configuration,
+    "env files": file_checks.env_files,
+    "git": file_checks.version_control,
+    "folders": file_checks.folders,
+    "file modes": file_checks.file_modes,
+    "records": file_checks.records,
+    "logs": file_checks.log_size,
+    "log times": file_checks.log_times,
+    "supervisor": fleet_checks.supervisor,
+    "workers": fleet_checks.workers,
+    "changes": fleet_checks.changes,
+    "keys": fleet_checks.keys,
+    "models": fleet_checks.models,
+    "ports": fleet_checks.ports,
+    "reach": fleet_checks.reach,
+    "control": fleet_checks.control,
+    "service": fleet_checks.service,
+    "crontab": fleet_checks.crontab,
+    "http proxy": shell_checks.proxies,
+    "credentials": shell_checks.credentials,
+    "base url": shell_checks.base_url,
+    "session": shell_checks.leftovers,
+    "settings": shell_checks.settings,
+    "claude": shell_checks.claude,
+    "providers": network_checks.providers,
+    "provider keys": network_checks.keys,
+}
 
 
 class CheckedFinding(NamedTuple):
@@ -23,20 +73,11 @@ class CheckedFinding(NamedTuple):
 
 def examine(config: str | None, *, online: bool, offline: bool) -> Scene:
     """Collect the facts for the checks; problems in the user's files become findings."""
-    from ccproxy.cli.doctor.finding import Scene
-    from ccproxy.config.fleet_check import check_fleet
-    from ccproxy.config.locations import find_config
-    from ccproxy.errors import ConfigError
-    from ccproxy.supervisor.control.client import fleet_status
-
     environ, cwd = dict(os.environ), Path.cwd()
     try:
         file = find_config(config)
     except ConfigError as error:
-        return Scene(
-            environ=environ, cwd=cwd, file=None, fleet=None, workers={},
-            mistakes=error.mistakes, status=None, connects=not offline,
-        )  # fmt: skip
+        return Scene(environ=environ, cwd=cwd, mistakes=error.mistakes, connects=not offline)
     checked = check_fleet(file)
     status = fleet_status(checked.fleet)
     return Scene(
@@ -55,20 +96,14 @@ def examine(config: str | None, *, online: bool, offline: bool) -> Scene:
 
 def results_of(scene: Scene) -> Iterator[CheckedFinding]:
     """Run every check on *scene*."""
-    from ccproxy.cli.doctor.checks import CHECKS
-
-    for check in CHECKS:
-        for finding in check.run(scene):
-            yield CheckedFinding(check.name, finding)
+    for name, check in CHECKS.items():
+        for finding in check(scene):
+            yield CheckedFinding(name, finding)
 
 
-def redactor(scene: Scene) -> Redact:
+def redactor(scene: Scene) -> Redactor:
     """Return a filter for the output, in case a secret gets into a finding."""
-    from ccproxy.config.secrets import secrets_of
-    from ccproxy.redaction import Redactor
-
-    secrets = [secret for config in scene.workers.values() for secret in secrets_of(config)]
-    return Redactor(secrets)
+    return Redactor(secret for config in scene.workers.values() for secret in secrets_of(config))
 
 
 def as_json_of(results: Sequence[CheckedFinding]) -> dict[str, object]:
@@ -82,6 +117,5 @@ def as_json_of(results: Sequence[CheckedFinding]) -> dict[str, object]:
 
 def counts_of(results: Sequence[CheckedFinding]) -> dict[str, int]:
     """Return the number of findings of each level."""
-    return {
-        level: sum(one.finding.level == level for one in results) for level in LEVELS_OF_FINDINGS
-    }
+    counts = Counter(one.finding.level for one in results)
+    return {level.value: counts[level] for level in Level}

@@ -7,7 +7,7 @@ a report can be shared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -44,27 +44,19 @@ class Scene:
 
     environ: Mapping[str, str]
     cwd: Path
-    file: Path | None
+    file: Path | None = None
     """The table; None if there is none."""
-    fleet: Fleet | None
-    workers: Mapping[str, WorkerConfig]
+    fleet: Fleet | None = None
+    workers: Mapping[str, WorkerConfig] = field(default_factory=dict)
     """The configurations by label, of env files without mistakes."""
-    mistakes: tuple[Mistake, ...]
-    status: FleetStatus | None
+    mistakes: tuple[Mistake, ...] = ()
+    status: FleetStatus | None = None
     changed: Sequence[str] = ()
     """The labels with files that have changed since their workers started."""
     connects: bool = True
     """Whether checks may open connections to the providers."""
     tests_keys: bool = False
     """Whether each provider gets a test request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A named function that examines the scene."""
-
-    name: str
-    run: Callable[[Scene], Iterable[Finding]]
 
 
 def ok(text: str) -> Finding:

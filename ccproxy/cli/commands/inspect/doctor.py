@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,20 +12,12 @@ import click
 
 from ccproxy import __version__
 from ccproxy.cli.command import Command, Options
-from ccproxy.cli.doctor.examination import (
-    CheckedFinding,
-    Redact,
-    as_json_of,
-    counts_of,
-    examine,
-    redactor,
-    results_of,
-)
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.terminal import notify, show
 from ccproxy.text import counted, printable
 
 if TYPE_CHECKING:
+    from ccproxy.cli.doctor.examination import CheckedFinding
     from ccproxy.cli.doctor.finding import Scene
 
 _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
@@ -54,7 +46,8 @@ def doctor(
 
     Shows the problems; -v shows every check. Exits with 1 if a check fails.
     """
-    from ccproxy.cli.doctor.finding import Level
+    # Reads presets: too slow to load for --help.
+    from ccproxy.cli.doctor.examination import as_json_of, examine, redactor, results_of
 
     scene = examine(options.config, online=online, offline=offline)
     results = list(results_of(scene))
@@ -68,8 +61,7 @@ def doctor(
         show(redact(_report(scene, results)))
     else:
         _print(results, redact, verbose=options.verbose)
-    has_failed = any(result.finding.level is Level.FAIL for result in results)
-    raise SystemExit(1 if has_failed else 0)
+    raise SystemExit(1 if any(finding.level == "fail" for _, finding in results) else 0)
 
 
 def _repair(options: Options, results: Sequence[CheckedFinding]) -> bool:
@@ -91,7 +83,11 @@ def _repair(options: Options, results: Sequence[CheckedFinding]) -> bool:
 # Output.
 
 
-def _print(results: Sequence[CheckedFinding], redact: Redact, *, verbose: bool) -> None:
+def _print(
+    results: Sequence[CheckedFinding], redact: Callable[[str], str], *, verbose: bool
+) -> None:
+    from ccproxy.cli.doctor.examination import counts_of
+
     for check, finding in results:
         if finding.level == "ok" and not verbose:
             continue
@@ -100,8 +96,7 @@ def _print(results: Sequence[CheckedFinding], redact: Redact, *, verbose: bool) 
         show(f"{click.style(mark, fg=color)} {finding.level:<4}  {check}: {text}")
         if finding.fix:
             show(callable_here(f"        fix: {redact(printable(finding.fix))}"))
-    counts = counts_of(results)
-    successes, warnings, failures = counts["ok"], counts["warn"], counts["fail"]
+    successes, warnings, failures = counts_of(results).values()
     show(f"{successes} passed, {counted(warnings, 'warning')}, {failures} failed")
     if any(finding.repair for _, finding in results):
         show(callable_here("To apply the safe fixes:  ccproxy doctor --fix"))
