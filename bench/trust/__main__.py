@@ -6,12 +6,13 @@ import asyncio
 import resource
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from bench.trust import everything, keys, leaving, status_line, streams, watching
 from bench.trust.figures import Figure
 
-RUNS: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
+RUNS: dict[str, Callable[[], Coroutine[Any, Any, list[Figure]]]] = {
     "broken-streams": streams.broken_streams,
     "six-phases": leaving.six_phases,
     "failover": keys.failover,
@@ -41,16 +42,12 @@ def main() -> int:
     missed = 0
     for name in names:
         began = time.monotonic()
-        figures = asyncio.run(_figures(RUNS[name]))
+        figures = asyncio.run(RUNS[name]())
         doc = (RUNS[name].__doc__ or "").strip().splitlines()[0]
         print(f"{name}: {doc}   {time.monotonic() - began:.0f} s")
         print("\n".join(map(str, figures)), flush=True)
         missed += sum(not figure.is_met for figure in figures)
     return 1 if missed else 0
-
-
-async def _figures(run: Callable[[], Awaitable[list[Figure]]]) -> list[Figure]:
-    return await run()
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def _figures(
     by_key = {key: count for key, count in provider.by_key.items() if key in GOOD}
     mean = sum(by_key.values()) / len(by_key)
     spread = max(abs(count - mean) / mean for count in by_key.values())
-    bad = {text: count for text, count in ends.items() if text not in ("whole", "leases")}
+    bad = {text: count for text, count in ends.items() if text not in ("whole", "left")}
     again = sum(count > 1 for mark, count in provider.by_mark.items() if mark < REQUESTS)
     return [
         exactly("requests that failed though a key was good", sum(bad.values()), 0, str(bad or "")),

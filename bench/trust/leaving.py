@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 
 from aiohttp import web
 
 from bench.trust.figures import Figure, at_most, exactly
-from bench.trust.provider import Call, Provider, failure, piece, serving
-from bench.trust.worker import Worker, question, running
+from bench.trust.provider import Call, Provider, begun, failure, piece, serving
+from bench.trust.worker import Worker, running
 
 KEYS = ["sk-a-key-of-trust-0000"]
 TIMES = 100
@@ -37,8 +36,7 @@ async def _in(phase: str) -> list[Figure]:
         if phase == "backoff" and call.mark < OTHERS:
             return failure(503, "busy", **{"Retry-After": "4"})
         if phase == "stream":
-            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-            await response.prepare(request)
+            response = await begun(request)
             while True:
                 await response.write(piece("on and on "))
                 await asyncio.sleep(0.02)
@@ -73,7 +71,10 @@ async def _in(phase: str) -> list[Figure]:
 async def _leave(worker: Worker, provider: Provider, phase: str, start: int) -> float:
     """Connect and disconnect clients; return how long the provider's connections stayed open."""
     base, requests = provider.open, sum(provider.by_key.values())
-    writers = [await _come(worker, phase, start + n) for n in range(AT_ONCE)]
+    is_stream, missing = phase in ("headers", "stream", "backoff"), 1000 * (phase == "upload")
+    connections = [
+        await worker.begin(start + n, stream=is_stream, missing=missing) for n in range(AT_ONCE)
+    ]
     if phase in ("headers", "stream", "whole"):
         await _until(lambda: provider.open == base + AT_ONCE)
     elif phase == "backoff":
@@ -82,23 +83,13 @@ async def _leave(worker: Worker, provider: Provider, phase: str, start: int) -> 
     else:
         await asyncio.sleep(0.05)
     began = time.monotonic()
-    for writer in writers:
+    for _, writer in connections:
         writer.transport.abort()
     await _until(lambda: provider.open <= base)
     if phase != "queued":
         while await worker.permits():
             await asyncio.sleep(0.01)
     return time.monotonic() - began
-
-
-async def _come(worker: Worker, phase: str, mark: int) -> asyncio.StreamWriter:
-    _reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
-    body = json.dumps(question(mark, phase in ("headers", "stream", "backoff"))).encode()
-    length = len(body) + (1000 if phase == "upload" else 0)
-    head = f"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
-    writer.write(head.encode() + body)
-    await writer.drain()
-    return writer
 
 
 async def _until(is_so: Callable[[], bool]) -> None:

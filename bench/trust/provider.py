@@ -12,9 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import aiohttp
 from aiohttp import web
 
 MARK = re.compile(rb"mark-(\d+)")
+_STAMP = re.compile(rb"at-(\d+)-")
 _FINISH = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 _USAGE = {"prompt_tokens": 10, "completion_tokens": 20}
 
@@ -72,15 +74,41 @@ class Provider:
         if not call.streams:
             await asyncio.sleep(chunks * pause)
             return web.json_response(whole(f"mark-{call.mark}"))
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
+        response = await begun(request)
         for number in range(chunks):
             await response.write(piece(f"{number} mark-{call.mark} "))
             if pause:
                 await asyncio.sleep(pause)
-        await response.write(_line(_FINISH) + b"data: [DONE]\n\n")
+        await response.write(_END)
         await response.write_eof()
         return response
+
+
+async def begun(request: web.Request) -> web.StreamResponse:
+    """Begin a stream."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    return response
+
+
+async def stamped(
+    request: web.Request, *, delay: float, chunks: int, pause: float
+) -> web.StreamResponse:
+    """Answer after *delay* with chunks that contain the time at which they are sent."""
+    response = await begun(request)
+    await asyncio.sleep(delay)
+    for _ in range(chunks):
+        await response.write(piece(f"at-{time.monotonic_ns()}-"))
+        await asyncio.sleep(pause)
+    await response.write(_END)
+    return response
+
+
+async def read_lags(answer: aiohttp.ClientResponse, lags: list[float]) -> None:
+    """Read an answer of `stamped`; append the delay of each chunk in ms to *lags*."""
+    async for data in answer.content.iter_any():
+        now = time.monotonic_ns()
+        lags.extend((now - int(at)) / 1e6 for at in _STAMP.findall(data))
 
 
 def failure(status: int, text: str, **headers: str) -> web.Response:
@@ -107,6 +135,9 @@ def piece(text: str) -> bytes:
 
 def _line(content: object) -> bytes:
     return b"data: " + json.dumps(content).encode() + b"\n\n"
+
+
+_END = _line(_FINISH) + b"data: [DONE]\n\n"
 
 
 @asynccontextmanager

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 import statistics
 import time
 
 from aiohttp import web
 
 from bench.trust.figures import Figure, at_most, exactly
-from bench.trust.provider import Call, piece, serving
+from bench.trust.provider import Call, begun, piece, read_lags, serving, stamped
 from bench.trust.worker import Worker, question, running
 
 KEYS = ["sk-a-key-of-trust-0000"]
 STALLED = 20
 STREAMS = 500
 EVENTS = 20
-_STAMP = re.compile(rb"at-(\d+)-")
 
 
 async def stalled_readers() -> list[Figure]:
     """20 readers that stall, each with a stream of 300 MB."""
 
     async def behave(request: web.Request, _call: Call) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
+        response = await begun(request)
         chunk = piece("x" * 60_000)
         for _ in range(300_000_000 // len(chunk)):
             await response.write(chunk)
@@ -36,11 +32,13 @@ async def stalled_readers() -> list[Figure]:
     progress = [0]
     async with serving(behave) as provider, running(provider.url, KEYS) as worker:
         before = worker.resident()
-        writers = [await _stalled(worker, mark) for mark in range(STALLED)]
+        connections = [await worker.begin(mark, stream=True) for mark in range(STALLED)]
+        for reader, _ in connections:
+            await reader.readuntil(b"200 OK")
         await _until_still(progress)
         most = worker.resident() - before
         still_open = provider.open
-        for writer in writers:
+        for _, writer in connections:
             writer.transport.abort()
         await asyncio.sleep(1)
         return [
@@ -49,16 +47,6 @@ async def stalled_readers() -> list[Figure]:
             exactly("streams open a second after the readers disconnected", provider.open, 0),
             exactly("leases", await worker.settled(), 0),
         ]
-
-
-async def _stalled(worker: Worker, mark: int) -> asyncio.StreamWriter:
-    """Request a stream and read nothing of it."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", worker.port, limit=1024)
-    body = json.dumps(question(mark, True)).encode()
-    head = f"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-    writer.write(head.encode() + body)
-    await reader.readuntil(b"200 OK")
-    return writer
 
 
 async def _until_still(progress: list[int]) -> None:
@@ -73,15 +61,8 @@ async def many_streams() -> list[Figure]:
     """500 streams at once, with an event every 250 ms each."""
 
     async def behave(request: web.Request, call: Call) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        await asyncio.sleep((call.mark % 250) / 1000)
-        for _ in range(EVENTS):
-            await response.write(piece(f"at-{time.monotonic_ns()}-"))
-            await asyncio.sleep(0.25)
-        await response.write(b'data: {"choices":[{"index":0,"finish_reason":"stop"}]}\n\n')
-        await response.write(b"data: [DONE]\n\n")
-        return response
+        delay = (call.mark % 250) / 1000
+        return await stamped(request, delay=delay, chunks=EVENTS, pause=0.25)
 
     async with serving(behave) as provider, running(provider.url, KEYS) as worker:
         direct = await _lags(worker, provider.url + "/chat/completions")
@@ -102,9 +83,7 @@ async def _lags(worker: Worker, url: str) -> list[float]:
         headers = {"Authorization": "Bearer x"}
         body = question(mark, True)
         async with worker.session.post(url, json=body, headers=headers) as answer:
-            async for data in answer.content.iter_any():
-                now = time.monotonic_ns()
-                lags.extend((now - int(at)) / 1e6 for at in _STAMP.findall(data))
+            await read_lags(answer, lags)
 
     await asyncio.gather(*map(one, range(STREAMS)))
     return lags
@@ -166,8 +145,7 @@ async def broken_streams() -> list[Figure]:
 
     async def behave(request: web.Request, call: Call) -> web.StreamResponse:
         provider.by_mark[call.mark] += 1
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
+        response = await begun(request)
         await response.write(piece("begun"))
         await asyncio.sleep(0.005)  # a reset discards data that has not been read yet
         if call.mark % 3 == 0 and request.transport is not None:
@@ -186,7 +164,7 @@ async def broken_streams() -> list[Figure]:
             odd += b"message_stop" in body
         return [
             exactly("answers without their one error event", odd, 0),
-            exactly("requests progress twice", sum(n > 1 for n in provider.by_mark.values()), 0),
+            exactly("requests sent twice", sum(n > 1 for n in provider.by_mark.values()), 0),
             at_most("seconds until the end", round(slowest, 2), 1),
             exactly("leases", await worker.settled(), 0),
         ]

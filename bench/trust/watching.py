@@ -11,9 +11,7 @@ and per request are divided by fewer chunks there.
 from __future__ import annotations
 
 import asyncio
-import re
 import statistics
-import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
@@ -23,7 +21,7 @@ from aiohttp import web
 
 from bench import clocks
 from bench.trust.figures import Figure, at_most, exactly
-from bench.trust.provider import Call, piece, serving
+from bench.trust.provider import Call, read_lags, serving, stamped
 from bench.trust.worker import Worker, question, running
 
 KEYS = ["sk-a-key-of-trust-0000"]
@@ -43,22 +41,14 @@ STATUS_SECONDS = 4.0
 TOP_SECONDS = 2.0
 """Of `top` and of `ui`, which is one reader whatever number of pages is open."""
 VIEWS = 2
-_STAMP = re.compile(rb"at-(\d+)-")
 
 
 async def watched_streams() -> list[Figure]:
     """500 streams with `ui`, `top` and 5 watchers, compared with 500 streams alone."""
 
     async def behave(request: web.Request, call: Call) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        await asyncio.sleep((call.mark % STREAMS) / STREAMS * PAUSE)
-        for _ in range(EVENTS):
-            await response.write(piece(f"at-{time.monotonic_ns()}-"))
-            await asyncio.sleep(PAUSE)
-        await response.write(b'data: {"choices":[{"index":0,"finish_reason":"stop"}]}\n\n')
-        await response.write(b"data: [DONE]\n\n")
-        return response
+        delay = (call.mark % STREAMS) / STREAMS * PAUSE
+        return await stamped(request, delay=delay, chunks=EVENTS, pause=PAUSE)
 
     async with (
         serving(behave) as provider,
@@ -137,9 +127,7 @@ async def _streaming(worker: Worker) -> AsyncIterator[list[float]]:
         while True:
             body = question(next(marks), True)
             async with worker.session.post(worker.url, json=body) as answer:
-                async for data in answer.content.iter_any():
-                    now = time.monotonic_ns()
-                    lags.extend((now - int(at)) / 1e6 for at in _STAMP.findall(data))
+                await read_lags(answer, lags)
 
     async with _cancelled_at_the_end(asyncio.ensure_future(one(place)) for place in range(STREAMS)):
         yield lags

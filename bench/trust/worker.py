@@ -60,6 +60,18 @@ class Worker:
         async with self.session.post(self.url, json=question(mark, stream, size)) as answer:
             return answer.status, await answer.read()
 
+    async def begin(
+        self, mark: int, *, stream: bool, missing: int = 0
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Send a request over a connection of its own, without its last *missing* bytes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1024)
+        body = json.dumps(question(mark, stream)).encode()
+        head = "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\n"
+        head += f"Content-Length: {len(body) + missing}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+        return reader, writer
+
     @property
     def control(self) -> Path:
         """The control socket, where a fleet has it."""
