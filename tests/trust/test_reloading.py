@@ -88,7 +88,7 @@ async def test_an_upgrade_under_a_running_fleet(tmp_path, upstream):
         worker, supervisor = await fleet.worker_pid("kimi"), await fleet.supervisor_pid()
         for path in (package / "worker").rglob("*.py"):
             path.write_text(GARBAGE)
-        for part in ("convert", "pipeline", "protocol", "store"):
+        for part in ("convert", "keys", "protocol", "providers", "routing", "store"):
             for path in (package / part).rglob("*.py"):
                 path.write_text(GARBAGE)
         async with Traffic(fleet.ports["kimi"], rate=20) as traffic:
