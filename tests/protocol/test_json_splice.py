@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ccproxy.protocol import json_splice
-from ccproxy.protocol.json_splice import fields_of, replace_value, without_fields
+from ccproxy.protocol.json_splice import fields_of, object_of, replace_value, without_fields
 
 
 @pytest.mark.parametrize(
@@ -92,3 +93,22 @@ def test_fields_are_removed(body, names, expected):
 @pytest.mark.parametrize("body", [b"", b"[]", b"1", b"{", b'{"a":\xff}', b"[" * 100_000])
 def test_a_body_that_is_not_an_object_has_no_fields(body):
     assert fields_of(body) is None
+
+
+def test_a_long_string_takes_little_memory():
+    body = b'{"x":{"model":"%b"},"model":"a"}' % (b"a" * 1_000_000)
+    tracemalloc.start()
+    replace_value(body, ("model",), b'"N"')
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * len(body)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [(b'{"a":1}', {"a": 1}), ('{"a":1}', {"a": 1}), (b"[]", None), (b"\xff", None),
+     ("\ud800", None), ("[" * 100_000, None)],
+    ids=["bytes", "text", "a list", "no UTF-8", "half a pair", "deep"],
+)  # fmt: skip
+def test_an_object_or_nothing(data, expected):
+    assert object_of(data) == expected

@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from ccproxy.protocol.json_splice import SCALAR
+from ccproxy.protocol.json_splice import NOT_JSON, SCALAR
 
 _LONGEST: Final = 16 * 1024
 """Bytes of an end; thinking, metadata and the like follow max_tokens."""
@@ -47,7 +47,6 @@ def head_of(body: bytes) -> Head:
 
     Raises:
         msgspec.DecodeError, UnicodeDecodeError, RecursionError: If it is no Messages request.
-
     """
     return _HEAD.decode(body)
 
@@ -63,7 +62,7 @@ def head_at_ends(body: bytes) -> Head | None:
             if name not in fields:
                 fields |= _from(body, name)
         return msgspec.convert(fields, Head)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+    except (*NOT_JSON, ValueError):
         return None
 
 
@@ -74,7 +73,6 @@ def _from(body: bytes, name: str) -> dict[str, object]:
     Raises:
         ValueError: If *name* is not found near the end.
         msgspec.DecodeError: If what begins there is not the end of the object.
-
     """
     at = body.rindex(b'"%b"' % name.encode(), max(0, len(body) - _LONGEST))
     return _FIELDS.decode(b"{" + body[at:])

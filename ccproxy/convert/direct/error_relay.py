@@ -19,6 +19,7 @@ from ccproxy.convert.errors import phrases
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.errors import STATUS_OF_KIND, Problem
+from ccproxy.protocol.json_splice import NOT_JSON
 
 _RECOGNISED_OVERFLOW = re.compile(
     r"prompt is too long|input length and `?max_tokens`? exceed context limit"
@@ -69,7 +70,7 @@ def with_own_body(
 def _is_relayed(cause: Cause, body: bytes) -> bool:
     try:
         error = _DECODER.decode(body).error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return False
     if cause is Cause.OVERFLOW and not _RECOGNISED_OVERFLOW.search(error.message):
         return False

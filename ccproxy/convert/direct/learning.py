@@ -23,7 +23,7 @@ from msgspec import Raw
 from ccproxy.convert.common.refused_features import LearnedRefusals
 from ccproxy.convert.common.thinking import PREFIX
 from ccproxy.errors import Problem
-from ccproxy.protocol.json_splice import fields_of, without_fields
+from ccproxy.protocol.json_splice import NOT_JSON, fields_of, without_fields
 
 NEVER_DROPPED = frozenset({"model", "messages", "max_tokens", "stream", "system", "tools"})
 """Without these the request would be another one."""
@@ -156,7 +156,7 @@ def _message(raw: Raw, keep: Callable[[_Block], bool]) -> Raw:
 def _read(block: Raw) -> _Block:
     try:
         return _BLOCK.decode(block)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return _Block()
 
 
@@ -164,7 +164,7 @@ def _items(raw: Raw | None) -> list[Raw]:
     """Return the items of a list undecoded; none if it is something else."""
     try:
         return [] if raw is None else _LIST.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return []
 
 
@@ -206,7 +206,7 @@ def _without_system_messages(body: bytes) -> bytes:
         if fields is None or "system" not in roles:
             return body
         messages = _merged([_MESSAGE.decode(raw) for raw in raw_messages])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return body
     return msgspec.json.encode({**fields, "messages": messages})
 

@@ -23,13 +23,13 @@ from ccproxy.convert.direct.body_scan import Head, head_at_ends, head_of
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.conversation_outline import ConversationOutline, read_outline
-from ccproxy.protocol.json_splice import replace_value
+from ccproxy.protocol.json_splice import NOT_JSON, STRING, object_of, replace_value
 from ccproxy.protocol.messages import check_model, error_body
 from ccproxy.providers.quirks import Api
 
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")
-_FIRST_MODEL = re.compile(rb'\s*\{\s*"model"\s*:\s*("(?:[^"\\]|\\.)*")')
-_MODEL = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
+_FIRST_MODEL = re.compile(rb'\s*\{\s*"model"\s*:\s*(%b)' % STRING)
+_MODEL = re.compile(rb'("model"\s*:\s*)%b' % STRING)
 _TYPE = re.compile(rb'"type"\s*:\s*"(message_start|message_delta|message_stop|error)"')
 
 _DELTA = b"content_block_delta"
@@ -127,7 +127,6 @@ class Passthrough:
 
         Raises:
             Problem: If the answer has no end.
-
         """
         self._read_events(self._decoder.close())
         if not self._ended and self.stop_reason is None:
@@ -190,12 +189,7 @@ class Passthrough:
 
     def _note(self, data: bytes) -> None:
         """Read usage and stop reason from a message or an event."""
-        try:
-            event = msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return
-        if not isinstance(event, dict):
-            return
+        event = object_of(data) or {}
         for part in (event, event.get("message"), event.get("delta")):
             if isinstance(part, dict):
                 self._take(part)
@@ -244,7 +238,6 @@ class WholeEvents:
 
         Raises:
             Problem: api_error if an event is larger than the limit.
-
         """
         window = self._seam + data
         end = max(window.rfind(mark) + len(mark) if mark in window else 0 for mark in _EVENT_ENDS)
@@ -288,6 +281,6 @@ def _read(body: bytes, rules: ConversionContext) -> tuple[bytes, Head]:
         return body, head
     try:
         return body, head_of(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         text = f"the request body is not a Messages request: {error}"
         raise Problem("invalid_request_error", text) from error

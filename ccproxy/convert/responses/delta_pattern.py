@@ -19,18 +19,18 @@ from typing import Final
 import msgspec
 
 from ccproxy.protocol import sse
+from ccproxy.protocol.json_splice import STRING
 
 _LONGEST_EVENT: Final = 2_048
 """Bytes; the patterns of longer events are not learned."""
 _PATTERNS_KEPT: Final = 64
 """Compiled patterns; there is one for each provider and position of a text in its answer."""
 
-_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _OPEN_FIELD = re.compile(
-    rb'"(?P<name>delta|item_id|obfuscation|sequence_number)"(?P<colon>\s*:\s*)(?:\d+|%b)' % _STRING
+    rb'"(?P<name>delta|item_id|obfuscation|sequence_number)"(?P<colon>\s*:\s*)(?:\d+|%b)' % STRING
 )
 _FORMS: Final = {
-    b"delta": b"(" + _STRING + b")",
+    b"delta": b"(" + STRING + b")",
     b"item_id": rb'"[^"\\]*+"',
     b"obfuscation": rb'"[^"\\]*+"',
     b"sequence_number": rb"\d++",

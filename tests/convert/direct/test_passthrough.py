@@ -144,6 +144,12 @@ def test_only_what_counts_tokens_is_usage(expected, durations):
     assert request.usage == durations
 
 
+def test_what_the_client_received_is_estimated_until_the_provider_reports_it():
+    request = passthrough()
+    request.feed(stream_of([START, TEXT.replace(b"\\n", b"a" * 4000)]))
+    assert request.usage["output_tokens"] == pytest.approx(1000, rel=0.05)
+
+
 def test_events_without_names_are_understood():
     request = passthrough()
     data = b"".join(event.split(b"\n")[-1] + b"\n\n" for event in (START, TEXT, DELTA, STOP))
