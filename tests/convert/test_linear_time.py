@@ -26,10 +26,12 @@ from ccproxy.convert.errors.body import mask_keys, parse_error_body
 from ccproxy.convert.errors.classify import classify_error
 from ccproxy.convert.errors.retry_after import duration, wait_in_body
 from ccproxy.convert.prompt_prefix import Prompt, first_change, read_prompt
+from ccproxy.convert.responses.relay import ResponsesRelay
 from ccproxy.errors import Problem
 from ccproxy.protocol.json_splice import replace_value
 from ccproxy.providers.quirks import PLAIN
 from ccproxy.worker.admin.turn_text import user_turn, without_reminders
+from tests import responses_answers
 from tests.chat_answers import call, context, end, say, sse
 
 CALL = {"index": 0, "id": "c", "name": "Read"}
@@ -99,7 +101,45 @@ def error_tree(size: int) -> object:
     return {"error": [[[dict(leaf) for _ in range(20)]] * (size // 400)] * 20}
 
 
+def respond(events: list[dict[str, Any]]) -> None:
+    """Convert a stream of the Responses API."""
+    ResponsesRelay(context()).feed(responses_answers.sse(events))
+
+
+def items(kind: str, count: int) -> list[dict[str, Any]]:
+    return [{"type": kind, "id": f"i_{number}", "content": []} for number in range(count)]
+
+
+def added(kind: str, count: int, step: int | None = None) -> list[dict[str, Any]]:
+    """The events of new items, with indexes in steps of *step*, or without."""
+    return [
+        responses_answers.event(
+            "response.output_item.added", item=item, output_index=step and 10**6 + step * number
+        )
+        for number, item in enumerate(items(kind, count))
+    ]
+
+
+def final(output: list[dict[str, Any]]) -> dict[str, Any]:
+    whole = {"status": "completed", "output": output}
+    return responses_answers.event("response.completed", response=whole)
+
+
+def a_call_that_stays_doubtful(size: int) -> None:
+    args = '{"a": ' + "1" * size
+    call_item = {"type": "function_call", "name": "Read", "call_id": "c", "arguments": args}
+    done = responses_answers.event("response.output_item.done", item=call_item, output_index=0)
+    text = responses_answers.event("response.output_text.delta", delta="a", output_index=1)
+    respond([done, *[text] * (size // 16)])
+
+
 WORKS: dict[str, Work] = {
+    "items in falling order": lambda n: respond(added("message", n // 8, -1)),
+    "items without a number": lambda n: respond(added("message", n // 8)),
+    "a final answer with other items": lambda n: respond(
+        [*added("message", n // 16, 1), final(items("web_search_call", n // 16))]
+    ),
+    "a call that stays doubtful": a_call_that_stays_doubtful,
     "an HTML error of tags without end": lambda n: parse_error_body(b"<" * n),
     "an HTML error of scripts without end": lambda n: parse_error_body(b"<script" * (n // 7)),
     "an HTML error of comments": lambda n: parse_error_body(b"<!---->" * (n // 7)),

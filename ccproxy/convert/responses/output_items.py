@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
-from ccproxy.convert.chat.tool_calls import ToolCall, ToolCalls, to_input
-from ccproxy.convert.common.message_writer import AnswerContext
+from ccproxy.convert.chat.tool_calls import ToolCall, to_input
 from ccproxy.convert.responses.reasoning_items import PART_SEPARATOR
+from ccproxy.protocol.json_splice import NOT_JSON, object_of
 from ccproxy.protocol.responses import Item, objects, string
 
 PartKey = tuple[str, Any]
@@ -30,7 +31,7 @@ SEARCH_ID_PREFIX = "srvtoolu_ws_"
 
 
 class OutputItem:
-    """An item of any type."""
+    """An item; one whose type has no counterpart is skipped."""
 
     def __init__(self, item: Item, index: int) -> None:
         self.type = string(item.type)
@@ -63,10 +64,6 @@ class OutputItem:
 
     def read(self, item: Item) -> None:
         """Store what the completed *item* adds."""
-
-
-class UnknownItem(OutputItem):
-    """An item of a type that has no counterpart; it is skipped."""
 
 
 class MessageItem(OutputItem):
@@ -133,7 +130,7 @@ class FunctionCall(OutputItem):
         self._is_incomplete = item.status == "incomplete"
         self.set_arguments(item.arguments)
 
-    @property
+    @cached_property  # the completed item is looked at with every later event
     def is_doubtful(self) -> bool:
         """True: the call may have been cut off within its arguments, or before its name."""
         text = self._text()
@@ -192,11 +189,6 @@ class HostedSearch(OutputItem):
         yield {"type": "web_search_tool_result", "tool_use_id": use_id, "content": results}, ""
 
 
-def answer_calls(context: AnswerContext) -> ToolCalls:
-    """Return the register of the call ids of one answer."""
-    return ToolCalls(context.message_id, context.known_ids)
-
-
 def _tool_call(name: str, call_id: str, arguments: str) -> ToolCall:
     call = ToolCall()
     call.name = name
@@ -210,11 +202,7 @@ def _tool_call(name: str, call_id: str, arguments: str) -> ToolCall:
 
 def _wrapped_calls(text: str) -> list[tuple[str, str]]:
     """Return name and arguments of the calls in a wrapper's arguments; none for other text."""
-    try:
-        arguments = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return []
-    uses = objects(arguments.get("tool_uses")) if isinstance(arguments, dict) else []
+    uses = objects((object_of(text) or {}).get("tool_uses"))
     names = [string(use.get("recipient_name")) for use in uses]
     if not all(name.startswith(_NAMESPACE) for name in names):
         return []
@@ -227,6 +215,6 @@ def _wrapped_calls(text: str) -> list[tuple[str, str]]:
 def _is_json(text: str) -> bool:
     try:
         msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+    except NOT_JSON:
         return False
     return True

@@ -20,11 +20,15 @@ A whole answer uses the same machine: its items are given to it as if they had j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, cast
+from operator import attrgetter
+from typing import Any, NamedTuple, cast
 
 from ccproxy.convert.chat.think_tags import ThinkTags
+from ccproxy.convert.chat.tool_calls import ToolCalls
 from ccproxy.convert.common.message_writer import AnswerContext, Event, MessageWriter, TextKind
 from ccproxy.convert.common.stop_sequences import StopCutter
 from ccproxy.convert.common.usage import to_usage
@@ -35,8 +39,6 @@ from ccproxy.convert.responses.output_items import (
     OutputItem,
     PartKey,
     ReasoningItem,
-    UnknownItem,
-    answer_calls,
 )
 from ccproxy.convert.responses.reasoning_items import LATE_ITEMS, REASONING_ITEM, pack
 from ccproxy.errors import BadAnswer
@@ -54,8 +56,42 @@ _ITEM_TYPES: Mapping[str, type[OutputItem]] = {
 _FAILED = frozenset(("queued", "in_progress", "cancelled", "failed"))
 _UNFINISHED = _FAILED | {"incomplete"}
 """Statuses that override the type of the final event."""
+_REFUSALS = frozenset(("response.refusal.delta", "response.refusal.done"))
 _INCOMPLETE_REASONS = {"content_filter": "refusal"}
 """Reason of an incomplete answer -> stop_reason; every other reason means max_tokens."""
+
+
+class _Text(NamedTuple):
+    """An event with text of an item."""
+
+    item_type: str
+    field: str
+    """The field of the item that the text belongs to."""
+    number: str
+    """The field of the event with the index of the part."""
+    source: str
+    """The field of the event with the text."""
+    is_whole: bool = False
+    """True: the whole text of the part, not a delta."""
+
+
+_TEXTS: Mapping[str, _Text] = {
+    "response.output_text.delta": _Text("message", "content", "content_index", "delta"),
+    "response.output_text.done": _Text("message", "content", "content_index", "text", True),
+    "response.refusal.delta": _Text("message", "content", "content_index", "delta"),
+    "response.refusal.done": _Text("message", "content", "content_index", "refusal", True),
+    "response.reasoning_summary_text.delta": _Text(
+        "reasoning", "summary", "summary_index", "delta"
+    ),
+    "response.reasoning_summary_text.done": _Text(
+        "reasoning", "summary", "summary_index", "text", True
+    ),
+    "response.reasoning_text.delta": _Text("reasoning", "content", "content_index", "delta"),
+    "response.reasoning_text.done": _Text("reasoning", "content", "content_index", "text", True),
+    "response.function_call_arguments.delta": _Text(
+        "function_call", "arguments", "content_index", "delta"
+    ),
+}
 
 
 class ResponsesToMessageStream:
@@ -71,10 +107,11 @@ class ResponsesToMessageStream:
         self._writer = MessageWriter(context)
         self._items: list[OutputItem] = []
         self._by_index: dict[int, OutputItem] = {}
+        self._last_index = -1
         self._next = 0  # position of the item that is being written
         self._tags = ThinkTags() if context.target.quirks.think_tags else None
         self._stops = StopCutter(context.stop_sequences)
-        self._calls = answer_calls(context)
+        self._calls = ToolCalls(context.message_id, context.known_ids)
         self._late: list[tuple[int, dict[str, Any]]] = []
         self._begun = False
         self._ended = False
@@ -109,9 +146,8 @@ class ResponsesToMessageStream:
         self._start()
         if event.type in FINAL_EVENTS:
             self._take_final(event.response or Response(), event.type.removeprefix("response."))
-        elif not self.complete and (handler := _HANDLERS.get(event.type)):
-            handler(self, event)
-            self._advance()
+        elif not self.complete:
+            self._take_event(event)
         return self._writer.take()
 
     def absorber(self, event: StreamEvent) -> Absorb | None:
@@ -136,7 +172,8 @@ class ResponsesToMessageStream:
         )
         if not is_steady:
             return None
-        return partial(_absorb_text, item, ("content", event.content_index), writer, writer.index)
+        part = ("content", _index(event.content_index, default=0))
+        return partial(_absorb_text, item, part, writer, writer.index)
 
     def feed_response(self, response: Response) -> list[Event]:
         """Process a whole answer and return its events, apart from its end."""
@@ -174,78 +211,47 @@ class ResponsesToMessageStream:
 
     # Events of items...
 
-    def _item_added(self, event: StreamEvent) -> None:
-        if event.item is not None:
+    def _take_event(self, event: StreamEvent) -> None:
+        if (text := _TEXTS.get(event.type)) is not None:
+            self._refused = self._refused or event.type in _REFUSALS
+            item = self._item_of(event, text.item_type)
+            part = (text.field, _index(getattr(event, text.number), default=0))
+            add = item.add_rest if text.is_whole else item.add_delta
+            add(part, string(getattr(event, text.source)))
+        elif event.type == "response.function_call_arguments.done":
+            item = cast("FunctionCall", self._item_of(event, "function_call"))
+            item.set_arguments(event.arguments)
+        elif event.type == "response.output_item.added" and event.item is not None:
             self._add_item(event.item, event.output_index)
-
-    def _item_done(self, event: StreamEvent) -> None:
-        if event.item is None:
+        elif event.type == "response.output_item.done" and event.item is not None:
+            self._item_done(event, event.item)
+        else:
             return
+        self._advance()
+
+    def _item_done(self, event: StreamEvent, final: Item) -> None:
         item = self._by_index.get(_index(event.output_index, default=-1))
-        if item is None or item.type != event.item.type:
-            item = self._add_item(event.item, event.output_index)
+        if item is None or item.type != final.type:
+            item = self._add_item(final, event.output_index)
         if not item.is_done:
-            item.finish(event.item)
-
-    def _text_delta(self, event: StreamEvent) -> None:
-        item = self._item_of(event, "message")
-        item.add_delta(("content", event.content_index), string(event.delta))
-
-    def _text_done(self, event: StreamEvent) -> None:
-        item = self._item_of(event, "message")
-        item.add_rest(("content", event.content_index), string(event.text))
-
-    def _refusal_delta(self, event: StreamEvent) -> None:
-        self._refused = True
-        self._text_delta(event)
-
-    def _refusal_done(self, event: StreamEvent) -> None:
-        self._refused = True
-        item = self._item_of(event, "message")
-        item.add_rest(("content", event.content_index), string(event.refusal))
-
-    def _summary_delta(self, event: StreamEvent) -> None:
-        item = self._item_of(event, "reasoning")
-        item.add_delta(("summary", event.summary_index), string(event.delta))
-
-    def _summary_done(self, event: StreamEvent) -> None:
-        item = self._item_of(event, "reasoning")
-        item.add_rest(("summary", event.summary_index), string(event.text))
-
-    def _reasoning_delta(self, event: StreamEvent) -> None:
-        item = self._item_of(event, "reasoning")
-        item.add_delta(("content", event.content_index), string(event.delta))
-
-    def _reasoning_done(self, event: StreamEvent) -> None:
-        item = self._item_of(event, "reasoning")
-        item.add_rest(("content", event.content_index), string(event.text))
-
-    def _arguments_delta(self, event: StreamEvent) -> None:
-        item = self._item_of(event, "function_call")
-        item.add_delta(("arguments", 0), string(event.delta))
-
-    def _arguments_done(self, event: StreamEvent) -> None:
-        item = cast("FunctionCall", self._item_of(event, "function_call"))
-        item.set_arguments(event.arguments)
+            item.finish(final)
 
     def _item_of(self, event: StreamEvent, item_type: str) -> OutputItem:
         """Return the item of a delta; one that was not announced begins here (LM Studio)."""
-        index = _index(event.output_index, default=max(self._by_index, default=0))
+        index = _index(event.output_index, default=max(self._last_index, 0))
         item = self._by_index.get(index)
         if item is None or item.type != item_type or item.is_done:
             item = self._add_item(Item(type=item_type), index)
         return item
 
     def _add_item(self, item: Item, index: object) -> OutputItem:
-        number = _index(index, default=max(self._by_index, default=-1) + 1)
-        kind = _ITEM_TYPES.get(string(item.type), UnknownItem)
-        added = kind(item, number)
+        number = _index(index, default=self._last_index + 1)
+        self._last_index = max(self._last_index, number)
+        added = _ITEM_TYPES.get(string(item.type), OutputItem)(item, number)
         self._by_index[number] = added
         # After the items that are or are being written, and after all lower indexes.
-        position = len(self._items)
         begun = self._next + (self._writer.block is not None)
-        while position > begun and self._items[position - 1].index > number:
-            position -= 1
+        position = bisect_right(self._items, number, lo=begun, key=attrgetter("index"))
         self._items.insert(position, added)
         return added
 
@@ -271,17 +277,20 @@ class ResponsesToMessageStream:
 
         Items are matched by type and order, because some servers do not number them.
         """
-        streamed = tuple(self._items)
-        unmatched = list(streamed)
+        streamed: dict[str, deque[OutputItem]] = {}
+        for item in self._items:
+            streamed.setdefault(item.type, deque()).append(item)
+        # The stream already had these, in another form or place.
+        repeated = {"message"} & streamed.keys() | ({"reasoning"} if streamed else set())
         for final in output:
-            item = next((each for each in unmatched if each.type == final.type), None)
-            if item is not None:
-                unmatched.remove(item)
+            kind = string(final.type)
+            if unmatched := streamed.get(kind):
+                item = unmatched.popleft()
                 if not item.is_done:
                     item.finish(final)
                 elif isinstance(item, ReasoningItem):
                     self._take_late(item, final)
-            elif not _is_repeated(final, streamed):
+            elif kind not in repeated:
                 self._add_item(final, None).finish(final)
 
     def _take_late(self, item: ReasoningItem, final: Item) -> None:
@@ -402,30 +411,6 @@ def _absorb_text(
     writer.chars += characters
     item.add_length(part, characters)
     return block
-
-
-_Handler = Callable[[ResponsesToMessageStream, StreamEvent], None]
-_HANDLERS: Mapping[str, _Handler] = {
-    "response.output_item.added": ResponsesToMessageStream._item_added,
-    "response.output_item.done": ResponsesToMessageStream._item_done,
-    "response.output_text.delta": ResponsesToMessageStream._text_delta,
-    "response.output_text.done": ResponsesToMessageStream._text_done,
-    "response.refusal.delta": ResponsesToMessageStream._refusal_delta,
-    "response.refusal.done": ResponsesToMessageStream._refusal_done,
-    "response.reasoning_summary_text.delta": ResponsesToMessageStream._summary_delta,
-    "response.reasoning_summary_text.done": ResponsesToMessageStream._summary_done,
-    "response.reasoning_text.delta": ResponsesToMessageStream._reasoning_delta,
-    "response.reasoning_text.done": ResponsesToMessageStream._reasoning_done,
-    "response.function_call_arguments.delta": ResponsesToMessageStream._arguments_delta,
-    "response.function_call_arguments.done": ResponsesToMessageStream._arguments_done,
-}
-
-
-def _is_repeated(final: Item, streamed: Sequence[OutputItem]) -> bool:
-    """Return True if the stream already had *final*, in another form or place."""
-    if final.type == "message":
-        return any(isinstance(item, MessageItem) for item in streamed)
-    return final.type == "reasoning" and bool(streamed)
 
 
 def _index(value: object, *, default: int) -> int:

@@ -466,3 +466,15 @@ def test_other_actions_of_a_search_leave_no_block():
     opened = search("x")
     opened["action"] = {"type": "open_page", "url": "https://e.org"}
     assert blocks(events_of(response(opened, message("Hi")))) == [text("Hi")]
+
+
+# Servers that leave out what numbers items and parts.
+
+
+@pytest.mark.parametrize("index", [None, [0], "0"], ids=str)
+def test_an_index_that_is_no_number_means_the_first_part(index):
+    answer = response(message("Hello."), reasoning("Hm"), open_reasoning("Hm"))
+    events = [
+        {**each, "content_index": index, "summary_index": index} for each in events_of(answer)
+    ]
+    assert blocks(events) == [text("Hello."), thinking("Hm"), thinking("Hm")]
