@@ -8,19 +8,18 @@ error object if it is interrupted.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from ccproxy.convert.common.usage import CHARS_PER_TOKEN, to_usage
+from ccproxy.convert.common.usage import CHARS_PER_TOKEN
 from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.openai_clients.openai_errors import openai_error
-from ccproxy.convert.openai_clients.stream_passthrough import CUT, StreamPassthrough
-from ccproxy.errors import BadAnswer, Problem
+from ccproxy.convert.openai_clients.passed_exchange import PassedExchange
+from ccproxy.errors import Problem
 from ccproxy.protocol.chat import DONE
 from ccproxy.protocol.conversation_outline import ConversationOutline, read_outline
-from ccproxy.protocol.json_splice import replace_value
+from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.protocol.messages import check_model
 from ccproxy.providers.quirks import Api
 
@@ -65,16 +64,10 @@ _ANSWER = msgspec.json.Decoder(_AnswerOutline)
 _CHUNK = msgspec.json.Decoder(_Chunk)
 
 
-class CompletionsPassthrough:
-    """One request and its answer; see `Exchange` for those that are converted."""
+class CompletionsPassthrough(PassedExchange):
+    """One request and its answer."""
 
     api: Api = "chat"
-    headers: Mapping[str, str] = {}
-    dropped: tuple[str, ...] = ()
-    removed_reasoning: tuple[str, ...] = ()
-    stop_reason: str | None = None
-    ended = stopped = False
-    """The stream is always read to its end."""
 
     def __init__(
         self,
@@ -87,49 +80,25 @@ class CompletionsPassthrough:
         is_recorded: bool = False,
     ) -> None:
         """
-        Read *body*; *model* and *requested* override its `model`.
-
-        `asked` keeps it only if the exchange *is_recorded*, because it may be large.
+        Read *body*; see `PassedExchange`.
 
         Raises:
             Problem: If it is not a request.
         """
-        outline = _read_outline(body)
-        self.requested = requested or outline.model
-        self.model = model or rules.pick_model(outline.model)
-        self.streams = self.asks_stream = bool(outline.stream)
-        self.asked = body if is_recorded else b""
-        self.body = body
-        if self.model != outline.model:
-            self.body = replace_value(body, ("model",), msgspec.json.encode(self.model))
-        self._quirks = rules.target(self.model).quirks
+        super().__init__(
+            body,
+            _read_outline(body),
+            rules=rules,
+            model=model,
+            requested=requested,
+            is_recorded=is_recorded,
+        )
         self._request_id = request_id
-        self._events = StreamPassthrough(self._read)
-        self._is_finished = self._is_done = False
-        self._counts: Mapping[str, Any] | None = None
-        self._chars = 0
+        self._is_done = False
 
     def conversation(self) -> ConversationOutline | None:
         """Return the parts of the request that identify its conversation; None if unreadable."""
         return read_outline(self.body)
-
-    @property
-    def usage(self) -> Mapping[str, Any]:
-        """
-        The token counts in the Messages API's sense; empty if they are unknown.
-
-        Those of a stream are estimated, if the client did not ask for them or left before its end.
-        """
-        counts, chars = self._counts, self._chars
-        if not counts and not chars:
-            return {}
-        estimate = 0 if counts else len(self.body) // CHARS_PER_TOKEN
-        return to_usage(counts, self._quirks, input_estimate=estimate, chars=chars)
-
-    @property
-    def known_dropped(self) -> tuple[str, ...]:
-        """The parts of the request that are not sent to the provider."""
-        return self.dropped
 
     def revise(self, _problem: Problem) -> bool:
         """Return False: the request is the client's own."""
@@ -140,20 +109,9 @@ class CompletionsPassthrough:
         self._note(body)
         return body
 
-    def feed(self, data: bytes) -> bytes:
-        """Return the events that are complete."""
-        return self._events.feed(data)
-
     def close(self) -> bytes:
-        """
-        Return `[DONE]`, unless the provider has sent it.
-
-        Raises:
-            BadAnswer: If the answer has no end.
-        """
-        rest = self._events.rest()
-        if not (self._is_finished or self._is_done):
-            raise BadAnswer(CUT)
+        """Return `[DONE]`, unless the provider has sent it; raises as the base class does."""
+        rest = super().close()
         return rest if self._is_done else rest + b"data: " + DONE + b"\n\n"
 
     def fail(self, problem: Problem) -> bytes:
@@ -162,7 +120,8 @@ class CompletionsPassthrough:
 
     def _read(self, data: bytes) -> bytes:
         self._is_done = self._is_done or data == DONE
-        self._is_finished = self._is_finished or _FINISH.search(data) is not None
+        if self._is_done or _FINISH.search(data):
+            self._is_finished = True
         if _USAGE.search(data):
             self._note(data)
         self._chars += _chars_of(data)
@@ -171,7 +130,7 @@ class CompletionsPassthrough:
     def _note(self, data: bytes) -> None:
         try:
             self._counts = _ANSWER.decode(data).usage or self._counts
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except NOT_JSON:
             return
 
 
@@ -179,7 +138,7 @@ def _chars_of(data: bytes) -> int:
     """Return how long the texts of a chunk are."""
     try:
         choices = _CHUNK.decode(data).choices or ()
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return 0 if data == DONE else len(data) // CHARS_PER_TOKEN  # of another form
     chars = 0
     for delta in filter(None, (choice.delta for choice in choices)):
@@ -193,7 +152,7 @@ def _chars_of(data: bytes) -> int:
 def _read_outline(body: bytes) -> _RequestOutline:
     try:
         outline = _REQUEST.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         text = f"the request body is not a Chat Completions request: {error}"
         raise Problem("invalid_request_error", text) from error
     check_model(outline.model)

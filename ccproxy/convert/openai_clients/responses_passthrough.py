@@ -15,27 +15,25 @@ that are enforced, phases, item ids. Request and answer keep every byte, except 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
 
-from ccproxy.convert.common.usage import CHARS_PER_TOKEN, to_usage
 from ccproxy.convert.context import ConversionContext
+from ccproxy.convert.openai_clients.passed_exchange import PassedExchange
 from ccproxy.convert.openai_clients.response_writer import (
     KEEP_ALIVE,
     failed_response,
     new_response,
 )
 from ccproxy.convert.openai_clients.sealed_reasoning import ReasoningSeal
-from ccproxy.convert.openai_clients.stream_passthrough import CUT, StreamPassthrough
 from ccproxy.convert.responses.reasoning_items import digest
 from ccproxy.convert.responses.stream import chat_usage
-from ccproxy.errors import BadAnswer, Problem
+from ccproxy.errors import Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.conversation_outline import ConversationOutline, read_responses_outline
-from ccproxy.protocol.json_splice import fields_of, replace_value
+from ccproxy.protocol.json_splice import NOT_JSON, fields_of, object_of
 from ccproxy.protocol.responses import FINAL_EVENTS, objects, string
 from ccproxy.protocol.responses_request import ResponsesOutline
 from ccproxy.providers.quirks import Api
@@ -57,15 +55,10 @@ _DELTA_EVENT = msgspec.json.Decoder(_DeltaEvent)
 _encode = msgspec.json.Encoder().encode
 
 
-class ResponsesPassthrough:
-    """One request and its answer; see `Exchange` for those that are converted."""
+class ResponsesPassthrough(PassedExchange):
+    """One request and its answer."""
 
     api: Api = "responses"
-    headers: Mapping[str, str] = {}
-    removed_reasoning: tuple[str, ...] = ()
-    stop_reason: str | None = None
-    ended = stopped = False
-    """The stream is always read to its end."""
 
     def __init__(
         self,
@@ -80,52 +73,24 @@ class ResponsesPassthrough:
         is_recorded: bool = False,
     ) -> None:
         """
-        Take the request *body*; *model* and *requested* override its `model`.
-
-        `asked` keeps it only if the exchange *is_recorded*, because it may be large.
+        Take the request *body*; see `PassedExchange`.
 
         *response_id* and *created_at* are those of a response that fails before its beginning.
         """
-        self.requested = requested or outline.model
-        self.model = model or rules.pick_model(outline.model)
-        self.streams = self.asks_stream = bool(outline.stream)
-        self.dropped: tuple[str, ...] = ()
-        self.asked = body if is_recorded else b""
+        super().__init__(
+            body, outline, rules=rules, model=model, requested=requested, is_recorded=is_recorded
+        )
         self._rules = rules
-        self._target = rules.target(self.model)
         self._seal = ReasoningSeal(rules.signer, self._target)
-        self._received = body
+        self._received = self.body
         self._is_stateless = outline.store is False
-        if self.model != outline.model:
-            self._received = replace_value(body, ("model",), _encode(self.model))
         self.body = self._sent_body()
-        self._events = StreamPassthrough(self._read)
-        self._has_begun = self._is_finished = False
+        self._has_begun = False
         self._response = new_response(response_id, created_at, self.requested)
-        self._counts: Mapping[str, Any] | None = None
-        self._chars = 0
 
     def conversation(self) -> ConversationOutline | None:
         """Return the parts of the request that identify its conversation; None if unreadable."""
         return read_responses_outline(self.body)
-
-    @property
-    def usage(self) -> Mapping[str, Any]:
-        """
-        The token counts in the Messages API's sense; empty if they are unknown.
-
-        Those of a stream that the client left before its end are estimated.
-        """
-        counts, chars, quirks = self._counts, self._chars, self._target.quirks
-        if not counts and not chars:
-            return {}
-        estimate = 0 if counts else len(self.body) // CHARS_PER_TOKEN
-        return to_usage(counts, quirks, input_estimate=estimate, chars=chars)
-
-    @property
-    def known_dropped(self) -> tuple[str, ...]:
-        """The parts of the request that are not sent to the provider."""
-        return self.dropped
 
     def revise(self, problem: Problem) -> bool:
         """Leave out what *problem* refuses, now and from then on; False if it names nothing."""
@@ -137,29 +102,13 @@ class ResponsesPassthrough:
 
     def whole(self, body: bytes) -> bytes:
         """Return a whole answer, its reasoning sealed."""
-        response = _object(body)
+        response = object_of(body)
         if response is None:
             return body
         self._counts = chat_usage(response.get("usage"))
         if self._seal_items(response.get("output")):
             return _encode(response)
         return body
-
-    def feed(self, data: bytes) -> bytes:
-        """Return the events that are complete."""
-        return self._events.feed(data)
-
-    def close(self) -> bytes:
-        """
-        Return the last event, if its blank line never came.
-
-        Raises:
-            BadAnswer: If the answer has no end.
-        """
-        rest = self._events.rest()
-        if not self._is_finished:
-            raise BadAnswer(CUT)
-        return rest
 
     def fail(self, problem: Problem) -> bytes:
         """Return `response.failed`; nothing if the answer has its end already."""
@@ -225,7 +174,7 @@ class ResponsesPassthrough:
             self._chars += _chars_of(data)
         if not is_sealed and not _READ_TYPES.search(data):
             return data
-        event = _object(data)
+        event = object_of(data)
         if event is None:
             return data  # passed on as it is: the client reads the provider's own events
         response = event.get("response")
@@ -254,16 +203,8 @@ def _chars_of(data: bytes) -> int:
     """Return how long the text of an event is."""
     try:
         return len(_DELTA_EVENT.decode(data).delta)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return 0
-
-
-def _object(data: bytes) -> dict[str, Any] | None:
-    try:
-        value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _without_id(item: Raw | dict[str, Any]) -> Raw | dict[str, Any]:

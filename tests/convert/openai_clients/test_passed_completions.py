@@ -60,6 +60,15 @@ def test_usage():
     assert made.usage["input_tokens"] == 4
 
 
+def test_what_the_client_received_is_estimated_if_the_provider_does_not_report_it():
+    made = exchange()
+    called = {"tool_calls": [{"function": {"arguments": "a" * 10}}, {}]}
+    for delta in ({"content": "a" * 10}, {"reasoning": "a" * 10}, called, None):
+        made.feed(data_line({"choices": [{"delta": delta}]}))
+    made.feed(data_line({"choices": "a" * 20}))
+    assert made.usage["output_tokens"] == (30 + len('{"choices": ""}' + "a" * 20) // 4 + 3) // 4
+
+
 def test_the_conversation_can_be_identified():
     assert exchange(messages=[{"role": "user", "content": "Hi"}]).conversation() is not None
 

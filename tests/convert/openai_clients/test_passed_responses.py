@@ -141,6 +141,13 @@ def test_a_whole_answer_without_reasoning_keeps_its_bytes():
     assert exchange().usage == {}
 
 
+def test_what_the_client_received_is_estimated_until_the_provider_reports_it():
+    made = exchange()
+    made.feed(as_stream([answers.event("response.output_text.delta", delta="a" * 40)]))
+    made.feed(b'data: {"delta":5}\n\n')
+    assert made.usage["output_tokens"] == 10
+
+
 @pytest.mark.parametrize(
     "event",
     [
