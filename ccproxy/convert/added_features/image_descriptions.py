@@ -22,6 +22,7 @@ from ccproxy.convert.added_features.media_blocks import (
     media_type_of,
 )
 from ccproxy.convert.added_features.untrusted_text import without_imitations
+from ccproxy.protocol.responses import objects, string
 
 PROMPT_VERSION: Final = "1"
 """Part of the cache's keys: another prompt makes other descriptions."""
@@ -52,6 +53,7 @@ _MENTION = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"\[Image #(\d+)\]")
+_REMINDER = re.compile(r"\s*<system-reminder>")
 _MARK = re.compile(r"\[(?=(?:End of )?picture\b)", re.IGNORECASE)
 
 
@@ -154,12 +156,8 @@ def is_refusal(message: dict[str, Any]) -> bool:
 
 def description_in(message: dict[str, Any]) -> str:
     """Return the text of the describer's *message*; empty if it has none."""
-    texts = [
-        block["text"]
-        for block in message["content"]
-        if isinstance(block, dict) and isinstance(block.get("text"), str)
-    ]
-    return "\n".join(texts).strip()[:MAX_DESCRIPTION]
+    texts = (string(block.get("text")) for block in objects(message.get("content")))
+    return "\n".join(filter(None, texts)).strip()[:MAX_DESCRIPTION]
 
 
 # The texts in the request.
@@ -206,13 +204,8 @@ def _text(text: str) -> Content:
 
 def _is_turn(message: dict[str, Any]) -> bool:
     """Return True for what the user wrote, which holds no results of tools."""
-    content = message.get("content")
-    if message.get("role") != "user":
-        return False
-    blocks = content if isinstance(content, list) else []
-    return not any(
-        isinstance(block, dict) and block.get("type") == "tool_result" for block in blocks
-    )
+    types = (block.get("type") for block in objects(message.get("content")))
+    return message.get("role") == "user" and "tool_result" not in types
 
 
 def _last_text(message: dict[str, Any]) -> str:
@@ -220,10 +213,6 @@ def _last_text(message: dict[str, Any]) -> str:
     content = message.get("content")
     if isinstance(content, str):
         return content[:MAX_QUESTION]
-    texts = [
-        block["text"]
-        for block in (content if isinstance(content, list) else ())
-        if isinstance(block, dict) and block.get("type") == "text" and "text" in block
-    ]
-    written = [text for text in texts if not text.lstrip().startswith("<system-reminder>")]
-    return written[-1][:MAX_QUESTION] if written else ""
+    texts = [string(each.get("text")) for each in objects(content) if each.get("type") == "text"]
+    written = (text for text in reversed(texts) if not _REMINDER.match(text))
+    return next(written, "")[:MAX_QUESTION]

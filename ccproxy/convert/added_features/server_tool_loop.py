@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,9 +24,15 @@ from msgspec import Raw
 from ccproxy.convert.added_features.search_answer import USE_PREFIX, Content, use_block
 from ccproxy.convert.chat.answer import fold
 from ccproxy.convert.chat.tool_calls import to_input
+from ccproxy.convert.direct.message_events import (
+    block_events,
+    encode_event,
+    problem_of,
+    reading_events,
+)
 from ccproxy.errors import BadAnswer
 from ccproxy.protocol import sse
-from ccproxy.protocol.json_splice import fields_of
+from ccproxy.protocol.json_splice import fields_of, object_of
 from ccproxy.protocol.messages import Event
 
 MAX_ROUNDS: Final = 10
@@ -103,14 +109,14 @@ class ServerToolLoop(ABC):
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the round's stream and return the client's."""
         out: list[bytes] = []
-        for event in self._decoder.feed(data):
-            if event.event == b"ping":
-                continue
-            out += [_encoded(events) for events in self._take(_decoded(event.data))]
+        with reading_events():
+            for event in self._decoder.feed(data):
+                if event.event != b"ping":
+                    out += map(encode_event, self._take(object_of(event.data) or {}))
         return b"".join(out)
 
     def _take(self, event: Event) -> Iterator[Event]:
-        match event.get("type"):
+        match event["type"]:
             case "message_start":
                 self._events.append(event)
                 if self._rounds == 1:
@@ -120,7 +126,10 @@ class ServerToolLoop(ABC):
                 yield from self._take_block(event)
             case "message_delta":
                 self._events.append(event)
-                self._delta = event
+                usage = {**(event.get("usage") or {})}
+                self._delta = {**event, "delta": {**event["delta"]}, "usage": usage}
+            case "error":
+                raise problem_of(event["error"])
             case "message_stop":
                 pass  # the client gets one for all rounds
             case _:
@@ -153,7 +162,7 @@ class ServerToolLoop(ABC):
         )
         self.searches.append(search)
         self._index = index + 1
-        yield from _block_events(self._use_block(search), index)
+        yield from block_events(self._use_block(search), index)
 
     # Between rounds
 
@@ -166,21 +175,14 @@ class ServerToolLoop(ABC):
         """
         if self._delta is None:
             raise BadAnswer("the provider's stream broke off before the end of the answer")
-        for name, count in self._delta.get("usage", {}).items():
-            earlier = self._usage.get(name)
-            if type(count) is int:
-                self._usage[name] = (earlier or 0) + count
-            elif isinstance(count, dict) and isinstance(earlier, dict):
-                self._usage[name] = _sum_of(earlier, count)
-            else:
-                self._usage[name] = count
+        self._usage = add_usage(self._usage, self._delta["usage"])
 
     def _resolve(self, answers: list[tuple[Content, object]]) -> bytes:
         """Take the result block and the text for the model of every search, in their order."""
         events: list[bytes] = []
         results: list[Content] = []
         for search, (block, shown_content) in zip(self.searches, answers, strict=True):
-            events += [_encoded(event) for event in _block_events(block, self._index)]
+            events += [encode_event(event) for event in block_events(block, self._index)]
             self._index += 1
             results.append(_tool_result(search.call_id, shown_content))
         if self.needs_round:
@@ -207,12 +209,7 @@ class ServerToolLoop(ABC):
             end["delta"] = {**end["delta"], "stop_reason": "end_turn"}  # no call is left to answer
         served = {**self._usage.get("server_tool_use", {}), self.USAGE: self._searched}
         usage = {**self._usage, "server_tool_use": served}
-        return _encoded({**end, "usage": usage}) + _encoded({"type": "message_stop"})
-
-    @property
-    def usage(self) -> dict[str, Any]:
-        """The token counts of all rounds."""
-        return self._usage
+        return encode_event({**end, "usage": usage}) + encode_event({"type": "message_stop"})
 
 
 def with_calls(body: bytes, tool: ServedTool) -> list[Raw]:
@@ -282,32 +279,14 @@ def _tool_result(use_id: str, content: object) -> Content:
     return {"type": "tool_result", "tool_use_id": use_id, "content": content}
 
 
-def _sum_of(earlier: dict[str, Any], counts: dict[str, Any]) -> dict[str, Any]:
-    sums = {
-        name: earlier.get(name, 0) + count for name, count in counts.items() if type(count) is int
-    }
-    return {**earlier, **counts, **sums}
-
-
-def _block_events(block: Content, index: int) -> Iterator[Event]:
-    opening = {**block, "input": {}} if "input" in block else block
-    yield {"type": "content_block_start", "index": index, "content_block": opening}
-    if "input" in block:
-        text = msgspec.json.encode(block["input"]).decode()
-        delta = {"type": "input_json_delta", "partial_json": text}
-        yield {"type": "content_block_delta", "index": index, "delta": delta}
-    yield {"type": "content_block_stop", "index": index}
-
-
-def _encoded(event: Event) -> bytes:
-    return sse.encode(str(event["type"]).encode(), msgspec.json.encode(event))
-
-
-def _decoded(data: bytes) -> Event:
-    try:
-        event = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadAnswer("the provider's stream has an event that is not JSON") from error
-    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-        raise BadAnswer("the provider's stream has an event without a type")
-    return event
+def add_usage(total: Mapping[str, Any], usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the token counts of *total* and *usage* together."""
+    sums = dict(total)
+    for name, count in usage.items():
+        earlier = sums.get(name)
+        if isinstance(count, dict):
+            sums[name] = add_usage(earlier if isinstance(earlier, dict) else {}, count)
+        else:
+            is_count = type(count) is int and type(earlier) is int
+            sums[name] = earlier + count if is_count else count
+    return sums

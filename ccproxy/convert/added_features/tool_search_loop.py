@@ -24,6 +24,8 @@ from ccproxy.convert.added_features.server_tool_loop import (
 SERVER_NAME = "tool_search_tool_bm25"
 RESULT = "tool_search_tool_result"
 _NAMES = frozenset({SERVER_NAME, "tool_search_tool_regex"})
+_MAX_SEARCHES = 64
+"""Searches of one answer; further ones find nothing."""
 _NOTHING = "No tool fits. Try other words, or continue without one."
 
 
@@ -52,7 +54,7 @@ class ToolSearchLoop(ServerToolLoop):
         """Answer the searches of the round; return their blocks."""
         answers: list[tuple[Content, object]] = []
         for search in self.searches:
-            names = self._plan.find(search.query)
+            names = self._plan.find(search.query) if self._searched < _MAX_SEARCHES else []
             self._found += names
             self._searched += 1
             content = {

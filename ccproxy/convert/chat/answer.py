@@ -14,6 +14,7 @@ from typing import Any
 from ccproxy.convert.chat.stream import CUT_SHORT, ChatToMessageStream
 from ccproxy.convert.chat.tool_calls import to_input
 from ccproxy.convert.common.message_writer import AnswerContext, Event
+from ccproxy.convert.direct.message_events import reading_events
 from ccproxy.convert.errors.classify import (
     ProviderError,
     classify_error,
@@ -116,7 +117,17 @@ def fold_stream(body: bytes, context: AnswerContext) -> dict[str, Any]:
 
 
 def fold(events: Iterable[Event]) -> dict[str, Any]:
-    """Return the message that *events* stream, from message_start to message_stop."""
+    """
+    Return the message that *events* stream, from message_start to message_stop.
+
+    Raises:
+        BadAnswer: If they are not the events of a message.
+    """
+    with reading_events():
+        return _folded(events)
+
+
+def _folded(events: Iterable[Event]) -> dict[str, Any]:
     message: dict[str, Any] = {}
     block: dict[str, Any] = {}
     pieces: list[str] = []

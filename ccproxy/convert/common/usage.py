@@ -101,6 +101,11 @@ def _count(usage: Mapping[str, Any], path: _Path) -> int | None:
     value: object = usage
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
+    return token_count(value)
+
+
+def token_count(value: object) -> int | None:
+    """Return *value* if it can count tokens, else None."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
     return int(value) if 0 <= value < 1e15 else None

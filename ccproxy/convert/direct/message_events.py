@@ -1,52 +1,77 @@
-"""A whole message as the events of a stream, for a provider that does not stream."""
+"""Whole messages and blocks as the events of a stream."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 
-from ccproxy.errors import BadAnswer
+from ccproxy.errors import STATUS_OF_KIND, BadAnswer, Problem
 from ccproxy.protocol import sse
+from ccproxy.protocol.json_splice import object_of
 from ccproxy.protocol.messages import Event
 
 _EMPTY = {"text": "", "thinking": "", "signature": "", "input": {}}
 """The fields of a block that arrive as deltas, as they are at its start."""
 
 
-def message_events(body: bytes) -> bytes:
+def read_message(body: bytes) -> dict[str, Any]:
     """
-    Return the events of the message in *body*.
+    Decode the whole message *body*.
 
     Raises:
-        Problem: If it is not a message.
-
+        BadAnswer: If it is not a message.
     """
+    message = object_of(body) or {}
+    content = message.get("content")
+    if isinstance(content, list) and all(isinstance(block, dict) for block in content):
+        return message
+    raise BadAnswer("the provider's answer is not a message")
+
+
+@contextmanager
+def reading_events() -> Iterator[None]:
+    """Raise BadAnswer for an event of another form: in direct mode they are the provider's own."""
     try:
-        message = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadAnswer("the provider's answer is not a message") from error
-    if not isinstance(message, dict) or not isinstance(message.get("content"), list):
-        raise BadAnswer("the provider's answer is not a message")
-    events = _events(message)
-    return b"".join(
-        sse.encode(event["type"].encode(), msgspec.json.encode(event)) for event in events
-    )
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadAnswer("the provider's stream has an event that is not valid") from error
+
+
+def problem_of(error: Mapping[str, Any]) -> Problem:
+    """Return the *error* of an error event."""
+    kind = error.get("type")
+    text = str(error.get("message") or "the provider failed without giving a reason")
+    return Problem(kind if kind in STATUS_OF_KIND else "api_error", text)
+
+
+def message_events(body: bytes) -> bytes:
+    """Return the events of the message in *body*; raises like `read_message`."""
+    return b"".join([encode_event(event) for event in _events(read_message(body))])
+
+
+def encode_event(event: Event) -> bytes:
+    """Return the event as bytes."""
+    return sse.encode(event["type"].encode(), msgspec.json.encode(event))
+
+
+def block_events(block: dict[str, Any], index: int) -> Iterator[Event]:
+    """Yield the events of the whole *block*."""
+    empty = {name: value for name, value in _EMPTY.items() if name in block}
+    opening = {**block, **empty}
+    yield {"type": "content_block_start", "index": index, "content_block": opening}
+    for delta in _deltas(block):
+        yield {"type": "content_block_delta", "index": index, "delta": delta}
+    yield {"type": "content_block_stop", "index": index}
 
 
 def _events(message: dict[str, Any]) -> Iterator[Event]:
     start = {**message, "content": [], "stop_reason": None, "stop_sequence": None}
     yield {"type": "message_start", "message": start}
     for index, block in enumerate(message["content"]):
-        if not isinstance(block, dict):
-            raise BadAnswer("the provider's answer is not a message")
-        empty = {name: value for name, value in _EMPTY.items() if name in block}
-        opening = {**block, **empty}
-        yield {"type": "content_block_start", "index": index, "content_block": opening}
-        for delta in _deltas(block):
-            yield {"type": "content_block_delta", "index": index, "delta": delta}
-        yield {"type": "content_block_stop", "index": index}
+        yield from block_events(block, index)
     end = {name: message.get(name) for name in ("stop_reason", "stop_sequence")}
     yield {"type": "message_delta", "delta": end, "usage": message.get("usage") or {}}
     yield {"type": "message_stop"}

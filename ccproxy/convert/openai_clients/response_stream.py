@@ -13,6 +13,7 @@ from ccproxy.convert.openai_clients.response_writer import MessageEvent, Respons
 from ccproxy.convert.stream_converter import StreamConverter
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
+from ccproxy.protocol.json_splice import NOT_JSON
 
 _EVENT = msgspec.json.Decoder(MessageEvent)
 _encode = msgspec.json.Encoder().encode
@@ -81,5 +82,5 @@ def whole_response(message: bytes, writer: ResponseWriter) -> bytes:
 def _read(event: sse.ServerEvent) -> MessageEvent:
     try:
         return _EVENT.decode(event.data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise BadAnswer("The provider's stream has an event that is not valid") from error

@@ -22,11 +22,14 @@ import msgspec
 from msgspec import Raw
 
 from ccproxy.convert.added_features.deferred_tools import TOOL_SEARCH_TYPE
+from ccproxy.convert.common.usage import token_count
+from ccproxy.convert.direct.message_events import problem_of
 from ccproxy.convert.openai_clients.openai_errors import stream_error
 from ccproxy.convert.openai_clients.sealed_reasoning import ReasoningSeal
 from ccproxy.convert.openai_clients.tool_kinds import CUSTOM_INPUT, ToolKind, ToolKinds
-from ccproxy.errors import STATUS_OF_KIND, Problem
+from ccproxy.errors import Problem
 from ccproxy.protocol import sse
+from ccproxy.protocol.json_splice import object_of
 from ccproxy.protocol.literals import EMPTY, join_literals, text_of
 from ccproxy.protocol.responses_request import ResponsesRequest
 
@@ -121,7 +124,7 @@ class ResponseWriter:
         elif event.type == "message_stop":
             self._finish()
         elif event.type == "error":
-            self._fail(_problem(event.error or {}))
+            self._fail(problem_of(event.error or {}))
         return self._written()
 
     def close(self) -> bytes:
@@ -374,23 +377,13 @@ def _requested(request: ResponsesRequest) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def _problem(error: Mapping[str, Any]) -> Problem:
-    kind = error.get("type")
-    text = str(error.get("message") or "the provider failed without giving a reason")
-    return Problem(kind if kind in STATUS_OF_KIND else "api_error", text)
-
-
 def _part(text: Raw) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def _object_in(text: Raw) -> dict[str, Any]:
     """Return the arguments of a call as an object; an empty one if they are not an object."""
-    try:
-        value = msgspec.json.decode(text_of(text))
-    except (msgspec.DecodeError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    return object_of(text_of(text)) or {}
 
 
 def _numbers(usage: object) -> dict[str, Any]:
@@ -415,4 +408,4 @@ def _to_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return token_count(value) or 0

@@ -13,10 +13,11 @@ from ccproxy.convert.chat.answer import fold
 from ccproxy.convert.exchange import Exchange
 from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import fields_of
+from ccproxy.protocol.messages import blocks_of, read_request
 from ccproxy.worker.added_features.auto_mode import Judged, RequestedJudgement, requested_judgement
 from ccproxy.worker.added_features.media import MediaNeeds, as_text, media_needs
-from ccproxy.worker.added_features.model_round import ModelRound
-from ccproxy.worker.added_features.tool_search import ToolSearchRounds, model_rounds
+from ccproxy.worker.added_features.model_round import AnswerSource
+from ccproxy.worker.added_features.tool_search import model_rounds
 from ccproxy.worker.added_features.web_search import (
     RequestedSearch,
     SearchRounds,
@@ -67,7 +68,12 @@ def requested_assistance(request: ClientRequest, exchange: Exchange) -> Assistan
 
 
 def requested_direct_assistance(request: ClientRequest, body: bytes) -> Assistance | None:
-    """Return what ccproxy adds to a request in direct mode; None if it adds nothing."""
+    """
+    Return what ccproxy adds to a request in direct mode; None if it adds nothing.
+
+    Raises:
+        Problem: If it is not a request with messages.
+    """
     search = requested_direct_search(request, body)
     if request.worker.descriptions is None and search is None:
         return None
@@ -76,6 +82,8 @@ def requested_direct_assistance(request: ClientRequest, body: bytes) -> Assistan
     media = media_needs(request, body, quirks, exchange.model)
     if search is None and media is None:
         return None
+    for message in read_request(body, counting=True).messages:  # not read in direct mode
+        blocks_of(message.content)
     return Assistance(exchange=exchange, body=body, search=search, media=media)
 
 
@@ -104,7 +112,7 @@ async def _source(request: ClientRequest, added: Assistance) -> AsyncIterator[St
     if added.media is not None:
         body = await as_text(request, body, added.media)
         search = search and replace(search, body=body)
-    base: ModelRound | ToolSearchRounds | SearchRounds | SideSearch
+    base: AnswerSource
     if search is None:
         base = model_rounds(request, _streamed(body))
     elif search.query is None:
@@ -115,9 +123,8 @@ async def _source(request: ClientRequest, added: Assistance) -> AsyncIterator[St
         yield base if added.judgement is None else Judged(request, base, added.judgement)
     finally:
         # Also if the client has left: what it received until then counts.
-        if isinstance(base, ModelRound | ToolSearchRounds):
-            request.record.end_model_request(base.exchange.usage, base.exchange.stop_reason)
         await base.close()
+        request.record.end_model_request(base.usage, base.stop_reason)
 
 
 async def _whole(request: ClientRequest, added: Assistance) -> web.StreamResponse:

@@ -15,18 +15,17 @@ from typing import Any
 import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from ccproxy.errors import BadAnswer, Problem
+from ccproxy.convert.direct.message_events import read_message
+from ccproxy.errors import Problem
+from ccproxy.worker.added_features.model_round import model_answer, model_exchange
 from ccproxy.worker.peers.peer_request import payer_of
-from ccproxy.worker.server import direct_mode
 from ccproxy.worker.server.access_record import AccessRecord
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.provider_exchange import (
     begin_exchange,
-    converted,
     end_exchange,
     finish_record,
     noted,
-    sent,
 )
 
 _PATH = "/v1/messages"
@@ -39,7 +38,6 @@ async def ask_model(request: ClientRequest, name: str, fields: Mapping[str, Any]
 
     Raises:
         Problem: If there is no answer.
-
     """
     worker = request.worker
     body = msgspec.json.encode({"model": name, **fields, "stream": False})
@@ -49,7 +47,7 @@ async def ask_model(request: ClientRequest, name: str, fields: Mapping[str, Any]
     own.chosen, own.read_prompt = chosen, None
     own.record = AccessRecord(request_id=worker.new_id("req"), method="POST", path=_PATH)
     if chosen.ref is None:
-        return _message(await _answered_here(own, body))
+        return read_message(await _answered_here(own, body))
     payer = worker.payers.header(*payer_of(request))
     async with worker.peer_client.send(
         chosen, chosen.ref, path=_PATH, client=_HEADERS, payer=payer
@@ -58,23 +56,16 @@ async def ask_model(request: ClientRequest, name: str, fields: Mapping[str, Any]
         if answer.status != 200:
             text = data[:300].decode("utf-8", "replace")
             raise Problem("api_error", f"{chosen.ref} answered {answer.status}: {text}")
-        return _message(data)
+        return read_message(data)
 
 
 async def _answered_here(request: ClientRequest, body: bytes) -> bytes:
     record = request.record
     record.status = 200
     try:
-        if request.worker.config.api == "messages":
-            direct = direct_mode.passthrough(request, body)
-            begin_exchange(request, direct)
-            async with direct_mode.sent_directly(request, direct) as answer:
-                whole = direct.whole(await answer.read())
-            end_exchange(request, direct)
-            return whole
-        exchange = converted(request, body)
+        exchange = model_exchange(request, body)
         begin_exchange(request, exchange)
-        async with sent(request, exchange) as answer:
+        async with model_answer(request, exchange) as answer:
             whole = exchange.whole(await answer.read())
         end_exchange(request, exchange)
         return whole
@@ -83,13 +74,3 @@ async def _answered_here(request: ClientRequest, body: bytes) -> bytes:
         raise noted(request, problem) from problem
     finally:
         finish_record(request, counts=True)
-
-
-def _message(data: bytes) -> dict[str, Any]:
-    try:
-        message = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadAnswer("the answer is not a message") from error
-    if not isinstance(message, dict) or not isinstance(message.get("content"), list):
-        raise BadAnswer("the answer is not a message")
-    return message

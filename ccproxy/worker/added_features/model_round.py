@@ -1,23 +1,59 @@
-"""One request to the provider as a source of Messages events, for providers of any dialect."""
+"""Requests to the provider as sources of Messages events, for providers of any dialect."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Protocol
 
+from ccproxy.convert.added_features.server_tool_loop import ServerToolLoop, add_usage
 from ccproxy.convert.direct.passthrough import Passthrough
 from ccproxy.convert.exchange import Exchange
 from ccproxy.worker.server import direct_mode
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.provider_exchange import converted, sent
 from ccproxy.worker.server.stream_relay import StreamSource, read_to_end
+from ccproxy.worker.upstream.provider_client import ProviderAnswer
+from ccproxy.worker.upstream.recorded_answer import RecordedAnswer
 
 Take = Callable[[bytes], bool]
 """Takes a piece of a stream; returns False if it wants no more for now."""
 
 
+class AnswerSource(StreamSource, Protocol):
+    """A source that knows what its answer costs."""
+
+    @property
+    def usage(self) -> Mapping[str, Any]:
+        """The token counts so far."""
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the answer ended, once it has."""
+
+    async def close(self) -> None:
+        """Drop the rest of the answer."""
+
+
+def model_exchange(request: ClientRequest, body: bytes) -> Exchange | Passthrough:
+    """Return the exchange of a request with *body* to the provider of this worker."""
+    if request.worker.config.api == "messages":
+        return direct_mode.passthrough(request, body)
+    return converted(request, body)
+
+
+def model_answer(
+    request: ClientRequest, exchange: Exchange | Passthrough
+) -> AbstractAsyncContextManager[ProviderAnswer | RecordedAnswer]:
+    """Send the request of *exchange*; entering the result returns the answer."""
+    if isinstance(exchange, Exchange):
+        return sent(request, exchange)
+    return direct_mode.sent_directly(request, exchange)
+
+
 class ModelRound:
-    """A streamed request and its answer; `open` it, then `pump` until that returns True."""
+    """A streamed request and its answer; `pump` it until that returns True."""
 
     is_over = True
 
@@ -26,18 +62,24 @@ class ModelRound:
         self._body = body
         self._stack = AsyncExitStack()
         self._source: StreamSource | None = None
-        self.exchange: Exchange | Passthrough
-        if request.worker.config.api == "messages":
-            self.exchange = direct_mode.passthrough(request, body)
-        else:
-            self.exchange = converted(request, body)
+        self.exchange = model_exchange(request, body)
+
+    @property
+    def usage(self) -> Mapping[str, Any]:
+        """The token counts so far."""
+        return self.exchange.usage
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the answer ended, once it has."""
+        return self.exchange.stop_reason
 
     async def _open(self) -> StreamSource:
-        exchange, enter = self.exchange, self._stack.enter_async_context
-        if isinstance(exchange, Exchange):
-            return await enter(sent(self._request, exchange))
-        answer = await enter(direct_mode.sent_directly(self._request, exchange))
-        return answer if answer.is_stream else direct_mode.MessageAsStream(await answer.read())
+        exchange = self.exchange
+        answer = await self._stack.enter_async_context(model_answer(self._request, exchange))
+        if isinstance(exchange, Exchange) or answer.is_stream:
+            return answer
+        return direct_mode.MessageAsStream(await answer.read())
 
     async def pump(self, take: Take) -> bool:
         """Pass the client's events to *take*; resumes where *take* stopped."""
@@ -60,3 +102,59 @@ class ModelRound:
     async def close(self) -> None:
         """Drop the rest of the answer."""
         await self._stack.aclose()
+
+
+class ModelRounds(ABC):
+    """Rounds of the model and of a tool that ccproxy runs, as one source."""
+
+    is_over = True
+
+    def __init__(self, request: ClientRequest, loop: ServerToolLoop) -> None:
+        self._request = request
+        self._loop = loop
+        self._round: AnswerSource | None = None
+        self._ended_usage: Mapping[str, Any] = {}
+        self.stop_reason: str | None = None
+
+    @abstractmethod
+    def _open(self, body: bytes) -> AnswerSource:
+        """Return the source of the answer to the request *body* of one round."""
+
+    @abstractmethod
+    async def _search(self) -> bytes:
+        """Answer the searches of the round; return their blocks."""
+
+    @property
+    def usage(self) -> Mapping[str, Any]:
+        """The token counts of all rounds so far."""
+        return add_usage(self._ended_usage, self._round.usage if self._round else {})
+
+    async def pump(self, take: Take) -> bool:
+        """Run the rounds; resumes where *take* stopped."""
+        loop = self._loop
+
+        def feed(data: bytes) -> bool:
+            events = loop.feed(data)
+            return take(events) if events else True
+
+        while True:
+            model = self._round = self._round or self._open(loop.body)
+            if not await model.pump(feed):
+                return False
+            loop.end_round()
+            await self.close()
+            continues = loop.needs_round
+            if loop.searches:
+                take(await self._search())
+            if not continues:
+                break
+        take(loop.close())
+        return True
+
+    async def close(self) -> None:
+        """Drop the rest of the round's answer."""
+        self._ended_usage = self.usage
+        model, self._round = self._round, None
+        if model is not None:
+            self.stop_reason = model.stop_reason
+            await model.close()

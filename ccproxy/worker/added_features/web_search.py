@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from msgspec import Raw
 
@@ -27,9 +29,9 @@ from ccproxy.convert.direct.message_events import message_events
 from ccproxy.convert.exchange import Exchange
 from ccproxy.protocol.json_splice import fields_of
 from ccproxy.protocol.messages import read_request
-from ccproxy.worker.added_features.model_round import ModelRound, Take
+from ccproxy.worker.added_features.model_round import AnswerSource, ModelRounds, Take
 from ccproxy.worker.added_features.search_client import SearchClient, SearchTarget
-from ccproxy.worker.added_features.tool_search import ToolSearchRounds, model_rounds
+from ccproxy.worker.added_features.tool_search import model_rounds
 from ccproxy.worker.server import direct_mode
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.provider_exchange import ModelExchange, passed_key
@@ -132,6 +134,8 @@ class SideSearch:
     """The answer to Claude Code's WebSearch as a source: one search, and no model."""
 
     is_over = True
+    usage: Mapping[str, Any] = {}
+    stop_reason: str | None = "end_turn"
 
     def __init__(self, request: ClientRequest, search: RequestedSearch, query: str) -> None:
         self._request = request
@@ -142,7 +146,6 @@ class SideSearch:
         """Search, and pass the whole answer to *take*."""
         search, worker = self._search, self._request.worker
         outcome = await _find(self._request, search, self._query)
-        self._request.record.end_model_request({}, "end_turn")
         message = side_message(
             outcome,
             message_id=worker.new_id("msg"),
@@ -158,53 +161,27 @@ class SideSearch:
         """Do nothing: the search has ended."""
 
 
-class SearchRounds:
+class SearchRounds(ModelRounds):
     """Rounds of model and search as one source."""
 
-    is_over = True
-
     def __init__(self, request: ClientRequest, search: RequestedSearch) -> None:
-        self._request = request
-        self._search = search
-        self._loop = WebSearchLoop(
+        self._requested = search
+        self._searches = WebSearchLoop(
             search.body, search.tool, new_id=lambda: request.worker.new_id(USE_PREFIX)
         )
-        self._round: ModelRound | ToolSearchRounds | None = None
+        super().__init__(request, self._searches)
 
-    async def pump(self, take: Take) -> bool:
-        """Run the rounds; resumes where *take* stopped."""
-        loop = self._loop
+    def _open(self, body: bytes) -> AnswerSource:
+        return model_rounds(self._request, body)
 
-        def feed(data: bytes) -> bool:
-            output = loop.feed(data)
-            return take(output) if output else True
-
-        while True:
-            model = self._round = self._round or model_rounds(self._request, loop.body)
-            if not await model.pump(feed):
-                return False
-            loop.end_round()
-            await self.close()
-            continues = loop.needs_round
-            if loop.searches:
-                take(loop.resolve(await self._outcomes(loop.allowed())))
-            if not continues:
-                break
-        take(loop.close())
-        self._request.record.end_model_request(loop.usage, model.exchange.stop_reason)
-        return True
-
-    async def close(self) -> None:
-        """Drop the rest of the round's answer."""
-        if self._round is not None:
-            await self._round.close()
-            self._round = None
+    async def _search(self) -> bytes:
+        return self._searches.resolve(await self._outcomes(self._searches.allowed()))
 
     async def _outcomes(self, searches: list[PendingSearch]) -> list[SearchOutcome]:
         turn = asyncio.Semaphore(PARALLEL_SEARCHES)
 
         async def one(search: PendingSearch) -> SearchOutcome:
             async with turn:
-                return await _find(self._request, self._search, search.query)
+                return await _find(self._request, self._requested, search.query)
 
         return await asyncio.gather(*(one(search) for search in searches))

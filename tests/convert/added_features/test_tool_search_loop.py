@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from ccproxy.convert.added_features import tool_search_loop
 from ccproxy.convert.added_features.deferred_tools import tool_plan
 from ccproxy.convert.added_features.tool_search_loop import ToolSearchLoop
 from ccproxy.convert.direct.message_events import message_events
@@ -24,6 +25,21 @@ def results(*contents):
         {"type": "tool_search_tool_result", "tool_use_id": f"s{number}", "content": content}
         for number, content in enumerate(contents)
     ]
+
+
+def test_searches_are_bounded(monkeypatch):
+    monkeypatch.setattr(tool_search_loop, "_MAX_SEARCHES", 1)
+    tools = [{"name": f"mcp__a__tool_{index}", "input_schema": {}} for index in range(9)]
+    body = {"model": "m", "messages": [{"role": "user", "content": "a"}], "tools": tools}
+    data = json.dumps(body).encode()
+    loop = ToolSearchLoop(data, tool_plan(data, 8), new_id=lambda: "srvtoolu_ccp_1")
+    call = {"type": "tool_use", "name": "tool_search"}
+    loop.feed(
+        answer(*(call | {"id": f"c{n}", "input": {"query": f"mcp__a__tool_{n}"}} for n in range(3)))
+    )
+    loop.end_round()
+    loop.search()
+    assert [tool["name"] for tool in json.loads(loop.body)["tools"]][1:] == ["mcp__a__tool_0"]
 
 
 def test_found_tools_are_sent_in_the_next_round():

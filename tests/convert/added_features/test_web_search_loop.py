@@ -80,7 +80,7 @@ def test_rounds_become_one_stream():
     stream = read_stream(out + rounds.close())
     kinds = [block["type"] for block in stream.message["content"]]
     assert kinds == ["text", "server_tool_use", "web_search_tool_result", "text"]
-    assert stream.message["usage"]["output_tokens"] == rounds.usage["output_tokens"] == 4
+    assert stream.message["usage"]["output_tokens"] == 4
     assert stream.message["usage"]["server_tool_use"] == {"web_search_requests": 1}
 
 
@@ -130,15 +130,61 @@ def test_the_last_round_has_no_search_and_an_end():
     assert b'"stop_reason":"end_turn"' in rounds.close()
 
 
-def test_errors_are_passed_on():
-    error = sse.encode(b"error", b'{"type":"error","error":{}}')
-    assert loop().feed(error) == error
+def test_an_error_event_is_raised():
+    error = b'{"type":"error","error":{"type":"overloaded_error","message":"busy"}}'
+    with pytest.raises(Problem, match="busy") as raised:
+        loop().feed(sse.encode(b"error", error))
+    assert raised.value.kind == "overloaded_error"
 
 
-@pytest.mark.parametrize("data", [b"{", b"[]", b'{"type":5}'])
-def test_invalid_events(data):
-    with pytest.raises(Problem):
-        loop().feed(sse.encode(b"message_start", data))
+CALL_START = {
+    "type": "content_block_start",
+    "index": 0,
+    "content_block": {"type": "tool_use", "name": "web_search", "id": "c"},
+}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [5],
+        [{"type": 5}],
+        [{"type": "error"}],
+        [{"type": "message_delta"}],
+        [{"type": "message_delta", "delta": {}, "usage": 5}],
+        [{"type": "content_block_start", "index": 0}],
+        [{"type": "content_block_start", "index": 0, "content_block": None}],
+        [{"type": "content_block_start", "content_block": {}}],
+        [{"type": "content_block_delta", "index": "a"}],
+        [CALL_START, {"type": "content_block_delta", "index": 0, "delta": None}],
+        [
+            {**CALL_START, "content_block": {"type": "tool_use", "name": "web_search"}},
+            {"type": "content_block_stop", "index": 0},
+        ],
+        [
+            CALL_START,
+            {"type": "content_block_delta", "index": 0, "delta": {"partial_json": 5}},
+            {"type": "content_block_stop", "index": 0},
+        ],
+    ],
+    ids=str,
+)
+def test_invalid_events(events):
+    rounds = loop()
+    with pytest.raises(Problem, match="not valid"):
+        rounds.feed(b"".join(sse.encode(b"x", json.dumps(event).encode()) for event in events))
+
+
+@pytest.mark.parametrize("without", ["message_start", "content_block_start"])
+def test_a_round_without_its_beginning(without):
+    rounds = loop()
+    data = answer(text("a")) if without == "content_block_start" else answer(search())
+    events = [event for event in sse.Decoder().feed(data) if event.event.decode() != without]
+    rounds.feed(b"".join(sse.encode(*event) for event in events))
+    rounds.feed(answer(search()))
+    rounds.end_round()
+    with pytest.raises(Problem, match="not valid"):
+        rounds.resolve([FOUND for _ in rounds.allowed()])
 
 
 def test_counts_of_all_rounds_are_added():
@@ -147,7 +193,11 @@ def test_counts_of_all_rounds_are_added():
         rounds.feed(answer(search(), server_tool_use={"x": searched, "y": None}, z="a"))
         rounds.end_round()
         rounds.resolve([FOUND for _ in rounds.allowed()])
-    assert rounds.usage["server_tool_use"] == {"x": 3, "y": None}
+    rounds.feed(answer())
+    rounds.end_round()
+    usage = json.loads(sse.Decoder().feed(rounds.close())[0].data)["usage"]
+    assert (usage["input_tokens"], usage["z"]) == (15, "a")
+    assert usage["server_tool_use"] == {"x": 3, "y": None, "web_search_requests": 2}
 
 
 def test_a_stream_without_end():

@@ -231,6 +231,27 @@ async def test_direct_mode_describes_as_well(start, provider):
     assert len(provider.calls) == 1
 
 
+@pytest.mark.parametrize(
+    ("messages", "status"),
+    [
+        (5, 400),
+        ([5], 400),
+        ([{"role": "user", "content": {"source": image()}}], 400),
+        ([user(image(), 5)], 400),
+        ([user(image(), {"type": "text", "text": 5})], 200),
+        ([user(image(), {"type": "text"})], 200),
+        ([user({**image(), "source": {**image()["source"], "data": 5}})], 200),
+    ],
+    ids=str,
+)
+async def test_odd_messages_in_direct_mode(start, provider, messages, status):
+    """Nothing has read them before; the provider says what it refuses."""
+    scripted(provider)
+    proxy = await start(PROVIDER="zai", PROVIDER_API="messages", BIG_MODEL=BLIND, VISION="glm-5v")
+    body = {"model": "claude-opus-4-1", "max_tokens": 9, "messages": messages, "x": image()}
+    assert (await proxy.ask(body)).status == status
+
+
 async def test_without_a_describer_the_log_has_a_hint(start, provider):
     proxy = await start(PROVIDER="zai", BIG_MODEL=BLIND)
     for _ in range(2):

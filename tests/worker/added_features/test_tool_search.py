@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.fleet import eventually
 from tests.messages import prompt
 from tests.provider import completion, failure, tool_call
 from tests.search_engine import HITS
@@ -51,7 +52,13 @@ async def test_the_model_finds_the_last_of_two_hundred_tools(start, provider, ap
     (use,) = answer.blocks("tool_use")
     assert (use["name"], use["input"]) == (WEATHER, {"day": "today"})
     assert answer.message["stop_reason"] == "tool_use"
-    assert answer.message["usage"]["server_tool_use"] == {"tool_search_requests": 1}
+    usage = answer.message["usage"]
+    assert usage["server_tool_use"] == {"tool_search_requests": 1}
+    await eventually(lambda: not proxy.worker.requests.tasks)
+    totals = proxy.worker.session.usage.totals
+    assert (totals.input, totals.output) == (
+        usage["input_tokens"], usage["output_tokens"]
+    )  # fmt: skip
     assert json.dumps(proxy.lines("tools.searched")).count("request") == 1
 
 

@@ -349,6 +349,26 @@ async def test_a_failure_of_the_first_round_has_a_status(start, provider, engine
     assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")
 
 
+async def test_the_rounds_before_a_failure_are_charged(start, provider, engine):
+    call = tool_call("web_search", {"query": "aiohttp"})
+    provider.script(completion(tool_calls=[call]), failure(400))
+    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
+    await proxy.ask(prompt(tools=[SEARCH, READ], stream=True))
+    await eventually(lambda: not proxy.worker.requests.tasks)
+    assert proxy.worker.session.usage.totals.output == 3
+
+
+async def test_a_tool_of_the_client_with_the_name_of_the_search(start, provider, engine):
+    """The API refuses two tools of one name; the client's own is the one that is sent."""
+    own = {**READ, "name": "web_search"}
+    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
+    provider.script(completion(tool_calls=[tool_call("web_search", {"query": "x"})]))
+    answer = await proxy.ask(prompt(tools=[SEARCH, own]))
+    assert [use["name"] for use in answer.blocks("tool_use")] == ["web_search"]
+    assert [tool["function"]["name"] for tool in provider.calls[0].json["tools"]] == ["web_search"]
+    assert not engine.calls
+
+
 async def test_a_failure_of_a_later_round_is_an_event(start, provider, engine):
     call = tool_call("web_search", {"query": "aiohttp"})
     provider.script(completion(tool_calls=[call]), failure(400, "no"))
