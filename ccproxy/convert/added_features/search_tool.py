@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from ccproxy.errors import Problem
+from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.protocol.literals import BRACKET, is_string, text_of
 from ccproxy.protocol.messages import MessagesRequest, blocks_of
 
@@ -52,11 +53,17 @@ class SearchTool(msgspec.Struct, frozen=True):
         return not any(_is_in(url, domain) for domain in self.blocked_domains or ())
 
 
-class _Typed(msgspec.Struct):
-    type: str = ""
+class _Head(msgspec.Struct):
+    type: str | None = None
+    name: str = ""
+
+    @property
+    def is_search(self) -> bool:
+        return (self.type or "").startswith(SEARCH_TYPE)
 
 
-_TYPES = msgspec.json.Decoder(list[_Typed])
+_HEAD = msgspec.json.Decoder(_Head)
+_HEADS = msgspec.json.Decoder(list[_Head])
 _RAW_TOOLS = msgspec.json.Decoder(list[Raw])
 _TOOL = msgspec.json.Decoder(SearchTool)
 
@@ -65,23 +72,27 @@ def search_tool(tools: Raw) -> tuple[SearchTool, bool] | None:
     """
     Return the search among *tools*, and whether it is the only tool; None if there is none.
 
-    A definition that the API would refuse is not a search.
+    A definition that the API would refuse is not a search, such as one with the name of another
+    tool: that name is the client's own tool.
     """
     if SEARCH_TYPE.encode() not in bytes(tools) or memoryview(tools)[0] != BRACKET:
         return None
     try:
-        types = [tool.type for tool in _TYPES.decode(tools)]
-        index = next(i for i, kind in enumerate(types) if kind.startswith(SEARCH_TYPE))
-        return _TOOL.decode(_RAW_TOOLS.decode(tools)[index]), len(types) == 1
-    except (StopIteration, msgspec.MsgspecError, RecursionError):
+        listed = _HEADS.decode(tools)
+        searches = [i for i, each in enumerate(listed) if each.is_search]
+        search = _TOOL.decode(_RAW_TOOLS.decode(tools)[searches[0]])
+    except (IndexError, *NOT_JSON):
         return None
+    if any(each.name == search.name and not each.is_search for each in listed):
+        return None
+    return search, len(listed) == 1
 
 
 def without_search(tools: Raw, function: Raw | None) -> list[Raw]:
     """Return *tools* with *function* in place of the search, or without it."""
     remaining_tools: list[Raw] = []
     for raw in _RAW_TOOLS.decode(tools):
-        if not msgspec.json.decode(raw, type=_Typed).type.startswith(SEARCH_TYPE):
+        if not _HEAD.decode(raw).is_search:
             remaining_tools.append(raw)
         elif function is not None:
             remaining_tools.append(function)
@@ -105,7 +116,10 @@ def side_query(request: MessagesRequest) -> str | None:
 
 def _is_in(url: str, domain: str) -> bool:
     """Return True if *url* is at *domain*, a host with or without a path, or a subdomain."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
     host = (parts.hostname or "").lower()
     name, _, path = (
         domain.partition("://")[2].partition("/") if "://" in domain else (domain.partition("/"))

@@ -15,7 +15,7 @@ are cached. Keys are the original bytes: comparing them is ten times cheaper tha
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -66,6 +66,8 @@ class ToolSet:
     """True: the client's tools include the API's web search."""
     finds_tools: bool = False
     """True: they include the API's tool search."""
+    derived: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What another dialect has made of the set; it is cached with it."""
 
     def only(self, name: str) -> ToolSet:
         """Return the set with nothing but the tool that the client calls *name*."""

@@ -11,7 +11,8 @@ Tools of Responses clients as tools of the Messages API, and calls back in the c
 | web_search                 | the Messages API's server tool       | web_search_call        |
 
 The grammar of a custom tool is a part of its description: the model is asked to follow it, and
-nothing enforces it. Other hosted tools are left out.
+nothing enforces it. Other hosted tools are left out, and so is the search if the client has a tool
+of its own with that name: names are unique in the Messages API.
 """
 
 from __future__ import annotations
@@ -74,9 +75,13 @@ class ToolKinds:
         self.dropped: list[str] = []
         """The types of the tools that are left out."""
         self._with_search = with_search
+        self._search: dict[str, Any] | None = None
         self._kinds: dict[str, ToolKind] = {}
         for tool in tools:
             self._add(tool)
+        if self._search and WEB_SEARCH in self._kinds:
+            self.definitions.remove(self._search)
+            self.dropped.append(f"tools.{WEB_SEARCH}")
 
     def kind_of(self, sent: str) -> ToolKind:
         """Return the client's form of the tool *sent*; a name that was not sent is a function."""
@@ -102,7 +107,9 @@ class ToolKinds:
             case "tool_search" if tool.execution == "client":
                 self._define(ToolKind("tool_search", TOOL_SEARCH), _function(tool))
             case "web_search" | "web_search_preview" if self._with_search:
-                self.definitions.append(_search(tool))
+                if self._search is None:
+                    self._search = _search(tool)
+                    self.definitions.append(self._search)
             case _:
                 self.dropped.append(f"tools.{tool.type}")
 

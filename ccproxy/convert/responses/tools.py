@@ -24,9 +24,6 @@ _SEARCH_TYPE: Final = "web_search_"
 _SEARCH: Final = {"type": "web_search"}
 _CLIENT_TOOLS = msgspec.json.Decoder(list[dict[str, Any]])
 _CHAT_TOOLS = msgspec.json.Decoder(list[dict[str, Any]])
-_CACHED_SETS: Final = 16
-_LARGEST_SET: Final = 1024 * 1024
-"""Bytes of a tool list that is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,45 +45,21 @@ class ResponsesTools:
 NO_RESPONSES_TOOLS: Final = ResponsesTools(Raw(b"[]"), NO_TOOLS, None)
 
 
-class _CachedTools(NamedTuple):
-    tools: Raw
-    quirks: tuple[Any, ...]
-    converted: ResponsesTools
-
-
-_cache: list[_CachedTools] = []
-"""The last one used is the first."""
-
-
 def to_responses_tools(tools: Raw, conversion: Conversion) -> ResponsesTools:
     """Convert the tools of a request; a client sends the same ones with every request."""
     if not is_present(tools):
         return NO_RESPONSES_TOOLS
-    converted = _cached_tools(tools, conversion)
+    functions = to_chat_tools(tools, conversion)
+    searches = conversion.quirks.web_search
+    converted: ResponsesTools | None = functions.derived.get(searches)
+    if converted is None:
+        converted = functions.derived[searches] = _converted(tools, functions, searches=searches)
     if converted.search_name is not None:
         conversion.dropped.pop(f"tools.{converted.search_name}", None)
     return converted
 
 
-def _cached_tools(tools: Raw, conversion: Conversion) -> ResponsesTools:
-    functions = to_chat_tools(tools, conversion)
-    key = (conversion.quirks.web_search, conversion.quirks.schema)
-    for position, cached in enumerate(_cache):
-        if (
-            cached.converted.functions is functions
-            and cached.quirks == key
-            and cached.tools == tools
-        ):
-            _cache.insert(0, _cache.pop(position))
-            return cached.converted
-    converted = _converted(tools, functions, conversion)
-    if len(memoryview(tools)) <= _LARGEST_SET:
-        _cache.insert(0, _CachedTools(tools.copy(), key, converted))
-        del _cache[_CACHED_SETS:]
-    return converted
-
-
-def _converted(tools: Raw, functions: ToolSet, conversion: Conversion) -> ResponsesTools:
+def _converted(tools: Raw, functions: ToolSet, *, searches: bool) -> ResponsesTools:
     client_tools = read(_CLIENT_TOOLS, tools, "tools")
     strict_names = {tool.get("name") for tool in client_tools if tool.get("strict") is True}
     client_names = {sent_name: name for name, sent_name in functions.sent_names.items()}
@@ -96,8 +69,9 @@ def _converted(tools: Raw, functions: ToolSet, conversion: Conversion) -> Respon
         is_strict = client_names[function["name"]] in strict_names
         definitions.append({"type": "function", **function, "strict": is_strict})
     search_name = None
-    for tool in client_tools if conversion.quirks.web_search else ():
-        if str(tool.get("type")).startswith(_SEARCH_TYPE):
+    for tool in client_tools if searches else ():
+        is_search = str(tool.get("type")).startswith(_SEARCH_TYPE)
+        if is_search and tool.get("name") not in functions.sent_names:
             search_name = str(tool.get("name"))
             definitions.append(_search(tool))
             break

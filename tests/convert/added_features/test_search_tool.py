@@ -33,6 +33,9 @@ def raw(value):
         pytest.param([{"name": "web_search_mine", "input_schema": {}}], None, id="a function"),
         pytest.param([{**SEARCH, "max_uses": "8"}], None, id="an invalid definition"),
         pytest.param("web_search_", None, id="no list"),
+        pytest.param([SEARCH, SEARCH], ("web_search", False), id="twice"),
+        pytest.param([SEARCH, {**READ, "name": "web_search"}], None, id="a tool of that name"),
+        pytest.param([SEARCH, {**READ, "type": None}], ("web_search", False), id="null as type"),
     ],
 )
 def test_recognition(tools, expected):

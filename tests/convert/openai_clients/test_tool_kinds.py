@@ -118,8 +118,19 @@ def test_what_is_left_out():
     ]
 
 
-def test_a_repeated_tool_is_sent_once():
-    assert len(decoded([function(), function()]).definitions) == 1
+@pytest.mark.parametrize("tool", [function(), {"type": "web_search"}])
+def test_a_repeated_tool_is_sent_once(tool):
+    made = decoded([tool, tool], search=True)
+    assert (len(made.definitions), made.dropped) == (1, [])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_clients_own_tool_precedes_the_search_of_that_name(order):
+    made = decoded([{"type": "web_search"}, function("web_search")][::order], search=True)
+    assert [json.loads(msgspec.json.encode(each)) for each in made.definitions] == [
+        {"name": "web_search", "input_schema": SCHEMA}
+    ]
+    assert made.dropped == ["tools.web_search"]
 
 
 def test_a_name_that_was_not_sent_is_a_function():

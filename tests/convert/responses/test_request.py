@@ -528,6 +528,12 @@ def test_strict_tools_stay_strict():
     assert body["tools"][0]["strict"] is True
 
 
+def test_a_function_precedes_the_search_of_that_name():
+    function = {"name": "web_search", "input_schema": {"type": "object"}}
+    body = ask(user("Hi"), to=target(web_search=True), tools=[SEARCH, function])
+    assert [tool["type"] for tool in body["tools"]] == ["function"]
+
+
 def test_a_search_without_domains_has_no_filter():
     search = {"type": "web_search_20250305", "name": "web_search"}
     body = ask(user("Hi"), to=target(web_search=True), tools=[search])
