@@ -6,6 +6,9 @@ import base64
 import zlib
 from collections.abc import Iterable
 
+from ccproxy.convert.added_features.pdf_pages import PdfPages
+from ccproxy.worker.added_features.pdf_texts import PdfTexts
+
 SQUARE = "20 20 60 60 re f"
 
 
@@ -52,10 +55,18 @@ def _file(contents: Iterable[bytes]) -> bytes:
     return bytes(out)
 
 
+def encoded(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+async def pages_of(data: str, texts: PdfTexts | None = None) -> PdfPages:
+    """Return the pages of one PDF in base64."""
+    return (await (texts or PdfTexts()).read([data]))[data]
+
+
 def document(content: bytes, **fields: str) -> dict[str, object]:
     """Return the block of a PDF."""
-    data = base64.b64encode(content).decode()
-    source = {"type": "base64", "media_type": "application/pdf", "data": data}
+    source = {"type": "base64", "media_type": "application/pdf", "data": encoded(content)}
     return {"type": "document", "source": source, **fields}
 
 

@@ -17,10 +17,9 @@ import pytest
 
 from ccproxy.store.recordings import find_recording, recordings, recordings_folder, save_recording
 from ccproxy.worker.added_features import pdf_texts
-from ccproxy.worker.added_features.pdf_texts import PdfTexts
 from tests.fleet import eventually
 from tests.messages import prompt
-from tests.pdf_files import bomb, document, pdf
+from tests.pdf_files import bomb, document, encoded, pages_of, pdf
 from tests.provider import completion
 from tests.search_engine import SearchEngine
 from tests.steering import STEERING
@@ -178,10 +177,6 @@ async def test_a_wrong_media_type_is_not_sent_on_as_a_path(start, provider, tmp_
 # PDFs.
 
 
-def encoded(content):
-    return base64.b64encode(content).decode()
-
-
 async def test_a_packed_bomb_ends_with_the_reader(start, provider, monkeypatch, tmp_path):
     """Its content, packed to a thousandth, is larger than the memory of the reader."""
     program = tmp_path / "reader.py"
@@ -209,9 +204,9 @@ async def test_the_reader_sees_no_secret_and_writes_no_file(monkeypatch, tmp_pat
         )
     )
     monkeypatch.setattr(pdf_texts, "_READER", program)
-    assert "File too large" in (await PdfTexts().pages(encoded(pdf("A page")))).error
+    assert "File too large" in (await pages_of(encoded(pdf("A page")))).error
     program.write_text("import os, sys; sys.stderr.write(str(dict(os.environ))); sys.exit(1)")
-    assert "sk-secret" not in (await PdfTexts().pages(encoded(pdf("Another page")))).error
+    assert "sk-secret" not in (await pages_of(encoded(pdf("Another page")))).error
 
 
 async def test_a_client_that_leaves_ends_the_reader(monkeypatch, tmp_path):
@@ -222,7 +217,7 @@ async def test_a_client_that_leaves_ends_the_reader(monkeypatch, tmp_path):
         "time.sleep(600)"
     )
     monkeypatch.setattr(pdf_texts, "_READER", program)
-    reading = asyncio.create_task(PdfTexts().pages(encoded(pdf("A page"))))
+    reading = asyncio.create_task(pages_of(encoded(pdf("A page"))))
     pid = int((await eventually(lambda: _complete(started))).rstrip("."))
     reading.cancel()
     await eventually(lambda: not _is_alive(pid))

@@ -25,6 +25,11 @@ class PdfPages(msgspec.Struct, frozen=True):
     total: int = 0
     error: str = ""
 
+    @property
+    def size(self) -> int:
+        """The characters of texts and pictures."""
+        return sum(len(page.text) + len(page.image) for page in self.pages)
+
 
 def pdf_blocks(document: Content, read: PdfPages, *, shows_pictures: bool) -> list[Content]:
     """Return the replacement of *document*, with pictures only if *shows_pictures*."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import NamedTuple
 
 from ccproxy.convert.added_features.media_blocks import (
@@ -70,8 +69,7 @@ async def _read_pdfs(
 ) -> None:
     worker = request.worker
     texts = worker.pdf_texts = worker.pdf_texts or PdfTexts()
-    files = [data_of(block) for _, block in media.media() if _is_pdf(block)]
-    read = dict(zip(files, await asyncio.gather(*map(texts.pages, files)), strict=True))
+    read = await texts.read(data_of(block) for _, block in media.media() if _is_pdf(block))
     if not shows_pictures and any(page.image for pdf in read.values() for page in pdf.pages):
         _hint(request, "scan.dropped", needs.model, IMAGE_HINT)
 

@@ -33,6 +33,7 @@ REASONS = {
     "Security": "it is encrypted in an unknown way",
 }
 """Why a file cannot be opened, by words of the library."""
+DAMAGED = "[this page is damaged]"
 SCANNED = 16
 """A page with fewer characters is a picture."""
 
@@ -57,12 +58,15 @@ def read(data: bytes) -> dict[str, Any]:
     pages: list[dict[str, str]] = []
     room, pictures = MAX_CHARACTERS, 0
     for index in range(min(len(document), MAX_PAGES)):
-        page = document[index]
-        text = page.get_textpage().get_text_range().strip().replace("\r\n", "\n")[:room]
         picture = ""
-        if len(text) < SCANNED and pictures < MAX_PICTURES:
-            picture = _picture(page)
-            pictures += 1
+        try:
+            page = document[index]
+            text = page.get_textpage().get_text_range().strip().replace("\r\n", "\n")[:room]
+            if len(text) < SCANNED and pictures < MAX_PICTURES:
+                picture = _picture(page)
+                pictures += 1
+        except pypdfium2.PdfiumError:
+            text = DAMAGED
         pages.append({"text": text, "image": picture})
         room -= len(text)
         if room <= 0:

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
@@ -23,8 +24,12 @@ from ccproxy.convert.added_features.pdf_pages import PdfPages
 READ_SECONDS = 30.0
 """Limit for one file, including the start of the process."""
 PARALLEL_READERS = 2
-KEPT_FILES = 16
+MAX_NEW_FILES = 16
+"""Files that are read for one request; further ones become notes."""
+KEPT_FILES = 64
 """Files with pages in memory: a client sends a PDF with every turn."""
+KEPT_CHARACTERS = 64_000_000
+"""Of all these pages; a scanned page has a million."""
 _READER = Path(__file__).with_name("pdf_reader.py")
 
 
@@ -41,16 +46,23 @@ class PdfTexts:
         self._kept: dict[str, PdfPages] = {}
         self._turn = asyncio.Semaphore(PARALLEL_READERS)
 
-    async def pages(self, data: str) -> PdfPages:
-        """Return the pages of a PDF in base64; a failure is an error in the result."""
-        key = digest(data)
-        if (pages := self._kept.pop(key, None)) is None:
-            async with self._turn:
-                pages = await _read(data)
-        self._kept[key] = pages
-        while len(self._kept) > KEPT_FILES:
-            del self._kept[next(iter(self._kept))]
+    async def read(self, files: Iterable[str]) -> dict[str, PdfPages]:
+        """Return the pages of PDFs in base64; a failure is an error in the result."""
+        keys = {data: digest(data) for data in files}
+        new = [data for data, key in keys.items() if key not in self._kept]
+        too_many = PdfPages(error=f"more than {MAX_NEW_FILES} new PDFs in one request")
+        results = await asyncio.gather(*map(self._read, new[:MAX_NEW_FILES]))
+        pages = dict.fromkeys(new, too_many) | dict(zip(new, results, strict=False))
+        pages |= {data: self._kept.pop(key) for data, key in keys.items() if key in self._kept}
+        self._kept |= {keys[data]: each for data, each in pages.items() if each is not too_many}
+        size = sum(each.size for each in self._kept.values())
+        while len(self._kept) > KEPT_FILES or size > KEPT_CHARACTERS:
+            size -= self._kept.pop(next(iter(self._kept))).size
         return pages
+
+    async def _read(self, data: str) -> PdfPages:
+        async with self._turn:
+            return await _read(data)
 
 
 async def _read(data: str) -> PdfPages:

@@ -39,3 +39,7 @@ def texts(blocks):
 )  # fmt: skip
 def test_blocks(document, read, shows, expected):
     assert texts(pdf_blocks(document, read, shows_pictures=shows)) == expected
+
+
+def test_the_size_is_that_of_texts_and_pictures():
+    assert TWO.size == len("Hello" + "iVBO")

@@ -8,29 +8,26 @@ import struct
 import pytest
 
 from ccproxy.worker.added_features import pdf_texts
+from ccproxy.worker.added_features.pdf_reader import DAMAGED
 from ccproxy.worker.added_features.pdf_texts import PdfTexts
 from tests.messages import prompt
-from tests.pdf_files import ENCRYPTED, document, pdf
+from tests.pdf_files import ENCRYPTED, document, encoded, pages_of, pdf
 from tests.provider import completion
 
 HELLO = pdf("Hello from page one", "And this is page two")
 
 
-def encoded(content):
-    return base64.b64encode(content).decode()
-
-
 async def test_pages_are_read_and_kept(monkeypatch):
     texts = PdfTexts()
-    read = await texts.pages(encoded(HELLO))
+    read = await pages_of(encoded(HELLO), texts)
     assert [page.text for page in read.pages] == ["Hello from page one", "And this is page two"]
     assert (read.total, read.error) == (2, "")
     monkeypatch.setattr(pdf_texts, "_READER", None)
-    assert await texts.pages(encoded(HELLO)) is read
+    assert await pages_of(encoded(HELLO), texts) is read
 
 
 async def test_a_page_without_text_is_a_picture():
-    read = await PdfTexts().pages(encoded(pdf("", "Hello from page two")))
+    read = await pages_of(encoded(pdf("", "Hello from page two")))
     picture = base64.b64decode(read.pages[0].image)
     width, height = struct.unpack(">II", picture[16:24])
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
@@ -39,8 +36,20 @@ async def test_a_page_without_text_is_a_picture():
 
 
 async def test_the_number_of_pages_is_bounded():
-    read = await PdfTexts().pages(encoded(pdf(*["A page with some words"] * 101)))
+    read = await pages_of(encoded(pdf(*["A page with some words"] * 101)))
     assert (len(read.pages), read.total) == (100, 101)
+
+
+async def test_a_damaged_page_does_not_hide_the_others():
+    damaged = pdf("Page number one is fine", "x", "Page number three is fine").replace(
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 200] /Resources << /Font << /F1 3 0 R >>"
+        b" >> /Contents 6 0 R >>",
+        b"<< /Type /Font >>".ljust(108),
+    )
+    read = await pages_of(encoded(damaged))
+    assert [page.text for page in read.pages] == [
+        "Page number one is fine", DAMAGED, "Page number three is fine"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -54,7 +63,7 @@ async def test_the_number_of_pages_is_bounded():
     ids=["no base64", "no PDF", "broken", "encrypted"],
 )
 async def test_errors(data, error):
-    assert error in (await PdfTexts().pages(data)).error
+    assert error in (await pages_of(data)).error
 
 
 @pytest.mark.parametrize(
@@ -71,7 +80,7 @@ async def test_a_reader_that_fails(monkeypatch, tmp_path, program, error):
     monkeypatch.setattr(pdf_texts, "_READER", reader)
     if "0.5" in error:
         monkeypatch.setattr(pdf_texts, "READ_SECONDS", 0.5)
-    assert error in (await PdfTexts().pages(encoded(HELLO))).error
+    assert error in (await pages_of(encoded(HELLO))).error
 
 
 async def test_the_reader_has_little_memory(monkeypatch, tmp_path):
@@ -79,15 +88,33 @@ async def test_the_reader_has_little_memory(monkeypatch, tmp_path):
     reader = tmp_path / "reader.py"
     reader.write_text(source.replace("import pypdfium2", "bytes(2 * MEMORY); import pypdfium2"))
     monkeypatch.setattr(pdf_texts, "_READER", reader)
-    assert (await PdfTexts().pages(encoded(HELLO))).error == "it needs too much memory"
+    assert (await pages_of(encoded(HELLO))).error == "it needs too much memory"
 
 
-async def test_few_files_are_kept(monkeypatch):
-    monkeypatch.setattr(pdf_texts, "KEPT_FILES", 1)
+@pytest.mark.parametrize("limit", [{"KEPT_FILES": 2}, {"KEPT_CHARACTERS": 100}])
+async def test_the_files_used_last_are_kept(monkeypatch, tmp_path, limit):
+    reader = tmp_path / "reader.py"
+    reader.write_text('print(\'{"pages": [{"text": "%s"}]}\' % (\'x\' * 50))')
+    monkeypatch.setattr(pdf_texts, "_READER", reader)
+    for name, value in limit.items():
+        monkeypatch.setattr(pdf_texts, name, value)
     texts = PdfTexts()
-    first = await texts.pages("%")
-    await texts.pages("%%")
-    assert await texts.pages("%") is not first
+    first = await texts.read(["AAAA", "BBBB"])
+    again = await texts.read(["AAAA"])
+    later = await texts.read(["CCCC", "AAAA", "BBBB"])
+    assert again["AAAA"] is later["AAAA"] is first["AAAA"]
+    assert later["BBBB"] is first["BBBB"]
+    assert set(texts._kept.values()) == {later["AAAA"], later["BBBB"]}
+
+
+async def test_a_request_has_a_limit_of_new_files(monkeypatch):
+    monkeypatch.setattr(pdf_texts, "MAX_NEW_FILES", 2)
+    texts = PdfTexts()
+    read = await texts.read(["%", "%%", "%%%", "%"])
+    assert [each.error for each in read.values()] == [
+        *["it is not valid base64"] * 2, "more than 2 new PDFs in one request"
+    ]  # fmt: skip
+    assert (await pages_of("%%%", texts)).error == "it is not valid base64"
 
 
 # Requests.
