@@ -99,7 +99,6 @@ class Catalogue:
 
         Raises:
             ValueError: If the rows are invalid.
-
         """
         raw = self.sections.get(name)
         return {} if raw is None else msgspec.json.decode(raw, type=Section)
@@ -110,7 +109,6 @@ class Catalogue:
 
         Raises:
             ValueError: If rows are invalid, or name a source that is not explained.
-
         """
         sections = {name: self.section(name) for name in self.sections}
         for name, section in sections.items():
@@ -126,7 +124,6 @@ def parse_catalogue(data: bytes) -> Catalogue:
 
     Raises:
         ValueError: If it is not a catalogue.
-
     """
     file = msgspec.json.decode(data, type=_File)
     if not _DATE(file.date):

@@ -240,7 +240,6 @@ def rows_of(catalogue: Catalogue, provider: str, endpoint: Endpoint) -> Section:
 
     Raises:
         ValueError: If the catalogue is invalid.
-
     """
     if not provider:
         return _rows_everywhere(catalogue)

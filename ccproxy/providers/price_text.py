@@ -33,7 +33,6 @@ def parse_price(text: str) -> tuple[str, Price]:
 
     Raises:
         ValueError: If it is not a price; the message completes "PRICES ...".
-
     """
     first, *exceptions = (part.strip() for part in text.split(";"))
     pattern, _, rates = first.rpartition("=")

@@ -96,7 +96,6 @@ class Decider:
 
         Raises:
             Problem: If there is no such entry, *body* is not a request, or names form a cycle.
-
         """
         decision = self._decide(name, body, headers)
         return Destination(*self._locate(decision.model or name, name), decision.reason)
@@ -109,7 +108,6 @@ class Decider:
 
         Raises:
             UsageError: If *body* is not a request, or no entry can answer it.
-
         """
         lower = {name.lower(): value for name, value in headers.items()}
         try:

@@ -73,7 +73,6 @@ def resolve_switch(
 
     Raises:
         UsageError: If *request* has both or neither, or a name is unknown.
-
     """
     preset = request.get("preset")
     tiers = Tiers(**{tier: request[tier] for tier in TIERS if tier in request})

@@ -51,12 +51,9 @@ class ModelMap:
     prices: tuple[tuple[str, Price], ...] = ()
     """The user's prices by name pattern; they override those of the cards."""
 
-    def pick(self, requested: str) -> str:
-        """Return the model that answers a request for *requested*."""
-        return self._cached_pick(requested)
-
     @cached_property
-    def _cached_pick(self) -> Callable[[str], str]:
+    def pick(self) -> Callable[[str], str]:
+        """Return the model that answers a request for a name."""
         return lru_cache(maxsize=_CACHED_NAMES)(self._pick)
 
     def _pick(self, requested: str) -> str:
@@ -67,12 +64,9 @@ class ModelMap:
         """Return the model of *tier*."""
         return cast("str | None", getattr(self, tier))
 
-    def card(self, model: str) -> ModelCard:
-        """Return the card of *model*, a name at the provider."""
-        return self._cached_card(model)
-
     @cached_property
-    def _cached_card(self) -> Callable[[str], ModelCard]:
+    def card(self) -> Callable[[str], ModelCard]:
+        """Return the card of a model, by its name at the provider."""
         return lru_cache(maxsize=_CACHED_NAMES)(self._card)
 
     def _card(self, model: str) -> ModelCard:

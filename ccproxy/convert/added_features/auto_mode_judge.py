@@ -21,8 +21,10 @@ from msgspec import Raw
 
 from ccproxy.errors import Problem
 from ccproxy.protocol import sse
+from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.protocol.literals import is_present, is_string, text_of
 from ccproxy.protocol.messages import Event, Message, MessagesRequest, blocks_of
+from ccproxy.protocol.responses import objects
 
 SAFEGUARD: Final = "dangerous_tool_use"
 JUDGE_TOKENS: Final = 4096
@@ -79,7 +81,7 @@ def classifier_context(safeguards: Raw) -> Any:  # noqa: ANN401 - JSON of the cl
         return None
     try:
         listed = msgspec.json.decode(safeguards)
-    except (msgspec.DecodeError, RecursionError):
+    except NOT_JSON:
         return None
     for each in listed if isinstance(listed, list) else ():
         if isinstance(each, dict) and each.get("type") == SAFEGUARD:
@@ -95,9 +97,9 @@ def judge_request(
 ) -> dict[str, Any]:
     """Return the fields of the request to the judge, except the model."""
     settings = msgspec.json.encode(context).decode()[:MAX_CONTEXT]
-    numbered = "\n".join(
-        f"{number} {each.name} {each.arguments}" for number, each in enumerate(calls, 1)
-    )
+    # A line break is white space in JSON, but here it could begin another call.
+    lines = (f"{each.name} {each.arguments}".replace("\n", " ") for each in calls)
+    numbered = "\n".join(f"{number} {line}" for number, line in enumerate(lines, 1))
     text = (
         f"<settings>\n{settings}\n</settings>\n\n"
         f"<transcript>\n{transcript(request.messages)}\n</transcript>\n\n"
@@ -157,11 +159,8 @@ def read_verdicts(
         return unavailable(calls, "refused")
     if message.get("stop_reason") == "max_tokens":
         return unavailable(calls, "truncated")
-    content = message.get("content")
-    blocks = (
-        [each for each in content if isinstance(each, dict)] if isinstance(content, list) else []
-    )
-    text = "\n".join(str(each.get("text")) for each in blocks if each.get("type") == "text")
+    texts = [each for each in objects(message.get("content")) if each.get("type") == "text"]
+    text = "\n".join(str(each.get("text")) for each in texts)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     verdict_lines = [_VERDICT.fullmatch(line) for line in lines]
     numbers = [int(match[1]) for match in verdict_lines if match is not None]

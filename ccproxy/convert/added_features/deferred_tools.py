@@ -34,11 +34,12 @@ PLACEHOLDER: Final = "DeferredToolPlaceholder"
 
 _MCP: Final = "mcp__"
 _TEXT: Final = 2_000
-"""Characters of a description that are searched."""
+"""Characters of a description, and of a query, that are read."""
 _LOADED_SHARE: Final = 4
 """One in so many tools of the limit is left free for tools that are found."""
 _NAME_WEIGHT: Final = 3.0
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]+")
+_NAMES = re.compile(r"[\w-]+")
 _MAX_TERMS: Final = 32
 _DESCRIPTION: Final = (
     "Finds tools that are available but not loaded yet. Call it before you conclude that a tool is "
@@ -109,7 +110,9 @@ class ToolPlan:
 
     def find(self, query: str) -> list[str]:
         """Return the names of the tools that fit *query*, the best first."""
-        named = [tool.name for tool in self.held if _is_named(tool.name, query)]
+        query = query[:_TEXT]
+        names = set(_NAMES.findall(query))
+        named = [tool.name for tool in self.held if tool.name in names]
         if named:
             return named[:FOUND_TOOLS]
         terms = list(dict.fromkeys(_terms(query)))[:_MAX_TERMS]
@@ -225,11 +228,6 @@ def _terms(text: str) -> list[str]:
     """Return the words of *text* without the endings of plurals."""
     words = [part.lower() for part in _WORDS.findall(text)]
     return [part[:-1] if len(part) > 3 and part[-1] == "s" else part for part in words]
-
-
-def _is_named(name: str, query: str) -> bool:
-    """Return True if *query* contains the *name* as a whole word."""
-    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", query) is not None
 
 
 def _score(tool: _DeferredTool, weights: dict[str, float]) -> float:

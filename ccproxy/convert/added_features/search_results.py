@@ -18,6 +18,8 @@ import msgspec
 
 from ccproxy.convert.added_features.search_tool import SearchTool
 from ccproxy.convert.added_features.untrusted_text import without_imitations
+from ccproxy.convert.common.usage import token_count
+from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.providers.search_backends import SearchBackend
 
 MAX_RESULTS: Final = 10
@@ -26,6 +28,8 @@ MAX_TEXT: Final = 800
 MAX_TOTAL: Final = 8000
 """Characters of all texts together."""
 MAX_SUMMARY: Final = 8000
+MAX_CHARGE: Final = 100.0
+"""US dollars for one search; a higher charge is a mistake of the back end."""
 _MAX_LINK = 2000
 _MAX_SITES = 10
 
@@ -33,6 +37,7 @@ _TAG = re.compile(r"<[a-zA-Z/!][^<>]{0,500}>")
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
 _NOT_IN_LINK = re.compile(rf"""{_UNSAFE.pattern}|[\s<>"\\^`{{|}}]""")
 """What RFC 3986 excludes; a link may otherwise end the block in which it stands."""
+_PLACEHOLDER = re.compile(r"\{(?:query|query_json|model)\}")
 _SPACE = re.compile(r"[ \t]+")
 _LINK = re.compile(r"https?://[^\s<>\"')\]}]{3,2000}")
 
@@ -103,9 +108,7 @@ def _filled(value: Any, texts: Mapping[str, str], lists: Mapping[str, list[str]]
         return value
     if value in lists:
         return lists[value] or None
-    for name, text in texts.items():
-        value = value.replace(name, text)
-    return value
+    return _PLACEHOLDER.sub(lambda match: texts[match[0]], value)
 
 
 # The answer.
@@ -115,7 +118,7 @@ def read_results(backend: SearchBackend, body: bytes, tool: SearchTool) -> Searc
     """Read the *body* of an answer with status 200."""
     try:
         answer = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return failed(f"{backend.title} did not answer with JSON")
     if backend.code:
         code = next(_walk(answer, backend.code), None)
@@ -132,10 +135,18 @@ def read_results(backend: SearchBackend, body: bytes, tool: SearchTool) -> Searc
     )
     if backend.summary and (tool.blocked_domains or tool.allowed_domains):
         summary = ""  # it may be about results that are not allowed
-    charge = next(_walk(answer, backend.charge), None) if backend.charge else None
-    fee = float(charge) if isinstance(charge, int | float) and charge >= 0 else backend.price
-    usage = _usage(answer, backend)
-    return SearchOutcome(results=unique_results, summary=summary, fee=fee, usage=usage)
+    return SearchOutcome(
+        results=unique_results,
+        summary=summary,
+        fee=_fee(answer, backend),
+        usage=_usage(answer, backend),
+    )
+
+
+def _fee(answer: object, backend: SearchBackend) -> float:
+    charge: Any = next(_walk(answer, backend.charge), None) if backend.charge else None
+    is_charge = isinstance(charge, int | float) and 0 <= charge <= MAX_CHARGE
+    return float(charge) if is_charge else backend.price
 
 
 def _silent_sources(answer: object, backend: SearchBackend) -> str:
@@ -149,7 +160,7 @@ def _usage(answer: object, backend: SearchBackend) -> dict[str, int]:
     counts = [next(_walk(answer, path), None) for path in backend.tokens]
     names = ("input_tokens", "output_tokens")
     pairs = zip(names, counts, strict=False)
-    return {name: count for name, count in pairs if isinstance(count, int) and count >= 0}
+    return {name: count for name, each in pairs if (count := token_count(each)) is not None}
 
 
 def failed(reason: str, *, code: str = "unavailable") -> SearchOutcome:

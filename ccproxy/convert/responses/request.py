@@ -27,7 +27,13 @@ from ccproxy.convert.common.conversion import (
     record_unsupported,
     session_key,
 )
-from ccproxy.convert.common.effort import NO_THINKING, ReasoningRequest, requested_reasoning
+from ccproxy.convert.common.effort import (
+    EFFORTS,
+    NO_THINKING,
+    ReasoningRequest,
+    nearest_effort,
+    requested_reasoning,
+)
 from ccproxy.convert.common.request_cache import ConversationCache
 from ccproxy.convert.common.schema import named_schema, requested_format
 from ccproxy.convert.common.thinking import Signer
@@ -36,7 +42,6 @@ from ccproxy.convert.dialects.conversation_writer import convert_messages
 from ccproxy.convert.responses.content import Item, input_content
 from ccproxy.convert.responses.conversation import InputWriter, message_item
 from ccproxy.convert.responses.learning import NOTHING_REFUSED, Refusals
-from ccproxy.convert.responses.reasoning import reasoning_object
 from ccproxy.convert.responses.tools import (
     NO_RESPONSES_TOOLS,
     ResponsesTools,
@@ -45,7 +50,7 @@ from ccproxy.convert.responses.tools import (
 )
 from ccproxy.protocol.literals import invalid_request
 from ccproxy.protocol.messages import MessagesRequest
-from ccproxy.providers.quirks import Target
+from ccproxy.providers.quirks import Quirks, Target
 
 LEAST_OUTPUT_TOKENS: Final = 16
 """"Expected a value >= 16" (code integer_below_min_value); Claude Code probes with 1."""
@@ -101,7 +106,7 @@ def _convert(
     system = _system_item(request.system, conversion, instructions)
     make = partial(InputWriter, refused_reasoning=refusals.refused_reasoning)
     writer, items = convert_messages(request.messages, system, conversion, cache, make)
-    reasoning = reasoning_object(wish, quirks, hide=hide)
+    reasoning = _reasoning(wish, quirks, hide=hide)
     body = {
         "model": target.model,
         "input": items,
@@ -183,4 +188,26 @@ def _stream_fields(target: Target, *, streams: bool) -> dict[str, Any]:
     return {"stream": True, **plain}
 
 
-__all__ = ["LEAST_OUTPUT_TOKENS", "ReasoningRequest", "to_responses"]
+def _reasoning(requested: ReasoningRequest, quirks: Quirks, *, hide: bool) -> dict[str, Any]:
+    """
+    Return `reasoning`; empty if the model does not reason or the client requests nothing.
+
+    *hide*: the reasoning is not shown to the client, so no summary is needed.
+    """
+    if quirks.reasoning not in ("effort", "openrouter"):
+        return {}
+    fields: dict[str, Any] = {}
+    if effort := _effort(requested, quirks):
+        fields["effort"] = effort
+    if quirks.reasoning_summary and requested.thinks and not hide:
+        fields["summary"] = "auto"
+    return fields
+
+
+def _effort(requested: ReasoningRequest, quirks: Quirks) -> str | None:
+    if requested.thinks is False:
+        return min(quirks.efforts, key=EFFORTS.index, default=None)
+    if effort := requested.effort_or_budget():
+        return nearest_effort(effort, quirks.efforts)
+    # A model that accepts "none" may not reason without an effort.
+    return "medium" if requested.thinks and "none" in quirks.efforts else None

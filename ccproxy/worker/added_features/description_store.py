@@ -72,7 +72,6 @@ class DescriptionStore:
 
         Raises:
             Problem: If it fails, or has failed within the last minute.
-
         """
         if (text := self.get(key)) is not None:
             return text

@@ -111,6 +111,24 @@ def test_hidden_hosts_are_checked_by_the_title():
     assert not found(answer, tool=NOT_A, hidden_hosts=True).results
 
 
+def test_a_title_that_is_no_host_is_not_one_of_the_domains():
+    answer = {"list": [{"url": "https://redirect.example/1", "title": "[News] of a.example"}]}
+    assert not found(answer, tool=A, hidden_hosts=True).results
+    assert found(answer, tool=NOT_A, hidden_hosts=True).results
+
+
+@pytest.mark.parametrize(
+    ("charge", "fee"), [(0.5, 0.5), (0, 0.0), (-1, 9.0), ("1", 9.0), (1e308, 9.0), (10**400, 9.0)]
+)
+def test_a_charge_is_an_amount_that_a_search_can_cost(charge, fee):
+    assert found({"list": [], "cost": charge}, charge="cost", price=9.0).fee == fee
+
+
+def test_placeholders_in_a_query_stay():
+    request = search_request(backend(request={"q": "{query}"}), "{model} {query}", ANY, model="m")
+    assert request == {"q": "{model} {query}"}
+
+
 @pytest.mark.parametrize(("code", "error"), [(200, ""), (500, "unavailable")])
 def test_a_code_in_the_body(code, error):
     outcome = found({"code": code, "list": []}, code="code", ok_codes=(200,))
