@@ -7,6 +7,10 @@ machine.
 
 from __future__ import annotations
 
+import os
+import socket
+from pathlib import Path
+
 from aiohttp import web
 
 from ccproxy.config.parsers import is_loopback
@@ -35,12 +39,10 @@ class MetricsServer:
         """Begin to listen; OSError if the address is not available."""
         await self._runner.setup()
         address = self._address
-        site: web.BaseSite = (
-            web.UnixSite(self._runner, address.path)
-            if address.path
-            else web.TCPSite(self._runner, address.host, address.port)
-        )
-        await site.start()
+        if address.path:
+            await web.SockSite(self._runner, _private_socket(Path(address.path))).start()
+        else:
+            await web.TCPSite(self._runner, address.host, address.port).start()
 
     async def close(self) -> None:
         """Stop listening."""
@@ -53,3 +55,19 @@ class MetricsServer:
             return web.Response(status=problem.status, text=f"{problem.message}\n")
         body = self._metrics.text().encode()
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+
+
+def _private_socket(path: Path) -> socket.socket:
+    """Bind a socket to which only the user can connect; that of an ended worker is replaced."""
+    if path.is_socket():
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX)
+    old_mask = os.umask(0o177)
+    try:
+        listener.bind(os.fspath(path))
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(old_mask)
+    return listener

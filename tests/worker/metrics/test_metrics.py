@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import stat
 
 import aiohttp
 import pytest
@@ -141,12 +143,15 @@ async def test_a_shared_pool_is_described_over_a_unix_socket(
     start, provider, redis_server, tmp_path
 ):
     proxy = await start(REDIS_URL=f"unix://{redis_server.path}", REDIS_TIMEOUT="5")
-    path = str(tmp_path / "metrics.sock")
-    server = MetricsServer(proxy.worker, MetricsAddress(path=path))
+    path = tmp_path / "metrics.sock"
+    with socket.socket(socket.AF_UNIX) as old:
+        old.bind(str(path))  # of a worker that was killed
+    server = MetricsServer(proxy.worker, MetricsAddress(path=str(path)))
     await server.start()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     provider.script(completion("Hello"))
     await proxy.ask(prompt())
-    text = await scrape("http://any/metrics", connector=aiohttp.UnixConnector(path))
+    text = await scrape("http://any/metrics", connector=aiohttp.UnixConnector(str(path)))
     assert 'ccproxy_pool_mode{entry="Test",mode="shared"} 1' in text
     assert 'ccproxy_pool_mode{entry="Test",mode="local"} 0' in text
     assert 'ccproxy_pool_members{entry="Test"} 1' in text
