@@ -1,10 +1,10 @@
 """
 A span for each request to a model, with a child for each attempt at the provider.
 
-The attributes are those of OpenTelemetry's GenAI conventions. Spans have models, counts, times and
-causes; no content, no key, no text of an error. They are made when a request has ended, of its
-access record, so that a request costs the same as without traces until then. A client's
-`traceparent` is the parent.
+The attributes are those of OpenTelemetry's GenAI conventions (docs/gen-ai/gen-ai-spans.md of
+open-telemetry/semantic-conventions-genai, November 2026): models, counts, times and causes; no
+content, no key, no text of an error. Spans are made of a request's access record when it has ended,
+so until then a request costs the same as without traces. A client's `traceparent` is the parent.
 
 The SDK sends them in batches from a thread of its own. What the collector does not take is dropped,
 and logged once.
@@ -37,11 +37,22 @@ from ccproxy.worker.server.access_record import CLIENT_LEFT, AccessRecord
 SEND_SECONDS = 5.0
 """How long the collector may take for a batch, and how long the worker's end waits for the last."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_PROVIDERS = {
+    "azure": "azure.ai.openai",
+    "gemini": "gcp.gemini",
+    "kimi": "moonshot_ai",
+    "kimi-code": "moonshot_ai",
+    "mistral": "mistral_ai",
+    "xai": "x_ai",
+}
+"""The conventions' names of providers whose presets have another name."""
+_READ, _WRITTEN = "cache_read_input_tokens", "cache_creation_input_tokens"
 _USAGE = {
-    "gen_ai.usage.input_tokens": "input_tokens",
-    "gen_ai.usage.output_tokens": "output_tokens",
-    "gen_ai.usage.cache_read.input_tokens": "cache_read_input_tokens",
-    "gen_ai.usage.cache_creation.input_tokens": "cache_creation_input_tokens",
+    # All input tokens; those of the Messages API are without cached ones.
+    "gen_ai.usage.input_tokens": ("input_tokens", _READ, _WRITTEN),
+    "gen_ai.usage.output_tokens": ("output_tokens",),
+    "gen_ai.usage.cache_read.input_tokens": (_READ,),
+    "gen_ai.usage.cache_creation.input_tokens": (_WRITTEN,),
 }
 
 Attributes = dict[str, str | int | float | Sequence[str]]
@@ -58,7 +69,9 @@ class RequestTracer:
         server = urlsplit(config.base_url)
         self._common: Attributes = {
             "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": config.provider or config.provider_name,
+            "gen_ai.provider.name": _PROVIDERS.get(
+                config.provider, config.provider or config.provider_name
+            ),
         }
         self._server: Attributes = {
             "server.address": server.hostname or "",
@@ -112,7 +125,10 @@ class RequestTracer:
         await asyncio.to_thread(thread.join, SEND_SECONDS)
 
     def _attributes_of(self, record: AccessRecord) -> Attributes:
-        usage = {name: record.usage.get(field) or 0 for name, field in _USAGE.items()}
+        usage = {
+            name: sum(record.usage.get(field) or 0 for field in fields)
+            for name, fields in _USAGE.items()
+        }
         attributes: Attributes = {
             **self._common,
             **({} if record.ttfb is None else usage),
@@ -129,8 +145,10 @@ class RequestTracer:
             attributes["gen_ai.conversation.id"] = record.session
         if record.answered_by:
             attributes["ccproxy.answered_by"] = record.answered_by
-        if record.ttfb is not None:
-            attributes["ccproxy.time_to_first_byte"] = record.ttfb
+        if record.stream:
+            attributes["gen_ai.request.stream"] = True
+            if record.ttfb is not None:
+                attributes["gen_ai.response.time_to_first_chunk"] = record.ttfb
         return attributes
 
 

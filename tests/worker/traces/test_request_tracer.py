@@ -16,7 +16,11 @@ from tests.messages import prompt
 from tests.provider import completion, failure
 from tests.worker.proxy import KEY
 
-USAGE = {"prompt_tokens": 100, "completion_tokens": 20}
+USAGE = {
+    "prompt_tokens": 100,
+    "completion_tokens": 20,
+    "prompt_tokens_details": {"cached_tokens": 30},
+}
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{SPAN}-01"
 SERVER, CLIENT = 2, 3
@@ -97,10 +101,12 @@ def attributes(span):
 
 
 async def test_a_request_is_a_span_with_a_child_for_each_attempt(traced, collector, provider):
-    proxy, tracer = await traced(PROVIDER_API_KEY=f"{KEY},sk-second-key-0123456")
+    keys = f"{KEY},sk-second-key-0123456"
+    proxy, tracer = await traced(PROVIDER_API_KEY=keys, PROVIDER="xai")
     provider.script(failure(429, "slow down, customer 42"), completion("Paris", usage=USAGE))
     headers = {"traceparent": PARENT}
-    answer = await proxy.ask(prompt("Capital of France?", model="claude-opus-4-5"), headers=headers)
+    body = prompt("Capital of France?", model="claude-opus-4-5", stream=True)
+    answer = await proxy.ask(body, headers=headers)
     assert answer.status == 200
     await eventually(lambda: not proxy.worker.requests.tasks)
     await tracer.close()
@@ -111,16 +117,17 @@ async def test_a_request_is_a_span_with_a_child_for_each_attempt(traced, collect
     assert (request.trace_id.hex(), request.parent_span_id.hex()) == (TRACE, SPAN)
     facts = attributes(request)
     assert facts.pop("ccproxy.request_id").startswith("req_")
-    assert facts.pop("ccproxy.time_to_first_byte") > 0
+    assert facts.pop("gen_ai.response.time_to_first_chunk") > 0
     assert facts.pop("gen_ai.response.finish_reasons").values[0].string_value == "end_turn"
     assert facts == {
         "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": proxy.worker.config.provider_name,
+        "gen_ai.provider.name": "x_ai",
+        "gen_ai.request.stream": True,
         "gen_ai.request.model": "claude-opus-4-5",
         "gen_ai.response.model": "m-big",
         "gen_ai.usage.input_tokens": 100,
         "gen_ai.usage.output_tokens": 20,
-        "gen_ai.usage.cache_read.input_tokens": 0,
+        "gen_ai.usage.cache_read.input_tokens": 30,
         "gen_ai.usage.cache_creation.input_tokens": 0,
         "http.response.status_code": 200,
         "ccproxy.entry": "Test",
