@@ -284,14 +284,14 @@ class RetiringModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetRow:
-    """A budget and what has been spent of it in the current period."""
+    """A budget of the entry, a client key or a user, and what has been spent in this period."""
 
     client: str = ""
-    """The client key as it may be shown; empty: the budget of the entry."""
+    """The key as it may be shown."""
+    user: str = ""
     unit: str = ""
     """`tokens`, or the code of a currency."""
     period: str = ""
-    """`day` or `month`."""
     limit: float = 0.0
     spent: float = 0.0
     reserved: float = 0.0
@@ -349,9 +349,8 @@ class Traffic:
     requests: int = 0
     """Ended in the last five minutes."""
     errors: int = 0
-    """Of these."""
     answers: int = 0
-    """Of these, streams that began."""
+    """Streams that began."""
     ttft_median_s: float | None = None
     """Seconds from the request to the first byte of a streamed answer, in five minutes."""
     ttft_p95_s: float | None = None

@@ -224,7 +224,7 @@ class ControlSocket:
             inspects=session.inspector.inspects,
             inspects_s=round(session.inspector.inspects_for),
             accounts=account_rows(keys),
-            budgets=worker.payers.rows(),
+            budgets=(*worker.payers.rows(), *worker.payers.user_rows()),
             base_url=worker.config.base_url,
             started=worker.started,
             version=__version__,

@@ -18,6 +18,8 @@ def budget_text(row: BudgetRow) -> str:
     share = f"{100 * row.spent / row.limit:.0f} %" if row.limit else "–"
     end = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.resets_at))
     who = f"client key {printable(row.client)}: " if row.client else ""
+    if row.user:
+        who = f"user {printable(row.user)}: "
     text = (
         f"{who}{amounts} {printable(row.unit)} per {printable(row.period)} ({share}), until {end}"
     )
@@ -25,6 +27,12 @@ def budget_text(row: BudgetRow) -> str:
         names = ", ".join(map(printable, row.uncounted))
         text += f"; not counted, because their price is unknown: {names}"
     return text
+
+
+def user_budgets(rows: Iterable[BudgetRow]) -> list[BudgetRow]:
+    """Return the budgets of users, each once although every entry reports it; the fullest first."""
+    found = {(row.user, row.unit, row.period): row for row in rows if row.user}
+    return sorted(found.values(), key=lambda row: row.spent / row.limit, reverse=True)
 
 
 def budget_warnings(rows: Iterable[BudgetRow]) -> list[str]:

@@ -11,7 +11,7 @@ import click
 from ccproxy import __version__
 from ccproxy.build import installed_build
 from ccproxy.cli.render.account_lines import account_text, account_warnings
-from ccproxy.cli.render.budget_lines import budget_text, budget_warnings
+from ccproxy.cli.render.budget_lines import budget_text, budget_warnings, user_budgets
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.outcome import UP, bypass_text, fix
 from ccproxy.cli.render.table import Column, table
@@ -32,6 +32,8 @@ _COLUMNS = (
     Column(head="PID", align_right=True, drop_order=1),
     Column(head="MODEL"),
 )
+_MOST_USERS = 8
+"""Budgets of users that `status` shows."""
 
 
 def status_text(
@@ -50,6 +52,8 @@ def status_text(
     lines = table(_COLUMNS, [_cells(row) for row in rows], width=columns())
     parts = [_summary(status, fleet, rows), "", *lines]
     warnings = [line for row in rows for line in _overrides(row)]
+    users = user_budgets(budget for row in rows for budget in row.budgets)
+    warnings += [f"! {text}" for text in _shortened(budget_warnings(users))]
     if changed:
         warnings.append(f"! changed since start: {', '.join(changed)}   (ccproxy reload)")
     if warnings:
@@ -60,6 +64,13 @@ def status_text(
     if verbose:
         parts += ["", *(line for row in rows for line in _details(row))]
     return callable_here("\n".join([*parts, "", _log_line(fleet)]))
+
+
+def _shortened(texts: Sequence[str]) -> list[str]:
+    """Return the first *texts*; a team has many users, and `status` must fit on a screen."""
+    rest = len(texts) - _MOST_USERS
+    more = [f"{rest} more low budgets of users: ccproxy usage --by user"] if rest > 0 else []
+    return [*texts[:_MOST_USERS], *more]
 
 
 def _summary(status: FleetStatus, fleet: Fleet, rows: Sequence[Row]) -> str:
@@ -142,7 +153,7 @@ def _overrides(row: Row) -> list[str]:
         lines.append(f"! {row.label}: {text}   (remove it from the env file)")
     today = time.strftime("%Y-%m-%d", time.gmtime())
     texts = [
-        *budget_warnings(row.budgets),
+        *budget_warnings(one for one in row.budgets if not one.user),
         *account_warnings(row.accounts),
         *(retirement_text(Retirement(*astuple(one)), today=today) for one in row.retiring),
     ]
@@ -163,7 +174,7 @@ def _details(row: Row) -> list[str]:
         ["models", names or "–"],
         ["history", "recorded" if row.keeps_history else "not recorded"],
         *([] if row.pool is None else [["replicas", _sharing_text(row.pool)]]),
-        *(["budget", budget_text(budget)] for budget in row.budgets),
+        *(["budget", budget_text(budget)] for budget in row.budgets if not budget.user),
         *([f"account {one.id}", account_text(one)] for one in row.accounts),
         ["log", row.log],
     ]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -105,7 +105,7 @@ class BudgetGuard:
         self._wall = wall
         self._calendar = Calendar(wall)
         own = tuple(budget for budget in config.budgets if not budget.client)
-        self._entry = self._account("", "", own) if own else None
+        self._entry = self._allocated(self._account("", "", own)) if own else None
         self._clients = [self._client(key) for key in config.client_keys]
         self._clients_by_id: dict[str, Account] = {}
         self._users: dict[str, Account] = {}
@@ -126,7 +126,8 @@ class BudgetGuard:
             budgets = [budget for budget in self._config.budgets if budget.client == name]
             if not budgets:
                 return None
-            account = self._clients_by_id[client_id] = self._account(client_id, who, budgets)
+            account = self._allocated(self._account(client_id, who, budgets))
+            self._clients_by_id[client_id] = account
         return account
 
     def reserve(self, client: Account | None, *, model: str, size: int) -> Reservation:
@@ -181,11 +182,18 @@ class BudgetGuard:
             self._warn(account, periods)
 
     def rows(self) -> tuple[BudgetRow, ...]:
-        """Return the state of every budget."""
-        accounts = [one for one in (self._entry, *self._clients) if one is not None]
+        """Return the state of every budget of the entry and its clients."""
+        return self._rows([one for one in (self._entry, *self._clients) if one is not None])
+
+    def user_rows(self, users: Iterable[tuple[str, Sequence[Budget]]]) -> tuple[BudgetRow, ...]:
+        """Return the state of the budgets of *users*; reading it takes no room in the ledger."""
+        return self._rows([self._user(name, budgets) for name, budgets in users])
+
+    def _rows(self, accounts: Sequence[Account]) -> tuple[BudgetRow, ...]:
         return tuple(
             BudgetRow(
-                client=account.who,
+                client="" if account.is_user else account.who,
+                user=account.who if account.is_user else "",
                 unit=budget.unit,
                 period=budget.period,
                 limit=budget.limit,
@@ -204,10 +212,12 @@ class BudgetGuard:
         """Return the account of the user *name* of the gateway, with these *budgets*."""
         account = self._users.get(name)
         if account is None or account.budgets != tuple(budgets):
-            user_id = hmac.digest(self._secret, f"user:{name}".encode(), "sha256").hex()
-            account = replace(self._account(user_id, name, budgets), is_user=True)
-            self._users[name] = account
+            account = self._users[name] = self._allocated(self._user(name, budgets))
         return account
+
+    def _user(self, name: str, budgets: Sequence[Budget]) -> Account:
+        user_id = hmac.digest(self._secret, f"user:{name}".encode(), "sha256").hex()
+        return replace(self._account(user_id, name, budgets), is_user=True)
 
     def states(self, account: Account) -> list[BudgetState]:
         """Return the state of each budget of *account*."""
@@ -230,16 +240,19 @@ class BudgetGuard:
         if not budgets:
             return None
         text = f"client:{key}".encode("utf-8", "surrogateescape")
-        return self._account(
-            hmac.digest(self._secret, text, "sha256").hex(), mask_key(key), budgets
-        )
+        client_id = hmac.digest(self._secret, text, "sha256").hex()
+        return self._allocated(self._account(client_id, mask_key(key), budgets))
 
     def _account(self, client_id: str, who: str, budgets: Sequence[Budget]) -> Account:
         units = dict.fromkeys(budget.unit for budget in budgets)
         rows = {unit: self._row(client_id, unit) for unit in units}
-        for row in rows.values():
-            self._ledger.reserve(row, 0)  # a full ledger is an error now, not in a request
         return Account(who=who, id=client_id, budgets=tuple(budgets), rows=rows)
+
+    def _allocated(self, account: Account) -> Account:
+        """Return *account* with room in the ledger: a full one is an error now, not in requests."""
+        for row in account.rows.values():
+            self._ledger.reserve(row, 0)
+        return account
 
     def _row(self, client_id: str, unit: str) -> bytes:
         text = f"budget:{unit}:{client_id}".encode()

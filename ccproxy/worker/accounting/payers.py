@@ -79,6 +79,16 @@ class Payers:
         """Return the state of the entry's own budgets."""
         return () if self._own is None else self._own.rows()
 
+    def user_rows(self) -> tuple[BudgetRow, ...]:
+        """Return the budgets of the gateway's users that are used."""
+        file = self._config.gateway.users_file
+        if file is None:
+            return ()
+        try:
+            return self._users_of(file).rows()
+        except Problem:  # the file has mistakes; requests report them
+            return ()
+
     def reserve(self, client: int | None, payer: str, *, model: str, size: int) -> Shares:
         """
         Reserve an estimate with everyone who pays for a request with a body of *size* bytes.
@@ -143,15 +153,18 @@ class Payers:
         file = config.gateway.users_file
         if file is None:
             raise Problem("permission_error", f"the proxy {config.label} has no users any more")
-        accounts = self._users.get(file)
-        if accounts is None:
-            accounts = self._users[file] = self._open_users(file)
-        return accounts, name
+        return self._users_of(file), name
 
     def close(self) -> None:
         """Release the ledgers."""
         for ledger in self._ledgers.values():
             ledger.close()
+
+    def _users_of(self, file: Path) -> UserAccounts:
+        accounts = self._users.get(file)
+        if accounts is None:
+            accounts = self._users[file] = self._open_users(file)
+        return accounts
 
     def _find(self, payer: str) -> tuple[BudgetGuard, Account] | None:
         """Return the account that *payer* names, and the budgets that it belongs to."""

@@ -11,9 +11,13 @@ from collections.abc import Sequence
 
 from ccproxy.config.team.users import User
 from ccproxy.errors import Problem
+from ccproxy.ipc.control_messages import BudgetRow
 from ccproxy.keys.budgets import BudgetState
 from ccproxy.worker.accounting.budget_guard import BudgetGuard, Reservation
 from ccproxy.worker.gateway.user_directory import UserDirectory
+
+MOST_ROWS = 200
+"""Budgets that are reported; the gateway of a large team has many more."""
 
 
 class UserAccounts:
@@ -57,6 +61,13 @@ class UserAccounts:
     def states(self, user: User) -> list[BudgetState]:
         """Return the state of each budget of *user*."""
         return self._guard.states(self._guard.user(user.name, user.budgets))
+
+    def rows(self) -> tuple[BudgetRow, ...]:
+        """Return the budgets that are used, the fullest first, and not more than are readable."""
+        users = self._directory.users.by_name.values()
+        rows = self._guard.user_rows((one.name, one.budgets) for one in users if one.is_active)
+        used = [row for row in rows if row.spent or row.reserved]
+        return tuple(sorted(used, key=lambda row: row.spent / row.limit, reverse=True)[:MOST_ROWS])
 
 
 def check_rights(user: User, label: str, model: str) -> None:

@@ -27,20 +27,25 @@ class UserDirectory:
         self._users = read_users(file)
         self._watched = Watched(file, self._read)
 
+    @property
+    def users(self) -> Users:
+        """Every user."""
+        return self._watched.get()
+
     def user(self, name: str) -> User | None:
         """Return the user *name*; None if there is none, or the user was revoked."""
-        user = self._watched.get().by_name.get(name)
+        user = self.users.by_name.get(name)
         return user if user is not None and user.is_active else None
 
     def user_with_email(self, email: str) -> User | None:
         """Return the user whom the identity provider knows by *email*; None if there is none."""
-        users = self._watched.get().by_name.values()
+        users = self.users.by_name.values()
         same = same_email(email)
         return next((one for one in users if one.uses_oidc and same_email(one.email) == same), None)
 
     def owner_of(self, token: str) -> User | None:
         """Return the user with this *token*; None if there is none."""
-        return self._watched.get().by_hash.get(hash_token(token))
+        return self.users.by_hash.get(hash_token(token))
 
     def _read(self, file: Path) -> Users:
         """Return the content of *file*; that of its last valid version if it has mistakes."""

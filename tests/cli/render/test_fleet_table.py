@@ -289,6 +289,18 @@ def test_budgets_are_shown_and_low_ones_are_warned_of(text):
     assert "their price is unknown: x" in output
 
 
+def test_low_budgets_of_users_are_shown_once_for_all_entries(text):
+    budget = BudgetRow(unit="USD", period="day", limit=5, resets_at=1_800_000_000)
+    anna = replace(budget, user="anna", spent=5.5)
+    others = [replace(budget, user=f"u{n}", spent=4 + n / 100, is_low=True) for n in range(20)]
+    bob = replace(budget, user="bob", spent=1)
+    entries = [row(label, budgets=(*others, bob, anna)) for label in ("kimi", "glm-4.6")]
+    lines = [click.unstyle(line) for line in text(*entries, verbose=True) if "! " in line]
+    assert lines[0].startswith("! budget spent: user anna: 5.50 of 5.00 USD per day (110 %)")
+    assert lines[1].startswith("! budget: user u19: 4.19 of 5.00")
+    assert lines[8:] == ["! 13 more low budgets of users: ccproxy usage --by user"]
+
+
 def test_retiring_models_are_warned_of(text):
     retiring = (
         RetiringModel(model="old", date="2199-12-11", successor="new"),

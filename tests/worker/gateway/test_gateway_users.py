@@ -204,6 +204,19 @@ async def test_a_user_sees_the_budget_fill_and_end(gateway, provider, file, stre
         assert got.status == 404
 
 
+async def test_status_has_the_budgets_that_users_draw_on(gateway, provider, file):
+    write_users(
+        file, anna='budgets = ["4 USD/day", "100 USD/month"]', bob='budgets = ["9 USD/day"]'
+    )
+    provider.script(completion("Hello", usage=USAGE))
+    await gateway.ask(prompt(stream=False), headers=bearer(ANNA))
+    await ended(gateway)
+    rows = gateway.worker.payers.user_rows()
+    shown = [(row.user, row.client, row.period, row.limit, row.spent) for row in rows]
+    assert shown == [("anna", "", "day", 4, 1), ("anna", "", "month", 100, 1)]
+    assert gateway.worker.payers.rows() == (), "they are not the entry's"
+
+
 async def test_concurrent_requests_do_not_pass_a_budget(gateway, provider, file):
     write_users(file, anna='budgets = ["3 USD/day"]')
     provider.script(completion("Hello", usage=USAGE))

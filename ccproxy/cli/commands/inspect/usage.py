@@ -15,7 +15,7 @@ import click
 
 from ccproxy.cli.command import Command, Duration, Options
 from ccproxy.cli.render.account_lines import account_text
-from ccproxy.cli.render.budget_lines import budget_text
+from ccproxy.cli.render.budget_lines import budget_text, user_budgets
 from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import columns, notify, show, show_json
 from ccproxy.cli.selection import complete_label, known_labels, open_fleet
@@ -256,10 +256,13 @@ def _fleet_json(fleet: Fleet, labels: Sequence[str] | None) -> list[dict[str, ob
 
 
 def _fleet_lines(fleet: Fleet, labels: Sequence[str] | None) -> list[str]:
-    lines = []
-    for row in _limited_rows(fleet, labels):
-        lines += [f"{row.label}  budget: {budget_text(budget)}" for budget in row.budgets]
+    rows, lines = _limited_rows(fleet, labels), list[str]()
+    for row in rows:
+        own = [budget for budget in row.budgets if not budget.user]
+        lines += [f"{row.label}  budget: {budget_text(budget)}" for budget in own]
         lines += [f"{row.label}  {one.id} {one.tail}: {account_text(one)}" for one in row.accounts]
+    users = user_budgets(budget for row in rows for budget in row.budgets)
+    lines += [f"budget of {budget_text(budget)}" for budget in users]
     return ["", *lines] if lines else []
 
 
