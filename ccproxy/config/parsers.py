@@ -13,7 +13,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -168,6 +168,14 @@ def hosts(value: str) -> tuple[str, ...]:
                 rule = "must be host names without scheme, port and wildcards"
                 raise ValueError(f'{rule}, got "{host}"') from error
     return tuple(host.rstrip(".") for host in names)
+
+
+def networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Parse addresses and networks such as 10.0.0.0/8."""
+    try:
+        return tuple(ip_network(word) for word in words(value))
+    except ValueError as error:
+        raise ValueError(f"must be addresses or networks such as 10.0.0.0/8: {error}") from error
 
 
 def extra_body(value: str) -> dict[str, Any]:

@@ -226,6 +226,15 @@ PUBLIC_URL = Setting(
     example="https://llm.example.com",
     source="on loopback, the address itself",
 )
+TRUSTED_PROXIES = Setting(
+    name="TRUSTED_PROXIES",
+    parse=parsers.networks,
+    default=(),
+    meaning="addresses or networks of reverse proxies, separated by commas, whose X-Forwarded-For "
+    "names the client, for the limits of sign-in attempts at a gateway",
+    example="127.0.0.1,10.0.0.0/8",
+    source="none: the address of the connection",
+)
 TELEMETRY_URL = Setting(
     name="TELEMETRY_URL",
     parse=parsers.http_url,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from ccproxy.config import settings as s
@@ -21,6 +22,8 @@ class GatewaySettings:
     """None: there are no users, and so no gateway."""
     public_url: str
     """The gateway's origin; empty: the origin of the request, on loopback only."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    """Reverse proxies whose X-Forwarded-For is believed."""
     telemetry_url: str | None
     """Where the clients' telemetry is forwarded; None: it is discarded."""
     oidc: OidcSettings | None
@@ -35,6 +38,7 @@ def read_gateway(env: EnvReader) -> GatewaySettings:
     return GatewaySettings(
         users_file=path,
         public_url=env.read(s.PUBLIC_URL),
+        trusted_proxies=env.read(s.TRUSTED_PROXIES),
         telemetry_url=env.read(s.TELEMETRY_URL),
         oidc=read_oidc(env),
         tls=read_tls(env),

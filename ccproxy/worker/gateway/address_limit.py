@@ -1,21 +1,53 @@
-"""How many attempts one address may make; a fixed number of addresses is remembered."""
+"""Addresses of clients, and how many attempts each may make."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from ipaddress import IPv6Address, IPv6Network
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 MOST_ADDRESSES = 4096
+"""Addresses that are remembered."""
+
+
+def client_address(
+    peer: str, forwarded: Iterable[str], trusted: Iterable[IPv4Network | IPv6Network]
+) -> str:
+    """
+    Return the address of the client whose connection comes from *peer*.
+
+    *forwarded* are the X-Forwarded-For headers of the request. Each proxy appends the address that
+    has connected to it. So they are read from the end, and only what a *trusted* proxy has written
+    counts; anyone can write what is before that.
+    """
+    networks, address = tuple(trusted), _parsed(peer)
+    for text in reversed(",".join(forwarded).split(",")):
+        if not any(address in network for network in networks):
+            break
+        try:
+            address = _parsed(text.strip())
+        except ValueError:
+            break  # a proxy may write "unknown"
+    return str(address)
 
 
 def network_of(address: str) -> str:
     """Return *address*; of IPv6 the network of 64 bits, of which one machine has all addresses."""
-    if ":" not in address:
-        return address
-    one = IPv6Address(address.partition("%")[0])
-    mapped = one.ipv4_mapped
-    return str(IPv6Network((one, 64), strict=False)) if mapped is None else str(mapped)
+    parsed = _parsed(address)
+    if isinstance(parsed, IPv4Address):
+        return str(parsed)
+    return str(IPv6Network((parsed, 64), strict=False))
+
+
+def _parsed(text: str) -> IPv4Address | IPv6Address:
+    """Parse an address, which may have a zone or a port; ValueError if it is something else."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    address = ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
 
 
 class AddressLimit:

@@ -16,7 +16,7 @@ from aiohttp import web
 from ccproxy.config.team.users import User
 from ccproxy.errors import Problem
 from ccproxy.store.sign_ins import ACCESS_SECONDS, DEVICE_SECONDS, POLL_SECONDS, TokenPair
-from ccproxy.worker.gateway.address_limit import network_of
+from ccproxy.worker.gateway.address_limit import client_address, network_of
 from ccproxy.worker.gateway.gateway import Gateway, new_user_code
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.json_response import json_response
@@ -126,10 +126,14 @@ def origin_of(request: ClientRequest) -> str:
 
 
 def address_of(request: ClientRequest) -> str:
-    """Return the client's network; X-Forwarded-For is not believed, since anyone can send it."""
+    """Return the client's network, by which attempts are counted."""
     transport = request.transport
     peer = transport.get_extra_info("peername") if transport is not None else None
-    return network_of(str(peer[0])) if peer else ""
+    if not peer:
+        return ""
+    forwarded = request.headers.getall("X-Forwarded-For", ())
+    trusted = request.worker.config.gateway.trusted_proxies
+    return network_of(client_address(str(peer[0]), forwarded, trusted))
 
 
 async def form_of(request: ClientRequest) -> Mapping[str, str]:
