@@ -26,7 +26,7 @@ from joserfc.jwk import KeySet, import_key
 from ccproxy.config import parsers
 from ccproxy.config.forward_proxy import proxy_for
 from ccproxy.config.team.oidc_settings import OidcSettings
-from ccproxy.worker.gateway.oidc_flow import Flow, IdentityError
+from ccproxy.worker.gateway.oidc_flow import Flow, IdentityError, verified_email
 from ccproxy.worker.upstream.connections import explain, open_session
 
 ALGORITHMS = ["RS256", "PS256", "ES256"]
@@ -114,7 +114,7 @@ class IdentityProvider:
         token = reply.get("id_token")
         if not isinstance(token, str):
             raise IdentityError(f"no ID token, but: {str(reply.get('error'))[:100]}")
-        return _verified_email(await self._claims(token, flow.nonce))
+        return verified_email(await self._claims(token, flow.nonce), self._settings.issuer)
 
     async def _claims(self, token: str, nonce: str) -> Mapping[str, Any]:
         """Return the claims of a valid ID token; the keys are read again if they have changed."""
@@ -215,11 +215,3 @@ async def _limited(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
         if size > REPLY_LIMIT:
             raise IdentityError("its reply is too large")
         yield piece
-
-
-def _verified_email(claims: Mapping[str, Any]) -> str:
-    email = claims.get("email")
-    # Some providers send texts.
-    if not isinstance(email, str) or claims.get("email_verified") not in (True, "true"):
-        raise IdentityError("the ID token has no verified email")
-    return email
