@@ -11,7 +11,20 @@ from ccproxy.text import mask_key
 _SHORTEST_SECRET = 8
 """Shorter configured keys ("none", "ollama") are placeholders and parts of ordinary words."""
 
-_PREFIXES = ("sk-", "sk_", "pk-", "pk_", "rk-", "rk_", "nvapi-", "xai-", "fw_", "pplx-", "ccp_")
+_PREFIXES = (
+    "sk-",
+    "sk_",
+    "pk-",
+    "pk_",
+    "rk-",
+    "rk_",
+    "nvapi-",
+    "xai-",
+    "fw_",
+    "pplx-",
+    "ccp_",
+    "ccu_",
+)
 _UNDERSCORED = ("gsk_", "hf_", "ghp_", "gho_", "ghu_", "ghs_", "github_pat_")
 _NAMES = ("earer ", "EARER ", "api-key", "api_key", "Api-Key", "API-Key", "API_KEY")
 _HINTS = (*_PREFIXES, *_UNDERSCORED, *_NAMES, "AIza", "eyJ")
