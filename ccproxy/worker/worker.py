@@ -221,7 +221,7 @@ def make_worker(
         tool_filter=config.tool_filter,
         may_change_api=config.api_by_model,
     )
-    gateway = _gateway(config, state, signing_key, log)
+    gateway = _gateway(config, state, signing_key, log, shared)
     authenticator = _authenticator(config, gateway)
     chooser = Chooser(config, table=table or home / FILE_NAME, state=state, log=log)
     persistent = PersistentState(
@@ -306,18 +306,23 @@ def _authenticator(config: WorkerConfig, gateway: Gateway | None) -> Authenticat
         config.client_keys,
         host=config.host,
         allowed_hosts=_allowed_hosts(config),
-        user_of=gateway.user_of if gateway is not None else None,
+        has_users=gateway is not None,
     )
 
 
 def _gateway(
-    config: WorkerConfig, state: Path, signing_key: bytes, log: FilteringBoundLogger
+    config: WorkerConfig,
+    state: Path,
+    signing_key: bytes,
+    log: FilteringBoundLogger,
+    shared: SharedPool | None,
 ) -> Gateway | None:
-    if config.gateway.users_file is None:
+    file = config.gateway.users_file
+    if file is None:
         return None
     from ccproxy.worker.gateway.gateway import make_gateway  # few entries have users
 
-    return make_gateway(config, config.gateway.users_file, state=state, secret=signing_key, log=log)
+    return make_gateway(config, file, state=state, secret=signing_key, shared=shared, log=log)
 
 
 def _allowed_hosts(config: WorkerConfig) -> tuple[str, ...]:

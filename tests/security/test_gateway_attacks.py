@@ -11,8 +11,9 @@ import json
 
 import pytest
 
+from ccproxy.config.parsers import networks
 from ccproxy.worker.accounting.payers import payer_for_user
-from ccproxy.worker.gateway.address_limit import network_of
+from ccproxy.worker.gateway.address_limit import client_address, network_of
 from tests.fleet import eventually
 from tests.messages import prompt
 from tests.provider import completion, failure, raw, stream
@@ -378,6 +379,39 @@ def test_the_addresses_of_one_machine_are_counted_together(address, network):
 
 
 @pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        pytest.param("203.0.113.9", ["1.2.3.4"], "203.0.113.9", id="not a proxy"),
+        pytest.param("10.0.0.1", [], "10.0.0.1", id="no header"),
+        pytest.param("10.0.0.1", ["1.2.3.4"], "1.2.3.4", id="one proxy"),
+        pytest.param("10.0.0.1", ["6.6.6.6, 1.2.3.4"], "1.2.3.4", id="invented by the client"),
+        pytest.param("10.0.0.1", ["6.6.6.6", "1.2.3.4"], "1.2.3.4", id="two headers"),
+        pytest.param("10.0.0.1", ["6.6.6.6,1.2.3.4, 10.9.9.9"], "1.2.3.4", id="two proxies"),
+        pytest.param("10.0.0.1", ["10.0.0.7"], "10.0.0.7", id="a client in the network"),
+        pytest.param("10.0.0.1", ["1.2.3.4,unknown"], "10.0.0.1", id="no address"),
+        pytest.param("10.0.0.1", ["1.2.3.4,"], "10.0.0.1", id="an empty entry"),
+        pytest.param("::ffff:10.0.0.1", ["1.2.3.4:5678"], "1.2.3.4", id="with a port"),
+        pytest.param("fd00::1", ["[2001:db8::5]:443"], "2001:db8::5", id="IPv6"),
+    ],
+)
+def test_only_a_trusted_proxy_names_the_client(peer, forwarded, client):
+    assert client_address(peer, forwarded, networks("10.0.0.0/8,fd00::/8")) == client
+
+
+async def test_attempts_are_counted_by_the_address_that_a_trusted_proxy_names(start, file):
+    def begun_by(address):
+        return proxy.session.post(
+            f"{proxy.url}/oauth/device_authorization", headers={"X-Forwarded-For": address}
+        )
+
+    for trusted, last in (("127.0.0.1", 200), ("192.0.2.1", 429)):
+        proxy = await start(USERS=str(file), TRUSTED_PROXIES=trusted)
+        for number in range(31):
+            async with begun_by(f"203.0.113.{number}") as got:
+                assert got.status == (last if number == 30 else 200)
+
+
+@pytest.mark.parametrize(
     ("path", "fields"),
     [
         ("/oauth/token", {"grant_type": "refresh_token", "refresh_token": "ccu_x"}),
@@ -385,17 +419,18 @@ def test_the_addresses_of_one_machine_are_counted_together(address, network):
         ("/oauth/revoke", {"token": "ccu_x"}),
     ],
 )
-async def test_strangers_do_not_take_the_lock_of_the_store(gateway, path, fields):
+async def test_strangers_only_read_the_store(gateway, path, fields):
     if fields.get("grant_type") == "device":
         fields = {**fields, "grant_type": "urn:ietf:params:oauth:grant-type:device_code"}
-    connection = gateway.worker.gateway.sign_ins._connection
+    connection = gateway.worker.gateway.sign_ins._records._connection
     before = connection.total_changes
     statements: list[str] = []
     connection.set_trace_callback(statements.append)
     await form(gateway, path, **fields)
     connection.set_trace_callback(None)
     assert connection.total_changes == before
-    assert not [one for one in statements if one.startswith("BEGIN")]
+    assert statements
+    assert all(one.startswith("SELECT") for one in statements)
 
 
 async def test_unknown_sign_ins_are_told_nothing(gateway):

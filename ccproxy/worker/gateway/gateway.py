@@ -10,9 +10,8 @@ well. A session ends with what approved it, the token or the user's email, so th
 from __future__ import annotations
 
 import hmac
-import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -20,25 +19,24 @@ from urllib.parse import urlsplit
 from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.team.users import (
-    OIDC_PREFIX,
     TOKEN_PREFIX,
     User,
+    Users,
     hash_token,
     oidc_approval,
 )
 from ccproxy.config.worker_config import WorkerConfig
-from ccproxy.store.sign_ins import SignedIn, SignIns, TokenPair
+from ccproxy.store.sign_in_records import SignInRecords
 from ccproxy.worker.gateway.address_limit import AddressLimit
+from ccproxy.worker.gateway.sign_ins import SignIns, TokenPair
 from ccproxy.worker.gateway.signed_values import SignedValues
 from ccproxy.worker.gateway.telemetry_relay import TelemetryRelay
 from ccproxy.worker.gateway.user_directory import UserDirectory
 
 if TYPE_CHECKING:
     from ccproxy.worker.gateway.identity_provider import IdentityProvider
+    from ccproxy.worker.redis.shared_pool import SharedPool
 
-USER_CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
-"""No vowels, so no words, and no characters that look alike (RFC 8628, 6.1)."""
-USER_CODE_LENGTH = 8
 _WINDOW = 600.0
 
 
@@ -56,12 +54,13 @@ class Gateway:
         session_seconds: float = 0.0,
         telemetry: TelemetryRelay | None = None,
         log: FilteringBoundLogger,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float],
     ) -> None:
         """
         Prepare the gateway; *public_url* is its address, *secret* protects the approval page.
 
-        Sessions that the *provider* approved end after *session_seconds*.
+        Sessions that the *provider* approved end after *session_seconds*. *clock* returns seconds
+        since the epoch, the same at every worker and replica.
         """
         self.directory = directory
         self.sign_ins = sign_ins
@@ -69,12 +68,16 @@ class Gateway:
         self.provider = provider
         self.telemetry = telemetry
         self.log = log
-        self.new_sign_ins = AddressLimit(30, _WINDOW, clock=clock)
-        self.wrong_tokens = AddressLimit(10, _WINDOW, clock=clock)
+        self.new_sign_ins = AddressLimit(30, _WINDOW, clock=time.monotonic)
+        self.wrong_tokens = AddressLimit(10, _WINDOW, clock=time.monotonic)
         self._form_key = hmac.digest(secret, b"ccproxy-approval-form", "sha256")
         key = hmac.digest(secret, b"ccproxy-sign-in", "sha256")
-        self.signed = SignedValues(key, clock=time.time)
+        self.signed = SignedValues(key, clock=clock)
         self._session_seconds = session_seconds
+        self._clock = clock
+        self._indexed: Users | None = None
+        """The users of `_by_approval`."""
+        self._by_approval: Mapping[str, User] = {}
 
     def is_public_host(self, host: str) -> bool:
         """Return True if *host*, of a Host header, is that of the public address."""
@@ -82,45 +85,53 @@ class Gateway:
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         return bool(public.hostname) and name.lower().rstrip(".") == public.hostname
 
-    def user_of(self, token: str) -> User | None:
-        """Return the user of *token*, personal or of a session; None if it is not valid."""
-        if not token.startswith(TOKEN_PREFIX):
-            return None
-        if (user := self.directory.owner_of(token)) is not None:
-            return user
-        who = self.sign_ins.find(token)
-        return None if who is None else self._current(who)
+    async def user_of(self, tokens: Iterable[str]) -> User | None:
+        """
+        Return the user of the first valid token, personal or of a session; None if none is valid.
 
-    def refresh(self, token: str) -> tuple[User, TokenPair] | None:
+        Raises:
+            Problem: If sessions are in Redis, which is away.
+
+        """
+        for token in tokens:
+            if not token.startswith(TOKEN_PREFIX):
+                continue
+            user = self.directory.owner_of(token)
+            if user is None and (session := await self.sign_ins.find(token)) is not None:
+                user = self._user_with(session.approval)
+            if user is not None:
+                return user
+        return None
+
+    async def refresh(self, token: str) -> tuple[User, TokenPair] | None:
         """Return new tokens in exchange for a refresh *token*; None if it is not valid."""
-        renewed = self.sign_ins.refresh(token)
-        if renewed is None:
+        refreshed = await self.sign_ins.refresh(token)
+        if refreshed is None:
             return None
-        who, pair = renewed
-        user = self._current(who)
-        if user is None or self._is_too_old(who):
-            self.sign_ins.close_session(pair.access)
+        session, pair = refreshed
+        user = self._user_with(session.approval)
+        if user is None or self._is_too_old(session.approval, session.since, user):
+            await self.sign_ins.close_session(pair.access)
             return None
         return user, pair
 
-    def sign_in(self, who: SignedIn) -> tuple[User, TokenPair] | None:
-        """Open a session for an approved sign-in; None if its user was revoked meanwhile."""
-        user = self._current(who)
-        return None if user is None else (user, self.sign_ins.open_session(who))
+    async def sign_in(self, approval: str) -> tuple[User, TokenPair] | None:
+        """Open a session with a sealed *approval*; None if its user was revoked meanwhile."""
+        user = self._user_with(approval)
+        return None if user is None else (user, await self.sign_ins.open_session(approval))
 
-    def approve(self, user_code: str, token: str) -> User | None:
+    async def approve(self, user_code: str, token: str) -> User | None:
         """Approve a sign-in with the personal *token* of a user; None if it is not one."""
         user = self.directory.owner_of(token)
         if user is None:
-            self.sign_ins.note_mistake(user_code)
-            return None
-        self.sign_ins.approve(user_code, SignedIn(user=user.name, token=hash_token(token)))
+            await self.sign_ins.note_mistake(user_code)
+        else:
+            await self.sign_ins.approve(user_code, hash_token(token))
         return user
 
-    def approve_as(self, user_code: str, user: User) -> None:
+    async def approve_as(self, user_code: str, user: User) -> None:
         """Approve a sign-in for *user*, whom the identity provider has identified."""
-        who = SignedIn(user=user.name, token=oidc_approval(user.email))
-        self.sign_ins.approve(user_code, who)
+        await self.sign_ins.approve(user_code, oidc_approval(user.email))
 
     def form_token(self, nonce: str) -> str:
         """Return the hidden field of an approval page whose cookie is *nonce*."""
@@ -132,16 +143,25 @@ class Gateway:
         return bool(nonce) and hmac.compare_digest(self.form_token(nonce).encode(), field)
 
     def close(self) -> None:
-        """Close the file of sign-ins."""
+        """Release the sign-ins."""
         self.sign_ins.close()
 
-    def _current(self, who: SignedIn) -> User | None:
-        user = self.directory.user(who.user)
-        return user if user is not None and who.token in user.approvals else None
+    def _user_with(self, approval: str) -> User | None:
+        """Return the user whose sealed *approval* it is; None if there is none any more."""
+        users = self.directory.users
+        if users is not self._indexed:
+            self._by_approval = {
+                self.sign_ins.sealed(one): user
+                for user in users.by_name.values()
+                for one in user.approvals
+            }
+            self._indexed = users
+        return self._by_approval.get(approval)
 
-    def _is_too_old(self, who: SignedIn) -> bool:
+    def _is_too_old(self, approval: str, since: float, user: User) -> bool:
         """Return True if the identity provider has to confirm the user of a session again."""
-        return who.token.startswith(OIDC_PREFIX) and time.time() - who.since > self._session_seconds
+        is_of_provider = approval == self.sign_ins.sealed(oidc_approval(user.email))
+        return is_of_provider and self._clock() - since > self._session_seconds
 
 
 def make_gateway(
@@ -150,25 +170,35 @@ def make_gateway(
     *,
     state: Path,
     secret: bytes,
+    shared: SharedPool | None,
     log: FilteringBoundLogger,
 ) -> Gateway:
     """
     Return the gateway of *config* for the users of *users_file*.
+
+    Sign-ins are in Redis if the key pool is *shared*.
 
     Raises:
         ConfigError: If the file of users has mistakes.
         CcproxyError, OSError, sqlite3.Error: If the file of sign-ins cannot be opened.
 
     """
+    if shared is None:
+        clock: Callable[[], float] = time.time
+        sign_ins = SignIns(SignInRecords(state, clock=clock), secret=secret, clock=clock)
+    else:
+        clock = shared.backend.clock
+        sign_ins = SignIns(shared.records(), secret=shared.secret, clock=clock)
     return Gateway(
         UserDirectory(users_file, log=log),
-        SignIns(state, new_secret=_new_token, clock=time.time),
+        sign_ins,
         public_url=config.gateway.public_url,
         secret=config.services.signing_key or secret,
         provider=_provider(config),
         session_seconds=config.gateway.oidc.session_seconds if config.gateway.oidc else 0.0,
         telemetry=_telemetry(config, log),
         log=log,
+        clock=clock,
     )
 
 
@@ -188,12 +218,3 @@ def _provider(config: WorkerConfig) -> IdentityProvider | None:
     return IdentityProvider(
         config.gateway.oidc, ca_bundle=config.ca_bundle, proxy=config.upstream_proxy
     )
-
-
-def new_user_code() -> str:
-    """Return a code that a user can type."""
-    return "".join(secrets.choice(USER_CODE_LETTERS) for _ in range(USER_CODE_LENGTH))
-
-
-def _new_token() -> str:
-    return TOKEN_PREFIX + secrets.token_urlsafe(32)

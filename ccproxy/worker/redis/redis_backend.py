@@ -226,6 +226,21 @@ class RedisBackend:
         finally:
             timer.cancel()
 
+    async def call(self, *command: str | int | bytes) -> Reply:
+        """Send another command on the pool's connection; RedisError if Redis is away."""
+        if not self.is_shared:
+            raise RedisError(self.reason)
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        self._write(command, lambda reply: None if future.done() else future.set_result(reply))
+        timer = self._loop.call_later(self._timeout / _TICKS, self._expire, future, _TICKS)
+        try:
+            reply = await future
+        finally:
+            timer.cancel()
+        if isinstance(reply, RedisError):
+            raise reply
+        return reply
+
     def ledger(self, name: str) -> SharedLedger:
         """Return the ledger *name* in Redis, which the calls of this pool keep up to date."""
         ledger = self._ledgers.get(name)

@@ -15,6 +15,7 @@ from ccproxy.worker.key_pool import pool_on
 from ccproxy.worker.redis.connection import RedisConnection, connect
 from ccproxy.worker.redis.redis_backend import FORMAT, RedisBackend
 from ccproxy.worker.redis.redis_queue import RedisQueue
+from ccproxy.worker.redis.redis_records import RedisRecords
 from ccproxy.worker.redis.shared_ledger import SharedLedger
 from ccproxy.worker.redis.shared_usage import SharedUsage
 
@@ -25,7 +26,7 @@ PER_REPLICA = (
     "usage by model, key and session",
     "circuit breaker",
     "learned refusals",
-    "sign-ins of users",
+    "limits of sign-in attempts",
 )
 """What replicas do not share; the table in docs/replicas.md says the same."""
 
@@ -36,7 +37,7 @@ class SharedPool:
     def __init__(
         self, config: WorkerConfig, pool: KeyPool, backend: RedisBackend, *, secret: bytes
     ) -> None:
-        """*secret* hides the names of clients and users in ledgers."""
+        """*secret* hides the names of clients and users, and protects sign-ins."""
         self.pool = pool
         self.backend = backend
         self.queue = RedisQueue(pool, backend, wait_seconds=config.key_wait)
@@ -58,6 +59,10 @@ class SharedPool:
         # No label begins with @. The braces keep all names of an entry in one slot of a cluster.
         owner = f"@{name}" if label == name else label
         return self.backend.ledger(f"ccproxy:{FORMAT}:{{{owner}}}:sums")
+
+    def records(self) -> RedisRecords:
+        """Return the sign-ins of the gateway's users, which all replicas share."""
+        return RedisRecords(self.backend.call, secret=self.secret)
 
 
 def open_shared_pool(

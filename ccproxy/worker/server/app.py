@@ -20,6 +20,7 @@ from ccproxy.protocol.claude_code import AGENT_ID_HEADER, SESSION_HEADER
 from ccproxy.worker.peers.peer_request import is_from_peer
 from ccproxy.worker.server import bypass_mode
 from ccproxy.worker.server.access_record import Bodies
+from ccproxy.worker.server.authentication import offered_keys
 from ccproxy.worker.server.endpoints import (
     config,
     conversation,
@@ -201,7 +202,10 @@ def _accept(request: ClientRequest) -> None:
 async def _answer(request: ClientRequest, route: Route) -> web.StreamResponse:
     try:
         with shutdown_as_problem(request.worker):
-            return await _authorized(request, route)(request)
+            gateway, user = request.worker.gateway, None
+            if gateway is not None and not route.is_open:
+                user = await gateway.user_of(offered_keys(request.headers))
+            return await _authorized(request, route, user)(request)
     except Problem as problem:
         response = route.problem_response(noted(request, problem), request.record.request_id)
         _clear_frames(problem)
@@ -222,9 +226,9 @@ def _clear_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _authorized(request: ClientRequest, route: Route) -> Endpoint:
+def _authorized(request: ClientRequest, route: Route, user: User | None) -> Endpoint:
     """
-    Return the endpoint that serves the request.
+    Return the endpoint that serves the request, which offers the token of *user*.
 
     Raises:
         Problem: If there is none, or if the client may not use it.
@@ -239,9 +243,9 @@ def _authorized(request: ClientRequest, route: Route) -> Endpoint:
     if route is _NO_ROUTE or is_absent:
         raise Problem("not_found_error", f"ccproxy has no endpoint {request.path[:200]}")
     if route.is_admin:
-        request.user = _check_admin(request, route)
+        request.user = _check_admin(request, route, user)
     elif not route.is_open and not is_from_peer(request):
-        request.user = worker.authenticator.check_key(request.headers)
+        request.user = worker.authenticator.check_key(request.headers, user)
     request.record.user = "" if request.user is None else request.user.name
     endpoint = route.endpoint(request.method)
     if endpoint is None:
@@ -264,7 +268,7 @@ def _serves_admin(request: ClientRequest) -> bool:
     )
 
 
-def _check_admin(request: ClientRequest, route: Route) -> User | None:
+def _check_admin(request: ClientRequest, route: Route, user: User | None) -> User | None:
     """
     Check a request to an admin route.
 
@@ -275,7 +279,9 @@ def _check_admin(request: ClientRequest, route: Route) -> User | None:
             a body that is not JSON.
 
     """
-    user = request.worker.authenticator.check_admin(request.headers, is_harmless=route.is_harmless)
+    user = request.worker.authenticator.check_admin(
+        request.headers, user, is_harmless=route.is_harmless
+    )
     if request.can_read_body and request.content_type != JSON:
         text = f"send JSON with Content-Type: {JSON}"
         raise Problem("invalid_request_error", text, status=415)

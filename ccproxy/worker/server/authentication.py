@@ -9,7 +9,7 @@ client of the proxy has.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from hashlib import sha256
 from hmac import compare_digest
 from typing import TYPE_CHECKING
@@ -66,10 +66,10 @@ class Authenticator:
         *,
         host: str,
         allowed_hosts: Collection[str] = (),
-        user_of: Callable[[str], User | None] | None = None,
+        has_users: bool = False,
     ) -> None:
-        """*user_of* returns the user of a token, at the gateway of a team."""
-        self._user_of = user_of
+        """*has_users*: this is the gateway of a team."""
+        self._has_users = has_users
         self._digests = [sha256(key.encode()).digest() for key in client_keys]
         self._is_on_loopback = is_loopback(host)
         checks_host = self._is_on_loopback or allowed_hosts
@@ -80,7 +80,7 @@ class Authenticator:
     @property
     def requires_key(self) -> bool:
         """Whether a client key, or the token of a user, is required."""
-        return bool(self._digests) or self._user_of is not None
+        return bool(self._digests) or self._has_users
 
     @property
     def is_on_loopback(self) -> bool:
@@ -150,9 +150,9 @@ class Authenticator:
         hosts = self._hosts
         return not host or hosts is None or _host_name(host) in hosts
 
-    def check_key(self, headers: CIMultiDictProxy[str]) -> User | None:
+    def check_key(self, headers: CIMultiDictProxy[str], user: User | None = None) -> User | None:
         """
-        Require a client key, or the token of a user, who is returned.
+        Require a client key or the token of *user*, who is returned if there is no client key.
 
         Any of the offered keys may match: during a bypass, a session offers the proxy's key and
         its own.
@@ -167,16 +167,14 @@ class Authenticator:
         matches = [self._is_client_key(key) for key in keys]
         if any(matches):
             return None
-        if self._user_of is None:
-            text = _WRONG_KEY if keys else _NO_KEY
-            raise Problem("authentication_error", text, should_retry=False)
-        user = next(filter(None, map(self._user_of, keys)), None)
-        if user is None:
-            text = _UNKNOWN_USER if keys else _NO_USER
-            raise Problem("authentication_error", text, should_retry=False)
-        return user
+        if user is not None:
+            return user
+        unknown, missing = (_UNKNOWN_USER, _NO_USER) if self._has_users else (_WRONG_KEY, _NO_KEY)
+        raise Problem("authentication_error", unknown if keys else missing, should_retry=False)
 
-    def check_admin(self, headers: CIMultiDictProxy[str], *, is_harmless: bool) -> User | None:
+    def check_admin(
+        self, headers: CIMultiDictProxy[str], user: User | None, *, is_harmless: bool
+    ) -> User | None:
         """
         Check a request that shows or changes the worker, after `check_origin`.
 
@@ -191,7 +189,7 @@ class Authenticator:
             raise Problem("permission_error", _FROM_PAGE)
         if not is_harmless and not self.requires_key:
             raise Problem("permission_error", _NO_KEY_SET)
-        user = self.check_key(headers)
+        user = self.check_key(headers, user)
         if user is not None and not user.is_admin:
             text = f"{user.name} may not use the routes of the proxy itself: set admin = true"
             raise Problem("permission_error", f"{text} for the user in users.toml")

@@ -9,6 +9,7 @@ from html import unescape
 
 import pytest
 
+from ccproxy.worker.gateway.oidc_flow import IdentityError, verified_email
 from tests.worker.gateway.oidc_provider import CLIENT_SECRET, OidcProvider, new_key
 from tests.worker.gateway.team import (
     ANNA,
@@ -125,6 +126,35 @@ async def test_tokens_that_do_not_count(gateway, identity, claims, reason):
     assert (status, "did not confirm" in page) == (403, True)
     assert reason in gateway.lines("sign_in.not_identified")[0]["reason"]
     assert await state_of(gateway, started) == "authorization_pending"
+
+
+ENTRA = "https://login.microsoftonline.com/0123/v2.0"
+
+
+@pytest.mark.parametrize(
+    ("issuer", "claims", "is_verified"),
+    [
+        pytest.param("https://idp.example", {"email_verified": "true"}, True, id="a text"),
+        pytest.param(ENTRA, {}, False, id="Entra ID without the claim"),
+        pytest.param(ENTRA, {"xms_edov": True}, True, id="Entra ID with the claim"),
+        pytest.param(ENTRA, {"xms_edov": "1"}, True, id="Entra ID with the claim as a text"),
+        pytest.param(ENTRA, {"xms_edov": 1}, True, id="Entra ID with the claim as a number"),
+        pytest.param(ENTRA, {"xms_edov": False}, False, id="an unverified domain"),
+        pytest.param(ENTRA, {"xms_edov": "0"}, False, id="an unverified domain as a text"),
+        pytest.param(
+            ENTRA, {"xms_edov": True, "email_verified": False}, False, id="the standard claim first"
+        ),
+        pytest.param("https://idp.example", {"xms_edov": True}, False, id="of another provider"),
+        pytest.param(f"https://idp.example/{ENTRA}", {"xms_edov": True}, False, id="a name in it"),
+    ],
+)
+def test_an_email_counts_only_if_it_is_verified(issuer, claims, is_verified):
+    claims = {"email": "anna@example.com", **claims}
+    if is_verified:
+        assert verified_email(claims, issuer) == "anna@example.com"
+    else:
+        with pytest.raises(IdentityError, match="no verified email"):
+            verified_email(claims, issuer)
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "RS256"])
@@ -244,7 +274,7 @@ async def test_a_session_has_to_be_approved_again(start, file, identity):
     async with Browser(gateway.url) as browser:
         assert (await confirmed(browser, identity, started))[0] == 200
     _, tokens = await poll(gateway, started["device_code"])
-    gateway.worker.gateway.sign_ins._connection.execute("UPDATE sessions SET since = since - 60")
+    gateway.worker.gateway._clock = lambda: time.time() + 60
     status, _ = await form(
         gateway, "/oauth/token", grant_type="refresh_token", refresh_token=tokens["refresh_token"]
     )

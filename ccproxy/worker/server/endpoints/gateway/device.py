@@ -22,9 +22,9 @@ from aiohttp import web
 
 from ccproxy.config.team.users import User
 from ccproxy.errors import Problem
-from ccproxy.store.sign_ins import DEVICE_SECONDS
-from ccproxy.worker.gateway.gateway import USER_CODE_LENGTH, USER_CODE_LETTERS, Gateway
+from ccproxy.worker.gateway.gateway import Gateway
 from ccproxy.worker.gateway.oidc_flow import Flow, IdentityError, new_flow
+from ccproxy.worker.gateway.sign_ins import DEVICE_SECONDS, USER_CODE_LENGTH, USER_CODE_LETTERS
 from ccproxy.worker.server.endpoints.gateway.oauth import address_of, form_of, gateway_of, origin_of
 from ccproxy.worker.server.http import ClientRequest
 
@@ -85,17 +85,17 @@ async def decide(request: ClientRequest) -> web.Response:
     if not gateway.wrong_tokens.allows(address):
         return _page(_TOO_MANY, 429)
     code = _code_of(form.get("user_code", ""))
-    if not gateway.sign_ins.is_pending(code):
+    if not await gateway.sign_ins.is_pending(code):
         gateway.wrong_tokens.note(address)
         return _form(request, code, _WRONG_CODE)
     if form.get("action") == "deny":
-        gateway.sign_ins.deny(code)
+        await gateway.sign_ins.deny(code)
         return _page("<p>The sign-in was refused. You can close this page.</p>")
     if form.get("action") == "oidc" and gateway.provider is not None:
         return await _go_to_provider(request, gateway.provider, code)
     if identity := form.get("identity"):
-        return _approve_identity(request, gateway, code, identity, nonce)
-    return _approve(request, gateway, code, form.get("token", "").strip())
+        return await _approve_identity(request, gateway, code, identity, nonce)
+    return await _approve(request, gateway, code, form.get("token", "").strip())
 
 
 async def return_from_provider(request: ClientRequest) -> web.Response:
@@ -149,7 +149,7 @@ async def _go_to_provider(
     return response
 
 
-def _approve_identity(
+async def _approve_identity(
     request: ClientRequest, gateway: Gateway, code: str, identity: str, nonce: str
 ) -> web.Response:
     fields = gateway.signed.open(_IDENTIFIED, identity)
@@ -157,12 +157,12 @@ def _approve_identity(
     if user is None or (fields["user_code"], fields["nonce"]) != (code, nonce):
         gateway.wrong_tokens.note(address_of(request))
         return _page(_NOT_CONFIRMED, 403)
-    gateway.approve_as(code, user)
+    await gateway.approve_as(code, user)
     return _approved(request, gateway, user)
 
 
-def _approve(request: ClientRequest, gateway: Gateway, code: str, token: str) -> web.Response:
-    user = gateway.approve(code, token)
+async def _approve(request: ClientRequest, gateway: Gateway, code: str, token: str) -> web.Response:
+    user = await gateway.approve(code, token)
     if user is None:
         gateway.wrong_tokens.note(address_of(request))
         gateway.log.warning("sign_in.wrong_token", address=address_of(request))

@@ -15,9 +15,14 @@ from aiohttp import web
 
 from ccproxy.config.team.users import User
 from ccproxy.errors import Problem
-from ccproxy.store.sign_ins import ACCESS_SECONDS, DEVICE_SECONDS, POLL_SECONDS, TokenPair
 from ccproxy.worker.gateway.address_limit import client_address, network_of
-from ccproxy.worker.gateway.gateway import Gateway, new_user_code
+from ccproxy.worker.gateway.gateway import Gateway
+from ccproxy.worker.gateway.sign_ins import (
+    ACCESS_SECONDS,
+    DEVICE_SECONDS,
+    POLL_SECONDS,
+    TokenPair,
+)
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.json_response import json_response
 
@@ -58,11 +63,11 @@ async def device_authorization(request: ClientRequest) -> web.Response:
     address = address_of(request)
     allowed = gateway.new_sign_ins.allows(address)
     gateway.new_sign_ins.note(address)
-    user_code = new_user_code()
-    device_code = gateway.sign_ins.begin(user_code) if allowed else None
-    if device_code is None:
+    begun = await gateway.sign_ins.begin() if allowed else None
+    if begun is None:
         text = "too many sign-ins were begun: wait ten minutes"
         return _error("slow_down", text, status=429)
+    user_code, device_code = begun
     half = len(user_code) // 2
     displayed_code = f"{user_code[:half]}-{user_code[half:]}"
     gateway.log.info("sign_in.begun", address=address)
@@ -83,13 +88,13 @@ async def token(request: ClientRequest) -> web.Response:
     gateway, form = gateway_of(request), await form_of(request)
     match form.get("grant_type"):
         case "refresh_token":
-            refreshed = gateway.refresh(form.get("refresh_token", ""))
+            refreshed = await gateway.refresh(form.get("refresh_token", ""))
             if refreshed is None:
                 text = "the session was ended or revoked: sign in again"
                 return _error("invalid_grant", text, status=401)
             return _tokens(*refreshed)
         case grant if grant == DEVICE_GRANT:
-            return _poll(gateway, form.get("device_code", ""))
+            return await _poll(gateway, form.get("device_code", ""))
         case _:
             return _error("unsupported_grant_type", f"use {DEVICE_GRANT} or refresh_token")
 
@@ -97,7 +102,7 @@ async def token(request: ClientRequest) -> web.Response:
 async def revoke(request: ClientRequest) -> web.Response:
     """End the session of a token (RFC 7009); an unknown token is not an error."""
     gateway, form = gateway_of(request), await form_of(request)
-    gateway.sign_ins.close_session(form.get("token", ""))
+    await gateway.sign_ins.close_session(form.get("token", ""))
     return _answer({})
 
 
@@ -156,11 +161,11 @@ async def form_of(request: ClientRequest) -> Mapping[str, str]:
     return dict(reversed(fields))
 
 
-def _poll(gateway: Gateway, device_code: str) -> web.Response:
-    state, who = gateway.sign_ins.poll(device_code)
-    if who is None:
+async def _poll(gateway: Gateway, device_code: str) -> web.Response:
+    state, approval = await gateway.sign_ins.poll(device_code)
+    if state != "approved":
         return _error(*_ERRORS[state])
-    if (signed_in := gateway.sign_in(who)) is None:
+    if (signed_in := await gateway.sign_in(approval)) is None:
         return _error(*_ERRORS["denied"])
     user, _ = signed_in
     gateway.log.info("sign_in.completed", user=user.name)

@@ -1,0 +1,329 @@
+"""
+Who is signing in to the gateway, and who is signed in.
+
+A sign-in or session is one record. A change is written only if the record is still the one that was
+read; otherwise it is read and decided again. So workers and replicas need no lock. A device code
+and a token name their record and contain a secret of 256 bits, of which the record has the hash.
+Records name users by a keyed hash of what approved the sign-in, so a copy of the records shows
+neither tokens nor users.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Literal, Protocol, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from ccproxy.config.team.users import TOKEN_PREFIX
+from ccproxy.errors import Problem
+
+DEVICE_SECONDS = 600
+"""How long a user has to approve a sign-in."""
+ACCESS_SECONDS = 3600
+REFRESH_SECONDS = 30 * 86400
+"""A client that was not used for so long has to sign in again."""
+GRACE_SECONDS = 60
+"""How long a replaced refresh token is accepted: the answer with the new one may be lost."""
+POLL_SECONDS = 5
+MOST_BEGUN = 1000
+"""Sign-ins that may be begun in `DEVICE_SECONDS`."""
+MOST_MISTAKES = 5
+"""Wrong tokens on the approval page after which a sign-in is refused."""
+
+USER_CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
+"""No vowels, so no words, and no characters that look alike (RFC 8628, 6.1)."""
+USER_CODE_LENGTH = 8
+
+_DEVICE, _SESSION = "device-", "session-"
+"""Names of records begin with these, so that no record is read as one of another kind."""
+_ID_BYTES = 16
+_MOST_TRIES = 10
+"""Changes by others, one after the other, after which a change is given up."""
+
+DeviceState = Literal["pending", "slow_down", "expired", "denied", "approved"]
+R = TypeVar("R", bound="_Record")
+T = TypeVar("T")
+
+
+class Records(Protocol):
+    """Where records are stored."""
+
+    async def read(self, name: str) -> bytes | None:
+        """Return the record *name*; None if there is none."""
+
+    async def replace(
+        self, name: str, old: bytes | None, new: bytes | None, *, seconds: float
+    ) -> bool:
+        """Write *new* for *seconds* if the record is still *old*; None means no record."""
+
+    def close(self) -> None:
+        """Release what is open."""
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True):
+    until: float
+    """When it expires, in seconds since the epoch."""
+
+
+class _Begun(_Record, frozen=True):
+    """How many sign-ins have begun lately."""
+
+    count: int
+
+
+class _Device(_Record, frozen=True):
+    secret: str
+    state: Literal["pending", "approved", "denied"] = "pending"
+    approval: str = ""
+    mistakes: int = 0
+    polled: float = 0.0
+
+
+class _Session(_Record, frozen=True):
+    approval: str
+    access: str
+    access_until: float
+    refresh: str
+    refreshed: float
+    since: float
+    old_refresh: str = ""
+
+
+class SignedIn(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a signed-in client."""
+
+    approval: str
+    """What approved it, as `SignIns.sealed` returns it."""
+    since: float
+    """When it began, in seconds since the epoch."""
+
+
+class TokenPair(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client receives."""
+
+    access: str
+    refresh: str
+
+
+class SignIns:
+    """The sign-ins and sessions of a gateway."""
+
+    def __init__(self, records: Records, *, secret: bytes, clock: Callable[[], float]) -> None:
+        """*secret* and *clock* (seconds since the epoch) are those of every worker."""
+        self._records = records
+        self._secret = secret
+        self._clock = clock
+
+    def close(self) -> None:
+        """Release the records."""
+        self._records.close()
+
+    def sealed(self, approval: str) -> str:
+        """Return the form in which records name *approval*, one of `User.approvals`."""
+        return self._hashed(f"approval\0{approval}")
+
+    # The device flow (RFC 8628).
+
+    async def begin(self) -> tuple[str, str] | None:
+        """Return user code and device code of a new sign-in; None if too many were begun."""
+        if not await self._change("begun", _Begun, self._count):
+            return None
+        until = self._clock() + DEVICE_SECONDS
+        while True:
+            user_code = "".join(secrets.choice(USER_CODE_LETTERS) for _ in range(USER_CODE_LENGTH))
+            name, secret = self._device(user_code), secrets.token_urlsafe(32)
+            device = _Device(until=until, secret=_digest(secret))
+            if await self._write(name, None, device):  # else another one has this code
+                return user_code, f"{name.removeprefix(_DEVICE)}.{secret}"
+
+    async def is_pending(self, user_code: str) -> bool:
+        """Return True if the sign-in with *user_code* can still be approved."""
+        device = self._decoded(await self._records.read(self._device(user_code)), _Device)
+        return device is not None and device.state == "pending"
+
+    async def approve(self, user_code: str, approval: str) -> bool:
+        """Approve a sign-in; False if it is not pending any more."""
+        return await self._decide(user_code, "approved", self.sealed(approval))
+
+    async def deny(self, user_code: str) -> bool:
+        """Refuse a sign-in; False if it is not pending any more."""
+        return await self._decide(user_code, "denied", "")
+
+    async def note_mistake(self, user_code: str) -> None:
+        """Count a wrong token; after several, the sign-in is refused."""
+
+        def note(device: _Device | None) -> tuple[_Device | None, None]:
+            if device is None or device.state != "pending":
+                return device, None
+            mistakes = device.mistakes + 1
+            state = "denied" if mistakes >= MOST_MISTAKES else device.state
+            return replace(device, mistakes=mistakes, state=state), None
+
+        await self._change(self._device(user_code), _Device, note)
+
+    async def poll(self, device_code: str) -> tuple[DeviceState, str]:
+        """Return state and sealed approval of a sign-in; an approval is returned once."""
+        identifier, _, secret = device_code.partition(".")
+
+        def look(device: _Device | None) -> tuple[_Device | None, tuple[DeviceState, str]]:
+            if device is None or not hmac.compare_digest(device.secret, _digest(secret)):
+                return device, ("expired", "")
+            if device.state != "pending":
+                return None, (device.state, device.approval)
+            now = self._clock()
+            # A second less than promised: timers and networks are not exact.
+            is_early = now - device.polled < POLL_SECONDS - 1
+            return replace(device, polled=now), ("slow_down" if is_early else "pending", "")
+
+        return await self._change(_named(_DEVICE, identifier), _Device, look)
+
+    # Sessions.
+
+    async def open_session(self, approval: str) -> TokenPair:
+        """Return the tokens of a new session with the sealed *approval*."""
+        identifier, now = secrets.token_hex(_ID_BYTES), self._clock()
+        name, pair = _SESSION + identifier, _new_pair(identifier)
+        await self._write(
+            name,
+            None,
+            _Session(
+                until=now + REFRESH_SECONDS,
+                approval=approval,
+                access=_digest(pair.access),
+                access_until=now + ACCESS_SECONDS,
+                refresh=_digest(pair.refresh),
+                refreshed=now,
+                since=now,
+            ),
+        )
+        return pair
+
+    async def find(self, access: str) -> SignedIn | None:
+        """Return the session of the token *access*; None if it is unknown or has expired."""
+        data = await self._records.read(_named(_SESSION, _session_id(access)))
+        session = self._decoded(data, _Session)
+        if session is None or session.access_until <= self._clock():
+            return None
+        if not hmac.compare_digest(session.access, _digest(access)):
+            return None
+        return SignedIn(approval=session.approval, since=session.since)
+
+    async def refresh(self, token: str) -> tuple[SignedIn, TokenPair] | None:
+        """
+        Return new tokens in exchange for a refresh *token*; None if it is not valid.
+
+        A refresh token is used once. One that is used again, later than a lost answer explains,
+        has been copied: its session ends.
+        """
+        identifier, digest = _session_id(token), _digest(token)
+        pair = _new_pair(identifier)
+
+        def exchange(
+            session: _Session | None,
+        ) -> tuple[_Session | None, tuple[SignedIn, TokenPair] | None]:
+            if session is None or digest not in (session.refresh, session.old_refresh):
+                return session, None
+            now, is_old = self._clock(), digest == session.old_refresh
+            if is_old and session.refreshed <= now - GRACE_SECONDS:
+                return None, None
+            # Within the grace, the time of the first exchange counts: it must not be prolonged.
+            refreshed = session.refreshed if is_old else now
+            changed = replace(
+                session,
+                until=refreshed + REFRESH_SECONDS,
+                access=_digest(pair.access),
+                access_until=now + ACCESS_SECONDS,
+                refresh=_digest(pair.refresh),
+                old_refresh=digest,
+                refreshed=refreshed,
+            )
+            return changed, (SignedIn(approval=session.approval, since=session.since), pair)
+
+        return await self._change(_named(_SESSION, identifier), _Session, exchange)
+
+    async def close_session(self, token: str) -> None:
+        """End the session of an access or refresh token; nothing happens if there is none."""
+        digest = _digest(token)
+
+        def end(session: _Session | None) -> tuple[_Session | None, None]:
+            own = () if session is None else (session.access, session.refresh, session.old_refresh)
+            return (None if digest in own else session), None
+
+        await self._change(_named(_SESSION, _session_id(token)), _Session, end)
+
+    # Records.
+
+    async def _decide(
+        self, user_code: str, state: Literal["approved", "denied"], approval: str
+    ) -> bool:
+        def decide(device: _Device | None) -> tuple[_Device | None, bool]:
+            if device is None or device.state != "pending":
+                return device, False
+            return replace(device, state=state, approval=approval), True
+
+        return await self._change(self._device(user_code), _Device, decide)
+
+    def _count(self, begun: _Begun | None) -> tuple[_Begun, bool]:
+        if begun is None:
+            return _Begun(until=self._clock() + DEVICE_SECONDS, count=1), True
+        if begun.count >= MOST_BEGUN:
+            return begun, False
+        return replace(begun, count=begun.count + 1), True
+
+    async def _change(
+        self, name: str, kind: type[R], decide: Callable[[R | None], tuple[R | None, T]]
+    ) -> T:
+        """
+        Change the record *name*: *decide* returns its new version, and the result.
+
+        Raises:
+            Problem: If others change the record all the time.
+
+        """
+        for _ in range(_MOST_TRIES):
+            data = await self._records.read(name)
+            record = self._decoded(data, kind)
+            changed, result = decide(record)
+            if changed is record or await self._write(name, data, changed):
+                return result
+        raise Problem("api_error", "too many sign-ins at once: try again", status=503)
+
+    async def _write(self, name: str, old: bytes | None, record: _Record | None) -> bool:
+        if record is None:
+            return await self._records.replace(name, old, None, seconds=0.0)
+        seconds = record.until - self._clock()
+        return await self._records.replace(name, old, msgspec.json.encode(record), seconds=seconds)
+
+    def _decoded(self, data: bytes | None, kind: type[R]) -> R | None:
+        record = None if data is None else msgspec.json.decode(data, type=kind)
+        return None if record is None or record.until <= self._clock() else record
+
+    def _device(self, user_code: str) -> str:
+        """Return the name of a sign-in, from which the user code cannot be found."""
+        return _DEVICE + self._hashed(f"device\0{user_code}")
+
+    def _hashed(self, text: str) -> str:
+        return hmac.new(self._secret, text.encode("utf-8", "surrogatepass"), "sha256").hexdigest()
+
+
+def _new_pair(session: str) -> TokenPair:
+    access, refresh = (TOKEN_PREFIX + session + secrets.token_urlsafe(32) for _ in range(2))
+    return TokenPair(access=access, refresh=refresh)
+
+
+def _session_id(token: str) -> str:
+    return token.removeprefix(TOKEN_PREFIX)[: 2 * _ID_BYTES]
+
+
+def _named(kind: str, identifier: str) -> str:
+    """Return the name of a record; *identifier* may be any text of a stranger."""
+    return kind + identifier[:64].encode("ascii", "replace").decode()
+
+
+def _digest(secret: str) -> str:
+    return sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
