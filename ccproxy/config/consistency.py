@@ -139,11 +139,11 @@ def ca_bundle(env: EnvReader) -> Path | None:
     path_text = env.read(s.CA_BUNDLE)
     if path_text is None:
         return None
-    path = env.file.parent / Path(path_text).expanduser()
+    path = env.path(path_text)
     if problem := _bundle_problem(path, path_text):
         text, fix = problem
         env.note(env.value(s.CA_BUNDLE), f"CA_BUNDLE {text}", fix=fix)
-    return path.resolve()
+    return path
 
 
 def _bundle_problem(path: Path, path_text: str) -> tuple[str, str] | None:

@@ -87,7 +87,7 @@ def _strategy(env: EnvReader, ranks: tuple[KeyRank, ...]) -> Strategy:
 def keys_file(env: EnvReader) -> Path | None:
     """Return the file of PROVIDER_API_KEYS_FILE; None if it is not set."""
     name = env.read(s.PROVIDER_API_KEYS_FILE)
-    return None if name is None else (env.file.parent / Path(name).expanduser()).absolute()
+    return None if name is None else env.path(name)
 
 
 def _listed_keys(env: EnvReader) -> tuple[str, ...] | None:

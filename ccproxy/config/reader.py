@@ -130,6 +130,15 @@ class EnvReader:
         """Return every value with a name that begins with *prefix*, in the order of the file."""
         return (value for name, value in self._values.items() if name.startswith(prefix))
 
+    def path(self, text: str) -> Path:
+        """
+        Return the file *text*, which is relative to the folder of the env file.
+
+        A link stays one: a renewed certificate or a changed Kubernetes secret is a new target.
+        """
+        folder = self.file.parent.resolve()
+        return Path(os.path.normpath(folder / Path(text.strip()).expanduser()))
+
     def note(
         self, value: Value | None, text: str, *, fix: str, is_exposed_file: bool = False
     ) -> None:

@@ -49,7 +49,7 @@ def _users_file(env: EnvReader) -> Path | None:
     path_text = env.read(s.USERS)
     if path_text is None:
         return None
-    path = (env.file.parent / Path(path_text).expanduser()).resolve()
+    path = env.path(path_text)
     try:
         read_users(path)
     except ConfigError as error:

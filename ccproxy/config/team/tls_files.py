@@ -55,11 +55,7 @@ def read_tls(env: EnvReader) -> TlsFiles | None:
     if not env.read(s.PUBLIC_URL).startswith("https://"):
         text = "TLS_CERT needs PUBLIC_URL, the https:// address for which it was issued"
         env.note(certificate, text, fix=f"add PUBLIC_URL={s.PUBLIC_URL.example}")
-    folder = env.file.parent
-    files = TlsFiles(
-        certificate=(folder / Path(certificate.text.strip()).expanduser()).resolve(),
-        key=(folder / Path(key.text.strip()).expanduser()).resolve(),
-    )
+    files = TlsFiles(certificate=env.path(certificate.text), key=env.path(key.text))
     try:
         files.load()
         if files.key.stat().st_mode & _OTHERS:

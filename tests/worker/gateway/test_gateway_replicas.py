@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 from contextlib import AsyncExitStack
+from itertools import count
 
 import pytest
 
@@ -14,14 +16,28 @@ from tests.worker.gateway.team import ANNA, BOB, approve, bearer, begin, form, p
 from tests.worker.proxy import running
 
 SECRET = "0123456789abcdef0123456789abcdef"
+_VERSIONS = count(1)
 REFRESH = {"grant_type": "refresh_token"}
 
 
 @pytest.fixture
 def file(tmp_path):
-    path = tmp_path / "users.toml"
-    write_users(path, anna='email = "anna@example.com"')
-    return path
+    """The file that each replica has, as Kubernetes mounts it: a link into a folder."""
+    mount_users(tmp_path, lambda path: write_users(path, anna='email = "anna@example.com"'))
+    (tmp_path / "users.toml").symlink_to("..data/users.toml")
+    return tmp_path / "users.toml"
+
+
+def mount_users(folder, write):
+    """Mount a new version of the file in place of the old one, which is deleted."""
+    version = folder / f"..{next(_VERSIONS)}"
+    version.mkdir()
+    write(version / "users.toml")
+    (folder / "..new").symlink_to(version.name)
+    old = (folder / "..data").resolve()
+    (folder / "..new").replace(folder / "..data")
+    if old != folder / "..data":
+        shutil.rmtree(old)
 
 
 @pytest.fixture
@@ -76,7 +92,8 @@ async def test_a_user_who_is_removed_is_refused_by_every_replica(replicas, file,
     tokens = await sign_in(replicas)
     for token in (tokens["access_token"], ANNA):
         assert await statuses(replicas, token) == [200, 200]
-    file.write_text('[[user]]\nname = "anna"\ntokens = []\n' if change == "revoked" else "")
+    text = '[[user]]\nname = "anna"\ntokens = []\n' if change == "revoked" else ""
+    mount_users(file.parent, lambda path: path.write_text(text))
     for token in (tokens["access_token"], ANNA, BOB):
         assert await statuses(replicas, token) == [401, 401]
     for one in replicas:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
 
 import aiohttp
@@ -53,6 +54,23 @@ async def test_a_renewed_certificate_is_used_for_the_next_connection(start, tmp_
         "tls.unreadable",
         "tls.reloaded",
     ]
+
+
+async def test_a_link_to_a_certificate_may_lead_to_another_one(start, tmp_path):
+    """As certbot and Kubernetes renew certificates."""
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        certificate(tmp_path / name, "localhost")
+    live = tmp_path / "live"
+    live.symlink_to("old")
+    names = {"TLS_CERT": f"{live}/localhost.pem", "TLS_KEY": f"{live}/localhost.key"}
+    proxy = await start(**names, **PUBLIC)
+    url = proxy.url.replace("http://", "https://")
+    assert (await answered(url, tmp_path / "old/localhost.pem")).text == "ok"
+    (tmp_path / "next").symlink_to("new")
+    (tmp_path / "next").replace(live)
+    shutil.rmtree(tmp_path / "old")
+    assert (await answered(url, tmp_path / "new/localhost.pem")).text == "ok"
 
 
 async def test_a_peer_trusts_the_certificate_of_its_fleet(tmp_path, files):
