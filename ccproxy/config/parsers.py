@@ -173,9 +173,12 @@ def hosts(value: str) -> tuple[str, ...]:
 def networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
     """Parse addresses and networks such as 10.0.0.0/8."""
     try:
-        return tuple(ip_network(word) for word in words(value))
+        found = tuple(ip_network(word) for word in words(value))
     except ValueError as error:
         raise ValueError(f"must be addresses or networks such as 10.0.0.0/8: {error}") from error
+    if any(network.prefixlen == 0 for network in found):
+        raise ValueError("must not contain every address")
+    return found
 
 
 def extra_body(value: str) -> dict[str, Any]:

@@ -297,6 +297,15 @@ async def test_headers_of_a_client_change_neither_user_nor_rights(gateway, provi
     assert sent <= {"x-ccproxy-hop"}, "that of this proxy, against circles"
 
 
+async def test_a_request_looks_up_few_tokens(gateway):
+    seen = []
+    gateway.worker.gateway.sign_ins._records._connection.set_trace_callback(seen.append)
+    headers = [("x-api-key", f"ccu_{number}") for number in range(100)]
+    async with gateway.session.get(f"{gateway.url}/v1/models", headers=headers) as got:
+        assert got.status == 401
+    assert 0 < len(seen) < 10
+
+
 async def test_a_second_authorization_header_adds_no_rights(gateway):
     lines = [
         b"POST /v1/messages HTTP/1.1",
@@ -396,6 +405,12 @@ def test_the_addresses_of_one_machine_are_counted_together(address, network):
 )
 def test_only_a_trusted_proxy_names_the_client(peer, forwarded, client):
     assert client_address(peer, forwarded, networks("10.0.0.0/8,fd00::/8")) == client
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0/0", "10.0.0.0/8,::/0", "10.0.0.1/8", "proxy.lan"])
+def test_not_everyone_is_a_trusted_proxy(text):
+    with pytest.raises(ValueError, match="must"):
+        networks(text)
 
 
 async def test_attempts_are_counted_by_the_address_that_a_trusted_proxy_names(start, file):

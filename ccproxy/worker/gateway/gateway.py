@@ -12,6 +12,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from ccproxy.worker.gateway.identity_provider import IdentityProvider
     from ccproxy.worker.redis.shared_pool import SharedPool
 
+MOST_TOKENS = 4
+"""Tokens of one request that are looked up; a client has one."""
 _WINDOW = 600.0
 
 
@@ -93,9 +96,8 @@ class Gateway:
             Problem: If sessions are in Redis, which is away.
 
         """
-        for token in tokens:
-            if not token.startswith(TOKEN_PREFIX):
-                continue
+        own = (token for token in tokens if token.startswith(TOKEN_PREFIX))
+        for token in islice(own, MOST_TOKENS):
             user = self.directory.owner_of(token)
             if user is None and (session := await self.sign_ins.find(token)) is not None:
                 user = self._user_with(session.approval)
