@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import astuple
+from pathlib import Path
 
 import click
 
@@ -30,7 +31,7 @@ _COLUMNS = (
     Column(head="KEYS", align_right=True),
     Column(head="IN-FLIGHT", align_right=True, drop_order=2),
     Column(head="PID", align_right=True, drop_order=1),
-    Column(head="MODEL"),
+    Column(head="MODEL", least=24),
 )
 _MOST_USERS = 8
 """Budgets of users that `status` shows."""
@@ -176,7 +177,7 @@ def _details(row: Row) -> list[str]:
         *([] if row.pool is None else [["replicas", _sharing_text(row.pool)]]),
         *(["budget", budget_text(budget)] for budget in row.budgets if not budget.user),
         *([f"account {one.id}", account_text(one)] for one in row.accounts),
-        ["log", row.log],
+        ["log", tilde(Path(row.log))],
     ]
     return [row.label, *table((Column(), Column()), lines, indent="    ")]
 

@@ -123,7 +123,7 @@ def show_last_lines(fleet: Fleet, rows: Sequence[Row]) -> None:
         for line in lines[-LAST_LINES:]:
             print_error(line)
         if not lines:
-            print_error(f"{row.label} has not written anything, not even to {row.log}")
+            print_error(f"{row.label} has not written anything, not even to {printable(row.log)}")
 
 
 def _crash_output(log: Path) -> list[str]:

@@ -20,16 +20,16 @@ ID_LENGTH = 10
 
 COLUMNS = (
     Column(head="TIME"),
-    Column(head="ID", drop_order=3),
+    Column(head="ID", drop_order=5),
     Column(head="ENTRY"),
-    Column(head="KEY", drop_order=2),
-    Column(head="MODEL"),
+    Column(head="KEY", drop_order=1),
+    Column(head="MODEL", least=14),
     Column(head="STATUS"),
-    Column(head="TTFT", align_right=True, drop_order=6),
+    Column(head="TTFT", align_right=True, drop_order=4),
     Column(head="TOTAL", align_right=True),
-    Column(head="IN/CACHED/OUT", align_right=True, drop_order=5),
-    Column(head="COST", align_right=True, drop_order=4),
-    Column(head="NOTE", drop_order=1),
+    Column(head="IN/CACHED/OUT", align_right=True, drop_order=2),
+    Column(head="COST", align_right=True, drop_order=3),
+    Column(head="NOTE", drop_order=6, least=16),
 )
 _TYPICAL = (
     *("00:00:00", "0" * ID_LENGTH, "entry-label", "…0000", "claude-opus-4-1", "STATUS"),
@@ -126,7 +126,8 @@ def timeline_lines(one: RequestTimeline, *, url: str) -> list[str]:
         ("session", one.session + (f", sub-agent {one.agent}" if one.agent else "")),
     ]
     lines += [f"  {name:<8} {printable(text)}" for name, text in facts if text]
-    lines += ["", *(f"  {at:>8}  {printable(text)}" for at, text in _steps(one))]
+    steps = sorted(_steps(one), key=lambda step: step[0])
+    lines += ["", *(f"  {f'{at:.3f} s':>8}  {printable(text)}" for at, text in steps)]
     if one.input or one.cached or one.written or one.output:
         lines += ["", f"  tokens   {_token_sentence(one)}"]
     if one.cost is not None:
@@ -136,27 +137,28 @@ def timeline_lines(one: RequestTimeline, *, url: str) -> list[str]:
     return [*lines, "", *_repeat_lines(one, url)]
 
 
-def _steps(one: RequestTimeline) -> Iterator[tuple[str, str]]:
+def _steps(one: RequestTimeline) -> Iterator[tuple[float, str]]:
+    """Yield what happened, each with its time in seconds."""
     kind = "stream" if one.stream else "whole answer"
-    yield _at(0.0), f"accepted: {one.path}, {format_size(one.size)}, {kind}"
+    yield 0.0, f"accepted: {one.path}, {format_size(one.size)}, {kind}"
     if one.converted_s is not None:
         dropped = f"; not sent: {', '.join(one.dropped)}" if one.dropped else ""
-        yield _at(one.converted_s), f"converted{dropped}"
+        yield one.converted_s, f"converted{dropped}"
     for failure in one.failures:
-        yield _at(failure.at), _failure_sentence(failure)
+        yield failure.at, _failure_sentence(failure)
     if one.sent_s is not None:
-        yield _at(one.sent_s), f"sent with key {one.key}, attempt {one.attempts}"
+        yield one.sent_s, f"sent with key {one.key}, attempt {one.attempts}"
     if one.first_byte_s is not None:
-        yield _at(one.first_byte_s), "first byte to the client"
+        yield one.first_byte_s, "first byte to the client"
     counts = f"{one.chunks} chunks, {one.pings} pings"
     if one.state == "running":
-        yield _at(one.total_s), f"running: {counts}"
+        yield one.total_s, f"running: {counts}"
     elif one.state == "client_left":
-        yield _at(one.total_s), f"the client left: {counts}"
+        yield one.total_s, f"the client left: {counts}"
     elif one.state == "failed":
-        yield _at(one.total_s), f"failed: {one.error}: {one.reason}"
+        yield one.total_s, f"failed: {one.error}: {one.reason}"
     else:
-        yield _at(one.total_s), f"end: {one.stop_reason or one.status}, {counts}"
+        yield one.total_s, f"end: {one.stop_reason or one.status}, {counts}"
 
 
 def _failure_sentence(failure: FailedAttempt) -> str:
@@ -248,7 +250,3 @@ def short_count(count: float) -> str:
             value = count / unit
             return f"{value:.1f}{name}" if value < 9.95 else f"{value:.0f}{name}"
     return f"{count:.0f}"
-
-
-def _at(at: float) -> str:
-    return f"{at:.3f} s"

@@ -65,9 +65,12 @@ def _fitted(columns: Sequence[Column], widths: dict[int, int], *, width: int) ->
     droppable.sort(key=lambda at: columns[at].drop_order, reverse=True)
     while droppable and _total(least) > width:
         del least[droppable.pop()]
-    fitted = {at: widths[at] for at in least}
-    for at in sorted(fitted, key=lambda at: least[at] - widths[at]):  # the longest texts first
-        fitted[at] = max(least[at], fitted[at] - max(0, _total(fitted) - width))
+    fitted = {at: min(widths[at], max(least[at], width)) for at in least}
+    while _total(fitted) > width:
+        elastic = [at for at in fitted if fitted[at] > least[at]]
+        if not elastic:
+            break
+        fitted[max(elastic, key=fitted.__getitem__)] -= 1
     return fitted
 
 

@@ -80,6 +80,12 @@ def test_counts_are_short(value, expected):
     assert short_count(value) == expected
 
 
+def test_a_refusal_follows_the_attempt_that_it_ended():
+    one = request(state="failed", status=429, sent_s=0.3, total_s=0.5, failures=(REFUSED,))
+    times = [line.split()[0] for line in timeline_lines(one, url="http://x") if " s  " in line]
+    assert times == sorted(times)
+
+
 def test_times():
     assert [seconds(value) for value in (None, 0.4, 24.84, 310.2)] == [
         "–",

@@ -51,7 +51,7 @@ def test_long_texts_are_shortened_before_columns_are_left_out():
         "a-ver…     1  10s  text",
         "b          2   3d  a long…",
     ]
-    assert table(columns, rows, width=22)[0] == "NAME    SIZE  NOTE"
+    assert table(columns, rows, width=22)[0] == "NAME     SIZE  NOTE"
 
 
 def test_wide_and_combining_characters_are_aligned():

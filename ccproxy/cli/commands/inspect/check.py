@@ -83,20 +83,18 @@ def check(options: Options, file: Path | None, learned: str | None, forget: str 
 
 
 def _rows(checked: CheckedFleet) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    for entry in checked.fleet.entries:
-        worker = checked.workers[entry.label]
-        rows.append(
-            (
-                entry.label,
-                str(entry.port),
-                short_path(entry.env_file),
-                worker.provider_name,
-                str(len(worker.api_keys)),
-                printable(worker.models.big or ANY_MODEL),
-            )
+    workers = [(entry, checked.workers[entry.label]) for entry in checked.fleet.entries]
+    return [
+        (
+            entry.label,
+            str(entry.port),
+            short_path(entry.env_file),
+            printable(worker.provider_name),
+            str(len(worker.api_keys)),
+            printable(worker.models.big or ANY_MODEL),
         )
-    return rows
+        for entry, worker in workers
+    ]
 
 
 def _notes(checked: CheckedFleet) -> list[str]:

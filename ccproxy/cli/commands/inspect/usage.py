@@ -42,8 +42,6 @@ _COLUMNS = (
 )
 _BAR_LENGTH = 12
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_LONGEST_NAME = 32
-"""Characters of a name in the table."""
 _WHOLE_DAYS = timedelta(days=2)
 """A longer period begins at midnight, a shorter one at the full hour."""
 
@@ -221,7 +219,7 @@ class _Report:
         return file.getvalue().rstrip("\n")
 
     def as_text(self) -> str:
-        heads = [Column(head=name.upper()) for name in self.by]
+        heads = [Column(head=name.upper(), least=24) for name in self.by]
         most = max(_tokens(row.totals) for row in self.rows)
         lines = [
             (
@@ -280,8 +278,7 @@ def _name(group: By, name: str) -> str:
     """Return a group's name as shown in the table; JSON and CSV contain the full name."""
     if group == "session":
         return printable(name)[:8] or "–"
-    text = printable(name)
-    return (f"{text[: _LONGEST_NAME - 1]}…" if len(text) > _LONGEST_NAME else text) or "–"
+    return printable(name) or "–"
 
 
 def _cells(totals: Totals) -> tuple[str, ...]:

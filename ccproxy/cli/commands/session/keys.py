@@ -251,7 +251,7 @@ def _cause(cooldown: KeyCooldown) -> str:
     if cooldown.seconds:
         attempt = f"next attempt in {format_duration(cooldown.seconds)}"
     status = f" ({cooldown.status})" if cooldown.status else ""
-    cause = _CAUSES.get(cooldown.cause, cooldown.cause)
+    cause = _CAUSES.get(cooldown.cause, cooldown.cause.replace("_", " "))
     return f"{printable(cause)}{status}{model}{since}, {attempt}"
 
 
