@@ -32,6 +32,8 @@ from ccproxy.ui.conversation_blocks import prompt_blocks
 MAX_LOG_LINES = 500
 MAX_REQUESTS = 1000
 MAX_DAYS = 366
+MAX_USAGE_ROWS = 5000
+"""A month of sessions can be longer. Those that cost the most are shown."""
 MAX_MODELS = 200
 """Models of one entry in the list of routes."""
 SUPERVISOR = "supervisor"
@@ -129,8 +131,13 @@ def usage(fleet: Fleet, query: Query) -> dict[str, Any]:
     total = Totals()
     for row in rows:
         total.merge(row.totals)
+    left_out = max(0, len(rows) - MAX_USAGE_ROWS)
+    if left_out:
+        rows.sort(key=lambda row: (row.totals.cost, row.totals.requests), reverse=True)
+        del rows[MAX_USAGE_ROWS:]
     return {
         "by": by,
+        "left_out": left_out,
         "rows": [{**dict(zip(by, row.group, strict=True)), **row.totals.as_json()} for row in rows],
         "total": total.as_json(),
     }

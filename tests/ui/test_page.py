@@ -290,6 +290,7 @@ async def test_models_are_switched_and_reset(page, live):
 
 async def test_usage_is_plotted_and_listed(page, live):
     await show(page, live, "usage")
+    await page.locator(".plot canvas").nth(3).wait_for()
     assert await page.locator(".plot canvas").count() == 4
     await page.get_by_role("button", name="Session").click()
     await page.wait_for_selector("td:has-text('session-3-river')")

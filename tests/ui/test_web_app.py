@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from functools import partial
 
 import aiohttp
@@ -13,11 +14,13 @@ from aiohttp.test_utils import TestClient, TestServer
 from ccproxy.cli.top.fleet_view import Snapshot
 from ccproxy.config.fleet import Fleet, read_fleet
 from ccproxy.ipc.activity import RequestTimeline
+from ccproxy.store.database import open_database
+from ccproxy.store.usage_totals import FILE_NAME, SCHEMA, Used, add
 from ccproxy.ui.browser_guard import HEADERS, TOKEN_HEADER
 from ccproxy.ui.bundle import static_files
 from ccproxy.ui.fleet_feed import MAX_PAGES, MAX_PENDING, FleetFeed
 from ccproxy.ui.page_actions import COMMANDS
-from ccproxy.ui.page_data import VIEWS
+from ccproxy.ui.page_data import MAX_USAGE_ROWS, VIEWS
 from ccproxy.ui.sign_in import SignIn
 from ccproxy.ui.web_app import WebApp
 
@@ -231,6 +234,23 @@ async def test_a_large_body_is_refused(page):
     await page.enter()
     answer = await page.ask("POST", "/api/toggle", json={"label": "A" * 100_000})
     assert answer.status == 413
+
+
+async def test_the_rows_of_usage_are_bounded(page, tmp_path):
+    (tmp_path / "state").mkdir()
+    database = open_database(tmp_path / "state" / FILE_NAME, SCHEMA).connection
+    count = MAX_USAGE_ROWS + 3
+    rows = [
+        Used(time.time(), "A", "m", "", False, *(1, 1, 0, 0, 0), 0.1, number / count, f"s{number}")
+        for number in range(count)
+    ]
+    add(database, rows)
+    database.close()
+    await page.enter()
+    content = await (await page.ask("GET", "/api/usage?by=session&days=1")).json()
+    assert (len(content["rows"]), content["left_out"]) == (MAX_USAGE_ROWS, 3)
+    assert content["rows"][0]["session"] == f"s{count - 1}"
+    assert content["total"]["requests"] == count
 
 
 async def read_events(answer, count):

@@ -28,10 +28,12 @@ export function latency(seconds) {
   return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
 }
 
+// As the command line writes them.
 export function dollars(cost) {
   if (cost == null) return NONE;
-  if (cost === 0) return "$0";
-  return cost >= 1 ? `$${cost.toFixed(2)}` : `$${cost.toFixed(4)}`;
+  if (cost > 0 && cost < 0.0001) return "<$0.0001";
+  const digits = cost >= 0.1 || cost === 0 ? 2 : 4;
+  return `$${cost.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
 }
 
 export function count(number) {

@@ -98,7 +98,7 @@ export function noteOf(one) {
   return notes.join(" · ");
 }
 
-const elapsed = (one) => (one.state === "running" ? Math.max(0, Date.now() / 1000 - one.started) : one.total_s);
+export const elapsed = (one) => (one.state === "running" ? Math.max(0, Date.now() / 1000 - one.started) : one.total_s);
 
 // `isCompact` leaves room for a panel.
 export function RequestTable({ requests, selected, label = t("requests"), isCompact = false }) {
@@ -230,6 +230,6 @@ export function cooldownText(cooldown, at) {
   const left = cooldown.seconds - (Date.now() - at) / 1000;
   const parts = [word("cause", cooldown.cause) + (cooldown.status ? ` (${cooldown.status})` : "")];
   if (cooldown.model) parts.push(t("for_model", { model: cooldown.model }));
-  const when = left > 0 ? t("next_in", { time: duration(left) }) : t("next_request");
+  const when = left > 0 ? t("next_in", { time: duration(Math.ceil(left)) }) : t("next_request");
   return `${parts.join(" ")}, ${when}`;
 }

@@ -146,6 +146,7 @@ const TEXTS = {
   hit: ["Hit", "命中"],
   above: ["Above a threshold", "超过价格阈值"],
   above_text: ["{count} requests crossed a price threshold and cost {extra} more than below it.", "{count} 个请求超过价格阈值，比阈值以下多花 {extra}。"],
+  left_out: ["{count} more rows are not shown; `ccproxy usage` prints all.", "另有 {count} 行未显示；`ccproxy usage` 会全部列出。"],
   no_usage: ["Nothing was used in this period.", "此时段没有用量。"],
   used_today: ["Today", "今日"],
   sessions: ["Sessions", "会话"],

@@ -74,7 +74,7 @@ function Entry({ row, today, isOpen, toggle }) {
       <td class=${`n ${row.keys && row.keys.ready < row.keys.total ? "warn" : ""}`}>${row.keys ? `${row.keys.ready}/${row.keys.total}` : NONE}</td>
       <td class="n">${today ? dollars(today.unpriced && !today.cost ? null : today.cost) : NONE}</td>
     </tr>
-    ${row.reason && html`<tr class=${`problem${isOpen ? " has-more" : ""}`}><td colspan="12">${row.reason}</td></tr>`}
+    ${row.reason && html`<tr class=${`problem${isOpen ? " has-more" : ""}`}><td colspan="12"><p>${row.reason}</p></td></tr>`}
     ${isOpen && html`<tr class="detail"><td colspan="12"><${Facts} row=${row} /></td></tr>`}`;
 }
 

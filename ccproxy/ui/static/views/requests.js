@@ -1,10 +1,10 @@
 // Running and finished requests, and the timeline of one.
 
-import { html, useEffect, useState } from "../ui.js";
+import { html, useEffect, useRef, useState } from "../ui.js";
 import { get, same, useStore } from "../store.js";
 import { NONE, clock, count, dollars, latency, shortId } from "../format.js";
 import { t, word } from "../strings.js";
-import { Empty, EntryChoice, Failure, RequestTable, Segments, Stack, State, toneOf } from "../parts.js";
+import { Empty, EntryChoice, Failure, RequestTable, Segments, Stack, State, elapsed, toneOf } from "../parts.js";
 
 const SLOW_SECONDS = 10;
 const SHOWN = 200;
@@ -48,9 +48,12 @@ function Timeline({ label, id }) {
       (error) => setOld({ one: null, error: error.message }),
     );
   }, [label, id, !live]);
+  const panel = useRef(null);
   const one = live || old.one;
+  // On a narrow screen it is above the list.
+  useEffect(() => panel.current?.scrollIntoView({ block: "nearest" }), [label, id, !one]);
   if (!one) return html`<aside class="panel" aria-label=${t("timeline")}>${old.error ? html`<${Failure} text=${old.error} />` : t("loading")}</aside>`;
-  return html`<aside class="panel" aria-label=${t("timeline")}>
+  return html`<aside class="panel" ref=${panel} aria-label=${t("timeline")}>
     <div class="head">
       <h2 class="mono" title=${one.id}>${shortId(one.id)}</h2>
       <${State} name=${one.state} tone=${toneOf(one)} />
@@ -74,15 +77,19 @@ function Facts({ one }) {
     ["key", one.key],
     ["session", one.session],
     ["agent", one.agent],
-    ["input", [count(one.input || 0), ...["cached", "written"].filter((name) => one[name]).map((name) => `${count(one[name])} ${t(name).toLowerCase()}`)].join(" + ")],
-    ["output", `${count(one.output || 0)}${one.reasoning ? ` (${count(one.reasoning)} ${t("reasoning").toLowerCase()})` : ""}`],
-    ["cost", dollars(one.cost)],
+    ...(one.state === "running" ? [] : tokenFacts(one)),
   ];
   return html`<dl class="facts">${facts.filter(([, value]) => value).map(([name, value]) => html`<dt>${t(name)}</dt><dd>${value}</dd>`)}</dl>`;
 }
 
+const tokenFacts = (one) => [
+  ["input", [count(one.input || 0), ...["cached", "written"].filter((name) => one[name]).map((name) => `${count(one[name])} ${t(name).toLowerCase()}`)].join(" + ")],
+  ["output", `${count(one.output || 0)}${one.reasoning ? ` (${count(one.reasoning)} ${t("reasoning").toLowerCase()})` : ""}`],
+  ["cost", dollars(one.cost)],
+];
+
 function Phases({ one }) {
-  const total = one.total_s || 0;
+  const total = elapsed(one) || 0;
   const [converted, sent] = [one.converted_s || 0, one.sent_s ?? one.converted_s ?? 0];
   const first = one.first_byte_s ?? total;
   const phases = [
@@ -109,7 +116,8 @@ function steps(one) {
   if (one.first_byte_s != null) found.push([one.first_byte_s, t("first_byte")]);
   if (one.state === "running") found.push([null, one.first_byte_s == null ? t("waits") : t("state_running")]);
   else found.push([one.total_s, t("ended", { status: one.stop_reason || one.error || one.status, chunks: one.chunks || 0, pings: one.pings || 0 })]);
-  return found.map(([at, text]) => [at == null ? "…" : latency(at), text]);
+  const order = ([at]) => at ?? Infinity;
+  return found.sort((one, other) => order(one) - order(other) || 0).map(([at, text]) => [at == null ? "…" : latency(at), text]);
 }
 
 const Loss = ({ loss }) => html`<div class="loss">

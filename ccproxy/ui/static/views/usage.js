@@ -10,6 +10,7 @@ import { Empty, Failure, Segments, Table } from "../parts.js";
 const PERIODS = [1, 7, 30, 90];
 const GROUPS = ["label", "model", "key", "session", "user", "day"];
 const SERIES = 6;
+const SHOWN = 500;
 const HEIGHT = 170;
 const DAY = 86400;
 
@@ -129,12 +130,14 @@ function Totals({ list, group }) {
     [t(`by_${group}`)], ...["requests", "errors", "input", "cached", "hit", "output", "reasoning", "ttft", "above", "cost"].map((name) => [t(name), "n"]),
   ];
   const rows = [...list.rows].sort((one, other) => (group === "day" ? other.day.localeCompare(one.day) : (other.cost_usd || 0) - (one.cost_usd || 0) || other.requests - one.requests));
+  const leftOut = list.left_out + Math.max(0, rows.length - SHOWN);
   return html`
     ${total.requests_above_threshold > 0 && html`<p class="note">${t("above_text", { count: count(total.requests_above_threshold), extra: dollars(total.extra_cost_usd) })}</p>`}
     <${Table} label=${t("usage")} columns=${columns}>
-      ${rows.map((row) => html`<${Line} key=${row[group]} name=${row[group] || NONE} row=${row} />`)}
+      ${rows.slice(0, SHOWN).map((row) => html`<${Line} key=${row[group]} name=${row[group] || NONE} row=${row} />`)}
       ${rows.length > 1 && html`<${Line} name=${t("total")} row=${total} isTotal />`}
-    </${Table}>`;
+    </${Table}>
+    ${leftOut > 0 && html`<p class="note">${t("left_out", { count: count(leftOut) })}</p>`}`;
 }
 
 const Line = ({ name, row, isTotal }) => html`<tr>
