@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import translate
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -98,6 +99,7 @@ UNKNOWN_MODEL = ModelCard()
 """The card of a model of which nothing is known."""
 
 
+@lru_cache(maxsize=1024)
 def name_matcher(pattern: str) -> NameMatcher:
     """Compile a glob *pattern* of model names; case is ignored."""
     return re.compile(translate(pattern), re.IGNORECASE).match
