@@ -46,6 +46,7 @@ from ccproxy.ipc.control_messages import (
 )
 from ccproxy.logs import LogFile
 from ccproxy.routing.retirement import NOTICE_DAYS, retirements
+from ccproxy.store.recordings import find_recording
 from ccproxy.worker.accounting.account_rows import account_rows
 from ccproxy.worker.key_report import answer_keys, faulty_key, key_counts, key_rows, reason
 from ccproxy.worker.lifecycle import Lifecycle
@@ -249,7 +250,7 @@ class ControlSocket:
 
         worker = self._worker
         try:
-            recording = worker.session.recorder.find(recording_id)
+            recording = find_recording(worker.session.recorder.state, recording_id)
         except (OSError, ValueError) as error:
             return Refusal(error=f"the recording cannot be read: {error}")
         if recording is None:

@@ -15,12 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.redaction import Redactor
-from ccproxy.store.recordings import (
-    MAX_RECORDING,
-    Recording,
-    find_recording,
-    save_recording,
-)
+from ccproxy.store.recordings import MAX_RECORDING, Recording, save_recording
 from ccproxy.worker.server.access_record import AccessRecord
 from ccproxy.worker.upstream.recorded_answer import RecordedAnswer, masked
 
@@ -68,10 +63,6 @@ class ExchangeRecorder:
         task = asyncio.create_task(self._save(record, recorded_answers, *bodies))
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
-
-    def find(self, recording_id: str) -> Recording | None:
-        """Return a recording; raises the same errors as `find_recording`."""
-        return find_recording(self.state, recording_id)
 
     async def close(self) -> None:
         """Write what is pending."""

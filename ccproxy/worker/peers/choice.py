@@ -35,7 +35,7 @@ from ccproxy.routing.names import (
 )
 from ccproxy.routing.rules import LOOP, RoutingTables
 from ccproxy.routing.switching import NO_SWITCH, ModelSwitch
-from ccproxy.routing.tiers import TIERS, Tier, without_mark
+from ccproxy.routing.tiers import TIERS, without_mark
 from ccproxy.store.overrides import read_switch, switch_path
 from ccproxy.worker.peers.pending_switch import PendingSwitch
 from ccproxy.worker.watched_file import Watched
@@ -157,12 +157,7 @@ class Chooser:
     def tiers(self) -> dict[str, str | None]:
         """Return the current model of each tier."""
         models, switched = self.config.models, self.switch.tiers
-        own: dict[Tier, str | None] = {
-            "big": models.big,
-            "middle": models.middle,
-            "small": models.small,
-        }
-        return {tier: switched.of(tier) or own[tier] for tier in TIERS}
+        return {tier: switched.of(tier) or getattr(models, tier) for tier in TIERS}
 
     def target(self, name: str) -> Target:
         """Return the properties of the model *name*, of this entry or another."""

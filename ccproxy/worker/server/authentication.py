@@ -71,8 +71,9 @@ class Authenticator:
         """*has_users*: this is the gateway of a team."""
         self._has_users = has_users
         self._digests = [sha256(key.encode()).digest() for key in client_keys]
-        self._is_on_loopback = is_loopback(host)
-        checks_host = self._is_on_loopback or allowed_hosts
+        self.is_on_loopback = is_loopback(host)
+        """Whether only this machine can reach the listener."""
+        checks_host = self.is_on_loopback or allowed_hosts
         self._hosts = (
             _LOOPBACK_NAMES.union({host} - _ANY_ADDRESS, allowed_hosts) if checks_host else None
         )
@@ -82,28 +83,21 @@ class Authenticator:
         """Whether a client key, or the token of a user, is required."""
         return bool(self._digests) or self._has_users
 
-    @property
-    def is_on_loopback(self) -> bool:
-        """Whether only this machine can reach the listener."""
-        return self._is_on_loopback
-
     def is_own(self, key: str) -> bool:
         """Return True if *key* is for the proxy only: a client key, a token, the placeholder."""
-        return self._is_client_key(key) or key == PLACEHOLDER or key.startswith(TOKEN_PREFIX)
-
-    def _is_client_key(self, key: str) -> bool:
-        digest = sha256(_encoded(key)).digest()
-        # Compared with every client key, so that the time does not depend on which one matches.
-        matches = [compare_digest(digest, own) for own in self._digests]
-        return any(matches)
+        is_client_key = bool(self._clients_of([key]))
+        return is_client_key or key == PLACEHOLDER or key.startswith(TOKEN_PREFIX)
 
     def client_of(self, headers: CIMultiDictProxy[str]) -> int | None:
         """Return the number of the client key that a request offers; None if it offers none."""
-        digests = [sha256(_encoded(key)).digest() for key in offered_keys(headers)]
-        for number, own in enumerate(self._digests):
-            if any(compare_digest(digest, own) for digest in digests):
-                return number
-        return None
+        return next(iter(self._clients_of(offered_keys(headers))), None)
+
+    def _clients_of(self, keys: Iterable[str]) -> list[int]:
+        """Return the numbers of the client keys that are among *keys*."""
+        digests = [sha256(_encoded(key)).digest() for key in keys]
+        # Each is compared with each, so that the time does not depend on which one matches.
+        matches = [[compare_digest(one, own) for one in digests] for own in self._digests]
+        return [number for number, row in enumerate(matches) if any(row)]
 
     def check_origin(self, headers: CIMultiDictProxy[str], target: str = "/") -> None:
         """
@@ -164,8 +158,7 @@ class Authenticator:
         if not self.requires_key:
             return None
         keys = offered_keys(headers)
-        matches = [self._is_client_key(key) for key in keys]
-        if any(matches):
+        if self._clients_of(keys):
             return None
         if user is not None:
             return user

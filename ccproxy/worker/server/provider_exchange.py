@@ -271,10 +271,10 @@ async def sent_with_revisions(
     After a refusal it is sent again if *revise* has changed it. This is another request, so
     MAX_RETRIES does not count it.
     """
+    upstream = request.worker.upstream
     for revision in range(MAX_REVISIONS + 1):
-        pending = request.worker.upstream.send(outgoing_now())
         try:
-            answer = await pending.__aenter__()
+            answer, lease = await upstream.request(outgoing_now())
             break
         except Problem as problem:
             if revision == MAX_REVISIONS or not revise(problem):
@@ -282,7 +282,7 @@ async def sent_with_revisions(
     try:
         yield recorded(request, exchange, answer)
     finally:
-        await pending.__aexit__(None, None, None)
+        upstream.end(answer, lease)
 
 
 def recorded(

@@ -201,24 +201,22 @@ async def open_answer(reply: ProviderReply, errors: ErrorReader) -> ProviderAnsw
 
 
 async def _read_whole(reply: ProviderReply, first: bytes) -> bytes:
-    pieces, size = [first], len(first)
+    whole = bytearray(first)  # not a list: a server may send one byte at a time
     while data := await reply.read():
-        pieces.append(data)
-        size += len(data)
-        if size > MAX_WHOLE:
+        whole += data
+        if len(whole) > MAX_WHOLE:
             raise ResponseTooLarge(f"its response is larger than {MAX_WHOLE >> 20} MiB")
-    return b"".join(pieces)
+    return bytes(whole)
 
 
 async def _read_error(reply: ProviderReply) -> bytes:
     """Return as much of an error's body as arrives in time; the status alone has a meaning."""
-    pieces, size = [], 0
+    body = bytearray()
     with contextlib.suppress(aiohttp.ClientError, TimeoutError):
         async with asyncio.timeout(ERROR_SECONDS):
-            while size < MAX_ERROR and (data := await reply.read()):
-                pieces.append(data)
-                size += len(data)
-    return b"".join(pieces)
+            while len(body) < MAX_ERROR and (data := await reply.read()):
+                body += data
+    return bytes(body)
 
 
 def _kind_of(content_type: str, first: bytes) -> BodyKind:
@@ -241,27 +239,26 @@ async def _read_preamble(
     passed on.
     """
     decoder = Decoder()
-    lead: list[bytes] = []
+    lead = bytearray()
     has_preamble = False
-    data, size = first, 0
+    data = first
     while data:
         events = [event for event in decoder.feed(data) if event.event != b"ping"]
         has_preamble = has_preamble or any(event.data != b"[DONE]" for event in events)
-        lead.append(data)
-        size += len(data)
-        if _has_content(events, reply, errors) or (has_preamble and size > MAX_PREAMBLE):
-            return b"".join(lead), False
-        if decoder.idle and size > MAX_PREAMBLE:
-            lead, size = [], 0
-        elif size > LIMIT:
+        lead += data
+        if _has_content(events, reply, errors) or (has_preamble and len(lead) > MAX_PREAMBLE):
+            return bytes(lead), False
+        if decoder.idle and len(lead) > MAX_PREAMBLE:
+            lead.clear()
+        elif len(lead) > LIMIT:
             raise errors.failure(200, reply.headers, b"")  # an event without end
         data = await reply.read()
     if _has_content(decoder.close(), reply, errors):
-        return b"".join(lead), True
+        return bytes(lead), True
     if has_preamble:
         problem = BadAnswer("The provider's stream ended before its first content")
         raise AttemptFailed(ProviderError(cause=Cause.SERVER, problem=problem, status=502))
-    raw = b"".join(lead)
+    raw = bytes(lead)
     # An error may be sent as JSON under the content type of a stream.
     raise errors.failure(200, reply.headers, raw if is_error_body(raw) else b"")
 

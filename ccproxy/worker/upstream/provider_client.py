@@ -16,9 +16,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from types import TracebackType
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -144,16 +144,23 @@ class ProviderClient:
             await self._transport.close()
             self._transport = None
 
-    def send(self, outgoing: Outgoing) -> PendingAnswer:
-        """
-        Send a request in `async with`; on leaving, the rest of the answer is dropped.
-
-        Entering raises a Problem if no attempt brought an answer.
-        """
-        return PendingAnswer(self, outgoing)
+    @asynccontextmanager
+    async def send(self, outgoing: Outgoing) -> AsyncIterator[ProviderAnswer]:
+        """Send a request; on leaving, the rest of the answer is dropped. Raises like `request`."""
+        answer, lease = await self.request(outgoing)
+        try:
+            yield answer
+        finally:
+            self.end(answer, lease)
 
     async def request(self, outgoing: Outgoing) -> tuple[ProviderAnswer, Lease]:
-        """Send a request; both results must be passed to `end`. Raises like `send`."""
+        """
+        Send a request; both results must be passed to `end`.
+
+        Raises:
+            Problem: If no attempt brought an answer.
+
+        """
         ticket = self.breakers.enter(outgoing.model)
         self._budget.count_request()
         try:
@@ -401,28 +408,6 @@ class ProviderClient:
         if lease.id and verdict.effect is not Effect.NONE and not self._pool.has_one_key:
             event = _KEY_EVENTS[verdict.effect]
             self._log.warning(event, key=lease.tail, id=lease.id, cause=cause, model=lease.model)
-
-
-class PendingAnswer:
-    """One request to the provider and its answer, as a context."""
-
-    __slots__ = ("_answer", "_client", "_lease", "_outgoing")
-
-    def __init__(self, client: ProviderClient, outgoing: Outgoing) -> None:
-        self._client = client
-        self._outgoing = outgoing
-
-    async def __aenter__(self) -> ProviderAnswer:
-        self._answer, self._lease = await self._client.request(self._outgoing)
-        return self._answer
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._client.end(self._answer, self._lease)
 
 
 def _no_key(provider: str) -> Problem:
