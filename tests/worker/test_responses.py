@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from anthropic import AsyncAnthropic
+from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 
 from tests import responses_answers as responses
 from tests.messages import prompt
@@ -46,7 +46,7 @@ def refusal(text: str, code: str | None = None, param: str | None = None) -> dic
 
 
 @WAYS
-async def test_an_answer_and_what_was_asked(proxy, provider, streams):
+async def test_an_answer_and_its_request(proxy, provider, streams):
     provider.script(completion("Hello there"))
     answer = await proxy.ask(prompt(stream=streams))
     assert (answer.status, answer.text) == (200, "Hello there")
@@ -69,7 +69,10 @@ async def test_the_anthropic_sdk_goes_through_a_tool_loop(proxy, provider, strea
     messages: list[Any] = [{"role": "user", "content": "Read it"}]
     fields: dict[str, Any] = {"model": "claude-opus-5-5", "max_tokens": 4000, "tools": tools}
     fields["thinking"] = {"type": "adaptive"}
-    async with AsyncAnthropic(base_url=proxy.url, api_key="any", max_retries=0) as client:
+    http_client = DefaultAsyncHttpxClient(verify=False)  # else it reads every root certificate
+    async with AsyncAnthropic(
+        base_url=proxy.url, api_key="any", max_retries=0, http_client=http_client
+    ) as client:
 
         async def ask():
             if not streams:
@@ -130,7 +133,7 @@ async def test_a_connection_that_is_closed_is_retried(start, provider):
     assert (await proxy.ask(prompt(stream=True))).text == "ok"
 
 
-async def test_an_overflow_has_the_words_on_which_claude_code_compacts(proxy, provider):
+async def test_an_overflow_has_the_text_that_makes_claude_code_compact(proxy, provider):
     text = "Your input exceeds the context window of this model."
     provider.script(failure(400, refusal(text, "context_length_exceeded", "input")))
     answer = await proxy.ask()

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from anthropic import AsyncAnthropic
+from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 from anthropic.types import Message
 
 from tests.chat_rules import violations
@@ -65,7 +65,10 @@ async def proxy(start, preset) -> Proxy:
 @pytest.fixture
 async def client(proxy, provider, preset) -> AsyncIterator[AsyncAnthropic]:
     """The SDK, as Claude Code uses it; at the end nothing wrong may have reached the provider."""
-    async with AsyncAnthropic(base_url=proxy.url, api_key="any", max_retries=0) as client:
+    http_client = DefaultAsyncHttpxClient(verify=False)  # else it reads every root certificate
+    async with AsyncAnthropic(
+        base_url=proxy.url, api_key="any", max_retries=0, http_client=http_client
+    ) as client:
         yield client
     quirks = proxy.worker.config.target(SHAPES[preset].model).quirks
     for call in provider.calls:

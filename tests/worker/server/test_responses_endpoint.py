@@ -112,7 +112,10 @@ WAYS = pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed
 async def client(start, api, **settings):
     proxy = await start(**UPSTREAMS[api], **settings)
     url = f"{proxy.url}/v1"
-    async with openai.AsyncOpenAI(base_url=url, api_key="any", max_retries=0) as sdk:
+    http_client = openai.DefaultAsyncHttpxClient(verify=False)  # else it reads root certificates
+    async with openai.AsyncOpenAI(
+        base_url=url, api_key="any", max_retries=0, http_client=http_client
+    ) as sdk:
 
         async def create(streams=True, **fields):
             fields = {"model": UPSTREAMS[api]["BIG_MODEL"], "store": False, **fields}
