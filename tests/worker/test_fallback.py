@@ -54,7 +54,7 @@ async def test_a_provider_that_is_out(family, answer, kind, streams, api):
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
-async def test_a_provider_that_nobody_reaches(family, streams):
+async def test_an_unreachable_provider(family, streams):
     url = f"http://127.0.0.1:{free_port()}/v1"
     await family.start(TO_GLM, Kimi={"PROVIDER_BASE_URL": url}, GLM={})
     got = await family.proxies["Kimi"].ask(prompt(stream=streams))
@@ -125,7 +125,7 @@ TO_DEEP = '[routes.Kimi]\nsubagent = "GLM:small"\n[fallback]\nKimi = ["GLM", "De
         pytest.param("claude-opus-5", {"x-claude-code-agent-id": "a"}, "deep-small", id="a rule"),
     ],
 )
-async def test_a_stopped_entry_is_stood_in_for(stopped, name, headers, model, streams):
+async def test_a_fallback_answers_for_a_stopped_entry(stopped, name, headers, model, streams):
     kimi = stopped.proxies["Kimi"]
     got = await kimi.ask(prompt(model=name, stream=streams), headers=headers)
     tier = model.removeprefix("deep-")
@@ -146,7 +146,7 @@ def silence(family, label):
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
-async def test_an_entry_without_a_sign_of_life_is_passed_over(family, streams):
+async def test_an_unresponsive_fallback_is_skipped(family, streams):
     await family.start('[fallback]\nKimi = ["GLM", "Deep"]', Kimi={}, GLM={}, Deep={})
     family.providers["Kimi"].script(failure(500))
     with silence(family, "GLM"):
@@ -157,7 +157,7 @@ async def test_an_entry_without_a_sign_of_life_is_passed_over(family, streams):
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
-async def test_a_named_entry_without_a_sign_of_life_is_told(family, streams):
+async def test_an_unresponsive_named_entry_is_reported(family, streams):
     await family.start(Kimi={}, GLM={})
     with silence(family, "GLM"):
         got = await family.proxies["Kimi"].ask(prompt(model="GLM:big", stream=streams))
@@ -166,7 +166,7 @@ async def test_a_named_entry_without_a_sign_of_life_is_told(family, streams):
     assert got.error["message"].endswith(": ccproxy status, ccproxy logs GLM")
 
 
-async def test_who_answers_with_an_error_gives_no_sign_of_life(family):
+async def test_an_error_is_no_answer_to_the_health_probe(family):
     """The supervisor does so for a worker that it cannot keep alive."""
     await family.start(Kimi={}, GLM={})
     async with Provider() as other:
@@ -177,7 +177,7 @@ async def test_who_answers_with_an_error_gives_no_sign_of_life(family):
     assert got.error["message"].startswith("GLM does not answer: its port is open")
 
 
-async def test_a_whole_answer_may_take_longer_than_a_sign_of_life(family):
+async def test_a_whole_answer_may_take_longer_than_the_health_probe(family):
     await family.start(Kimi={}, GLM={}, Deep={})
     kimi, gate = family.proxies["Kimi"], asyncio.Event()
     family.providers["GLM"].script(completion("late", gate=gate))
@@ -189,7 +189,7 @@ async def test_a_whole_answer_may_take_longer_than_a_sign_of_life(family):
     assert (await asking).text == "late"
 
 
-async def test_a_stopped_entry_without_fallback_is_told_with_its_fix(stopped):
+async def test_a_stopped_entry_without_fallback_is_reported_with_its_fix(stopped):
     stopped.write("")
     stopped.move("GLM", free_port())
     got = await stopped.proxies["Kimi"].ask(prompt(model="GLM:big"))
@@ -199,7 +199,7 @@ async def test_a_stopped_entry_without_fallback_is_told_with_its_fix(stopped):
     assert stopped.proxies["Kimi"].worker.session.usage.totals.errors == 1
 
 
-async def test_nobody_stands_in_after_the_first_byte(family):
+async def test_no_fallback_answers_after_the_first_byte(family):
     await family.start(TO_GLM, Kimi={}, GLM={})
     family.providers["Kimi"].script(stream(chunk(content="He"), end="cut"))
     got = await family.proxies["Kimi"].ask(prompt(stream=True))
@@ -251,7 +251,7 @@ async def test_a_fallback_has_a_fallback(family):
     assert family.requested() == {"A": ["a-big"], "B": ["b-big"], "C": ["c-big"]}
 
 
-async def test_when_all_are_out_the_first_ones_truth_is_told(family):
+async def test_if_every_entry_fails_the_first_error_is_returned(family):
     """Each is asked once, however they name each other."""
     await family.start('[fallback]\nA = ["B"]\nB = ["A"]', A={}, B={})
     family.providers["A"].script(failure(429, "A is tired", retry_after=9))

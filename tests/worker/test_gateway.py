@@ -134,7 +134,7 @@ async def in_a_whole_answer(proxy, provider):
     [in_upload, in_the_line, before_headers, in_backoff, in_the_stream, in_a_whole_answer],
     ids=lambda phase: phase.__name__,
 )
-async def test_who_leaves_ends_the_providers_work(start, provider, phase):
+async def test_a_client_that_leaves_ends_the_providers_work(start, provider, phase):
     """In six phases (here five times each, 100 in bench): sockets and permits come back."""
     settings = {"KEY_MAX_IN_FLIGHT": "1", "MAX_RETRIES": "1"}
     for _ in range(5):
@@ -231,7 +231,7 @@ async def test_the_next_key_answers_at_once(start, provider):
         ),
     ],
 )
-async def test_nothing_left_is_told_at_once_and_truly(
+async def test_without_a_ready_key_the_error_is_immediate(
     start, provider, answer, status, kind, words, retry_after, should_retry
 ):
     """No call, at most 50 ms, Anthropic's shape, the earliest time, the true cause."""
@@ -349,7 +349,7 @@ async def test_the_line_has_an_end(start, provider):
 
 
 @pytest.mark.parametrize("name", ["KEY_PER_MINUTE", "KEY_PER_DAY"])
-async def test_a_limit_over_time_is_kept(start, provider, name):
+async def test_a_limit_over_time_is_obeyed(start, provider, name):
     """A free key's calls are counted, and their end is reported."""
     proxy = await start(PROVIDER_API_KEY=THREE, **{name: "2"})
     assert [(await proxy.ask()).status for _ in range(7)] == [200] * 6 + [429]
@@ -360,7 +360,7 @@ async def test_a_limit_over_time_is_kept(start, provider, name):
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
-async def test_a_new_process_knows_what_the_old_one_learnt(tmp_path, provider, how):
+async def test_a_new_process_restores_what_was_learned(tmp_path, provider, how):
     """Rests and refusals survive; the file holds salted names only."""
     answers = {KEYS[0]: failure(429, "slow", retry_after=600), KEYS[1]: failure(401, "no")}
     provider.script(lambda call: answers.get(call.key, completion("ok")))
@@ -415,7 +415,7 @@ def test_a_silent_connection_is_probed_but_has_no_limit_on_unacknowledged_data()
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
 
 
-async def test_pooled_connections_that_are_all_dead_cost_nobody_a_request(start, provider):
+async def test_dead_pooled_connections_cost_no_request(start, provider):
     """The first requests after a sleep work, however many dead connections there are."""
     proxy = await start(MAX_RETRIES="0")
     gate = asyncio.Event()
@@ -432,7 +432,7 @@ async def test_pooled_connections_that_are_all_dead_cost_nobody_a_request(start,
 # Answers that are none.
 
 
-async def test_an_errors_body_is_not_waited_for_without_end(start, provider, monkeypatch):
+async def test_the_wait_for_an_errors_body_is_limited(start, provider, monkeypatch):
     monkeypatch.setattr(answer_module, "ERROR_SECONDS", 0.05)
     words = '{"error":{"message":"out of order"}}'
     provider.script(stream(words, asyncio.Event(), status=500))
@@ -472,7 +472,7 @@ async def test_a_200_that_is_no_answer_is_an_api_error(proxy, provider, answer, 
     assert states(proxy) == ["ready"]
 
 
-async def test_a_page_is_told_at_once_and_costs_the_provider_nothing(start, provider):
+async def test_an_html_page_is_reported_at_once_without_retries(start, provider):
     """A wrong base URL is no outage: nothing is repeated, and the breaker stays closed."""
     proxy = await start(MAX_RETRIES="2")
     provider.script(HTML)

@@ -59,7 +59,7 @@ async def test_a_key_at_its_daily_limit_is_not_ready(start):
     assert re.fullmatch(pattern, key_trouble(proxy))
 
 
-async def test_a_disabled_key_is_not_asked_until_it_is_enabled(proxy, control, provider):
+async def test_a_disabled_key_is_not_used_until_it_is_enabled(proxy, control, provider):
     answer = await about_keys(control, "disable", "k1")
     assert [row["state"] for row in answer["keys"]] == ["disabled", "ready", "ready"]
     for _ in range(4):
@@ -72,14 +72,14 @@ async def test_a_disabled_key_is_not_asked_until_it_is_enabled(proxy, control, p
     assert proxy.lines("keys.disable")[0]["keys"] == ["k1"]
 
 
-async def test_what_will_be_forgotten_by_a_restart_is_told(proxy, control):
+async def test_a_change_that_a_restart_will_undo_is_reported(proxy, control):
     assert (await about_keys(control, "disable", "k1"))["unsaved"] == ""
     proxy.worker.keeper = None
     assert "could not be opened" in (await about_keys(control, "enable", "k1"))["unsaved"]
     assert (await about_keys(control))["unsaved"] == ""
 
 
-async def test_a_reset_forgets_why_one_key_or_all_rest(proxy, control, provider):
+async def test_a_reset_ends_the_cooldowns_of_one_key_or_all(proxy, control, provider):
     limits = {key: failure(401) for key in KEYS[:2]}
     provider.script(by_key(limits))
     await proxy.ask()
@@ -113,7 +113,7 @@ async def test_a_disabled_key_can_be_tested_and_stays_disabled(control):
     assert answer["keys"][2]["state"] == "disabled"
 
 
-async def test_a_test_that_fails_again_makes_the_rest_no_longer(proxy, control, provider):
+async def test_a_test_that_fails_again_does_not_extend_the_cooldown(proxy, control, provider):
     provider.script(by_key({KEYS[0]: failure(401)}))
     await proxy.ask()
     for _ in range(3):
@@ -134,7 +134,7 @@ async def test_a_test_that_fails_again_makes_the_rest_no_longer(proxy, control, 
         pytest.param({"action": "test", "id": ["k1"]}, "id: must be str", id="a list of keys"),
     ],
 )
-async def test_what_cannot_be_done_is_told(control, fields, complaint):
+async def test_an_impossible_action_is_refused(control, fields, complaint):
     answer = await say(control, {"op": "keys", **fields})
     assert answer["ok"] is False
     assert complaint in answer["error"]
@@ -154,7 +154,7 @@ async def test_the_reason_tells_cause_and_time_of_every_key_that_is_out(proxy, c
     )
 
 
-async def test_an_open_breaker_is_told(start, provider):
+async def test_an_open_breaker_is_reported(start, provider):
     proxy = await start(PROVIDER_API_KEY=",".join(KEYS))
     provider.script(failure(500))
     for _ in range(5):
@@ -166,7 +166,7 @@ async def test_an_open_breaker_is_told(start, provider):
     )
 
 
-async def test_money_is_told_with_the_time_of_the_next_try(proxy, control, provider):
+async def test_missing_credit_is_reported_with_its_next_attempt(proxy, control, provider):
     provider.script(by_key({KEYS[0]: failure(402, "credit balance is too low")}))
     await proxy.ask()
     assert re.search(
@@ -175,7 +175,7 @@ async def test_money_is_told_with_the_time_of_the_next_try(proxy, control, provi
     )
 
 
-async def test_every_request_hears_what_the_provider_said(start, provider):
+async def test_every_request_gets_the_providers_text(start, provider):
     proxy = await start(PROVIDER_API_KEY=",".join(KEYS))
     provider.script(failure(402, f"Insufficient Balance of {KEYS[1]}"))
     answers = [await proxy.ask() for _ in range(3)]

@@ -103,7 +103,7 @@ async def test_retry_after_and_should_retry_are_passed_on(proxy, provider):
     assert refused.headers["x-should-retry"] == "false"
 
 
-async def test_nobody_listening_is_a_502(start):
+async def test_a_refused_connection_is_a_502(start):
     proxy = await start(f"http://127.0.0.1:{free_port()}/v1")
     answer = await proxy.ask(prompt(stream=True))
     assert answer.status == 502
@@ -124,7 +124,7 @@ async def test_nobody_listening_is_a_502(start):
         pytest.param(b"[" * 100_000, "", id="nested beyond reason"),
     ],
 )
-async def test_bad_bodies_are_told_without_asking_anybody(proxy, provider, body, words):
+async def test_bad_bodies_are_refused_without_a_request(proxy, provider, body, words):
     answer = await proxy.ask(body)
     assert answer.status == 400
     assert words in answer.error["message"]
@@ -337,7 +337,7 @@ async def test_the_next_key_answers_when_one_is_refused(start, provider):
     assert (line["key"], line["attempts"]) == ("…bbbb", 2)
 
 
-async def test_one_line_says_what_became_of_a_request(proxy, provider):
+async def test_one_line_describes_a_request(proxy, provider):
     provider.script(completion("hello", usage=USAGE))
     answer = await proxy.ask(prompt(stream=True))
     line = await proxy.logged("request.finished")

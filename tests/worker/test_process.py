@@ -77,7 +77,7 @@ def settings_for(provider, **more):
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
-async def test_it_says_when_it_is_ready_and_drains_on_sigterm(process, provider):
+async def test_it_reports_that_it_is_ready_and_drains_on_sigterm(process, provider):
     ready = await process.start(
         settings=settings_for(provider), args=["--control", str(process.home / "c.sock")]
     )
@@ -154,14 +154,14 @@ def _until_draining(log):
         pass
 
 
-async def test_a_configuration_error_is_told_and_ends_with_78(process, provider):
+async def test_a_configuration_error_is_reported_and_exits_with_78(process, provider):
     ready = await process.start(settings=settings_for(provider, BIG_MODLE="x"))
     assert ready["ready"] is False
     assert "BIG_MODEL" in ready["error"]
     assert await process.child.wait() == 78
 
 
-async def test_a_port_in_use_is_told(process, provider):
+async def test_a_port_in_use_is_reported(process, provider):
     with socket.create_server(("127.0.0.1", 0)) as durations:
         port = durations.getsockname()[1]
         ready = await process.start(

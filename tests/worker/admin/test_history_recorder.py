@@ -35,7 +35,7 @@ async def turns_of(proxy, query=""):
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
-async def test_both_turns_are_kept_once(proxy, provider, streams):
+async def test_both_turns_are_recorded_once(proxy, provider, streams):
     provider.script(completion("Hello, you", reasoning="secret thought"))
     await say(proxy, "Hi ✓", stream=streams)
     got = await admin(proxy, "GET /conversation")
@@ -47,7 +47,7 @@ async def test_both_turns_are_kept_once(proxy, provider, streams):
     assert user_turn["timestamp"] <= answer["timestamp"]
 
 
-async def test_direct_mode_is_kept_too(start, provider):
+async def test_direct_mode_is_recorded_too(start, provider):
     proxy = await start(ANTHROPIC_API_KEY=CLIENT_KEY, HISTORY="on", PROVIDER_API="messages")
     provider.script(completion("Hello"))
     await say(proxy, "a", stream=True)
@@ -83,13 +83,13 @@ async def test_a_session_with_tools_holds_each_turn_once_and_no_tools_body(proxy
         ),
     ],
 )
-async def test_what_claude_code_asks_for_itself_is_not_kept(proxy, body, headers):
+async def test_claude_codes_own_requests_are_not_recorded(proxy, body, headers):
     answer = await proxy.ask(body, headers={**AUTH, **headers})
     assert answer.status == 200
     assert await turns_of(proxy) == []
 
 
-async def test_what_failed_and_was_asked_again_is_there_once(proxy, provider):
+async def test_a_repeated_request_is_recorded_once(proxy, provider):
     provider.script(failure(400), stream(chunk("Hel"), end="cut"), completion("Hello"))
     await say(proxy, "a")
     await say(proxy, "a", stream=True)
@@ -97,7 +97,7 @@ async def test_what_failed_and_was_asked_again_is_there_once(proxy, provider):
     assert await turns_of(proxy) == [("user", "a"), ("assistant", "Hello")]
 
 
-async def test_keys_are_not_kept(proxy, provider):
+async def test_keys_are_not_recorded(proxy, provider):
     provider.script(completion(f"your key {KEY}"))
     await say(proxy, "mine is sk-ant-api03-abcdefghijkl")
     text = json.dumps(await turns_of(proxy))
@@ -113,7 +113,7 @@ async def test_it_is_off_unless_it_is_on(start, provider, tmp_path):
     assert (await admin(proxy, "GET /conversation/status")).json["enabled"] is False
 
 
-async def test_a_restart_remembers(start, provider):
+async def test_turns_survive_a_restart(start, provider):
     first = await start(ANTHROPIC_API_KEY=CLIENT_KEY, HISTORY="on")
     await say(first, "a")
     await first.worker.session.close()
@@ -164,7 +164,7 @@ async def test_forgetting(proxy):
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
-async def test_going_on_shows_the_model_what_was_said(proxy, provider, streams):
+async def test_a_continued_conversation_is_sent_to_the_model(proxy, provider, streams):
     provider.script(completion("I am K2"))
     await say(proxy, "Who are you?")
     body = {
@@ -238,13 +238,13 @@ async def test_no_file_is_overwritten(proxy):
     assert (got.status, got.error["type"]) == (409, "conflict_error")
 
 
-async def test_a_missing_file_is_told(proxy):
+async def test_a_missing_file_is_reported(proxy):
     got = await admin(proxy, "POST /conversation/load", {"file_path": "none.jsonl"})
     assert (got.status, got.error["type"]) == (404, "not_found_error")
     assert (await admin(proxy, "POST /conversation/load", {})).status == 400
 
 
-async def test_a_wrong_file_is_told_with_its_line(proxy, tmp_path):
+async def test_a_malformed_file_is_reported_with_its_line(proxy, tmp_path):
     (tmp_path / "exports").mkdir()
     (tmp_path / "exports/x").write_text("nonsense\n")
     got = await admin(proxy, "POST /conversation/load", {"file_path": "x"})

@@ -147,7 +147,7 @@ async def test_models_lists_what_there_is(family):
     assert output.json["current"]["preset"] is None
 
 
-async def test_without_a_client_key_nobody_switches(family):
+async def test_without_a_client_key_no_switch_is_served(family):
     await family.start(PRESET, Kimi={}, GLM={})
     output = await admin(family.proxies["Kimi"], "POST /switch_model", {"preset": "fast"})
     assert (output.status, "ANTHROPIC_API_KEY" in output.error["message"]) == (403, True)

@@ -51,7 +51,7 @@ async def test_off_is_off_for_every_process_and_every_later_one(process, provide
 
 
 @pytest.mark.parametrize("configured", ["on", "off"])
-async def test_history_is_kept_or_not_by_every_process(process, configured):
+async def test_every_process_follows_the_switch_of_the_history(process, configured):
     first, second = await process(HISTORY=configured), await process(HISTORY=configured)
     action, enabled = ("disable", False) if configured == "on" else ("enable", True)
     await admin(first, f"POST /conversation/{action}")
@@ -89,7 +89,7 @@ async def test_every_process_writes_to_the_export(process, tmp_path):
     assert (await admin(first, "POST /conversation/flush")).json["file_path"] is None
 
 
-async def test_an_export_that_is_gone_is_told_and_the_turns_are_kept(process, tmp_path):
+async def test_a_removed_export_is_reported_and_the_turns_are_recorded(process, tmp_path):
     first = await process()
     await admin(first, "POST /conversation/enable", {"file_path": "talk.jsonl"})
     (tmp_path / "exports/talk.jsonl").unlink()
@@ -100,7 +100,7 @@ async def test_an_export_that_is_gone_is_told_and_the_turns_are_kept(process, tm
     assert "exports/talk.jsonl" in (await second.logged("store.failed"))["reason"]
 
 
-async def test_a_state_that_cannot_be_written_is_told_and_the_switch_holds(process, tmp_path):
+async def test_a_switch_that_cannot_be_saved_is_reported_and_applies(process, tmp_path):
     proxy = await process()
     (tmp_path / "state/test.standing.json.lock").mkdir()
     assert (await admin(proxy, "POST /proxy/disable")).json["enabled"] is False

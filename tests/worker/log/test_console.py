@@ -68,7 +68,7 @@ async def test_lines_come_without_being_asked_for(pipe):
     assert [json.loads(one)["n"] for one in observed.splitlines()] == [1, 2]
 
 
-async def test_a_reader_that_stopped_holds_nobody_up_and_hears_what_it_missed(pipe):
+async def test_a_stopped_reader_delays_no_request_and_sees_the_number_of_lost_lines(pipe):
     echo = ConsoleLog("json", fd=pipe[1], encoding="utf-8")
     long = line(text="x" * 60_000)
     for _ in range(2 * MAX_PENDING_BYTES // len(long)):

@@ -131,7 +131,7 @@ async def test_the_lines_of_requests_are_written_together_soon(file):
     assert [line["request"] for line in lines_of(file.path)] == ["req_1", "req_2"]
 
 
-async def test_they_stand_before_what_is_logged_after_them(file, root_logger):
+async def test_request_lines_precede_later_lines(file, root_logger):
     requests = RequestLog(file, level="INFO", redact=Redactor())
     log = set_up(file, level="INFO", redact=Redactor(), request_log=requests)
     requests.info("request.finished")

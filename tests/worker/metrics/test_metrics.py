@@ -119,7 +119,7 @@ async def test_requests_are_counted_by_model_and_status(start, provider):
     await server.close()
 
 
-async def test_answers_of_other_entries_are_counted_where_they_are_given(tmp_path):
+async def test_the_entry_that_answers_counts_the_request(tmp_path):
     async with Family(tmp_path) as family:
         table = '[fallback]\nKimi = ["GLM"]\n'
         await family.start(table, Kimi={}, GLM={})

@@ -161,7 +161,7 @@ async def test_a_model_by_its_own_name_is_not_routed(family):
     assert family.requested() == {"Kimi": ["kimi-special"]}
 
 
-async def test_a_siblings_rules_are_not_asked_again(family):
+async def test_a_peers_rules_are_not_applied_again(family):
     rules = '[routes.Kimi]\nmain = "GLM:big"\n[routes.GLM]\nmain = "Kimi:big"'
     await family.start(rules, Kimi={}, GLM={})
     await family.proxies["Kimi"].ask()
@@ -191,7 +191,7 @@ async def test_rules_are_read_anew_when_they_change(family):
     assert family.requested() == {"Kimi": ["kimi-big", "kimi-big"], "GLM": ["glm-big"]}
 
 
-async def test_a_body_that_is_none_is_told_as_ever(family):
+async def test_an_unreadable_body_is_refused_as_usual(family):
     await family.start(RULES, Kimi={}, GLM={}, DeepSeek={})
     for body in (b"", b"[]", b'{"model":3}', b'{"model":"x"', b'{"messages":[]}', b'{"model":""}'):
         answer = await family.proxies["Kimi"].ask(body)

@@ -57,7 +57,7 @@ async def test_every_proxy_lists_the_models_of_the_fleet_for_the_discovery(famil
         pytest.param("GLM-4.6:claude-haiku-5", "glm-4.6-small", id="Claude's word for a tier"),
     ],
 )
-async def test_a_labelled_model_is_asked_for_at_its_entry(family, name, model, streams):
+async def test_a_labelled_model_is_requested_from_its_entry(family, name, model, streams):
     await family.start(**{"Kimi": {}, "GLM-4.6": {}})
     answer = await family.proxies["Kimi"].ask(prompt(model=name, stream=streams))
     assert answer.text == "ok"
@@ -79,7 +79,7 @@ async def test_a_colon_may_belong_to_a_model(family):
     assert family.requested() == {"Kimi": ["qwen3:8b"]}
 
 
-async def test_an_unknown_label_before_a_tier_is_told(family):
+async def test_an_unknown_label_before_a_tier_is_refused(family):
     await family.start(Kimi={}, GLM={})
     answer = await family.proxies["Kimi"].ask(prompt(model="GML:big"))
     assert answer.status == 404
@@ -111,7 +111,7 @@ async def test_each_entry_uses_its_own_key_and_headers(family):
     assert [name for name in call.headers if name.startswith("x-ccproxy-")] == ["x-ccproxy-hop"]
 
 
-async def test_the_fleets_token_stands_for_the_siblings_client_key(family):
+async def test_the_fleets_token_replaces_the_peers_client_key(family):
     await family.start(
         Kimi={"ANTHROPIC_API_KEY": CLIENT_KEY}, GLM={"ANTHROPIC_API_KEY": "another-key-0123456"}
     )
@@ -185,7 +185,7 @@ async def test_a_sibling_that_is_cut_off_is_an_error_at_the_end(family):
     assert answer.error["message"].startswith("the proxy that answers broke off")
 
 
-async def test_nobody_at_the_siblings_port_is_told_with_a_fix(family):
+async def test_a_refused_connection_to_a_peer_is_reported_with_a_fix(family):
     await family.start(Kimi={}, GLM={})
     family.move("GLM", free_port())
     answer = await family.proxies["Kimi"].ask(prompt(model="GLM:big"))
@@ -194,7 +194,7 @@ async def test_nobody_at_the_siblings_port_is_told_with_a_fix(family):
     assert answer.error["message"].endswith("): ccproxy start GLM")
 
 
-async def test_the_sign_of_life_comes_on_the_connection_that_carries_the_request(family):
+async def test_the_health_probe_uses_the_connection_of_the_request(family):
     await family.start(Kimi={}, GLM={})
     connections: list[list[bytes]] = []
 
@@ -216,7 +216,7 @@ async def test_the_sign_of_life_comes_on_the_connection_that_carries_the_request
     assert connections == [[b"/livez", b"/v1/messages"]] * 2
 
 
-async def test_an_address_that_is_not_loopback_is_never_asked(family):
+async def test_no_request_is_sent_to_a_peer_beyond_loopback(family):
     await family.start(Kimi={}, GLM={})
     env = family.home / "GLM.env"
     env.write_text(env.read_text() + "HOST=192.0.2.1\nANTHROPIC_API_KEY=long-enough-0123456\n")
@@ -239,7 +239,7 @@ async def test_a_circle_of_tiers_ends_after_three_siblings(family):
     assert [line["status"] for line in lines if line["path"] == "/v1/messages"] == [508] * 5
 
 
-async def test_a_tier_that_means_itself_is_told(family):
+async def test_a_tier_that_refers_to_itself_is_refused(family):
     await family.start(A={"BIG_MODEL": "A:big"})
     answer = await family.proxies["A"].ask(prompt())
     assert (answer.status, family.requested()) == (508, {})

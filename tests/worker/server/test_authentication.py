@@ -130,7 +130,7 @@ def test_on_loopback_a_host_in_the_request_line_is_checked_as_well(target, ours)
     assert refused.value.status == 421
 
 
-def test_elsewhere_the_host_may_be_any():
+def test_other_listeners_accept_any_host():
     authenticator = Authenticator([ONE], host="0.0.0.0")
     authenticator.check_origin(headers(("Host", "proxy.example")), "http://proxy.example/")
 

@@ -36,7 +36,7 @@ async def test_health_tells_the_set_up_without_secrets(start):
     assert "client-key" not in text
 
 
-async def test_health_knows_when_every_key_is_refused(start, provider):
+async def test_health_reports_that_every_key_is_refused(start, provider):
     proxy = await start(PROVIDER_API_KEY="sk-one-aaaaaaaa,sk-two-bbbbbbbb")
     provider.script(failure(401, "bad key"))
     await proxy.ask()
@@ -99,7 +99,7 @@ async def test_models_are_found_by_claude_code_and_by_openai_clients(start):
     assert (body["first_id"], body["last_id"]) == (ids[0], ids[-1])
 
 
-async def test_every_listed_model_is_answered_by_what_its_name_says(start, provider):
+async def test_every_listed_model_is_answered_by_the_model_in_its_name(start, provider):
     proxy = await start(BIG_MODEL="big", MIDDLE_MODEL="middle", SMALL_MODEL="small")
     async with proxy.get("/v1/models") as response:
         listed = (await response.json())["data"]
@@ -164,7 +164,7 @@ async def test_the_connection_test_asks_the_small_model_once(proxy, provider):
     assert call.json["max_tokens"] <= 16
 
 
-async def test_a_failed_connection_test_says_what_to_do(proxy, provider):
+async def test_a_failed_connection_test_advises_the_user(proxy, provider):
     provider.script(failure(401, f"key {KEY} is wrong"))
     async with proxy.get("/test-connection") as response:
         body = await response.json()
@@ -212,7 +212,7 @@ async def test_an_openai_stream_is_valid_and_ends_with_done(proxy, provider):
     ]
 
 
-async def test_an_openai_stream_that_breaks_off_says_so(proxy, provider):
+async def test_an_openai_stream_that_breaks_off_ends_with_an_error(proxy, provider):
     provider.script(stream(chunk("a"), end="cut"))
     async with proxy.post("/v1/chat/completions", {"model": "m", "stream": True}) as response:
         last = (await response.text()).strip().split("\n\n")[-1]
@@ -230,7 +230,7 @@ async def test_openai_clients_get_openai_errors(proxy, provider):
         assert response.status == 400
 
 
-async def test_openai_clients_keep_waiting_by_comments(start, provider):
+async def test_comments_keep_openai_clients_waiting(start, provider):
     proxy = await start(EARLY_COMMIT="0.05")
     gate = asyncio.Event()
     provider.script(completion("late", gate=gate))

@@ -56,7 +56,7 @@ async def test_packed_bodies_are_refused(proxy, packing):
     assert answer.status == 415
 
 
-async def test_who_asks_whether_to_go_on_is_told_to(proxy):
+async def test_expect_100_continue_is_answered(proxy):
     body = b'{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"x"}]}'
     head = HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
     answer = await proxy.exchange(head + body)
@@ -98,13 +98,13 @@ async def test_headers_of_64_kib_are_read(proxy):
     assert answer.status == 200
 
 
-async def test_half_a_request_is_given_up(proxy, monkeypatch):
+async def test_an_incomplete_request_times_out(proxy, monkeypatch):
     monkeypatch.setattr(http, "HEADER_SECONDS", 0.05)
     assert (await proxy.exchange(b"GET / HTTP/1.1\r\nHost:")).startswith(b"HTTP/1.1 408 ")
     assert (await proxy.exchange(b"")).startswith(b"HTTP/1.1 408 ")
 
 
-async def test_half_a_second_request_is_given_up_too(proxy, monkeypatch):
+async def test_an_incomplete_second_request_times_out(proxy, monkeypatch):
     monkeypatch.setattr(http, "HEADER_SECONDS", 0.5)
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -128,7 +128,7 @@ async def test_a_connection_between_requests_is_not_hurried(proxy, monkeypatch):
     writer.close()
 
 
-async def test_a_body_that_trickles_is_given_up(proxy, monkeypatch):
+async def test_a_trickling_body_times_out(proxy, monkeypatch):
     monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
     answer = await proxy.exchange(HEAD + b"Content-Length: 9\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -258,7 +258,7 @@ class FullDisk:
         raise OSError(28, "No space left on device")
 
 
-async def test_an_answer_that_was_given_is_not_undone_by_its_record(start, provider):
+async def test_an_error_of_the_record_does_not_affect_the_answer(start, provider):
     provider.script(completion("ok"))
     proxy = await start(LOG_LEVEL="INFO")
     proxy.worker.logs = replace(proxy.worker.logs, requests=FullDisk())

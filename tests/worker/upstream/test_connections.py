@@ -77,7 +77,7 @@ def handshake_error(words, reason=None):
         ),
     ],
 )
-def test_each_trouble_with_tls_has_words_of_its_own(error, words):
+def test_each_tls_error_has_its_own_text(error, words):
     assert words in explain(error)
 
 

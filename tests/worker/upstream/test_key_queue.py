@@ -34,13 +34,13 @@ async def settle_down():
         await asyncio.sleep(0)
 
 
-async def test_nobody_waits_while_there_are_permits():
+async def test_no_request_waits_while_a_key_is_free():
     line = KeyQueue(pool_of(keys=2))
     first, second = await line.take("m"), await line.take("m")
     assert {first.id, second.id} == {"k1", "k2"}
 
 
-async def test_those_who_wait_are_served_in_turn():
+async def test_waiting_requests_are_served_in_order():
     pool = pool_of()
     line = KeyQueue(pool)
     lease = await line.take("m")
@@ -89,7 +89,7 @@ async def test_the_line_is_not_longer_than_a_hundred():
     line.release(lease)
 
 
-async def test_the_wait_ends_with_the_truth():
+async def test_the_wait_ends_with_the_reason():
     line = KeyQueue(pool_of(), wait_seconds=0.01)
     await line.take("m")
     with pytest.raises(Problem) as caught:
@@ -98,7 +98,7 @@ async def test_the_wait_ends_with_the_truth():
     assert "in flight" in caught.value.message
 
 
-async def test_one_who_leaves_when_woken_passes_the_wake_on():
+async def test_a_waiter_that_is_cancelled_when_woken_wakes_the_next():
     pool = pool_of()
     line = KeyQueue(pool)
     lease = await line.take("m")
@@ -111,7 +111,7 @@ async def test_one_who_leaves_when_woken_passes_the_wake_on():
     assert in_flight(pool) == [0]
 
 
-async def test_what_is_not_a_missing_permit_is_not_waited_for():
+async def test_only_keys_in_use_are_waited_for():
     pool = pool_of(keys=2)
     for key in pool.snapshot():
         pool.disable(key.id)

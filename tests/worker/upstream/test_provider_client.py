@@ -110,7 +110,7 @@ def keys_of(provider):
     return [call.key for call in provider.calls]
 
 
-async def test_a_whole_answer_is_read_and_says_who_gave_it(provider):
+async def test_a_whole_answer_has_the_key_that_was_used(provider):
     provider.script(completion("hello"))
     async with way(provider) as upstream:
         answer, body = await fetch(upstream, ask(provider))
@@ -207,7 +207,7 @@ async def test_another_key_serves_what_the_first_may_not(provider, first, stream
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
-async def test_what_is_wrong_with_the_request_is_asked_once(provider, status):
+async def test_a_faulty_request_is_sent_once(provider, status):
     provider.script(failure(status, "your fault"))
     async with way(provider, max_retries=3) as upstream:
         problem = await refusal(upstream, ask(provider))
@@ -216,7 +216,7 @@ async def test_what_is_wrong_with_the_request_is_asked_once(provider, status):
     assert "your fault" in problem.message
 
 
-async def test_a_403_is_tried_with_one_other_key_and_then_told(provider):
+async def test_a_403_is_tried_with_one_other_key_and_then_returned(provider):
     provider.script(failure(403, "not for you"))
     async with way(provider) as upstream:
         problem = await refusal(upstream, ask(provider))
@@ -236,7 +236,7 @@ async def test_repeats_are_exactly_max_retries(provider, retries, answer):
     assert problem.status >= 500
 
 
-async def test_nobody_listening_is_told_with_the_address(provider, unused_tcp_port):
+async def test_a_refused_connection_is_reported_with_the_address(provider, unused_tcp_port):
     url = f"http://127.0.0.1:{unused_tcp_port}/v1"
     async with way(provider, base_url=url) as upstream:
         problem = await refusal(upstream, ask(provider, url=f"{url}/chat/completions"))
@@ -245,7 +245,7 @@ async def test_nobody_listening_is_told_with_the_address(provider, unused_tcp_po
     assert problem.should_retry is False, "a server that was never reached is not waited for"
 
 
-async def test_clients_wait_for_a_provider_that_was_reached_before(provider, unused_tcp_port):
+async def test_clients_may_retry_at_a_provider_that_was_reached_before(provider, unused_tcp_port):
     url = f"http://127.0.0.1:{unused_tcp_port}/v1"
     async with way(provider) as upstream:
         await fetch(upstream, ask(provider))
@@ -266,7 +266,7 @@ async def test_silence_before_the_first_byte_is_a_504_and_not_repeated(provider)
     assert len(provider.calls) == 1
 
 
-async def test_keys_all_rejected_are_told_as_such(provider):
+async def test_the_error_reports_that_all_keys_are_rejected(provider):
     provider.script(failure(401, "bad key"))
     async with way(provider) as upstream:
         first = await refusal(upstream, ask(provider))
@@ -279,7 +279,7 @@ async def test_keys_all_rejected_are_told_as_such(provider):
     assert "bad key" in first.message
 
 
-async def test_one_key_never_rests(provider):
+async def test_a_single_key_never_cools_down(provider):
     provider.script(failure(429, "slow down", retry_after=7), completion("ok"))
     async with way(provider, api_keys=KEYS[:1]) as upstream:
         problem = await refusal(upstream, ask(provider))
@@ -388,7 +388,7 @@ async def test_connections_are_used_again(provider):
     assert {call.connection for call in provider.calls} == {0}
 
 
-async def test_a_body_of_three_mebibytes_goes_out_whole(provider):
+async def test_a_body_of_three_mebibytes_is_sent_whole(provider):
     body = b'{"x":"%s"}' % (b"y" * 3 * 2**20)
     async with way(provider) as upstream:
         await fetch(upstream, ask(provider, body=body))
@@ -405,7 +405,7 @@ async def test_redirects_are_not_followed(provider):
     assert provider.other == []
 
 
-async def test_cookies_are_not_kept(provider):
+async def test_cookies_are_not_stored(provider):
     provider.script(completion("x", headers={"Set-Cookie": "a=b"}))
     async with way(provider) as upstream:
         await fetch(upstream, ask(provider))
@@ -509,7 +509,7 @@ MANY = 64 * 1024
         pytest.param(b"", b": still here\n" * (MANY // 13), id="comments that do not end"),
     ],
 )
-async def test_signs_of_life_do_not_fill_the_memory(provider, monkeypatch, begin, part):
+async def test_endless_preambles_do_not_fill_the_memory(provider, monkeypatch, begin, part):
     """There are more of them than one event may have; reading on would end in a timeout (504)."""
     monkeypatch.setattr(provider_answer, "LIMIT", 16 * MANY)
     monkeypatch.setattr(provider_answer, "Decoder", partial(Decoder, 16 * MANY))
@@ -556,14 +556,14 @@ async def test_json_under_the_name_of_a_stream_is_read_as_an_error(provider):
     assert "slow down" in problem.message
 
 
-async def test_a_short_retry_after_of_an_overload_is_waited_for(provider):
+async def test_a_short_retry_after_of_an_overload_delays_the_next_attempt(provider):
     provider.script(failure(503, "busy", retry_after=0.01), completion("ok"))
     async with way(provider, max_retries=1) as upstream:
         answer, _ = await fetch(upstream, ask(provider))
     assert len(answer.keys) == 2
 
 
-async def test_a_long_retry_after_of_an_overload_is_the_clients_to_wait(provider):
+async def test_a_long_retry_after_of_an_overload_is_passed_to_the_client(provider):
     provider.script(failure(503, "busy", retry_after=30))
     async with way(provider, max_retries=2) as upstream:
         problem = await refusal(upstream, ask(provider))
@@ -596,7 +596,7 @@ async def test_a_limited_key_is_left_alone_until_its_time(provider, headers):
         assert provider.calls[-1].key == KEYS[0]
 
 
-async def test_nothing_left_is_told_without_asking(provider):
+async def test_without_a_ready_key_no_request_is_sent(provider):
     provider.script(failure(429, "slow", retry_after=41))
     async with way(provider) as upstream:
         await refusal(upstream, ask(provider))
@@ -766,7 +766,7 @@ async def phase_before_a_repeat(provider, upstream):
         phase_before_a_repeat,
     ],
 )
-async def test_who_leaves_takes_everything_along(provider, phase):
+async def test_a_client_that_leaves_closes_connection_and_lease(provider, phase):
     limits = KeyLimits(in_flight=1)
     async with way(provider, api_keys=KEYS[:1], limits=limits, max_retries=1) as upstream:
         task, others = await phase(provider, upstream)
@@ -829,7 +829,7 @@ async def test_the_log_tells_what_happened_without_the_key(provider):
     assert not any(key in str(lines) for key in KEYS)
 
 
-async def test_the_one_that_was_limited_and_the_one_that_was_rejected_do_not_cost_a_request(
+async def test_limited_and_rejected_keys_cost_no_request(
     provider,
 ):
     def answer(call):

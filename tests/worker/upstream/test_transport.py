@@ -37,7 +37,7 @@ async def rest_of(reply):
     return b"".join(pieces)
 
 
-async def test_head_and_body_arrive_as_they_were_given(provider):
+async def test_head_and_body_arrive_unchanged(provider):
     body = b'{"a":"%b"}' % (b"x" * 200_000)
     async with transport_to() as way:
         reply = await post(way, provider, body=body)
@@ -58,7 +58,7 @@ async def test_a_read_answer_leaves_its_connection_to_the_next(provider):
     assert {call.connection for call in provider.calls} == {provider.calls[0].connection}
 
 
-async def test_an_answer_that_is_given_up_takes_its_connection_with_it(provider):
+async def test_an_abandoned_answer_closes_its_connection(provider):
     gate = asyncio.Event()
     provider.script(stream("data: 1\n\n", gate), raw(b"{}"))
     async with transport_to() as way:
@@ -108,7 +108,7 @@ async def test_silence_within_the_answer_ends_the_patience(provider, how):
             await how(reply)
 
 
-async def test_time_in_which_nobody_reads_is_not_the_providers(provider):
+async def test_time_without_a_reader_does_not_count_as_silence(provider):
     gate = asyncio.Event()
     provider.script(stream("data: 1\n\n", gate, "data: 2\n\n"))
     async with transport_to() as way:
@@ -124,7 +124,7 @@ async def test_time_in_which_nobody_reads_is_not_the_providers(provider):
         reply.close()
 
 
-async def test_a_pump_pauses_when_it_is_told_and_goes_on_where_it_was(provider):
+async def test_a_paused_pump_continues_where_it_stopped(provider):
     pieces = [f"data: {number} {'x' * READ_BUFFER}\n\n" for number in range(12)]
     provider.script(stream(*pieces))
     got = []
@@ -268,7 +268,7 @@ async def test_an_unrequested_response_answers_no_request(more):
 
 
 @pytest.mark.parametrize("cut", [0, len(ANSWER) - 1, len(ANSWER) - 2])
-async def test_what_comes_behind_an_answer_answers_nobody(cut):
+async def test_bytes_after_an_answer_are_discarded(cut):
     async with Odd(ANSWER[: cut or None] + (b"" if cut else OTHER)) as odd, transport_to() as way:
         reply = await post(way, odd)
         if cut:
@@ -296,7 +296,7 @@ async def test_what_is_no_answer_is_an_error_at_once(head):
             await post(way, odd, patience=60)
 
 
-async def test_a_few_interim_answers_are_waited_out():
+async def test_a_few_interim_responses_are_skipped():
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     async with Odd(hints * 3 + ANSWER) as odd, transport_to() as way:
         assert await reply_to_odd(way, odd) == (200, b"ok")
@@ -360,7 +360,7 @@ async def test_a_reused_connection_that_ends_later_may_have_been_served(provider
     assert len(provider.calls) == 2
 
 
-async def test_a_provider_that_reads_a_large_body_late_is_waited_for(monkeypatch):
+async def test_a_provider_may_read_a_large_body_late(monkeypatch):
     """Unacknowledged is not unread: a full receive window is acknowledged."""
     monkeypatch.setattr(liveness, "UNACKNOWLEDGED_SECONDS", 1.0)
     monkeypatch.setattr(liveness, "CHECK_SECONDS", 0.1)
