@@ -215,6 +215,7 @@ def make_worker(
         pool, calibration, learned, server=config.base_url, keeps_refusals=in_fleet
     )
     session = make_session(config, home=home, authenticator=authenticator, log=log, redact=redact)
+    losses = CacheLossDetector(session.usage.cost)
     return Worker(
         config=config,
         logs=Logs(events=log, requests=request_log or log, redact=redact),
@@ -233,9 +234,7 @@ def make_worker(
         accounts=AccountWatch(config, pool=pool, log=log),
         payers=_payers(config, state, signing_key, chooser, log, shared),
         gateway=gateway,
-        activity=Activity(
-            config.label, redact=redact, loss_detector=CacheLossDetector(session.usage.cost)
-        ),
+        activity=Activity(config.label, redact=redact, loss_detector=losses),
     )
 
 
