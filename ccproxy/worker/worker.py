@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from structlog.typing import FilteringBoundLogger
@@ -27,6 +27,7 @@ from ccproxy.convert.common.token_estimate import Calibration
 from ccproxy.convert.context import ConversionContext
 from ccproxy.convert.direct.learning import Lessons
 from ccproxy.keys.pool import KeyPool
+from ccproxy.providers.quirks import Api
 from ccproxy.redaction import Redactor
 from ccproxy.store.key_database import keys_path
 from ccproxy.worker.accounting.account_watch import AccountWatch
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from ccproxy.worker.added_features.pdf_texts import PdfTexts
     from ccproxy.worker.added_features.search_client import SearchClient
     from ccproxy.worker.gateway.gateway import Gateway
-    from ccproxy.worker.probing.auto_probe import AutoProbe
     from ccproxy.worker.redis.shared_pool import SharedPool
 
 _NUMBERS = count(1)
@@ -96,6 +96,19 @@ class TokenCounting:
     """Direct mode: False once the provider has turned out not to count tokens."""
 
 
+class BackgroundProbe(Protocol):
+    """Measures models while requests are answered; `probing/auto_probe.py`."""
+
+    def note_answer(self, model: str, api: Api) -> None:
+        """Take note of an answer of *model*."""
+
+    def note_refusal(self, model: str, api: Api) -> None:
+        """Take note that *model* refused a feature."""
+
+    async def close(self) -> None:
+        """Cancel what is being measured."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Worker:
     """One proxy process."""
@@ -119,7 +132,7 @@ class Worker:
     """Opened by the first search."""
     descriptions: DescriptionStore | None = None
     """Of images; None if no model is named that describes them."""
-    auto_probe: AutoProbe | None = None
+    auto_probe: BackgroundProbe | None = None
     """Measures models in the background; None if that is off."""
     pdf_texts: PdfTexts | None = None
     """Opened by the first PDF."""
