@@ -32,8 +32,8 @@ USED_NAMES: Mapping[type, frozenset[str]] = {
     }),
     RequestHandler: frozenset({
         "_manager", "_messages", "_reading_paused", "_request_in_progress", "_waiter", "close",
-        "connection_lost", "connection_made", "data_received", "force_close", "handle_error",
-        "resume_reading", "transport", "writing_paused",
+        "connection_lost", "connection_made", "data_received", "finish_response", "force_close",
+        "handle_error", "resume_reading", "transport", "writing_paused",
     }),
     aiohttp.StreamReader: frozenset({
         "at_eof", "exception", "is_eof", "on_eof", "read_nowait", "readany", "set_exception",

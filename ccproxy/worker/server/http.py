@@ -184,6 +184,8 @@ class ClientConnection(ClientProtocol):
 
     _header_timer: asyncio.TimerHandle | None = None
     _stall_timer: asyncio.TimerHandle | None = None
+    _discards = False
+    """Whether what the client sends is discarded, because it is not HTTP."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accept the connection, or refuse it if there is no room for it."""
@@ -196,6 +198,8 @@ class ClientConnection(ClientProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take *data*; the beginning of a request starts the time limit for its headers."""
+        if self._discards:
+            return
         super().data_received(data)
         if self._header_timer is None and self.waits_for_request:
             self._await_headers()
@@ -243,12 +247,28 @@ class ClientConnection(ClientProtocol):
             raise ConnectionError
         if isinstance(exc, HttpProcessingError):
             problem = Problem("invalid_request_error", "this is not a valid HTTP request")
+            self._discards = True
         else:
             problem = unexpected(exc, status=status)
         request_id = request.record.request_id if isinstance(request, ClientRequest) else ""
         response = problem_response(problem, request_id)
         response.force_close()
         return response
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """
+        Send the end of a response; discard what follows invalid HTTP.
+
+        Closing a socket with unread bytes resets the connection, and a reset can overtake the
+        response.
+        """
+        finished = await super().finish_response(request, resp, start_time)
+        if self._discards and self.transport is not None and self.transport.can_write_eof():
+            self.transport.write_eof()
+            await asyncio.sleep(LINGER_SECONDS)  # until the client closes
+        return finished
 
     def _end_stall(self) -> None:
         if self._stall_timer is not None:
@@ -290,7 +310,7 @@ class ClientServer(web.Server):
         connections = self.connections
         if len(connections) <= self.max_connections:
             return True
-        for connection in connections:  # the oldest first
+        for connection in connections[:-1]:  # the oldest first
             if isinstance(connection, ClientProtocol) and connection.waits_for_request:
                 connection.force_close()
                 return True
