@@ -45,6 +45,11 @@ class AddedFeatureSettings:
     always_own_search: bool = False
     """True: its search is also used in direct mode, where requests are otherwise not changed."""
 
+    @property
+    def searches_directly(self) -> bool:
+        """True: web searches are also answered in direct mode."""
+        return self.search is not None or self.always_own_search
+
     def models(self) -> Iterator[tuple[s.Setting[Any, Any], str]]:
         """Return the settings that name a model, with their values."""
         yield s.AUTO_MODE_MODEL, self.judge

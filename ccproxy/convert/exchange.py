@@ -47,7 +47,7 @@ class Exchange:
         model: The model that answers.
         target: The provider and the model.
         request: The client's request.
-        asked: The client's body, without the filtered tools.
+        asked: The client's body, without the filtered tools and lone surrogates.
         message_id: The id of the answer.
         api: The dialect of the request to the provider.
         body: What is sent to the provider.
@@ -85,7 +85,7 @@ class Exchange:
         self.message_id = message_id
         self._request_id = request_id
         self.request = request
-        self.asked = body
+        self.asked = text.body
         self._filtered = (*dropped, *filtered)
         self.has_media = text.has_base64
         self.stop_reason: str | None = None

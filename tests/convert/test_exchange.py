@@ -44,6 +44,12 @@ def test_the_model_is_picked_by_name(requested, model):
     assert json.loads(request.body)["model"] == model
 
 
+def test_half_an_emoji_is_replaced_in_all_that_is_read_later():
+    request = exchange(b'{"x":1,' + json.dumps(prompt("\ud83d")).encode()[1:])
+    assert "x" in request.dropped
+    assert json.loads(request.asked)["messages"][0]["content"] == "\ufffd"
+
+
 @pytest.mark.parametrize("streams", [True, False, None])
 def test_a_stream_is_asked_for_as_the_client_does(streams):
     request = exchange(prompt(stream=streams))

@@ -74,11 +74,11 @@ def requested_direct_assistance(request: ClientRequest, body: bytes) -> Assistan
     Raises:
         Problem: If it is not a request with messages.
     """
+    worker = request.worker
+    body = worker.rules.cache.scans.scan(body).body
     search = requested_direct_search(request, body)
-    if request.worker.descriptions is None and search is None:
-        return None
     exchange = search.exchange if search else direct_mode.passthrough(request, body)
-    quirks = request.worker.rules.target_of(exchange.model).quirks
+    quirks = worker.rules.target_of(exchange.model).quirks
     media = media_needs(request, body, quirks, exchange.model)
     if search is None and media is None:
         return None

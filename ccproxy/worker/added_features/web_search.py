@@ -17,12 +17,7 @@ from msgspec import Raw
 
 from ccproxy.convert.added_features.search_answer import USE_PREFIX, side_message
 from ccproxy.convert.added_features.search_results import SearchOutcome, failed
-from ccproxy.convert.added_features.search_tool import (
-    SEARCH_TYPE,
-    SearchTool,
-    search_tool,
-    side_query,
-)
+from ccproxy.convert.added_features.search_tool import SearchTool, search_tool, side_query
 from ccproxy.convert.added_features.server_tool_loop import PendingSearch
 from ccproxy.convert.added_features.web_search_loop import WebSearchLoop
 from ccproxy.convert.direct.message_events import message_events
@@ -71,9 +66,7 @@ def requested_search(request: ClientRequest, exchange: Exchange) -> RequestedSea
 
 def requested_direct_search(request: ClientRequest, body: bytes) -> RequestedSearch | None:
     """Return the search of a request in direct mode, if the user has named who searches."""
-    features = request.worker.config.added_features
-    named = features.search is not None or features.always_own_search
-    if not named or SEARCH_TYPE.encode() not in body:
+    if not request.worker.config.added_features.searches_directly:
         return None
     searching_tool = search_tool((fields_of(body) or {}).get("tools", Raw(b"[]")))
     if searching_tool is None:

@@ -221,6 +221,16 @@ async def test_the_describer_may_be_another_entry(tmp_path):
     assert "described by Seeing:small" in str(main_call.json["messages"])
 
 
+@pytest.mark.parametrize("api", ["chat", "messages"])
+async def test_half_an_emoji_does_not_lose_the_conversation(start, provider, api):
+    scripted(provider)
+    proxy = await start(PROVIDER="zai", PROVIDER_API=api, BIG_MODEL=BLIND, VISION="glm-5v")
+    answer = await proxy.ask(request(user(image(), text("half \ud83d"))))
+    assert answer.status == 200
+    assert "a cat" in prompts(provider)[0]
+    assert "half \ufffd" in prompts(provider)[0]
+
+
 async def test_direct_mode_describes_as_well(start, provider):
     scripted(provider)
     proxy = await start(PROVIDER="zai", PROVIDER_API="messages", BIG_MODEL=BLIND, VISION="glm-5v")

@@ -74,7 +74,7 @@ async def _answer_directly_assisted(
 ) -> web.StreamResponse | None:
     """Answer with what ccproxy adds in direct mode; None if it adds nothing."""
     features = request.worker.config.added_features
-    if not (features.search or features.always_own_search or features.describer):
+    if not (features.searches_directly or features.describer):
         return None
     from ccproxy.worker.added_features.assisted_answer import (
         answer_assisted,

@@ -129,7 +129,7 @@ def messages_form(worker: Worker, body: bytes, model: str) -> MessagesForm:
     """Return a request of the Responses API for *model* as one of the Messages API."""
     config = worker.config
     is_direct = config.api == "messages"
-    has_engine = config.added_features.search is not None or config.added_features.always_own_search
+    has_engine = config.added_features.searches_directly
     target = worker.rules.target(model) if is_direct else worker.rules.target_of(model)
     return MessagesForm(
         read_responses_request(body),
