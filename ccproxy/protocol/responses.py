@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.protocol.lenient_json import decode_leniently
 
 
@@ -122,7 +123,7 @@ def decode_event(data: bytes) -> StreamEvent:
         if (event_type := _type_of(data)) and event_type not in HANDLED_EVENTS:
             return StreamEvent(type=event_type)
         return decode_leniently(data, StreamEvent)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return decode_leniently(data, StreamEvent)
 
 
@@ -135,14 +136,14 @@ def decode_response(data: bytes) -> Response:
     """
     try:
         return _RESPONSE.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return decode_leniently(data, Response)
 
 
 def _type_of(data: bytes) -> str:
     try:
         return _EVENT_TYPE.decode(data).type
-    except msgspec.ValidationError:
+    except NOT_JSON:
         return ""
 
 

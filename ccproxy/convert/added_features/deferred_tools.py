@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Raw
 
 from ccproxy.protocol.json_splice import fields_of
+from ccproxy.protocol.responses import string
 
 TOOL_SEARCH_TYPE: Final = "tool_search_tool_"
 """Begins the type of the API's tool search."""
@@ -40,6 +41,8 @@ _LOADED_SHARE: Final = 4
 _NAME_WEIGHT: Final = 3.0
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]+")
 _NAMES = re.compile(r"[\w-]+")
+_DEPTH: Final = 8
+"""A reference in a result's content is at the end: list, message, list, block, list, reference."""
 _MAX_TERMS: Final = 32
 _DESCRIPTION: Final = (
     "Finds tools that are available but not loaded yet. Call it before you conclude that a tool is "
@@ -57,7 +60,7 @@ _RAW_TOOLS = msgspec.json.Decoder(list[Raw])
 class _Tool(msgspec.Struct):
     name: str = ""
     type: str | None = None
-    description: str | None = None
+    description: Any = None
     input_schema: Any = None
     defer_loading: bool | None = None
 
@@ -193,8 +196,10 @@ def _free_name(name: str, other_names: set[str]) -> str:
     return name
 
 
-def _used_names(content: object) -> Iterator[str]:
+def _used_names(content: object, depth: int = _DEPTH) -> Iterator[str]:
     """Yield the names of the tools that messages or blocks use or refer to."""
+    if not depth:
+        return
     if isinstance(content, dict):
         match content.get("type"):
             case "tool_use":
@@ -202,15 +207,15 @@ def _used_names(content: object) -> Iterator[str]:
             case "tool_reference":
                 yield str(content.get("tool_name"))
             case _:
-                yield from _used_names(content.get("content"))
-                yield from _used_names(content.get("tool_references"))
+                yield from _used_names(content.get("content"), depth - 1)
+                yield from _used_names(content.get("tool_references"), depth - 1)
     elif isinstance(content, list):
         for each in content:
-            yield from _used_names(each)
+            yield from _used_names(each, depth - 1)
 
 
 def _held(raw: Raw, tool: _Tool) -> _DeferredTool:
-    text = [(tool.description or "")[:_TEXT], *_argument_texts(tool.input_schema)]
+    text = [string(tool.description)[:_TEXT], *_argument_texts(tool.input_schema)]
     names = frozenset(_terms(tool.name))
     terms = names.union(_terms("\n".join(text)))
     return _DeferredTool(raw=raw, name=tool.name, name_terms=names, terms=terms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -44,11 +44,14 @@ class MediaBody:
             message = self._decoded[index] = msgspec.json.decode(self._raw[index])
         return message
 
-    def media(self) -> Iterator[tuple[int, Content]]:
+    def media(self) -> list[tuple[int, Content]]:
         """Return every image and document with base64 data, with the index of its message."""
+        found: list[tuple[int, Content]] = []
         for index, message in sorted(self._decoded.items()):
-            for block in _walk(message.get("content")):
-                yield index, block
+            blocks: list[Content] = []
+            _replaced(message.get("content"), blocks.append)  # it returns None: nothing changes
+            found += [(index, block) for block in blocks]
+        return found
 
     def replace(self, change: Replace) -> None:
         """Replace every image and document with the result of *change*."""
@@ -79,17 +82,7 @@ def digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _walk(content: object) -> Iterator[Content]:
-    for block in content if isinstance(content, list) else ():
-        if not isinstance(block, dict):
-            continue
-        if block.get("type") in _KINDS and data_of(block):
-            yield block
-        elif block.get("type") == "tool_result":
-            yield from _walk(block.get("content"))
-
-
-def _replaced(content: object, change: Replace) -> object:
+def _replaced(content: object, change: Replace, *, is_result: bool = False) -> object:
     if not isinstance(content, list):
         return content
     written: list[object] = []
@@ -98,8 +91,9 @@ def _replaced(content: object, change: Replace) -> object:
         if kind in _KINDS and data_of(block):
             new = change(block)
             written += [block] if new is None else new
-        elif kind == "tool_result":
-            written.append({**block, "content": _replaced(block.get("content"), change)})
+        elif kind == "tool_result" and not is_result:
+            inner = _replaced(block.get("content"), change, is_result=True)
+            written.append({**block, "content": inner})
         else:
             written.append(block)
     return written

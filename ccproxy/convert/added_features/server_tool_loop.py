@@ -34,6 +34,7 @@ from ccproxy.errors import BadAnswer
 from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import fields_of, object_of
 from ccproxy.protocol.messages import Event
+from ccproxy.protocol.responses import string
 
 MAX_ROUNDS: Final = 10
 """Requests to the model for one answer; the last one has no search."""
@@ -246,7 +247,7 @@ def _turns(message: dict[str, Any], tool: ServedTool) -> tuple[list[dict[str, An
     results: list[Content] = []
     for block in message["content"]:
         kind = block.get("type") if isinstance(block, dict) else None
-        if kind == "server_tool_use" and block.get("name") in tool.server_names:
+        if kind == "server_tool_use" and string(block.get("name")) in tool.server_names:
             use = {"type": "tool_use", "id": _call_id(block.get("id")), "name": tool.name}
             blocks.append({**use, "input": block.get("input") or {}})
         elif kind == tool.result:

@@ -182,7 +182,8 @@ class ResponsesPassthrough(PassedExchange):
             self._has_begun = True
             self._response = response
             self._counts = chat_usage(response.get("usage")) or self._counts
-        if event.get("type") in FINAL_EVENTS or event.get("type") == "error":
+        kind = string(event.get("type"))
+        if kind in FINAL_EVENTS or kind == "error":
             self._is_finished = True
         output = response.get("output") if isinstance(response, dict) else [event.get("item")]
         return _encode(event) if is_sealed and self._seal_items(output) else data

@@ -261,7 +261,8 @@ class ResponsesToMessageStream:
         if self._final is not None:
             return
         self._final = response
-        self._status = status if response.status not in _UNFINISHED else string(response.status)
+        own_status = string(response.status)
+        self._status = own_status if own_status in _UNFINISHED else status
         if isinstance(response.input_transformations, list):
             self.removed_reasoning = response.input_transformations
         if self.stopped:

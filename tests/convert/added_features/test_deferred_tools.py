@@ -51,6 +51,12 @@ def test_all_tools_are_sent(tools, limit):
     assert plan(tools, limit) is None
 
 
+def test_a_description_that_is_no_text_is_not_searched():
+    made = plan([*mcp(5), *own(4), tool("odd", {"a": 1})], 8)
+    assert "odd" in names(made.tools())
+    assert defers_tools(Raw(json.dumps([{**SEARCH, "description": 5}]).encode()))
+
+
 def test_mcp_tools_are_held_back_above_the_limit():
     assert names(plan([*mcp(5), *own(4)], 8).tools()) == [
         *("own_0", "own_1", "own_2", "own_3"),

@@ -478,3 +478,8 @@ def test_an_index_that_is_no_number_means_the_first_part(index):
         {**each, "content_index": index, "summary_index": index} for each in events_of(answer)
     ]
     assert blocks(events) == [text("Hello."), thinking("Hm"), thinking("Hm")]
+
+
+def test_a_status_that_is_no_text_is_ignored():
+    whole = {**response(message("Hi")), "status": ["x"]}
+    assert fold([event("response.completed", response=whole)])["stop_reason"] == "end_turn"
