@@ -7,6 +7,7 @@ line is complete without the fix.
 
 from __future__ import annotations
 
+import re
 import secrets
 import socket
 from collections.abc import Mapping
@@ -222,6 +223,14 @@ def parse_model(typed: str) -> str:
     if "://" in typed:
         raise UsageError(f"the model cannot be an address\n  fix: {fix}; see also --base-url")
     return parse_setting(settings.BIG_MODEL, typed, "the model")
+
+
+def parse_window(typed: str) -> int:
+    """Parse a context window; `200k` is 200,000, which is never more than the vendor means."""
+    match = re.fullmatch(r"([0-9]{1,4}(?:\.[0-9]{1,3})?) ?([km])", typed.strip().lower())
+    if match is not None:
+        typed = f"{float(match[1]) * {'k': 1e3, 'm': 1e6}[match[2]]:.0f}"
+    return parse_setting(settings.CONTEXT_WINDOW, typed, "the context window")
 
 
 def parse_label(typed: str, fleet: Fleet) -> str:

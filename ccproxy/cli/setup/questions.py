@@ -245,10 +245,9 @@ def _with_window(options: InitOptions, proxy: NewProxy, fleet: Fleet) -> NewProx
     reported = _reported_window(config) if asks else None
 
     def parse(typed: str) -> int | None:
-        setting = settings.CONTEXT_WINDOW
-        return new_proxy.parse_setting(setting, typed, "the context window") if typed else None
+        return new_proxy.parse_window(typed) if typed else None
 
-    question = f"Context window of {config.models.big} in tokens (empty: unknown)"
+    question = f"Context window of {config.models.big} in tokens, such as 200k (empty: unknown)"
     window = options.get("context_window", question, parse, default=str(reported or ""))
     return replace(proxy, context_window=window)
 

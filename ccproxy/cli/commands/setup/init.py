@@ -59,7 +59,7 @@ def _complete_preset(_ctx: click.Context, _param: click.Parameter, incomplete: s
 @click.option("--label", metavar="LABEL", help="The proxy's label.  [default: the preset's name]")
 @click.option("--port", metavar="PORT", help="The proxy's port.  [default: first free from 8081]")
 @click.option(
-    "--context-window", metavar="N", help="The model's context window in tokens, if unknown."
+    "--context-window", metavar="N", help="The model's context window, such as 200k, if unknown."
 )
 @click.option(
     "--key-stdin", is_flag=True, help="Read the provider's keys from stdin, one per line."

@@ -288,7 +288,7 @@ def test_a_plan_has_its_own_models(init, home):
     ("words", "window"),
     [
         pytest.param([], None, id="unknown"),
-        pytest.param(["--context-window", "40000"], 40000, id="as the user answers"),
+        pytest.param(["--context-window", "40k"], 40000, id="as the user answers"),
     ],
 )
 def test_the_window_of_a_server_that_only_the_user_knows(words, window, init, home):
@@ -365,7 +365,7 @@ DEEPSEEK = ["--preset", "deepseek", "--key-stdin"]
         (["--base-url", "https://x.example/v1", "--key-stdin"], KEY, 2, "--model is missing"),
         ([*DEEPSEEK, "--base-url", "http://x.example/v1"], KEY, 2, "send the key unencrypted"),
         ([*DEEPSEEK, "--base-url", "x.example"], KEY, 2, "must be an http:// or https://"),
-        ([*DEEPSEEK, "--context-window", "1M"], KEY, 2, "must be a whole number of tokens"),
+        ([*DEEPSEEK, "--context-window", "1G"], KEY, 2, "must be a whole number of tokens"),
         ([*DEEPSEEK, "--model", "a,b"], KEY, 2, "must be the name of one model"),
         (["--preset", "kimi", "--key-stdin", "--endpoint", "chna"], KEY, 2, 'mean "china"?'),
         ([*DEEPSEEK, "--endpoint", "china"], KEY, 2, "DeepSeek has only one endpoint"),
@@ -690,9 +690,9 @@ def a_conversation(url: str) -> Terminal:
         ("already exists", ""),
         ("Label [custom]: ", "Mine\n"),
         ("Port [", "\n"),
-        ("Context window of m1 in tokens (empty: unknown): ", "many\n"),
+        ("Context window of m1 in tokens, such as 200k (empty: unknown): ", "many\n"),
         ("must be a whole number of tokens", ""),
-        ("Context window of m1 in tokens (empty: unknown): ", "\n"),
+        ("Context window of m1 in tokens, such as 200k (empty: unknown): ", "\n"),
         ("Send a test request now? [Y/n]: ", "\n"),
         ("key 1 of 2 …cdef  works  (", ""),
         ("key 2 of 2 …3210  works  (", ""),
