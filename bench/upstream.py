@@ -325,7 +325,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(_WHOLE[self._api])
 
     def _start_stream(self) -> None:
-        mode = self._mode = Connection.mode
+        mode = self._mode = self.mode
         self._writes = script(self._api, mode.kind, mode.chunks)
         self._next = 1
         self._transport.write(self._writes[0])

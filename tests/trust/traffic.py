@@ -1,5 +1,5 @@
 """
-Requests at a steady rate, each over a connection of its own; and a provider that costs nothing.
+Requests at a steady rate, each over a connection of its own, and a provider that costs little.
 
 Plain asyncio streams: an HTTP library would need more time than the proxy that is measured.
 """
@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import json
 import time
+
+from bench import upstream
 
 BODY = json.dumps(
     {"model": "claude-opus-4-1", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
@@ -96,72 +98,27 @@ class Traffic:
 # The provider.
 
 
-def _chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+class _Connection(upstream.Connection):
+    mode = upstream.Mode(chunks=2)
 
-
-_CHUNKS = b"".join(
-    [
-        _chunk({"role": "assistant", "content": "Hello"}),
-        _chunk({"content": " there"}),
-        _chunk({}, "stop"),
-        b"data: [DONE]\n\n",
-    ]
-)
-_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n%s" % (
-    len(_CHUNKS),
-    _CHUNKS,
-)
-_MESSAGE = json.dumps(
-    {
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": "Hello"},
-                "finish_reason": "stop",
-            }
-        ]
-    }
-).encode()
-_WHOLE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
-    len(_MESSAGE),
-    _MESSAGE,
-)
-
-
-class _Provider(asyncio.Protocol):
-    def __init__(self, open_connections: set[asyncio.BaseTransport]) -> None:
-        self._open = open_connections
-        self._data = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._open.add(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._open.discard(self._transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        head, end, body = self._data.partition(b"\r\n\r\n")
-        length = head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]
-        if end and len(body) >= int(length or b"0"):
-            self._data = b""
-            is_streamed = b'"stream":true' in body.replace(b" ", b"")
-            self._transport.write(_STREAM if is_streamed else _WHOLE)
+    def close(self) -> None:
+        self._transport.close()
 
 
 class CheapProvider:
-    """A Chat Completions server that answers hello; `url` is its base URL."""
+    """A Chat Completions server with prepared answers; `url` is its base URL."""
 
     def __init__(self) -> None:
-        self._open: set[asyncio.BaseTransport] = set()
+        self._connections: list[_Connection] = []
 
     async def __aenter__(self) -> CheapProvider:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Provider(self._open), "127.0.0.1", 0)
+
+        def connect() -> _Connection:
+            self._connections.append(_Connection(loop))
+            return self._connections[-1]
+
+        self._server = await loop.create_server(connect, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
         return self
 
@@ -171,5 +128,5 @@ class CheapProvider:
 
     def hang_up(self) -> None:
         """Close every connection, as a provider does that has been idle for long."""
-        for connection in tuple(self._open):
+        for connection in self._connections:
             connection.close()
