@@ -251,12 +251,11 @@ class ControlSocket:
         worker = self._worker
         try:
             recording = find_recording(worker.session.recorder.state, recording_id)
+            if recording is None:
+                return Refusal(error=f"there is no recording {recording_id}")
+            return await asyncio.to_thread(replay, recording, worker)
         except (OSError, ValueError) as error:
             return Refusal(error=f"the recording cannot be read: {error}")
-        if recording is None:
-            return Refusal(error=f"there is no recording {recording_id}")
-
-        return await asyncio.to_thread(replay, recording, worker)
 
     async def _forget(self) -> Reply:
         worker = self._worker

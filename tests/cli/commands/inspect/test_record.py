@@ -6,7 +6,9 @@ import json
 import time
 import urllib.request
 
-from ccproxy.store.recordings import recordings
+import msgspec
+
+from ccproxy.store.recordings import recordings, recordings_folder, save_recording
 from tests.cli.conftest import port_of
 
 
@@ -40,6 +42,10 @@ def test_from_recording_to_case(demo, ccproxy, process):
     assert f"{request_id}  m  1 call  ok" in ccproxy("record", "demo").stdout
     done = ccproxy("replay", request_id)
     assert (done.exit_code, done.stdout.count("is the same.")) == (0, 2), done.output
+    damaged = msgspec.structs.replace(made.calls[0], body=b"{")
+    save_recording(demo / "state", msgspec.structs.replace(made, id="damaged", calls=(damaged,)))
+    assert "the recording cannot be read: " in ccproxy("replay", "damaged").stderr
+    (recordings_folder(demo / "state", "Demo") / "damaged.json").unlink()
     case = json.loads(ccproxy("record", "--case", request_id).stdout)
     assert case["input"]["request"]["messages"] == [{"role": "user", "content": "xxxxxxx"}]
     assert ccproxy("record", "demo", "off").stdout == "Not recording exchanges of Demo.\n"
