@@ -101,7 +101,7 @@ def _started(
         try:
             yield from stack.enter_context(maker)
         except (NotStarted, OSError) as error:
-            _say(f"without {name}: {error}")
+            _log(f"without {name}: {error}")
 
 
 async def _measure(
@@ -123,7 +123,7 @@ async def _measure(
                 if not scenario.suits(target) or (scenario.family, target.name) in overloaded:
                     continue
                 if time.monotonic() > deadline:
-                    _say("time is up: the table holds what there is (--minutes)")
+                    _log("time is up: the table holds what there is (--minutes)")
                     return samples
                 _progress(f"{scenario.name} {number + 1}/{times} {target.name}")
                 sample = await take_sample(rig, scenario, target)
@@ -134,12 +134,12 @@ async def _measure(
 
 
 def _measure_fleets(setup: Setup) -> dict[str, dict[str, dict[str, float]]]:
-    found: dict[str, dict[str, dict[str, float]]] = {"start": {}}
+    figures: dict[str, dict[str, dict[str, float]]] = {"start": {}}
     for workers in FLEETS:
         _progress(f"start {workers}")
-        found["start"][f"{workers} workers"] = fleet.start_up(setup, workers)
-    found["commands"] = {"fastest": fleet.commands(setup)}
-    return found
+        figures["start"][f"{workers} workers"] = fleet.start_up(setup, workers)
+    figures["commands"] = {"fastest": fleet.commands(setup)}
+    return figures
 
 
 def _report(
@@ -166,7 +166,7 @@ def _report(
     }
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

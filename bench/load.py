@@ -129,7 +129,7 @@ class _Run:
         return first or asyncio.get_running_loop().time() < self._over
 
     async def _ask(self, connection: _Connection) -> None:
-        asked = time.perf_counter()
+        sent_at = time.perf_counter()
         answer = await connection.ask(self.request)
         outcome = self.outcome
         if answer.status != 200 or not answer.whole or answer.marks < self.plan.marks:
@@ -138,8 +138,8 @@ class _Run:
         outcome.answers += 1
         outcome.chunks += answer.marks
         outcome.lags += answer.lags
-        outcome.latencies.append(time.perf_counter() - asked)
-        outcome.first_chunks.append(answer.first_mark - asked)
+        outcome.latencies.append(time.perf_counter() - sent_at)
+        outcome.first_chunks.append(answer.first_mark - sent_at)
 
 
 @dataclass(slots=True)

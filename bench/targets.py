@@ -108,14 +108,14 @@ def _wait_for(child: subprocess.Popen[bytes], port: int, *, patience: float, log
     late = time.monotonic() + patience
     while time.monotonic() < late:
         if child.poll() is not None:
-            raise NotStarted(f"ended with {child.returncode}: {_last_words(log)}")
+            raise NotStarted(f"ended with {child.returncode}: {_end_of_log(log)}")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.05)
-    raise NotStarted(f"did not listen within {patience:.0f} s: {_last_words(log)}")
+    raise NotStarted(f"did not listen within {patience:.0f} s: {_end_of_log(log)}")
 
 
-def _last_words(log: Path) -> str:
+def _end_of_log(log: Path) -> str:
     return log.read_text(errors="replace").strip()[-400:]
 
 

@@ -29,7 +29,7 @@ STAMP = "~k@"
 """Followed by sixteen digits: microseconds of the machine's monotonic clock."""
 
 _CHAT_ID = "chatcmpl-AbCdEfGhIjKlMnOpQrStUvWxYz012"
-_SAID = MARK + " Hello there! " + "word " * 120
+_TEXT = MARK + " Hello there! " + "word " * 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ CHAT_WHOLE = _whole(
             choices=[
                 {
                     "index": 0,
-                    "message": {"role": "assistant", "content": _SAID, "refusal": None},
+                    "message": {"role": "assistant", "content": _TEXT, "refusal": None},
                     "logprobs": None,
                     "finish_reason": "stop",
                 }
@@ -128,7 +128,7 @@ _MESSAGE: dict[str, Any] = {
     "type": "message",
     "role": "assistant",
     "model": "claude-sonnet-4-20250514",
-    "content": [{"type": "text", "text": _SAID}],
+    "content": [{"type": "text", "text": _TEXT}],
     "stop_reason": "end_turn",
     "stop_sequence": None,
     "usage": {"input_tokens": 30, "output_tokens": 122},
@@ -175,7 +175,7 @@ _TEXT_ITEM: dict[str, Any] = {
     "id": "msg_0123456789",
     "role": "assistant",
     "status": "completed",
-    "content": [{"type": "output_text", "text": _SAID, "annotations": []}],
+    "content": [{"type": "output_text", "text": _TEXT, "annotations": []}],
 }
 _CALL_ITEM: dict[str, Any] = {
     "type": "function_call",

@@ -24,7 +24,7 @@ from tests.fleet import ROOT
     [("small", 150), ("turn", 148_000), ("long", 2_200_000), ("image", 500_000)],
 )
 @pytest.mark.parametrize("stream", [True, False])
-def test_requests_have_the_sizes_that_the_table_says(name, size, stream):
+def test_requests_have_the_sizes_of_the_table(name, size, stream):
     body = payloads.request(name, stream=stream)
     assert len(body) == pytest.approx(size, rel=0.05)
     assert json.loads(body)["stream"] is stream
@@ -64,7 +64,7 @@ async def test_an_answer_with_too_few_chunks_is_a_failure(provider_port, monkeyp
     assert (outcome.answers, outcome.failures) == (0, 1)
 
 
-async def test_stamped_chunks_tell_how_late_they_are(provider_port, monkeypatch):
+async def test_stamped_chunks_measure_the_delay(provider_port, monkeypatch):
     mode = upstream.Mode(chunks=5, delay_ms=1, stamp=1)
     monkeypatch.setattr(upstream.Connection, "mode", mode)
     request = post(provider_port, "/v1/messages", payloads.request("small", stream=True))
@@ -73,7 +73,7 @@ async def test_stamped_chunks_tell_how_late_they_are(provider_port, monkeypatch)
     assert all(0 <= lag < 5 for lag in outcome.lags)
 
 
-async def test_nobody_there_is_a_failure(unused_tcp_port):
+async def test_a_closed_port_is_a_failure(unused_tcp_port):
     outcome = await play(unused_tcp_port, b"", Plan(requests=1, patience=1))
     assert (outcome.answers, outcome.failures) == (0, 1)
 

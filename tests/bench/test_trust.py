@@ -42,7 +42,7 @@ def test_goals():
     assert str(at_most("slow", 7, 5, "why")) == "  FAIL slow: 7 (≤ 5)   why"
 
 
-def test_every_run_says_what_it_is():
+def test_every_run_has_a_description():
     assert all((run.__doc__ or "").strip() for run in RUNS.values())
 
 
@@ -53,7 +53,7 @@ def test_a_question_can_be_recognised():
     assert "mark-42" in json.dumps(whole("mark-42"))
 
 
-async def test_the_rig_asks_a_real_worker():
+async def test_a_real_worker_answers_the_rig():
     keys = ["sk-a-key-of-trust-0000", "sk-a-key-of-trust-0001"]
     async with serving() as provider, running(provider.url, keys) as worker:
         for mark, stream in ((1, True), (2, False)):

@@ -57,7 +57,7 @@ def test_it_runs_as_an_unprivileged_user():
     assert last.index("USER") > max(i for i, term in enumerate(last) if term in ("RUN", "COPY"))
 
 
-def test_it_stops_by_the_signal_that_drains():
+def test_it_stops_with_the_signal_that_drains():
     assert default_values("STOPSIGNAL") == ["SIGTERM"]
     (entry,) = default_values("ENTRYPOINT")
     assert entry.startswith("["), "no shell in between, which would swallow the signal"
@@ -78,7 +78,7 @@ def test_no_secret_and_no_curl_to_shell_is_in_it():
     assert default_values("ADD") == []
 
 
-def test_what_is_copied_exists_and_is_not_ignored():
+def test_copied_files_exist_and_are_not_ignored():
     allowed = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in allowed, "everything else stays out, keys above all"
     for value in default_values("COPY"):
@@ -99,7 +99,7 @@ HADOLINT = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.env
 
 
 @pytest.mark.skipif(HADOLINT is None, reason="hadolint is not installed")
-def test_hadolint_has_nothing_to_say():
+def test_hadolint_reports_nothing():
     done = subprocess.run(
         [HADOLINT, DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False
     )
@@ -238,7 +238,7 @@ async def test_it_runs_from_environment_variables_alone_and_stops_in_time(contai
         pytest.param({"PROVIDER": "dmeo", "ANTHROPIC_API_KEY": KEY}, "did you mean", id="a typo"),
     ],
 )
-def test_what_is_missing_is_said_at_once(environ, expected, container):
+def test_missing_settings_are_reported_at_once(environ, expected, container):
     done = subprocess.run(
         [DEPLOY / "entry.sh"],
         env={**container, **environ},

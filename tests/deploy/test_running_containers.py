@@ -72,8 +72,8 @@ class Container:
         """Wait until it accepts requests."""
         await eventually(lambda: is_status(self.url, 200), within=STARTED)
 
-    async def is_leaving(self) -> None:
-        """Wait until it tells load balancers so."""
+    async def is_draining(self) -> None:
+        """Wait until /readyz answers 503."""
         await eventually(lambda: is_status(self.url, 503), within=STARTED)
 
     async def is_closed(self) -> None:
@@ -219,7 +219,7 @@ async def test_a_rolling_restart_under_load_loses_no_request(run, redis, provide
         held = asyncio.create_task(send(old.url, "held"))
         await eventually(lambda: any("held" in str(call.json) for call in provider.calls))
         await asyncio.to_thread(podman, "kill", "--signal=TERM", old.name)
-        await old.is_leaving()
+        await old.is_draining()
         balancer.replicas.remove(old)
         await old.is_closed()
         gate.set()

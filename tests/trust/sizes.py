@@ -19,7 +19,7 @@ IS_FULL = os.environ.get("CCPROXY_TEST_SIZE") == "full"
 
 
 def size(small: T, full: T) -> T:
-    """Choose by the size that was asked for."""
+    """Return the value for the size in the environment."""
     return full if IS_FULL else small
 
 

@@ -94,5 +94,5 @@ async def test_a_changed_clock_changes_no_cooldown(tmp_path, provider, move_cloc
         assert (await proxy.ask()).status == 200
         move_clock(moved)
         (cooldown,) = [view for key in proxy.worker.pool.snapshot() for view in key.cooldowns]
-        note(f"cooldown {moved / HOUR:+.0f} h", told_s=30, left_s=round(cooldown.seconds, 2))
+        note(f"cooldown {moved / HOUR:+.0f} h", stated_s=30, left_s=round(cooldown.seconds, 2))
         assert 25.0 <= cooldown.seconds <= 30.0

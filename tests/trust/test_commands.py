@@ -76,7 +76,7 @@ def test_commands_at_once(home):
     assert slowest <= 30.0
 
 
-def test_a_worker_that_ends_at_once_is_put_off(home):
+def test_a_worker_that_ends_at_once_restarts_with_growing_delays(home):
     """Delays of 0.5, 1, 2, 4, 8, 16, 30, 30 s (each ± 25 %), a crash loop after five, no load."""
     home.add("Kimi", CRASH="1")
     supervisor = psutil.Process(home.supervise())

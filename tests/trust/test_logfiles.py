@@ -70,7 +70,7 @@ async def test_a_full_disk_stops_no_request(small_disk, upstream):
             json.loads(line)["lines"] for line in log.splitlines() if '"log.dropped"' in line
         ]
         note("", answered_while_full=while_full, lost=traffic.refused + len(traffic.broken),
-             dropped=row["log_dropped_total"], told_afterwards=sum(reported))  # fmt: skip
+             dropped=row["log_dropped_total"], reported_afterwards=sum(reported))  # fmt: skip
         assert (traffic.refused, traffic.broken) == (0, [])
         assert f"disk full: {fleet.path / 'logs'}" in text.out
         assert text.code == 1
@@ -176,7 +176,7 @@ def test_rotation_under_four_writers(tmp_path):
     assert failed == []
 
 
-def test_those_who_follow_see_every_line_across_rotations(tmp_path):
+def test_followers_see_every_line_across_rotations(tmp_path):
     """`tail -F` and `logs -f` follow; each rotation waits until both have caught up."""
     path = tmp_path / "kimi.log"
     file = LogFile(path, limit=1000)

@@ -117,7 +117,7 @@ async def test_an_upgrade_under_a_running_fleet(tmp_path, upstream):
         note("", answered=traffic.answered, lost=len(traffic.broken) + traffic.refused)
 
 
-async def test_a_pull_that_leaves_the_version_is_noticed_and_reload_renews(tmp_path, upstream):
+async def test_new_code_of_the_same_version_is_noticed_and_loaded_by_reload(tmp_path, upstream):
     """`status` reports other code with the same version; `reload` moves all workers to it."""
     package = tmp_path / "site" / "ccproxy"
     shutil.copytree(ROOT / "ccproxy", package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -117,7 +117,7 @@ async def test_a_port_that_is_held_costs_no_spawn_and_recovers(fleet, upstream, 
     assert ready[0]["at"] - released <= 5.0
 
 
-async def test_a_closed_terminal_takes_nobody_along(fleet, upstream):
+async def test_a_closed_terminal_ends_no_process(fleet, upstream):
     """A shell on its own terminal starts the fleet, and the terminal is closed."""
     fleet.write(kimi=settings(upstream))
     read, inherited = os.pipe()

@@ -79,7 +79,7 @@ async def test_streams_finish_and_nothing_new_is_accepted(fleet, streams):
 
 @pytest.mark.timed
 @pytest.mark.parametrize("how", ["drain", "now in the middle of a drain"])
-async def test_what_outlasts_the_drain_is_told(fleet, streams, how):
+async def test_requests_that_outlast_the_drain_get_an_error(fleet, streams, how):
     """Each stream gets one `event: error` and ends; no process is left."""
     _, answers = streams
     seconds = size(1, 5) if how == "drain" else 30

@@ -100,7 +100,7 @@ def test_every_form_becomes_a_fleet(home, ccproxy, write, text):
         assert stat.S_IMODE((home / f"envs/{name}.env").stat().st_mode) == 0o600
 
 
-def test_the_table_keeps_what_stands_in_it(home, ccproxy, write):
+def test_the_table_keeps_its_content(home, ccproxy, write):
     before = (home / "ccproxy.toml").read_text()
     ccproxy("import", write(LIST), "--write")
     assert (home / "ccproxy.toml").read_text().startswith(before.rstrip())
@@ -121,7 +121,7 @@ def test_it_is_shown_first_without_keys(home, ccproxy, write):
     assert sorted(path.name for path in (home / "envs").iterdir()) == ["glm.env", "kimi.env"]
 
 
-def test_a_key_that_is_nowhere_is_asked_for(home, ccproxy, write, monkeypatch):
+def test_a_missing_key_is_noted(home, ccproxy, write, monkeypatch):
     monkeypatch.delenv("DEEPSEEK_KEY")
     done = ccproxy("import", write(LIST), "--write")
     assert "$DEEPSEEK_KEY is not set" in done.stdout
@@ -177,7 +177,7 @@ def test_labels_are_made_and_differ(home, ccproxy, write):
         ("!!python/object/apply:os.system ['touch pwned']", "is not YAML"),
     ],
 )
-def test_a_wrong_file_is_told(home, ccproxy, write, text, expected):
+def test_mistakes_in_a_file_are_reported(home, ccproxy, write, text, expected):
     done = ccproxy("import", write(text), "--write")
     assert done.exit_code == 78, done.stderr
     assert expected in done.stderr
@@ -202,7 +202,7 @@ def test_any_value_comes_back_out_of_the_env_file(home, ccproxy, write, value):
     assert config.target("m").quirks.extra_body == {"note": value}
 
 
-def test_what_is_there_is_not_imported_twice(home, ccproxy, write):
+def test_an_existing_entry_is_not_imported_again(home, ccproxy, write):
     file = write("- {model_id: m, api_base: 'https://x.example/v1', api_key: sk-in-0123456789abc}")
     assert ccproxy("import", file, "--write").exit_code == 0
     before = (home / "ccproxy.toml").read_text()
@@ -211,12 +211,12 @@ def test_what_is_there_is_not_imported_twice(home, ccproxy, write):
     assert (home / "ccproxy.toml").read_text() == before
 
 
-def test_all_mistakes_are_told_at_once(ccproxy, write):
+def test_all_mistakes_are_reported_at_once(ccproxy, write):
     done = ccproxy("import", write("- {model_id: a}\n- {api_base: x}\n"))
     assert done.stderr.count("Error:") == 2
 
 
-def test_without_a_yaml_reader_it_says_what_to_install(ccproxy, write, monkeypatch):
+def test_without_a_yaml_reader_the_error_names_the_package(ccproxy, write, monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
     done = ccproxy("import", write(LIST))
     assert done.exit_code == 1

@@ -1,4 +1,4 @@
-"""`ccproxy init`: from a key to an answer; what is there already is left alone."""
+"""`ccproxy init`: from a key to an answer; existing files stay as they are."""
 
 from __future__ import annotations
 
@@ -658,7 +658,7 @@ async def test_a_failure_that_every_key_would_have_is_found_once(tmp_path):
 
 
 @pytest.mark.xdist_group("processes")
-async def test_advice_names_what_is_there_already(tmp_path):
+async def test_a_fix_names_options_that_exist(tmp_path):
     async with FleetHome(tmp_path) as home:
         address = f"http://127.0.0.1:{free_port()}/v1"
         words = ["--base-url", address, "--model", "m1", "--key-stdin", "--test"]
@@ -715,7 +715,7 @@ async def test_a_conversation(home, provider):
     assert [call.key for call in provider.calls] == [KEY, OTHER]
 
 
-def test_whoever_has_no_key_is_not_asked_for_ever(home):
+def test_a_user_without_a_key_is_not_asked_forever(home):
     before = everything(home)
     terminal = Terminal("init", "--preset", "deepseek")
     for _ in range(2):
@@ -831,7 +831,7 @@ def test_giving_up_leaves_nothing_behind(give_up, home):
     assert everything(home) == before
 
 
-def test_without_a_terminal_nobody_is_asked(ccproxy, home):
+def test_without_a_terminal_nothing_is_asked(ccproxy, home):
     done = ccproxy("init", "--preset", "demo")
     assert (done.exit_code, "init cannot ask" in done.stderr) == (2, True)
     assert "--no-input" in done.stderr.split("fix:")[1]
