@@ -118,7 +118,7 @@ class CommittingBackend:
 
     async def _commit(self, operation):
         for rival in self._rivals:
-            await rival.commit(_change_something, undo=lambda _: None)
+            await rival.commit(change_something, undo=lambda _: None)
         return await self._backend.commit(operation, undo=lambda _: None)
 
     @property
@@ -132,5 +132,6 @@ class CommittingBackend:
         self._loop.close()
 
 
-def _change_something(state):
+def change_something(state):
+    """Change the state of a key that no pool uses."""
     state.keys.setdefault("of another configuration", KeyState()).turn += 1

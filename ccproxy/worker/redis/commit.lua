@@ -1,7 +1,10 @@
 -- Changes the state of a pool, if the caller knows its newest version; else returns what is newer.
 -- Adds to the sums of ledgers in any case.
 --
--- KEYS 1 head (epoch, version, since)  2 fields of the state  3 the version that changed each field
+-- A replica that was too late has the next turn: until it has committed, for 250 ms at most, the
+-- others are refused. Otherwise a slow one would be too late every time.
+--
+-- KEYS 1 head (epoch, version, since, turn, turn_until)  2 fields of the state  3 the version that changed each field
 --      4 members (process -> when its leases expire)  5... ledgers
 -- ARGV 1 process  2 life of its leases in ms; 0: it leaves  3 known epoch, empty: none
 --      4 known version, -1: read only  5 epoch of a new state
@@ -12,7 +15,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local process, life = ARGV[1], tonumber(ARGV[2])
 local known_epoch, known_version = ARGV[3], tonumber(ARGV[4])
-local head = redis.call('HMGET', KEYS[1], 'epoch', 'version', 'since')
+local head = redis.call('HMGET', KEYS[1], 'epoch', 'version', 'since', 'turn', 'turn_until')
 local epoch, version, since = head[1], tonumber(head[2] or 0), tonumber(head[3] or 0)
 
 local expires = redis.call('ZSCORE', KEYS[4], process)
@@ -125,8 +128,15 @@ elseif (epoch or '') ~= known_epoch then
   return {'LOST', epoch or '', version, since, now, {}, members, sums}
 elseif has_expired and life > 0 and ARGV[5] == '' then
   return {'EXPIRED', epoch, version, since, now, {}, members, sums}
+end
+local turn = head[4] and now < tonumber(head[5]) and head[4]
+if turn and turn ~= process then
+  return {'BUSY', epoch, version, since, now, newer(known_version), members, sums}
 elseif version ~= known_version then
+  redis.call('HSET', KEYS[1], 'turn', process, 'turn_until', now + 250000)
   return {'NEWER', epoch, version, since, now, newer(known_version), members, sums}
+elseif turn then
+  redis.call('HDEL', KEYS[1], 'turn')
 end
 if #ARGV > 7 then
   version = version + 1

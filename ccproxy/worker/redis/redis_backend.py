@@ -48,6 +48,8 @@ GRACE_SECONDS = 2.5
 """After Redis has lost the state: how long all replicas may take to report what they know."""
 SETTLE_SECONDS = 0.005
 """How long a settlement waits for its other parts."""
+TURN_SECONDS = 0.002
+"""How soon a commit is repeated that was refused because another replica has the turn."""
 READY_SECONDS = 4.0
 """How long a new replica waits for its first contact before it accepts requests."""
 
@@ -154,6 +156,7 @@ class RedisBackend:
         """When the mode last changed."""
         self.members: tuple[int, ...] = ()
         self.calls = 0
+        self._replies = 0
         self.repeated_calls = 0
         self.errors = 0
         self.on_call: Callable[[float], None] = lambda _seconds: None
@@ -220,7 +223,8 @@ class RedisBackend:
     async def _wait(self, future: asyncio.Future[T]) -> T:
         """Send what is new and wait; without a reply in time, the replica continues alone."""
         self._schedule()
-        timer = self._loop.call_later(self._timeout / _TICKS, self._expire, future, _TICKS)
+        tick = self._timeout / _TICKS
+        timer = self._loop.call_later(tick, self._expire, future, _TICKS, self._replies)
         try:
             return await future
         finally:
@@ -272,10 +276,10 @@ class RedisBackend:
             self._is_scheduled = True
             self._loop.call_soon(self._send)
 
-    def _schedule_late(self) -> None:
+    def _schedule_late(self, seconds: float = SETTLE_SECONDS) -> None:
         """Send facts for which no request waits; what a request settles comes in several parts."""
         if self._late is None and not self._is_scheduled and self._sent is None:
-            self._late = self._loop.call_later(SETTLE_SECONDS, self._send)
+            self._late = self._loop.call_later(seconds, self._send)
 
     def _send(self) -> None:
         self._is_scheduled = False
@@ -322,6 +326,7 @@ class RedisBackend:
                 self._write(("EVAL", _SCRIPT, *arguments), on_result)
                 return
             received_at = time.monotonic()
+            self._replies += 1
             self.on_call(received_at - sent_at)
             if isinstance(reply, RedisError):
                 on_reply(reply)
@@ -355,9 +360,9 @@ class RedisBackend:
         self._note_members(reply.processes)
         if reply.status == b"OK":
             self._confirm(reply.version)
-        elif reply.status == b"NEWER":
+        elif reply.status in (b"NEWER", b"BUSY"):
             self.repeated_calls += 1
-            self._adopt(reply.newer_fields, reply.version)
+            self._adopt(reply)
         elif reply.status == b"EXPIRED":
             self._leave(f"this replica was silent for {LEASE_SECONDS:g} s")
         else:
@@ -372,17 +377,22 @@ class RedisBackend:
         if self._pending or any(ledger.has_changed for ledger in self._ledgers.values()):
             self._schedule()
 
-    def _adopt(self, newer: Fields, version: int) -> None:
+    def _adopt(self, reply: Commit) -> None:
         """Apply the operations that are not confirmed to the newer state, and commit them again."""
-        fields = {**self._confirmed, **newer}
         self._pending, self._sent = [*(self._sent or ()), *self._pending], None
-        try:
-            self._rebuild(fields, version)
-        except msgspec.DecodeError as error:
-            self._leave(_unreadable(error))
-            return
-        self._send()
-        self.on_remote_change()
+        is_newer = reply.version != self._version
+        if is_newer:
+            try:
+                self._rebuild({**self._confirmed, **reply.newer_fields}, reply.version)
+            except msgspec.DecodeError as error:
+                self._leave(_unreadable(error))
+                return
+        if reply.status == b"BUSY":
+            self._schedule_late(TURN_SECONDS)
+        else:
+            self._send()
+        if is_newer:
+            self.on_remote_change()
 
     def _rebuild(self, fields: Fields, version: int) -> None:
         """Make the copy from what is confirmed and from the facts that are not."""
@@ -396,20 +406,25 @@ class RedisBackend:
             else:
                 operation.is_applied = False
 
-    def _expire(self, future: asyncio.Future[Any], ticks: int) -> None:
+    def _expire(self, future: asyncio.Future[Any], ticks: int, replies: int) -> None:
         """
-        End the wait for *future* when *ticks* are over.
+        End the wait for *future* when *ticks* are over; *replies* had come when it began.
 
         A deadline in one piece would also count the time in which this process, or the whole
-        machine, did not run. The last tick lets a reply be read that has arrived meanwhile.
+        machine, did not run. The last tick lets a reply be read that has arrived meanwhile. If
+        Redis has replied, but other replicas were faster, the future has as much time again.
         """
         if future.done():
             return
-        if ticks == 0:
-            self._leave(f"no reply within {self._timeout * 1000:g} ms")
-        else:
+        if ticks > 0:
             wait = self._timeout / _TICKS if ticks > 1 else 0.001
-            self._loop.call_later(wait, self._expire, future, ticks - 1)
+            self._loop.call_later(wait, self._expire, future, ticks - 1, replies)
+        elif replies < 0:
+            self._leave(f"other replicas were faster for {self._timeout * 2000:g} ms")
+        elif replies != self._replies:
+            self._expire(future, _TICKS, -1)
+        else:
+            self._leave(f"no reply within {self._timeout * 1000:g} ms")
 
     # Without Redis.
 

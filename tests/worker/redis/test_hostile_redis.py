@@ -8,6 +8,7 @@ import contextlib
 import pytest
 
 from ccproxy.worker.redis import connection as connection_module
+from ccproxy.worker.redis import redis_backend as redis_backend_module
 from tests.fleet import eventually
 from tests.messages import prompt
 from tests.provider import completion
@@ -117,7 +118,8 @@ async def test_a_giant_value_is_not_read(replica, own_server, monkeypatch):
         pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", id="another protocol"),
     ],
 )  # fmt: skip
-async def test_a_server_that_replies(start, provider, reply):
+async def test_a_server_that_replies(start, provider, reply, monkeypatch):
+    monkeypatch.setattr(redis_backend_module, "READY_SECONDS", 0.1)
     writers = []
 
     async def answer(reader, writer):

@@ -14,7 +14,8 @@ from ccproxy.keys import partition
 from ccproxy.keys.key_state import KeyLimits
 from ccproxy.keys.verdict import Effect, Next, Verdict
 from ccproxy.worker.redis.server_clock import ServerClock
-from tests.fleet import pause
+from tests.fleet import eventually, pause
+from tests.redis_server import change_something
 from tests.worker.redis.replica import KEYS, Replica
 
 LIMITED = Verdict(
@@ -84,6 +85,30 @@ async def test_a_quiet_replica_is_not_starved(fleet):
 
     await asyncio.gather(client(quiet), *[client(busy) for _ in range(8)])
     assert served["busy"] < 60
+
+
+async def test_a_replica_that_is_always_too_late_has_its_turn(fleet, monkeypatch):
+    fast, slow = await fleet(2)
+    for replica in (fast, slow):
+        replica.backend._task.cancel()  # no beats
+    tasks, write = [], slow.backend._write
+
+    async def write_too_late(*call):
+        fast.backend.run(change_something)
+        fast.backend._send()
+        await eventually(lambda: fast.backend._sent is None)
+        write(*call)
+
+    def write_later(*call):
+        tasks.append(asyncio.ensure_future(write_too_late(*call)))
+
+    await slow.settled()
+    before = slow.backend.repeated_calls
+    monkeypatch.setattr(slow.backend, "_write", write_later)
+    assert await slow.queue.take("big")
+    assert slow.backend.repeated_calls - before == 1
+    assert slow.backend.is_shared
+    monkeypatch.undo()
 
 
 async def test_a_request_costs_two_calls(fleet):
