@@ -223,6 +223,9 @@ class RedisBackend:
     async def _wait(self, future: asyncio.Future[T]) -> T:
         """Send what is new and wait; without a reply in time, the replica continues alone."""
         self._schedule()
+        return await self._in_time(future)
+
+    async def _in_time(self, future: asyncio.Future[T]) -> T:
         tick = self._timeout / _TICKS
         timer = self._loop.call_later(tick, self._expire, future, _TICKS, self._replies)
         try:
@@ -236,11 +239,7 @@ class RedisBackend:
             raise RedisError(self.reason)
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._write(command, lambda reply: None if future.done() else future.set_result(reply))
-        timer = self._loop.call_later(self._timeout / _TICKS, self._expire, future, _TICKS)
-        try:
-            reply = await future
-        finally:
-            timer.cancel()
+        reply = await self._in_time(future)
         if isinstance(reply, RedisError):
             raise reply
         return reply
