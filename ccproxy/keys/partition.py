@@ -86,8 +86,9 @@ class Partition:
         """
         Return the limits of requests in flight.
 
-        At first they are this process's leases and its share of those that were free: a short
-        interruption, of which the others may know nothing, creates no lease for a key in full use.
+        At first they are this process's leases and its share of those that were free, without a
+        remainder: in a short interruption, of which the others know nothing, they take what is
+        free. Only of a key that nobody used has each process at least one.
         """
         if limit is None:
             return [None] * len(names)
@@ -95,10 +96,10 @@ class Partition:
         leases, own = (self.leases, self.own_leases) if is_recent else ({}, {})
         free = [max(0, limit - leases.get(name, 0)) for name in names]
         in_flight = [
-            own.get(name, 0) + self._share(count, index)
+            own.get(name, 0) + (count // self.replicas if is_recent else self._share(count, index))
             for index, (name, count) in enumerate(zip(names, free, strict=True))
         ]
-        usable = [index for index, count in enumerate(free) if count]
+        usable = [index for index, name in enumerate(names) if not leases.get(name)]
         if usable and not any(in_flight):
             # With more processes than requests allowed, each may still have one in flight.
             in_flight[usable[(self.rank or 0) % len(usable)]] = 1

@@ -20,8 +20,9 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -317,30 +318,39 @@ class RedisBackend:
             *(len(self._keys) + len(ledgers), *self._keys, *ledgers, self.process),
             *(int(life * 1000), epoch, version, new_epoch, member_count, batches, *pairs),
         )
-        sent_at = time.monotonic()
         self.calls += 1
+        on_result = partial(self._read, tuple(ledgers.values()), on_reply, time.monotonic())
 
-        def on_result(reply: Reply) -> None:
+        def on_first_result(reply: Reply) -> None:
             if isinstance(reply, RedisError) and str(reply).startswith("NOSCRIPT"):
                 self._write(("EVAL", _SCRIPT, *arguments), on_result)
-                return
-            received_at = time.monotonic()
-            self._replies += 1
-            self.on_call(received_at - sent_at)
-            if isinstance(reply, RedisError):
-                on_reply(reply)
-                return
-            try:
-                commit = msgspec.convert(reply, Commit)
-            except msgspec.ValidationError as error:
-                on_reply(RedisError(_unreadable(error)))
-                return
-            self.clock.note(commit.now / 1e6, sent_at, received_at)
-            for ledger, sums in zip(ledgers.values(), commit.sums, strict=False):
-                ledger.note(sums)
-            on_reply(commit)
+            else:
+                on_result(reply)
 
-        self._write(("EVALSHA", _SHA, *arguments), on_result)
+        self._write(("EVALSHA", _SHA, *arguments), on_first_result)
+
+    def _read(
+        self,
+        ledgers: Sequence[SharedLedger],
+        on_reply: Callable[[Commit | RedisError], None],
+        sent_at: float,
+        reply: Reply,
+    ) -> None:
+        received_at = time.monotonic()
+        self._replies += 1
+        self.on_call(received_at - sent_at)
+        if isinstance(reply, RedisError):
+            on_reply(reply)
+            return
+        try:
+            commit = msgspec.convert(reply, Commit)
+        except msgspec.ValidationError as error:
+            on_reply(RedisError(_unreadable(error)))
+            return
+        self.clock.note(commit.now / 1e6, sent_at, received_at)
+        for ledger, sums in zip(ledgers, commit.sums, strict=False):
+            ledger.note(sums)
+        on_reply(commit)
 
     def _write(self, command: tuple[Any, ...], on_reply: Callable[[Reply], None]) -> None:
         try:
