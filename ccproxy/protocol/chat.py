@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ccproxy.errors import BadAnswer
-from ccproxy.protocol.lenient_json import decode_leniently
+from ccproxy.protocol.lenient_json import check_objects, decode_leniently
 
 
 class Function(msgspec.Struct, gc=False):
@@ -113,8 +113,9 @@ def decode(data: bytes) -> Chunk:
     wrong types are ignored if the rest can be read.
 
     Raises:
-        Problem: api_error if *data* is not JSON, or not of this form.
+        BadAnswer: If *data* is not JSON, not of this form, or too large.
     """
+    check_objects(data)
     try:
         chunk = _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,5 +1,5 @@
 """
-JSON that is only slightly wrong, as self-made servers write it.
+JSON of providers: its bounds, and JSON that is only slightly wrong, as self-made servers write it.
 
 Repaired are half of a surrogate pair, bytes that are not UTF-8 and a byte order mark; one character
 becomes U+FFFD and the answer continues. Accepted are raw control characters in strings and NaN.
@@ -23,6 +23,27 @@ _SURROGATES = re.compile(
     rb"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 _SHOWN_BYTES = 200
+_LARGE = 256 * 1024
+"""Bytes; the objects of smaller data need not be counted."""
+MAX_OBJECTS = 100_000
+"""Objects and lists in one event or body. Their conversion takes about 0.4 s."""
+
+
+def has_too_many_objects(data: bytes) -> bool:
+    """Return True if *data* has more objects and lists than any answer needs."""
+    return len(data) > _LARGE and data.count(b"{") + data.count(b"[") > MAX_OBJECTS
+
+
+def check_objects(data: bytes) -> None:
+    """
+    Refuse an answer that would block the worker.
+
+    Raises:
+        BadAnswer: If it has too many objects and lists.
+    """
+    if has_too_many_objects(data):
+        text = f"The provider sent more than {MAX_OBJECTS:,} objects and lists at once"
+        raise BadAnswer(text)
 
 
 def decode_leniently(

@@ -180,6 +180,8 @@ MAX_MESSAGES: Final = 100_000
 """The limit of the Messages API."""
 MAX_STOP_SEQUENCES: Final = 1_000
 """Every sequence is searched in every chunk of the answer."""
+MAX_STOPS_SIZE: Final = 64 * 1024
+"""Characters of all stop sequences."""
 MAX_TOOLS_SIZE: Final = 4 * 1024 * 1024
 """Bytes; their conversion takes about 0.2 s."""
 MAX_BLOCKS: Final = 200_000
@@ -370,6 +372,9 @@ def _check_counts(request: MessagesRequest, body: bytes) -> None:
         raise invalid_request(f"at most {MAX_MESSAGES:,} messages are allowed", "messages")
     if len(request.stop_sequences or ()) > MAX_STOP_SEQUENCES:
         text = f"at most {MAX_STOP_SEQUENCES:,} stop sequences are allowed"
+        raise invalid_request(text, "stop_sequences")
+    if sum(map(len, request.stop_sequences or ())) > MAX_STOPS_SIZE:
+        text = f"at most {MAX_STOPS_SIZE:,} characters are allowed"
         raise invalid_request(text, "stop_sequences")
     if len(memoryview(request.tools)) > MAX_TOOLS_SIZE:
         text = f"tools: at most {MAX_TOOLS_SIZE:,} bytes are allowed"

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from ccproxy.protocol.json_splice import NOT_JSON
-from ccproxy.protocol.lenient_json import decode_leniently
+from ccproxy.protocol.lenient_json import check_objects, decode_leniently
 
 
 class Item(msgspec.Struct, gc=False):
@@ -115,8 +115,9 @@ def decode_event(data: bytes) -> StreamEvent:
     Decode one event of a stream; of an unknown type only the type.
 
     Raises:
-        BadAnswer: If *data* is not JSON, or not of this form.
+        BadAnswer: If *data* is not JSON, not of this form, or too large.
     """
+    check_objects(data)
     try:
         return _EVENT.decode(data)
     except msgspec.ValidationError:
@@ -132,8 +133,9 @@ def decode_response(data: bytes) -> Response:
     Decode a whole answer.
 
     Raises:
-        BadAnswer: If *data* is not JSON, or not of this form.
+        BadAnswer: If *data* is not JSON, not of this form, or too large.
     """
+    check_objects(data)
     try:
         return _RESPONSE.decode(data)
     except NOT_JSON:

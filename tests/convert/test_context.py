@@ -8,7 +8,13 @@ import pytest
 
 from ccproxy.convert.context import CONFIRMED_REFUSALS
 from ccproxy.errors import Problem
-from ccproxy.protocol.messages import MAX_BLOCKS, MAX_MESSAGES, MAX_STOP_SEQUENCES, read_request
+from ccproxy.protocol.messages import (
+    MAX_BLOCKS,
+    MAX_MESSAGES,
+    MAX_STOP_SEQUENCES,
+    MAX_STOPS_SIZE,
+    read_request,
+)
 from ccproxy.providers.quirks import Quirks
 from tests.asking import assistant, image, request, result, text, thinking, tool, use, user
 from tests.keys.shared import rules
@@ -114,6 +120,12 @@ def body_of(**fields):
             "invalid_request_error",
             "stop_sequences: at most 1,000",
             id="stop sequences",
+        ),
+        pytest.param(
+            body_of(stop_sequences=["x" * MAX_STOPS_SIZE, "y"]),
+            "invalid_request_error",
+            "stop_sequences: at most 65,536 characters",
+            id="characters of stop sequences",
         ),
         pytest.param(
             body_of(tools=[tool("x" * 60, {"type": "object", "description": "y" * 5_000_000})]),

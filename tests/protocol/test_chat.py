@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from ccproxy.errors import Problem
 from ccproxy.protocol.chat import Chunk, decode, is_answer
+from ccproxy.protocol.lenient_json import MAX_OBJECTS
+from ccproxy.protocol.responses import decode_event, decode_response
 
 
 def delta_of(data: bytes):
@@ -103,6 +105,14 @@ def test_data_that_is_not_an_answer_is_an_api_error(data):
     with pytest.raises(Problem, match="is not valid") as caught:
         decode(data)
     assert caught.value.kind == "api_error"
+
+
+@pytest.mark.parametrize("read", [decode, decode_event, decode_response])
+@pytest.mark.parametrize("item", [b"{}", b"[]"])
+def test_the_number_of_objects_is_limited(read, item):
+    data = b'{"error":[%b1]}' % ((item + b",") * (MAX_OBJECTS + 1))
+    with pytest.raises(Problem, match="more than 100,000 objects"):
+        read(data)
 
 
 def test_the_error_quotes_only_the_beginning():

@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from ccproxy.protocol.lenient_json import has_too_many_objects
+
 _TEXT_LIMIT = 2000
 _HTML_TEXT_LIMIT = 300
 _PLAIN_LIMIT = 64 * 1024
@@ -60,7 +62,9 @@ def parse_error_body(body: bytes) -> ErrorBody:
 
 
 def decode(body: bytes | str) -> Any:  # noqa: ANN401 - JSON of any form
-    """Return the JSON value of *body*, or None if it is not JSON."""
+    """Return the JSON value of *body*, or None if it is not JSON, or has too many values."""
+    if isinstance(body, bytes) and has_too_many_objects(body):
+        return None
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError):

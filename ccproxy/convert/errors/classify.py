@@ -25,6 +25,7 @@ from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.overflow import overflow_message
 from ccproxy.convert.errors.retry_after import wait_in_body, wait_in_headers, wait_until_reset
 from ccproxy.errors import Problem, ProviderRefusal
+from ccproxy.protocol.lenient_json import has_too_many_objects
 from ccproxy.providers.quirks import Quirks
 
 LONGEST_CLIENT_WAIT = 60
@@ -108,16 +109,14 @@ def classify_event(
     """Classify one event of a stream; None if it is not an error."""
     if b'"error"' not in data and b"base_resp" not in data:
         return None
-    try:
-        outline = _OUTLINE.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    outline = _outline_of(data)
+    if outline is None:
         if not _is_error_list(data):
             return None
-    else:
-        if not _has_error(outline):
-            data = _choice_error(outline)
-            if not data:
-                return None
+    elif not _has_error(outline):
+        data = _choice_error(outline)
+        if not data:
+            return None
     return classify_error(
         200, {}, data, quirks=quirks, max_tokens=max_tokens, now=now, secrets=secrets
     )
@@ -134,9 +133,8 @@ def is_error_body(body: bytes) -> bool:
     """
     if b'"error"' not in body and b"base_resp" not in body and b'"choices"' in body:
         return False
-    try:
-        outline = _OUTLINE.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    outline = _outline_of(body)
+    if outline is None:
         return _is_error_list(body)
     if _has_error(outline):
         return True
@@ -166,6 +164,16 @@ class _Outline(msgspec.Struct):
 
 
 _OUTLINE = msgspec.json.Decoder(_Outline)
+
+
+def _outline_of(body: bytes) -> _Outline | None:
+    """Return the outline of an object; None for anything else."""
+    if has_too_many_objects(body):
+        return None
+    try:
+        return _OUTLINE.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _has_error(outline: _Outline) -> bool:

@@ -328,6 +328,15 @@ def test_inline_replaces_references():
     assert to_parameters(whole, "inline") == {"type": "object", "properties": {"at": at}}
 
 
+def test_inlined_references_are_bounded():
+    schema = obj(**{f"p{number}": {"$ref": "#/$defs/Large"} for number in range(100)})
+    schema["$defs"] = {"Large": {"type": "string", "description": "x" * 100_000}}
+    converted = to_parameters(schema, "inline")
+    assert converted["properties"]["p0"]["type"] == "string"
+    assert converted["properties"]["p99"] == {"type": "object"}
+    assert len(json.dumps(converted)) < 2**21
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_the_clients_schema_is_not_changed(dialect):
     schema = {

@@ -323,7 +323,13 @@ def test_an_error_body_is_known_by_its_shape(body, is_error):
     assert is_error_body(json.dumps(body).encode()) is is_error
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"{", b"[[[", b'{"error": '])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"<html>", b"{", b"[[[", b'{"error": '),
+        pytest.param(b'{"error":[' + b"{}," * 100_000 + b"1]}", id="too many objects"),
+    ],
+)
 def test_what_is_not_json_is_no_error_body(body):
     assert is_error_body(body) is False
 
