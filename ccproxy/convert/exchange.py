@@ -26,13 +26,13 @@ from ccproxy.convert.responses.relay import ResponsesRelay
 from ccproxy.convert.responses.stream import ResponsesToMessageStream
 from ccproxy.errors import Problem
 from ccproxy.protocol import sse
+from ccproxy.protocol.lenient_json import objects
 from ccproxy.protocol.messages import (
     MessagesRequest,
     error_body,
     read_request,
     unknown_fields,
 )
-from ccproxy.protocol.responses import objects
 
 _STOP_REASON = re.compile(rb'"stop_reason":"([^"]+)"')
 _ENCODER = msgspec.json.Encoder()

@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Raw
 
 from ccproxy.protocol.claude_code import BILLING_LINE, COMPACTION_PROMPT
+from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.protocol.literals import ABSENT, BRACKET, is_present
 from ccproxy.protocol.messages import Message, MessagesRequest
 
@@ -211,7 +212,7 @@ def read_prompt(body: bytes, *, keeps_attribution: bool) -> Prompt | None:
         return None
     try:
         outline = _OUTLINE.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return None
     if not 0 < len(outline.messages) <= MAX_MESSAGES:
         return None

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ccproxy.errors import BadAnswer
+from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.protocol.lenient_json import check_objects, decode_leniently
 
 
@@ -118,7 +119,7 @@ def decode(data: bytes) -> Chunk:
     check_objects(data)
     try:
         chunk = _DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         chunk = decode_leniently(data, Chunk, repair=_without_wrong_types)
     if chunk.choices is None and b'"choices"' in data:
         return _inner_chunk(data) or chunk
@@ -158,7 +159,7 @@ def _inner_chunk(data: bytes) -> Chunk | None:
         fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         chunks = (_DECODER.decode(fields[name]) for name in _ENVELOPES if name in fields)
         return next((chunk for chunk in chunks if chunk.choices is not None), None)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw
 
+from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.protocol.literals import ABSENT
 
 
@@ -31,14 +32,13 @@ class _ResponsesForm(msgspec.Struct, gc=False):
 
 _OUTLINE = msgspec.json.Decoder(ConversationOutline)
 _RESPONSES = msgspec.json.Decoder(_ResponsesForm)
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def read_outline(body: bytes) -> ConversationOutline | None:
     """Return the outline of a request to Messages or Chat Completions; None if it is not one."""
     try:
         return _OUTLINE.decode(body)
-    except _UNREADABLE:
+    except NOT_JSON:
         return None
 
 
@@ -46,6 +46,6 @@ def read_responses_outline(body: bytes) -> ConversationOutline | None:
     """Return the outline of a request to the Responses API; None if its input is a text."""
     try:
         form = _RESPONSES.decode(body)
-    except _UNREADABLE:
+    except NOT_JSON:
         return None
     return ConversationOutline(messages=form.input, system=form.instructions, tools=form.tools)

@@ -64,3 +64,13 @@ def decode_leniently(
     except (ValueError, RecursionError) as error:
         excerpt = data[:_SHOWN_BYTES].decode("utf-8", "replace")
         raise BadAnswer(f"The provider's answer is not valid: {excerpt} ({error})") from error
+
+
+def objects(value: object) -> list[dict[str, Any]]:
+    """Return the objects in *value* if it is a list, else nothing."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def string(value: object) -> str:
+    """Return *value* if it is a string, else an empty one."""
+    return value if isinstance(value, str) else ""

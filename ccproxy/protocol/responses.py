@@ -147,13 +147,3 @@ def _type_of(data: bytes) -> str:
         return _EVENT_TYPE.decode(data).type
     except NOT_JSON:
         return ""
-
-
-def objects(value: object) -> list[dict[str, Any]]:
-    """Return the objects in *value* if it is a list, else nothing."""
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def string(value: object) -> str:
-    """Return *value* if it is a string, else an empty one."""
-    return value if isinstance(value, str) else ""

@@ -60,7 +60,7 @@ def problem(data: bytes) -> None:
 def request(data: bytes) -> None:
     """Convert a client's request."""
     with contextlib.suppress(Problem):
-        to_chat(read_request(data), _TARGET, signer=Signer(b"k" * 32), stream=None)
+        to_chat(read_request(data), _TARGET, signer=Signer(b"k" * 32))
 
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {

@@ -22,9 +22,9 @@ from msgspec import Raw
 from ccproxy.errors import Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import NOT_JSON
+from ccproxy.protocol.lenient_json import objects
 from ccproxy.protocol.literals import is_present, is_string, text_of
 from ccproxy.protocol.messages import Event, Message, MessagesRequest, blocks_of
-from ccproxy.protocol.responses import objects
 
 SAFEGUARD: Final = "dangerous_tool_use"
 JUDGE_TOKENS: Final = 4096

@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Raw
 
 from ccproxy.protocol.json_splice import fields_of
-from ccproxy.protocol.responses import string
+from ccproxy.protocol.lenient_json import string
 
 TOOL_SEARCH_TYPE: Final = "tool_search_tool_"
 """Begins the type of the API's tool search."""

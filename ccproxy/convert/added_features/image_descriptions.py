@@ -22,7 +22,7 @@ from ccproxy.convert.added_features.media_blocks import (
     media_type_of,
 )
 from ccproxy.convert.added_features.untrusted_text import without_imitations
-from ccproxy.protocol.responses import objects, string
+from ccproxy.protocol.lenient_json import objects, string
 
 PROMPT_VERSION: Final = "1"
 """Part of the cache's keys: another prompt makes other descriptions."""

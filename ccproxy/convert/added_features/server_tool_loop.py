@@ -33,8 +33,8 @@ from ccproxy.convert.direct.message_events import (
 from ccproxy.errors import BadAnswer
 from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import fields_of, object_of
+from ccproxy.protocol.lenient_json import string
 from ccproxy.protocol.messages import Event
-from ccproxy.protocol.responses import string
 
 MAX_ROUNDS: Final = 10
 """Requests to the model for one answer; the last one has no search."""

@@ -97,8 +97,8 @@ class ChatConversation(ConversationWriter):
 
     def _append(self, message: ChatMessage) -> None:
         """Append *message*, or merge it into a user message before it if templates require it."""
-        last = self._entries[-1] if self._entries else message
-        if not self._quirks.merge_user_messages or last is message or not _are_users(last, message):
+        last = self._entries[-1] if self._quirks.merge_user_messages and self._entries else None
+        if last is None or not last["role"] == message["role"] == "user":
             self._entries.append(message)
             return
         parts = [*_parts_of(last["content"]), *_parts_of(message["content"])]
@@ -247,10 +247,6 @@ def _fold_into(answer: ChatMessage, waiting: list[ChatMessage]) -> list[ChatMess
         movable += 1
     answer["content"] = join_literals("\\n\\n", texts)
     return waiting[movable:]
-
-
-def _are_users(*messages: ChatMessage) -> bool:
-    return all(message["role"] == "user" for message in messages)
 
 
 def _parts_of(content: Raw | list[Part]) -> list[Part]:

@@ -52,11 +52,10 @@ def to_chat(
     target: Target,
     *,
     signer: Signer,
-    stream: bool | None = None,
     cache: ConversationCache | None = None,
 ) -> ConvertedRequest:
     """
-    Convert *request* for *target*; `stream` None: stream if the client does.
+    Convert *request* for *target*.
 
     *cache* makes later turns of a conversation cheaper; the result is the same.
 
@@ -64,25 +63,21 @@ def to_chat(
         Problem: invalid_request_error if the Messages API would also refuse the request.
     """
     try:
-        return _convert(request, Conversion(target=target, signer=signer), stream, cache)
+        return _convert(request, Conversion(target=target, signer=signer), cache)
     except RecursionError as error:
         raise invalid_request("The JSON is nested too deeply") from error
 
 
 def _convert(
-    request: MessagesRequest,
-    conversion: Conversion,
-    stream: bool | None,
-    cache: ConversationCache | None,
+    request: MessagesRequest, conversion: Conversion, cache: ConversationCache | None
 ) -> ConvertedRequest:
     target, quirks = conversion.target, conversion.quirks
     classifies = is_classifier(request)
     reasoning = NO_THINKING if classifies else requested_reasoning(request)
     hide = classifies and quirks.always_reasons
-    streams = bool(request.stream if stream is None else stream)
     requested = requested_format(request)
     reasoning = _without_conflicts(request, reasoning, requested, quirks)
-    reasoning, streams = _stream_to_think(reasoning, streams, target)
+    reasoning, streams = _stream_to_think(reasoning, bool(request.stream), target)
     thinking = quirks.always_reasons or (
         reasoning.thinks is not False and quirks.reasoning not in ("none", "explicit_effort")
     )

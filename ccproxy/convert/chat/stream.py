@@ -27,14 +27,11 @@ from ccproxy.convert.chat.think_tags import ThinkTags
 from ccproxy.convert.chat.tool_calls import ToolCall, ToolCalls
 from ccproxy.convert.common.message_writer import AnswerContext, Event, MessageWriter, TextKind
 from ccproxy.convert.common.stop_sequences import StopCutter
-from ccproxy.convert.common.thinking import (
-    REASONING_OPAQUE,
-    GrowingText,
-    ReasoningReader,
-)
+from ccproxy.convert.common.thinking import REASONING_OPAQUE, GrowingText, ReasoningReader
 from ccproxy.convert.common.usage import is_usage, to_usage
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol.chat import Choice, Chunk, Delta, ToolCallDelta
+from ccproxy.protocol.lenient_json import objects, string
 
 STOP_REASON: Mapping[str, str] = {
     "stop": "end_turn",
@@ -241,12 +238,11 @@ class ChatToMessageStream:
 
     def _take_reasoning(self, delta: Delta) -> None:
         plain = (delta.reasoning_content, delta.reasoning, delta.reasoning_text)
-        details = delta.reasoning_details
-        blocks = delta.thinking_blocks
+        details, blocks = delta.reasoning_details, delta.thinking_blocks
         opaque = delta.reasoning_opaque
         if plain == _NOTHING and details is None and blocks is None and opaque is None:
             return
-        entries = [] if details is None else _objects(details)
+        entries = objects(details)
         if self._snapshots is not None:
             entries = [self._snapshots.detail(entry) for entry in entries]
             plain = tuple(self._snapshots.text("reasoning", text) for text in plain)
@@ -255,7 +251,7 @@ class ChatToMessageStream:
         if opaque:
             self._writer.carry(REASONING_OPAQUE, opaque)
         if blocks is not None and not entries:
-            entries = _objects(blocks)
+            entries = objects(blocks)
         text = self._reasoning.read(plain, entries)
         if text and not (self._tagged.has_text and self._tagged.repeats(text)):
             self._emit("thinking", text)
@@ -292,8 +288,8 @@ class ChatToMessageStream:
     def _take_part(self, part: Mapping[str, Any]) -> None:
         thinking = part.get("thinking")
         if isinstance(thinking, list):
-            for inner in _objects(thinking):
-                self._emit("thinking", _text(inner))
+            for inner in objects(thinking):
+                self._emit("thinking", string(inner.get("text")))
         elif isinstance(thinking, str):
             self._emit("thinking", thinking)
         elif isinstance(part.get("refusal"), str):
@@ -497,12 +493,3 @@ def _has_output(delta: Delta) -> bool:
     if isinstance(text, str):
         text = text.strip()
     return bool(text or delta.tool_calls or delta.reasoning_details or delta.function_call)
-
-
-def _objects(value: object) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _text(part: Mapping[str, Any]) -> str:
-    text = part.get("text")
-    return text if isinstance(text, str) else ""

@@ -29,6 +29,7 @@ import msgspec
 
 from ccproxy.errors import BadAnswer
 from ccproxy.protocol.chat import ToolCallDelta
+from ccproxy.protocol.json_splice import NOT_JSON
 
 _VALID_ID = re.compile(r"[A-Za-z0-9_-]+")
 _MAX_TWINS = 16
@@ -397,7 +398,7 @@ def parse_json(text: str) -> tuple[Any] | None:
     """Return the JSON value of *text* in a tuple (it may be null), None if it is not JSON."""
     try:
         return (msgspec.json.decode(text),)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+    except NOT_JSON:
         return None
 
 

@@ -183,13 +183,9 @@ class ConversationCache:
 
     def __init__(self, room: int = CONVERSATION_ROOM) -> None:
         self._room = room
-        self._size = 0
-        self._conversations: dict[Key, _CachedConversation] = {}  # least recently used first
-
-    @property
-    def size(self) -> int:
+        self.size = 0
         """The number of cached bytes."""
-        return self._size
+        self._conversations: dict[Key, _CachedConversation] = {}  # least recently used first
 
     def find(
         self, messages: list[Message], conversion: Conversion, *, prompted: bool
@@ -199,13 +195,17 @@ class ConversationCache:
             return None
         key = _key(messages, conversion, prompted=prompted)
         cached = self._conversations.get(key)
-        if cached is None or not _is_compatible(cached.conversion, conversion):
+        if cached is None:
+            return None
+        earlier = cached.conversion
+        if earlier.signer is not conversion.signer or earlier.target != conversion.target:
             return None
         self._conversations[key] = self._conversations.pop(key)
         equal = _equal_messages(cached.messages, messages)
         points = [point for point in cached.prefix.checkpoints if point.messages <= equal]
-        if points and _assistant_continues(messages, points[-1].messages):
-            points.pop()
+        following = messages[points[-1].messages :] if points else ()
+        if following and following[0].role == "assistant":
+            points.pop()  # the assistant's turn goes on, so its message changes
         return cached.prefix._replace(checkpoints=points) if points else None
 
     def store(
@@ -221,26 +221,29 @@ class ConversationCache:
         previous = self._conversations[key].messages if key in self._conversations else []
         equal, until = _equal_messages(previous, messages), prefix.checkpoints[-1].messages
         # Copied, because a view would keep the whole request in memory.
-        copies = [_copy(message) for message in messages[equal:until]]
+        copies = [
+            Message(message.role, message.content.copy(), message.output_config)
+            for message in messages[equal:until]
+        ]
         cached = previous[: min(equal, until)] + copies
         size = len(prefix.written) + sum(len(memoryview(each.content)) for each in cached)
         self._remove(key)
         if size > self._room // 2:
             return
         self._conversations[key] = _CachedConversation(conversion, cached, prefix, size)
-        self._size += size
-        while self._size > self._room:
+        self.size += size
+        while self.size > self._room:
             self._remove(next(iter(self._conversations)))
 
     def clear(self) -> None:
         """Remove everything, because the conversion has changed."""
         self._conversations.clear()
-        self._size = 0
+        self.size = 0
 
     def _remove(self, key: Key) -> None:
         cached = self._conversations.pop(key, None)
         if cached is not None:
-            self._size -= cached.size
+            self.size -= cached.size
 
 
 def _key(messages: list[Message], conversion: Conversion, *, prompted: bool) -> Key:
@@ -249,25 +252,12 @@ def _key(messages: list[Message], conversion: Conversion, *, prompted: bool) -> 
     return head, len(content), conversion.target.model, conversion.thinks, prompted
 
 
-def _is_compatible(one: Conversion, other: Conversion) -> bool:
-    return one.signer is other.signer and one.target == other.target
-
-
 def _equal_messages(some: list[Message], others: list[Message]) -> int:
     """Return the number of equal messages at the start."""
     most = min(len(some), len(others))
     if some[:most] == others[:most]:  # the usual case, twice as fast as the loop
         return most
     return next(index for index in range(most) if some[index] != others[index])
-
-
-def _assistant_continues(messages: list[Message], index: int) -> bool:
-    """Return True if the assistant's turn goes on at *index*, so that it changes."""
-    return index < len(messages) and messages[index].role == "assistant"
-
-
-def _copy(message: Message) -> Message:
-    return Message(message.role, message.content.copy(), message.output_config)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ import msgspec
 from msgspec import Raw
 
 from ccproxy.convert.common.image_size import size_of
+from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.protocol.literals import ABSENT
 from ccproxy.protocol.messages import (
     BASE64,
@@ -165,7 +166,8 @@ def estimate(
     # Encoders write non-ASCII letters either as they are or as escapes, so escapes are counted
     # only in bodies of ASCII.
     if scanned.has_escapes and not scanned.counts.scripts:
-        tokens += sum(_escaped_text_tokens(bytes(part), weights) for part in counted)
+        plain = (_without_escapes(bytes(part)) for part in counted)
+        tokens += sum(_text_tokens(count_characters(part), weights) for part in plain)
     else:
         # The names of the fields, which are not counted, are ASCII.
         tokens += _text_tokens(scanned.counts, weights)
@@ -201,12 +203,8 @@ def _text_tokens(counts: CharacterCounts, weights: Weights) -> float:
 _UNICODE_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
 
 
-def _escaped_text_tokens(text: bytes, weights: Weights) -> float:
-    r"""Return the tokens of a JSON text of ASCII in which other characters are `\u` escapes."""
-    return _text_tokens(count_characters(_without_escapes(text)), weights)
-
-
 def _without_escapes(text: bytes) -> bytes:
+    r"""Return JSON with the characters of its `\u` escapes at the end."""
     codes = b"".join(_UNICODE_ESCAPE.findall(text))
     letters = bytes.fromhex(codes.decode()).decode("utf-16-be", "replace").encode()
     return _UNICODE_ESCAPE.sub(b"", text) + letters
@@ -258,7 +256,7 @@ def _difference(content: Raw, weights: Weights, sees_images: bool, *, depth: int
         return 0.0
     try:
         blocks = _BLOCKS.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return 0.0  # the conversion reports the error
     total = 0.0
     for block in blocks:

@@ -14,7 +14,7 @@ from functools import lru_cache
 import msgspec
 from msgspec import Raw
 
-from ccproxy.protocol.json_splice import fields_of
+from ccproxy.protocol.json_splice import NOT_JSON, fields_of
 
 
 class _Named(msgspec.Struct, gc=False):
@@ -74,5 +74,5 @@ _cached_partition = lru_cache(maxsize=_CACHED_LISTS)(_partition)
 def _name(raw: Raw) -> str:
     try:
         return _TOOL.decode(raw).name
-    except (msgspec.MsgspecError, RecursionError):
+    except NOT_JSON:
         return ""

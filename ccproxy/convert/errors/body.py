@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.protocol.lenient_json import has_too_many_objects
 
 _TEXT_LIMIT = 2000
@@ -67,7 +68,7 @@ def decode(body: bytes | str) -> Any:  # noqa: ANN401 - JSON of any form
         return None
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except NOT_JSON:
         return None
 
 

@@ -25,6 +25,7 @@ from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.overflow import overflow_message
 from ccproxy.convert.errors.retry_after import wait_in_body, wait_in_headers, wait_until_reset
 from ccproxy.errors import Problem, ProviderRefusal
+from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.protocol.lenient_json import has_too_many_objects
 from ccproxy.providers.quirks import Quirks
 
@@ -98,14 +99,7 @@ def classify_error(
     )
 
 
-def classify_event(
-    data: bytes,
-    *,
-    quirks: Quirks,
-    max_tokens: int | None = None,
-    now: float | None = None,
-    secrets: Sequence[str] = (),
-) -> ProviderError | None:
+def classify_event(data: bytes, *, quirks: Quirks) -> ProviderError | None:
     """Classify one event of a stream; None if it is not an error."""
     if b'"error"' not in data and b"base_resp" not in data:
         return None
@@ -117,9 +111,7 @@ def classify_event(
         data = _choice_error(outline)
         if not data:
             return None
-    return classify_error(
-        200, {}, data, quirks=quirks, max_tokens=max_tokens, now=now, secrets=secrets
-    )
+    return classify_error(200, {}, data, quirks=quirks)
 
 
 # Detection of errors in a 200
@@ -172,7 +164,7 @@ def _outline_of(body: bytes) -> _Outline | None:
         return None
     try:
         return _OUTLINE.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return None
 
 
@@ -221,17 +213,10 @@ class _Rule:
     condition: Callable[[ErrorBody, Quirks], bool] = lambda _error, _quirks: True
 
     def matches(self, status: int, error: ErrorBody, quirks: Quirks) -> bool:
-        return (
-            status in self.statuses
-            and self.condition(error, quirks)
-            and (self._is_unspecific or self._fits(error))
-        )
-
-    @property
-    def _is_unspecific(self) -> bool:
-        return not self.codes and self.text is None and self.code_pattern is None
-
-    def _fits(self, error: ErrorBody) -> bool:
+        if status not in self.statuses or not self.condition(error, quirks):
+            return False
+        if not self.codes and self.text is None and self.code_pattern is None:
+            return True
         if error.codes & self.codes or (self.text is not None and self.text.search(error.text)):
             return True
         return self.code_pattern is not None and any(map(self.code_pattern.search, error.codes))
@@ -243,16 +228,8 @@ def _statuses(*parts: int | range) -> frozenset[int]:
     )
 
 
-def _quota_means_rate(_error: ErrorBody, quirks: Quirks) -> bool:
-    return quirks.quota_means_rate
-
-
 def _names_a_time(error: ErrorBody, _quirks: Quirks) -> bool:
     return bool(error.delays) or wait_in_body(error.text, ()) is not None
-
-
-def _is_html(error: ErrorBody, _quirks: Quirks) -> bool:
-    return error.is_html
 
 
 def _names_no_model(error: ErrorBody, _quirks: Quirks) -> bool:
@@ -280,13 +257,13 @@ _RULES: tuple[_Rule, ...] = (
         cause=Cause.RATE_LIMIT,
         statuses=_statuses(429),
         text=phrases.SOFT_QUOTA,
-        condition=_quota_means_rate,
+        condition=lambda _error, quirks: quirks.quota_means_rate,
     ),
     _Rule(
         cause=Cause.RATE_LIMIT,
         statuses=_NOT_404,
         codes=frozenset({"insufficient_quota"}),
-        condition=_quota_means_rate,
+        condition=lambda _error, quirks: quirks.quota_means_rate,
     ),
     _Rule(
         cause=Cause.OUT_OF_CREDIT,
@@ -336,9 +313,13 @@ _RULES: tuple[_Rule, ...] = (
     ),
     _Rule(cause=Cause.BAD_REQUEST, statuses=_statuses(_UNKNOWN), codes=phrases.BAD_REQUEST_CODES),
     # The status.
-    _Rule(cause=Cause.SERVER, statuses=_statuses(503), condition=_is_html),
+    _Rule(cause=Cause.SERVER, statuses=_statuses(503), condition=lambda error, _: error.is_html),
     _Rule(cause=Cause.WRONG_URL, statuses=range(300, 400)),
-    _Rule(cause=Cause.WRONG_URL, statuses=_statuses(_UNKNOWN), condition=_is_html),
+    _Rule(
+        cause=Cause.WRONG_URL,
+        statuses=_statuses(_UNKNOWN),
+        condition=lambda error, _: error.is_html,
+    ),
     _Rule(cause=Cause.PERMISSION, statuses=_statuses(403, 451)),
     _Rule(cause=Cause.WRONG_URL, statuses=_statuses(404), condition=_names_no_model),
     _Rule(cause=Cause.NOT_FOUND, statuses=_statuses(404)),
@@ -397,22 +378,17 @@ def _problem(
     if cause in (Cause.SERVER, Cause.WRONG_URL):
         own_status = status if 500 <= status < 520 else 502
     retry_after = None if wait is None or cause is Cause.OUT_OF_CREDIT else math.ceil(wait)
+    is_pointless = cause in _NEVER_RETRIED or (retry_after or 0) > LONGEST_CLIENT_WAIT
     return Problem(
         wordings.KINDS[cause],
         _message(_explanation(cause, status, error, attempt), status, error.text),
         status=own_status,
         retry_after=retry_after,
-        should_retry=_should_retry(cause, retry_after),
+        should_retry=False if is_pointless else None,
         refusal=ProviderRefusal(
             status=status, text=error.text, codes=error.codes, parameter=error.parameter
         ),
     )
-
-
-def _should_retry(cause: Cause, retry_after: int | None) -> bool | None:
-    if cause in _NEVER_RETRIED:
-        return False
-    return False if retry_after is not None and retry_after > LONGEST_CLIENT_WAIT else None
 
 
 def _explanation(cause: Cause, status: int, error: ErrorBody, attempt: AttemptInfo) -> str:

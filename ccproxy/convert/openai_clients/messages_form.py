@@ -35,6 +35,7 @@ from ccproxy.convert.openai_clients.tool_kinds import (
 )
 from ccproxy.convert.responses.reasoning_items import PART_SEPARATOR
 from ccproxy.protocol.json_splice import fields_of
+from ccproxy.protocol.lenient_json import objects, string
 from ccproxy.protocol.literals import (
     ABSENT,
     invalid_request,
@@ -44,7 +45,6 @@ from ccproxy.protocol.literals import (
     literal,
     text_of,
 )
-from ccproxy.protocol.responses import objects, string
 from ccproxy.protocol.responses_request import (
     InputItem,
     ReasoningConfig,

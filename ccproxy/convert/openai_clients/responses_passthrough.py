@@ -34,7 +34,8 @@ from ccproxy.errors import Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.conversation_outline import ConversationOutline, read_responses_outline
 from ccproxy.protocol.json_splice import NOT_JSON, fields_of, object_of
-from ccproxy.protocol.responses import FINAL_EVENTS, objects, string
+from ccproxy.protocol.lenient_json import objects, string
+from ccproxy.protocol.responses import FINAL_EVENTS
 from ccproxy.protocol.responses_request import ResponsesOutline
 from ccproxy.providers.quirks import Api
 

@@ -17,7 +17,8 @@ import msgspec
 from ccproxy.convert.chat.tool_calls import ToolCall, to_input
 from ccproxy.convert.responses.reasoning_items import PART_SEPARATOR
 from ccproxy.protocol.json_splice import NOT_JSON, object_of
-from ccproxy.protocol.responses import Item, objects, string
+from ccproxy.protocol.lenient_json import objects, string
+from ccproxy.protocol.responses import Item
 
 PartKey = tuple[str, Any]
 """Field of the item and index of the part in it."""

@@ -42,7 +42,8 @@ from ccproxy.convert.responses.output_items import (
 )
 from ccproxy.convert.responses.reasoning_items import LATE_ITEMS, REASONING_ITEM, pack
 from ccproxy.errors import BadAnswer
-from ccproxy.protocol.responses import FINAL_EVENTS, Item, Response, StreamEvent, string
+from ccproxy.protocol.lenient_json import string
+from ccproxy.protocol.responses import FINAL_EVENTS, Item, Response, StreamEvent
 
 Absorb = Callable[[list[str]], int | None]
 """Takes the texts of deltas that were not fed; see `absorber`."""

@@ -17,7 +17,7 @@ from ccproxy.convert.common.usage import to_usage
 from ccproxy.convert.openai_clients.openai_errors import CONTEXT_LENGTH, error_code
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
-from ccproxy.protocol.responses import objects, string
+from ccproxy.protocol.lenient_json import objects, string
 from ccproxy.providers.measurement import (
     ANSWER_TOKENS,
     MOST_REQUESTS,

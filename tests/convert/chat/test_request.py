@@ -40,23 +40,11 @@ def test_the_smallest_request():
     }
 
 
-@pytest.mark.parametrize(
-    ("client", "asked_for", "streams"),
-    [
-        pytest.param(True, None, True, id="the client streams"),
-        pytest.param(False, None, False, id="the client does not"),
-        pytest.param(None, None, False, id="null"),
-        pytest.param(True, False, False, id="the edge decides otherwise"),
-        pytest.param(False, True, True, id="the edge decides to stream"),
-    ],
-)
-def test_stream(client, asked_for, streams):
-    read = read_request(encode(request(stream=client)))
-    converted = to_chat(read, target(), signer=SIGNER, stream=asked_for)
-    body = json.loads(converted.body)
-    assert converted.stream is streams
-    assert body.get("stream", False) is streams
-    assert body.get("stream_options") == ({"include_usage": True} if streams else None)
+@pytest.mark.parametrize("stream", [True, False, None])
+def test_stream(stream):
+    outcome = ask(stream=stream)
+    assert outcome.converted.stream is outcome.body.get("stream", False) is bool(stream)
+    assert outcome.body.get("stream_options") == ({"include_usage": True} if stream else None)
 
 
 def test_stream_options_are_left_out_if_refused():
