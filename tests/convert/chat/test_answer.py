@@ -24,7 +24,7 @@ from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.errors import Problem
 from ccproxy.protocol.chat import Chunk
 from ccproxy.protocol.sse import ServerEvent
-from ccproxy.providers.quirks import PLAIN, Quirks
+from ccproxy.providers.quirks import PLAIN
 from tests.chat_answers import SIGNER, USAGE, call, context, end, parsed, say, sse, whole
 from tests.grammar import assemble, check
 
@@ -33,7 +33,6 @@ def event(data, name=b""):
     return ServerEvent(name, data if isinstance(data, bytes) else json.dumps(data).encode())
 
 
-BALANCE = {"choices": None, "base_resp": {"status_code": 1008, "status_msg": "no balance"}}
 FINE = {"base_resp": {"status_code": 0, "status_msg": ""}}
 IN_CHOICE = {"choices": [{"index": 0, "delta": {}, "error": {"code": 429, "message": "slow down"}}]}
 
@@ -55,42 +54,13 @@ def test_chunks(data):
     assert isinstance(read_event(event(data), PLAIN), Chunk)
 
 
-@pytest.mark.parametrize(
-    ("data", "cause"),
-    [
-        pytest.param({"error": {"code": 429, "message": "m"}}, Cause.RATE_LIMIT, id="an error"),
-        pytest.param({"error": "overloaded"}, Cause.OVERLOAD, id="a string"),
-        pytest.param(
-            {**say("a"), "error": {"code": 502, "message": "m"}}, Cause.SERVER, id="beside choices"
-        ),
-        pytest.param(IN_CHOICE, Cause.RATE_LIMIT, id="in a choice"),
-        pytest.param(BALANCE, Cause.OUT_OF_CREDIT, id="MiniMax"),
-        pytest.param(
-            [{"error": {"code": 503, "message": "m", "status": "UNAVAILABLE"}}],
-            Cause.OVERLOAD,
-            id="Gemini's list",
-        ),
-        pytest.param(
-            {"object": "error", "message": "prompt is too long", "code": 400},
-            Cause.OVERFLOW,
-            id="vLLM",
-        ),
-        pytest.param(
-            {"type": "error", "error": {"type": "overloaded_error", "message": "m"}},
-            Cause.OVERLOAD,
-            id="Anthropic's envelope",
-        ),
-    ],
-)
-def test_errors_in_a_stream(data, cause):
-    result = read_event(event(data), PLAIN)
-    if not isinstance(result, ProviderError):  # vLLM's has no "error" key: known by its event
-        result = read_completion(json.dumps(data).encode(), PLAIN)
+def test_an_error_in_a_stream():
+    result = read_event(event({"error": {"code": 429, "message": "m"}}), PLAIN)
     assert isinstance(result, ProviderError)
-    assert result.cause is cause
+    assert result.cause is Cause.RATE_LIMIT
 
 
-def test_an_error_event_without_an_error_is_one_all_the_same():
+def test_an_error_event_without_an_error_object():
     with pytest.raises(
         Problem, match=r'ended the answer with an error: \{"message": "boom"\}'
     ) as broken:
@@ -98,19 +68,19 @@ def test_an_error_event_without_an_error_is_one_all_the_same():
     assert broken.value.kind == "api_error"
 
 
-def test_an_error_event_with_an_error_says_what_it_is():
+def test_an_error_event_with_an_error_object():
     result = read_event(event({"error": {"message": "Rate limit", "code": 429}}, b"error"), PLAIN)
     assert isinstance(result, ProviderError)
     assert result.cause is Cause.RATE_LIMIT
 
 
 @pytest.mark.parametrize("name", [b"", b"message", b"completion.chunk"])
-def test_other_names_of_events_mean_nothing(name):
+def test_other_event_names_are_ignored(name):
     assert isinstance(read_event(event(say("a"), name), PLAIN), Chunk)
 
 
 @pytest.mark.parametrize("data", [b"Internal error", b"42", b'"text"', b"[1]"])
-def test_what_is_neither_is_a_problem(data):
+def test_data_that_is_neither_is_a_problem(data):
     with pytest.raises(Problem, match="is not valid"):
         read_event(event(data), PLAIN)
 
@@ -118,17 +88,8 @@ def test_what_is_neither_is_a_problem(data):
 @pytest.mark.parametrize(
     ("body", "cause"),
     [
-        pytest.param(
-            {"error": {"code": 402, "message": "m"}}, Cause.OUT_OF_CREDIT, id="OpenRouter"
-        ),
-        pytest.param(BALANCE, Cause.OUT_OF_CREDIT, id="MiniMax"),
-        pytest.param({"detail": "Not Found"}, Cause.SERVER, id="FastAPI"),
-        pytest.param({"errors": {"message": "Request limit exceeded."}}, Cause.RATE_LIMIT, id="ms"),
-        pytest.param(
-            {"choices": [{"message": {}, "error": {"code": 429, "message": "slow"}}]},
-            Cause.RATE_LIMIT,
-            id="in a choice",
-        ),
+        pytest.param({"detail": "Not Found"}, Cause.SERVER, id="a body"),
+        pytest.param(IN_CHOICE, Cause.RATE_LIMIT, id="in a choice"),
     ],
 )
 def test_errors_under_a_200(body, cause):
@@ -150,14 +111,6 @@ def test_answers_under_a_200(body):
     result = read_completion(json.dumps(body).encode(), PLAIN)
     assert isinstance(result, Chunk)
     assert result.choices[0].message.content == "a"
-
-
-def test_a_quirk_decides_what_a_quota_is():
-    data = {"error": {"message": "You exceeded your current quota", "code": 429}}
-    quirks = Quirks(quota_means_rate=True)
-    assert read_event(event(data), PLAIN).cause is Cause.OUT_OF_CREDIT
-    assert read_event(event(data), quirks).cause is Cause.RATE_LIMIT
-    assert read_completion(json.dumps(data).encode(), quirks).cause is Cause.RATE_LIMIT
 
 
 @given(st.binary(max_size=80), st.sampled_from([b"", b"error"]))
@@ -208,32 +161,7 @@ def test_a_whole_message():
             [("text", "Reading"), ("tool_use", "c9", {"path": "a"})],
             id="text and a call",
         ),
-        pytest.param(
-            whole("4", reasoning_content="2+2"),
-            [("thinking", "2+2"), ("text", "4")],
-            id="reasoning",
-        ),
-        pytest.param(
-            whole("<think>\nplan\n</think>\n\nanswer"),
-            [("thinking", "\nplan\n"), ("text", "answer")],
-            id="think tags",
-        ),
-        pytest.param(
-            whole(
-                [{"type": "thinking", "thinking": [{"type": "text", "text": "a"}]}, {"text": "b"}]
-            ),
-            [("thinking", "a"), ("text", "b")],
-            id="parts",
-        ),
         pytest.param(whole(None, refusal="No."), [("text", "No.")], id="a refusal"),
-        pytest.param(
-            whole(None, tool_calls=[function("", id="c1")]), [("tool_use", "c1", {})], id="no args"
-        ),
-        pytest.param(
-            whole(None, tool_calls=[function({"a": 1}, id="c1")]),
-            [("tool_use", "c1", {"a": 1})],
-            id="an object",
-        ),
         pytest.param(
             whole(None, tool_calls=[function('{"a": 1,}', id="c1")]),
             [("tool_use", "c1", {"arguments": '{"a": 1,}'})],
@@ -248,11 +176,6 @@ def test_a_whole_message():
             whole(None, finish=None, tool_calls=[function('{"a', id="c1")]),
             [("tool_use", "c1", {"arguments": '{"a'})],
             id="cut JSON and no reason",
-        ),
-        pytest.param(
-            whole(None, function_call={"name": "Read", "arguments": '{"a": 1}'}),
-            [("tool_use", "MADE", {"a": 1})],
-            id="the form before tools",
         ),
         pytest.param(
             whole(None, tool_calls=[function("{}", id="same"), function("{}", id="same")]),
@@ -316,17 +239,6 @@ def test_thinking_is_signed():
         pytest.param(b"<html>", "api_error", id="HTML"),
         pytest.param(b'{"choices":[]}', "api_error", id="no choice"),
         pytest.param(b'{"choices":null}', "api_error", id="null choices"),
-        pytest.param(
-            b'{"error":{"code":429,"message":"Rate limit exceeded"}}',
-            "rate_limit_error",
-            id="an error in a 200",
-        ),
-        pytest.param(
-            b'{"choices":null,"base_resp":{"status_code":1008,"status_msg":"insufficient balance"'
-            b"}}",
-            "billing_error",
-            id="MiniMax",
-        ),
         pytest.param(
             b'{"choices":[{"message":{"content":"a"},"finish_reason":"error"}]}',
             "api_error",
@@ -408,7 +320,7 @@ ANSWERS = [
                 function("{}", "R", id="c", extra_content={"google": {"thought_signature": "S"}})
             ],
         ),
-        id="what must go back",
+        id="a thought signature",
     ),
     pytest.param(
         [say("<thi"), say("nk>a</think>b"), end("length", usage=USAGE)],
@@ -435,7 +347,7 @@ def test_whole_and_folded_stream_are_one_message(chunks, completion):
 
 
 @pytest.mark.parametrize("rest", [{"error": {"message": "boom"}}, "oops"])
-def test_an_error_behind_the_end_does_not_matter(rest):
+def test_an_error_after_the_end_is_ignored(rest):
     assert to_message(sse([say("a"), end("length"), rest]), context())["content"][0]["text"] == "a"
     with pytest.raises(Problem):
         to_message(sse([say("a"), rest]), context())
