@@ -51,7 +51,7 @@ def test_half_an_emoji_is_replaced_in_all_that_is_read_later():
 
 
 @pytest.mark.parametrize("streams", [True, False, None])
-def test_a_stream_is_asked_for_as_the_client_does(streams):
+def test_a_stream_is_requested_as_the_client_does(streams):
     request = exchange(prompt(stream=streams))
     assert request.streams is bool(streams)
     assert request.asks_stream is bool(streams)
@@ -101,7 +101,7 @@ def test_a_bad_request_is_a_problem(body):
 LONG = "word " * 3000
 
 
-def test_what_is_far_too_long_is_refused_in_the_words_that_mean_compaction():
+def test_a_request_far_over_the_window_is_refused_in_the_wording_for_compaction():
     with pytest.raises(Problem, match=r"prompt is too long: \d+ tokens > 1000 maximum") as refused:
         exchange(prompt(LONG), window=1000)
     assert refused.value.status == 400
@@ -112,11 +112,11 @@ def test_what_is_far_too_long_is_refused_in_the_words_that_mean_compaction():
     [
         pytest.param(LONG, None, id="unknown window"),
         pytest.param(LONG, 100_000, id="room enough"),
-        pytest.param(LONG, 3500, id="a doubt is the provider's to decide"),
+        pytest.param(LONG, 3500, id="the provider decides near the limit"),
         pytest.param("CRITICAL: Respond with TEXT ONLY" + LONG, 1000, id="a compaction"),
     ],
 )
-def test_everything_else_is_asked(text, window):
+def test_other_requests_are_sent(text, window):
     assert exchange(prompt(text), window=window).body
 
 
@@ -126,7 +126,7 @@ def test_a_compaction_is_known_before_a_system_message_that_follows_it():
     assert exchange(body, window=1000).body
 
 
-def test_a_compaction_long_ago_is_no_reason_to_ask():
+def test_an_earlier_compaction_does_not_exempt_a_request():
     body = prompt("CRITICAL: Respond with TEXT ONLY" + LONG)
     body["messages"] += [
         {"role": "assistant", "content": "<summary>s</summary>"},
@@ -136,7 +136,7 @@ def test_a_compaction_long_ago_is_no_reason_to_ask():
         exchange(body, window=1000)
 
 
-def test_what_nobody_knows_is_named_among_what_was_dropped():
+def test_unknown_fields_are_listed_as_dropped():
     request = exchange(prompt(next_years_field={"a": 1}, container="c", another=None))
     assert request.dropped == ("container", "another", "next_years_field")
 
@@ -194,7 +194,7 @@ def test_a_stream_that_only_breaks_off_after_its_finish_is_whole():
     assert message["stop_reason"] == request.stop_reason == "max_tokens"
 
 
-def test_what_comes_after_the_end_changes_nothing():
+def test_data_after_the_end_is_ignored():
     request = exchange(prompt(stream=True))
     request.feed(data_line(chunk("h", finish="stop")) + DONE)
     assert request.feed(data_line(chunk("more", finish="length"))) == b""
@@ -243,7 +243,7 @@ def test_message_start_carries_an_estimate_that_learns():
     assert started["message"]["usage"]["input_tokens"] == pytest.approx(2 * estimate, rel=0.01)
 
 
-def test_counting_uses_what_was_learnt():
+def test_counting_uses_the_calibration():
     shared = rules()
     body = json.dumps(prompt(LONG)).encode()
     before = shared.count(body)
@@ -251,7 +251,7 @@ def test_counting_uses_what_was_learnt():
     assert shared.count(body) == pytest.approx(1.5 * before, rel=0.01)
 
 
-def test_an_exchange_shows_what_was_asked_and_of_whom():
+def test_an_exchange_has_its_request_and_target():
     data = json.dumps(prompt(stream=True)).encode()
     request = exchange(data)
     assert (request.asked, request.request.stream) == (data, True)
@@ -259,7 +259,7 @@ def test_an_exchange_shows_what_was_asked_and_of_whom():
     assert (request.searches, request.own_search) == (False, False)
 
 
-# What a provider has refused.
+# Refused features.
 
 
 def refusal(text, *, status=400, codes=()):

@@ -21,14 +21,14 @@ def framed(chunk):
     return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
 
-def learnt(chunk, event=EVENT, read=None):
+def template_of(chunk, event=EVENT, read=None):
     data = json.dumps(chunk).encode()
     return learn(parsed(chunk), data, framed(chunk) if read is None else read, event)
 
 
 def spliced(chunk, others, **more):
     texts = []
-    events, at = learnt(chunk, **more).splice(others, 0, texts)
+    events, at = template_of(chunk, **more).splice(others, 0, texts)
     return events, at, texts
 
 
@@ -80,7 +80,7 @@ def test_it_stops_at_what_does_not_fit(rest):
     ("field", "kind"),
     [("content", "text"), ("reasoning_content", "thinking"), ("reasoning", "thinking")],
 )
-def test_fields_of_speech(field, kind):
+def test_text_fields(field, kind):
     event = EVENT | {"delta": {"type": f"{kind}_delta", kind: "abc"}}
     chunk = say(**{field: "abc"})
     events, _, texts = spliced(chunk, framed(say(**{field: "x"})), event=event)
@@ -103,7 +103,7 @@ def test_frames(opening, closing):
 
     events, at, _ = spliced(say("abc"), wrap("x") * 2, read=wrap("abc"))
     assert (events, at) == (ours("x") * 2, 2 * len(wrap("x")))
-    template = learnt(say("abc"), read=wrap("abc"))
+    template = template_of(say("abc"), read=wrap("abc"))
     assert template.framed(json.dumps(say("y")).encode()) == wrap("y")
 
 
@@ -111,7 +111,7 @@ def test_frames(opening, closing):
     "chunk",
     [
         pytest.param(say("abcd"), id="another text than that of the event"),
-        pytest.param(say("abc", reasoning="r"), id="two things at once"),
+        pytest.param(say("abc", reasoning="r"), id="text and reasoning"),
         pytest.param(say("abc", reasoning_details=[{}]), id="details"),
         pytest.param(say("abc", refusal="r"), id="a refusal"),
         pytest.param(say("abc", function_call={}), id="a call"),
@@ -125,7 +125,7 @@ def test_frames(opening, closing):
     ],
 )
 def test_nothing_is_learnt_from_other_chunks(chunk):
-    assert learnt(chunk) is None
+    assert template_of(chunk) is None
 
 
 @pytest.mark.parametrize(
@@ -135,30 +135,30 @@ def test_nothing_is_learnt_from_other_chunks(chunk):
 )
 def test_nothing_is_learnt_from_the_head_of_a_call(more):
     event = EVENT | {"delta": {"type": "input_json_delta", "partial_json": "abc"}}
-    assert learnt(call("abc", index=0, **more), event) is None
+    assert template_of(call("abc", index=0, **more), event) is None
 
 
 def test_nothing_is_learnt_from_a_signature():
     event = EVENT | {"delta": {"type": "signature_delta", "signature": "abc"}}
-    assert learnt(say("abc"), event) is None
+    assert template_of(say("abc"), event) is None
 
 
 @pytest.mark.parametrize(
-    ("literal", "mended"),
+    ("literal", "repaired"),
     [
         pytest.param(rb'"x\ud83d"', "x\ufffd", id="half a surrogate pair"),
-        pytest.param(b'"x\xff"', "x\ufffd", id="a byte that is no UTF-8"),
+        pytest.param(b'"x\xff"', "x\ufffd", id="a byte that is not UTF-8"),
         pytest.param(b'"a\tb"', "a\tb", id="a raw control character"),
     ],
 )
-def test_nothing_is_learnt_from_a_text_that_was_mended(literal, mended):
+def test_nothing_is_learnt_from_a_repaired_text(literal, repaired):
     data = json.dumps(say("abc")).encode().replace(b'"abc"', literal)
-    event = EVENT | {"delta": {"type": "text_delta", "text": mended}}
-    assert sole_text(decode(data)) == ("content", mended)
+    event = EVENT | {"delta": {"type": "text_delta", "text": repaired}}
+    assert sole_text(decode(data)) == ("content", repaired)
     assert learn(decode(data), data, framed(say("abc")), event) is None
 
 
-def test_a_decoy_is_proved_to_be_one():
+def test_a_decoy_is_detected():
     # The true field is spelt with an escape, so that only the decoy is found.
     data = b'{"content":"abc","choices":[{"delta":{"cont\\u0065nt":"abc"}}]}'
     assert sole_text(decode(data)) == ("content", "abc")
@@ -168,7 +168,7 @@ def test_a_decoy_is_proved_to_be_one():
 def test_a_decoy_is_not_taken_for_the_text():
     # The event's text came from a part; another field only happens to be equal.
     chunk = {"content": "abc", "choices": [{"delta": {"content": "abc"}}]}
-    assert learnt(chunk) is None
+    assert template_of(chunk) is None
 
 
 @pytest.mark.parametrize(
@@ -183,5 +183,5 @@ def test_a_decoy_is_not_taken_for_the_text():
         pytest.param(say(tool_calls=[{}]), None, id="an empty call"),
     ],
 )
-def test_what_a_chunk_says(chunk, expected):
+def test_sole_text(chunk, expected):
     assert sole_text(parsed(chunk)) == expected

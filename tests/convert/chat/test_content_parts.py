@@ -22,7 +22,7 @@ def content(*blocks, **quirks):
     return ask(user(*blocks), to=target(**quirks)).messages[0]["content"]
 
 
-# Images...
+# Images.
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_source_of_an_unknown_type_is_left_out(kind):
     assert outcome.converted.dropped == (f"messages.{kind}",)
 
 
-# ...PDF documents...
+# PDF documents.
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_pdf_in_a_result_follows_it(form, part):
     assert outcome.messages[3]["content"][0]["type"] == part
 
 
-# ...documents that are text...
+# Documents that are text.
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_a_pdf_in_a_result_follows_it(form, part):
                 "source": {"type": "base64", "media_type": "application/zip", "data": "/////w=="},
             },
             "[document omitted: application/zip is not text]",
-            id="base64 that is no text",
+            id="base64 that is not text",
         ),
         pytest.param(
             {
@@ -269,7 +269,7 @@ def test_a_pdf_in_a_result_follows_it(form, part):
                 "source": {"type": "base64", "media_type": "text/plain", "data": "?"},
             },
             "[document omitted: text/plain is not text]",
-            id="base64 that is none",
+            id="invalid base64",
         ),
         pytest.param(SEARCH, "Title\nhttps://e.x/1\nbody-77", id="a search result"),
     ],
@@ -288,7 +288,7 @@ def test_a_document_of_an_image_alone_is_the_image():
     assert [part["type"] for part in content(block)] == ["image_url"]
 
 
-# ...results of tool search and server tools...
+# Results of tool search and server tools.
 
 
 def test_a_tool_reference_contains_the_sent_name():
@@ -402,7 +402,7 @@ def test_texts_of_server_blocks_are_kept(block, expected):
         pytest.param({"type": "redacted_thinking", "data": "x"}, id="redacted thinking"),
         pytest.param({"type": "container_upload", "file_id": "f"}, id="an upload"),
         pytest.param({"type": "fallback"}, id="a fallback"),
-        pytest.param({"type": "next_years_block", "id": 5, "content": 7}, id="of the future"),
+        pytest.param({"type": "next_years_block", "id": 5, "content": 7}, id="an unknown type"),
         pytest.param({"type": "mcp_tool_result", "content": ""}, id="an empty result"),
         pytest.param({"type": "mcp_tool_result"}, id="a result without content"),
         pytest.param({"type": "mcp_tool_result", "content": None}, id="a result of null"),
@@ -425,7 +425,7 @@ def test_base64_of_a_fetched_pdf_never_gets_into_text():
     assert outcome.messages[1]["content"] == "https://e.x\nT"
 
 
-# ...and how parts become content.
+# Parts become content.
 
 
 @pytest.mark.parametrize(

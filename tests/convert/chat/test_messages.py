@@ -35,7 +35,7 @@ def tool_answers(outcome):
     ]
 
 
-# Who speaks when...
+# The order of roles.
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def tool_answers(outcome):
         pytest.param(
             [user("a"), assistant("b"), user("c")],
             "user assistant user",
-            id="turns stay turns",
+            id="turns stay separate",
         ),
         pytest.param(
             [user("a"), user("b")],
@@ -130,7 +130,7 @@ def tool_answers(outcome):
         pytest.param(
             [user("a"), {"role": "narrator", "content": "b"}],
             "user user",
-            id="an unknown role speaks for the user",
+            id="an unknown role counts as the user",
         ),
     ],
 )
@@ -184,14 +184,14 @@ def test_empty_messages_are_left_out(messages, roles):
     [
         pytest.param([user("")], id="one empty message"),
         pytest.param([user({"type": "container_upload"})], id="one unknown block"),
-        pytest.param([system("s")], id="only the system speaks"),
+        pytest.param([system("s")], id="only system messages"),
     ],
 )
 def test_a_request_always_has_a_user_message(messages):
     assert ask(*messages).messages[-1] == {"role": "user", "content": "(no content)"}
 
 
-# ...their content...
+# Content.
 
 
 def test_user_text_is_a_string():
@@ -289,7 +289,7 @@ def test_a_shortened_name_in_the_history_is_mapped_back():
     assert outcome.converted.tool_names == {outgoing: "files.read"}
 
 
-# ...which result belongs to which call...
+# Results and their calls.
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ def test_an_image_in_a_result_follows_with_its_text():
     ]
 
 
-# ...ids...
+# IDs.
 
 
 @pytest.mark.parametrize(
@@ -446,7 +446,7 @@ def test_ids_fit_the_provider(form):
     assert outcome.converted.known_ids == {long, "ABCdef123"}
 
 
-# ...quirks of the order...
+# Quirks of the order.
 
 
 def test_text_after_results_moves_into_them_if_a_user_message_is_refused():
@@ -527,7 +527,7 @@ def test_a_prefill_flag_needs_a_trailing_assistant():
     assert all("prefix" not in message for message in outcome.messages)
 
 
-# ...prompt caches...
+# Prompt caches.
 
 SESSION = [
     user(text("<system-reminder>ctx</system-reminder>"), text("fix it")),
@@ -602,7 +602,7 @@ def test_escapes_of_the_client_are_copied():
     assert words.encode() in bodies[0]
 
 
-# ...cache marks, and mistakes.
+# Cache marks, and errors.
 
 
 def test_cache_marks_are_left_out():

@@ -257,7 +257,7 @@ def test_the_instruction_becomes_a_prompt_if_there_is_none():
     ("stream", "expected"),
     [
         pytest.param(False, True, id="a whole answer"),
-        pytest.param(True, False, id="a stream is outcome in words"),
+        pytest.param(True, False, id="a stream gets an instruction"),
     ],
 )
 def test_formats_that_are_refused_in_streams(stream, expected):

@@ -20,7 +20,7 @@ FIELDS = {
 }
 
 
-def asked_for(thinking=None, effort=None, *, tools=None, **quirks):
+def reasoning_fields_of(thinking=None, effort=None, *, tools=None, **quirks):
     fields = {"thinking": thinking} if thinking else {}
     fields |= {"output_config": {"effort": effort}} if effort else {}
     fields |= {"tools": tools} if tools else {}
@@ -64,7 +64,11 @@ GPT = ("none", "low", "medium", "high", "xhigh")
             id="between two, the greater",
         ),
         pytest.param(
-            {"reasoning": "effort"}, ADAPTIVE, "xhigh", {"reasoning_effort": "xhigh"}, id="any word"
+            {"reasoning": "effort"},
+            ADAPTIVE,
+            "xhigh",
+            {"reasoning_effort": "xhigh"},
+            id="any value",
         ),
         pytest.param(
             {"reasoning": "effort", "efforts": GROQ_QWEN},
@@ -78,7 +82,7 @@ GPT = ("none", "low", "medium", "high", "xhigh")
             ADAPTIVE,
             None,
             {"reasoning_effort": "default"},
-            id="on without a word",
+            id="on without an effort",
         ),
         pytest.param(
             {"reasoning": "effort", "efforts": GROQ_QWEN},
@@ -153,7 +157,7 @@ GPT = ("none", "low", "medium", "high", "xhigh")
             {"reasoning_effort": "low"},
             id="the least",
         ),
-        pytest.param({"reasoning": "effort"}, OFF, None, {}, id="off, but no word for it"),
+        pytest.param({"reasoning": "effort"}, OFF, None, {}, id="off, but without a value for it"),
         # thinking{type}
         pytest.param(
             {"reasoning": "thinking_type"},
@@ -327,7 +331,7 @@ GPT = ("none", "low", "medium", "high", "xhigh")
     ],
 )
 def test_parameter_forms(form, thinking, effort, fields):
-    assert asked_for(thinking, effort, **form) == fields
+    assert reasoning_fields_of(thinking, effort, **form) == fields
 
 
 @pytest.mark.parametrize(
@@ -339,7 +343,7 @@ def test_parameter_forms(form, thinking, effort, fields):
     ],
 )
 def test_effort_refused_with_tools(efforts, tools, fields):
-    outgoing = asked_for(
+    outgoing = reasoning_fields_of(
         ADAPTIVE, "high", tools=tools, reasoning="effort", efforts=efforts, effort_with_tools=False
     )
     assert outgoing == fields
@@ -361,7 +365,9 @@ def test_efforts_are_in_rising_order():
         pytest.param("xhigh", ("high", "max"), "max", id="of two the greater"),
         pytest.param("max", (), "max", id="nothing known"),
         pytest.param("max", ("none",), "max", id="nothing to choose from"),
-        pytest.param("gigantic", ("low", "high"), "high", id="a word of the future is much"),
+        pytest.param(
+            "gigantic", ("low", "high"), "high", id="an unknown value counts as much effort"
+        ),
         pytest.param("gigantic", (), "gigantic", id="unless nothing is known"),
     ],
 )
@@ -370,9 +376,9 @@ def test_nearest_effort(expected, allowed, nearest):
 
 
 def test_the_last_effort_of_the_conversation_applies():
-    said = {**user("b"), "output_config": {"effort": "low"}}
+    changed = {**user("b"), "output_config": {"effort": "low"}}
     outcome = ask(
-        user("a"), said, user("c"),
+        user("a"), changed, user("c"),
         output_config={"effort": "high"}, to=target(reasoning="effort", efforts=GPT),
     )  # fmt: skip
     assert outcome.body["reasoning_effort"] == "low"
@@ -384,7 +390,7 @@ def test_the_last_effort_of_the_conversation_applies():
         pytest.param(True, ON, True, True, id="a stream thinks"),
         pytest.param(False, ON, True, True, id="a whole answer is streamed to think"),
         pytest.param(False, OFF, False, False, id="a whole answer without thinking"),
-        pytest.param(False, None, False, False, id="thinking is off unless outcome for"),
+        pytest.param(False, None, False, False, id="thinking is off unless requested"),
         pytest.param(True, None, True, None, id="a stream is left to the default"),
     ],
 )
@@ -416,7 +422,7 @@ def signed(words="", *, provider="p", model="m", **carried):
     return thinking(words, SIGNER.mint(origin))
 
 
-def said(*blocks, to, **fields):
+def assistant_message(*blocks, to, **fields):
     """The assistant message that *blocks* become in a finished tool turn."""
     calls = [block["id"] for block in blocks if block["type"] == "tool_use"]
     answers = [user(*map(result, calls))] if calls else []
@@ -463,7 +469,7 @@ def said(*blocks, to, **fields):
     ],
 )
 def test_history_forms(history, fields, block):
-    message = said(block, text("ok"), to=target(history=history))
+    message = assistant_message(block, text("ok"), to=target(history=history))
     assert message == {"role": "assistant", **fields}
 
 
@@ -479,12 +485,15 @@ def test_history_forms(history, fields, block):
     ],
 )
 def test_thinking_in_the_content_of_a_bare_call(history, content):
-    assert said(thinking("plan"), use("t"), to=target(history=history))["content"] == content
+    assert (
+        assistant_message(thinking("plan"), use("t"), to=target(history=history))["content"]
+        == content
+    )
 
 
 def test_several_thinking_blocks_are_joined():
     blocks = (thinking("one"), text("ok"), thinking("two"), thinking(""))
-    message = said(*blocks, to=target(history="reasoning_content"))
+    message = assistant_message(*blocks, to=target(history="reasoning_content"))
     assert message["reasoning_content"] == "one\n\ntwo"
 
 
@@ -511,9 +520,9 @@ def test_redacted_thinking_is_always_dropped():
     assert outcome.converted.dropped == ("messages.redacted_thinking",)
 
 
-# Providers that demand it...
+# Providers that require reasoning.
 
-DEMANDS: dict[str, Any] = {"history": "reasoning_content", "history_required": True}
+REQUIRED: dict[str, Any] = {"history": "reasoning_content", "history_required": True}
 
 
 @pytest.mark.parametrize(
@@ -523,12 +532,12 @@ DEMANDS: dict[str, Any] = {"history": "reasoning_content", "history_required": T
         pytest.param([use("t")], "", id="unknown"),
         pytest.param([thinking(""), use("t")], "", id="empty"),
         pytest.param([text("ok"), use("t")], "", id="beside text"),
-        pytest.param([text("ok")], None, id="no calls, not demanded"),
+        pytest.param([text("ok")], None, id="no calls, not required"),
         pytest.param([thinking("plan"), text("ok")], "plan", id="no calls, but known"),
     ],
 )
 def test_reasoning_is_required_in_tool_turns(blocks, reasoning):
-    assert said(*blocks, to=target(**DEMANDS)).get("reasoning_content") == reasoning
+    assert assistant_message(*blocks, to=target(**REQUIRED)).get("reasoning_content") == reasoning
 
 
 def test_reasoning_is_required_to_the_end_of_the_tool_turn():
@@ -540,26 +549,28 @@ def test_reasoning_is_required_to_the_end_of_the_tool_turn():
         user("thanks"),
         assistant("Welcome."),
         user("bye"),
-        to=target(**DEMANDS),
+        to=target(**REQUIRED),
     )
     spoken = [message for message in outcome.messages if message["role"] == "assistant"]
     assert [message.get("reasoning_content") for message in spoken] == ["", "", None]
 
 
 @pytest.mark.parametrize(
-    ("form", "demanded"),
+    ("form", "is_required"),
     [
         pytest.param({"type": "disabled"}, False, id="not while thinking is off"),
         pytest.param({"type": "adaptive"}, True, id="while it is on"),
         pytest.param(None, True, id="without a request"),
     ],
 )
-def test_reasoning_is_required_only_while_thinking(form, demanded):
-    message = said(use("t"), to=target(**DEMANDS, reasoning="thinking_type"), thinking=form)
-    assert ("reasoning_content" in message) is demanded
+def test_reasoning_is_required_only_while_thinking(form, is_required):
+    message = assistant_message(
+        use("t"), to=target(**REQUIRED, reasoning="thinking_type"), thinking=form
+    )
+    assert ("reasoning_content" in message) is is_required
 
 
-# ...and what only its maker can read.
+# Data that only its producer can read.
 
 DETAILS = [
     {"type": "reasoning.text", "text": "plan A", "index": 0},
@@ -588,18 +599,18 @@ DETAILS = [
         pytest.param(
             signed("", reasoning_details=pack_details(DETAILS[1:])),
             DETAILS[1:],
-            id="sealed reasoning without words",
+            id="encrypted reasoning without text",
         ),
-        pytest.param(thinking(""), None, id="nothing is nothing"),
+        pytest.param(thinking(""), None, id="an empty block"),
     ],
 )
 def test_details(block, details):
-    message = said(block, text("ok"), to=target(history="reasoning_details"))
+    message = assistant_message(block, text("ok"), to=target(history="reasoning_details"))
     assert message.get("reasoning_details") == details
 
 
 def signatures(*blocks, **at):
-    message = said(*blocks, to=target(thought_signatures=True, **at))
+    message = assistant_message(*blocks, to=target(thought_signatures=True, **at))
     return [
         call.get("extra_content", {}).get("google", {}).get("thought_signature")
         for call in message["tool_calls"]
@@ -646,7 +657,7 @@ def test_thought_signatures(blocks, expected):
 
 
 def test_no_thought_signatures_for_others():
-    assert "extra_content" not in said(use("t"), to=target())["tool_calls"][0]
+    assert "extra_content" not in assistant_message(use("t"), to=target())["tool_calls"][0]
 
 
 @pytest.mark.parametrize(
@@ -660,7 +671,7 @@ def test_no_thought_signatures_for_others():
 )
 def test_copilots_opaque_reasoning_goes_back_to_its_model(model, fields):
     block = signed("plan", model=model, reasoning_opaque="SEALED")
-    message = said(block, text("ok"), to=target())
+    message = assistant_message(block, text("ok"), to=target())
     assert {key: value for key, value in message.items() if "reasoning" in key} == fields
 
 
@@ -673,4 +684,7 @@ def test_copilots_opaque_reasoning_goes_back_to_its_model(model, fields):
     ],
 )
 def test_an_effort_only_if_the_client_names_one(thinking_form, effort, fields):
-    assert asked_for(thinking_form, effort, reasoning="explicit_effort", efforts=GPT) == fields
+    assert (
+        reasoning_fields_of(thinking_form, effort, reasoning="explicit_effort", efforts=GPT)
+        == fields
+    )

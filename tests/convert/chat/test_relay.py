@@ -102,7 +102,7 @@ def test_every_size_gives_the_same_message(raw, size):
 
 
 @pytest.mark.parametrize("name", ["text", "reasoning", "call", "tags", "escapes"])
-def test_the_short_way_and_the_long_one_agree(name, monkeypatch):
+def test_copied_and_converted_chunks_agree(name, monkeypatch):
     short = relay(by_event(RECORDED[name]))
     monkeypatch.setattr(template, "learn", lambda *_: None)
     long = relay(by_event(RECORDED[name]))
@@ -170,7 +170,7 @@ def test_the_sdk_reads_the_same_message():
         assert theirs["usage"]["input_tokens"] == ours["usage"]["input_tokens"]
 
 
-# Events as soon as they are there.
+# Events are written as soon as they arrive.
 
 
 def test_each_read_is_answered():
@@ -219,7 +219,7 @@ def test_a_stop_sequence_ends_the_answer():
     [
         pytest.param([], "api_error", "empty", id="an empty stream"),
         pytest.param([b"data: [DONE]\n\n"], "api_error", "empty", id="nothing but [DONE]"),
-        pytest.param([b"data: oops\n\n"], "api_error", "oops", id="data that is no JSON"),
+        pytest.param([b"data: oops\n\n"], "api_error", "oops", id="data that is not JSON"),
         pytest.param(
             [sse([{"error": {"message": "Provider disconnected", "code": 502}}])],
             "api_error",
@@ -247,7 +247,7 @@ def test_a_stop_sequence_ends_the_answer():
             "Rate limit",
             id="an error in a list (Gemini)",
         ),
-        pytest.param([b"[1]"], "api_error", "is not valid", id="a JSON body that is no answer"),
+        pytest.param([b"[1]"], "api_error", "is not valid", id="a JSON body that is not an answer"),
     ],
 )  # fmt: skip
 def test_errors_instead_of_an_answer(pieces, kind, words):
@@ -263,7 +263,7 @@ def test_errors_instead_of_an_answer(pieces, kind, words):
     [
         pytest.param([say("partial")], "broke off", id="a cut"),
         pytest.param([call('{"pa', **CALL)], "broke off", id="a cut within a call"),
-        pytest.param([say("a"), "oops"], "oops", id="data that is no JSON"),
+        pytest.param([say("a"), "oops"], "oops", id="data that is not JSON"),
         pytest.param([say("a"), end("error")], "abandoned", id="a failure"),
         pytest.param(
             [say("a"), {"error": {"message": "Rate limit exceeded", "code": 429}}],
@@ -282,7 +282,7 @@ def test_errors_after_the_beginning(chunks, words):
         assert words in read(out)[-1][1]["error"]["message"]
 
 
-def test_what_came_before_an_error_is_not_lost():
+def test_output_before_an_error_is_not_lost():
     answer = ChatRelay(context())
     out = answer.feed(sse([say("a"), "oops"], done=False))
     assert b'"text":"a"' in out
@@ -309,20 +309,20 @@ def test_failing_a_complete_answer_that_cannot_end():
 
 
 @pytest.mark.parametrize(
-    ("literal", "mended"),
+    ("literal", "repaired"),
     [
         pytest.param(rb'"x\ud83d"', "x\ufffd", id="half a surrogate pair"),
-        pytest.param(b'"x\xff"', "x\ufffd", id="a byte that is no UTF-8"),
+        pytest.param(b'"x\xff"', "x\ufffd", id="a byte that is not UTF-8"),
         pytest.param(b'"a\tb"', "a\tb", id="a raw control character"),
     ],
 )
 @pytest.mark.parametrize("first", [0, 1, 3])
-def test_a_text_that_must_be_mended_does_not_end_the_answer(literal, mended, first):
+def test_invalid_text_is_repaired(literal, repaired, first):
     chunks = [say("a")] * first + [say("BROKEN"), say("BROKEN"), say("z"), end()]
     raw = sse(chunks).replace(b'"BROKEN"', literal)
     for pieces in ([raw], by_event(raw)):
         (block,) = assemble(relay(pieces))["content"]
-        assert block["text"] == "a" * first + mended * 2 + "z"
+        assert block["text"] == "a" * first + repaired * 2 + "z"
 
 
 @pytest.mark.parametrize("end_of_line", [b"\n", b"\r", b"\r\n"])
@@ -341,19 +341,19 @@ def test_half_a_chunk_is_not_copied():
     assert read(out)[-1][0] == "error"
 
 
-def test_nothing_is_read_behind_done():
+def test_nothing_after_done_is_read():
     raw = sse([say("a"), end()]) + sse([say("b")])
     for piece in (raw, raw.replace(b"\n", b"\r\n")):
         assert assemble(relay([piece]))["content"] == [{"type": "text", "text": "a"}]
 
 
-def test_a_named_event_never_goes_the_short_way():
+def test_a_named_event_is_never_copied():
     pieces = by_event(sse([say("a"), say("b")], done=False))
     pieces.append(b"event: error\n" + pieces[1])
     assert read(relay(pieces))[-1][0] == "error"
 
 
-def test_rags_behind_the_end_do_not_matter():
+def test_incomplete_data_after_the_end_is_ignored():
     raw = sse([say("a"), end()], done=False) + b'data: {"choi'
     assert assemble(relay([raw]))["stop_reason"] == "end_turn"
     raw = sse([say("a")], done=False) + b'data: {"choi'
@@ -364,10 +364,10 @@ def test_rags_behind_the_end_do_not_matter():
     "rest",
     [
         pytest.param({"error": {"message": "boom", "code": 500}}, id="an error"),
-        pytest.param("oops", id="no JSON"),
+        pytest.param("oops", id="not JSON"),
     ],
 )
-def test_an_error_behind_the_end_does_not_matter(rest):
+def test_an_error_after_the_end_is_ignored(rest):
     raw = sse([say("a"), end("length"), rest])
     for pieces in ([raw], by_event(raw)):
         assert assemble(relay(pieces))["stop_reason"] == "max_tokens"

@@ -29,7 +29,7 @@ from tests.asking import (
 )
 from tests.guard.counts import calls_of
 
-# The body...
+# The body.
 
 
 def test_the_smallest_request():
@@ -114,7 +114,7 @@ def test_null_fields_are_not_recorded_as_dropped():
     assert ask(context_management=None, service_tier=None).converted.dropped == ()
 
 
-# ...a whole turn of Claude Code...
+# A whole turn of Claude Code.
 
 TURN = {
     "model": "claude-opus-5-5",
@@ -237,7 +237,7 @@ def test_the_same_request_gives_the_same_bytes(quirks):
     assert turn(**quirks).converted.body == turn(**quirks).converted.body
 
 
-# ...and what it must not do.
+# Invariants.
 
 
 def test_a_request_is_not_changed_by_its_conversion():

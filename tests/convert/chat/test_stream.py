@@ -305,7 +305,7 @@ B = {"index": 1, "id": "call_b", "name": "Grep"}
                 "1 .",
                 "tool_use",
             ],
-            id="a call that comes word for word again is one call",
+            id="a repeated call is one call",
         ),
         pytest.param(
             [call("{}", **A), say("done"), end()],
@@ -462,7 +462,7 @@ def test_calls_over_several_choices_are_merged():
     assert script([{"choices": [first]}, {"choices": [second]}]) == expected
 
 
-# What goes back to the provider.
+# Data that is returned to the provider.
 
 
 def carried(event_or_block):
@@ -479,7 +479,7 @@ def test_a_signature_names_its_origin():
     assert (origin.provider, origin.model, origin.carried) == ("acme", "up-1", {})
 
 
-def test_a_thought_signature_stands_before_its_call():
+def test_a_thought_signature_precedes_its_call():
     chunks = [call("{}", **A, extra_content=signed("S1")), call("{}", **B), end()]
     content = assemble(play(chunks))["content"]
     assert [block["type"] for block in content] == ["thinking", "tool_use", "tool_use"]
@@ -494,7 +494,7 @@ def test_open_thinking_carries_it():
     assert carried(content[0]) == {"thought_signatures": {"call_a": "S1"}}
 
 
-def test_thinking_that_is_closed_does_not():
+def test_closed_thinking_does_not_carry_it():
     chunks = [say(reasoning="hm"), say("t"), call("{}", **A, extra_content=signed("S1")), end()]
     content = assemble(play(chunks))["content"]
     assert [block["type"] for block in content] == ["thinking", "text", "thinking", "tool_use"]
@@ -504,7 +504,7 @@ def test_thinking_that_is_closed_does_not():
     )
 
 
-def test_each_call_may_have_its_own():
+def test_each_call_may_have_its_own_signature():
     chunks = [call("{}", **A, extra_content=signed("S1"))]
     chunks += [call("{}", **B, extra_content=signed("S2")), end()]
     content = assemble(play(chunks))["content"]
@@ -515,7 +515,7 @@ def test_each_call_may_have_its_own():
     ]
 
 
-def test_one_that_comes_late_follows_the_call():
+def test_a_late_signature_follows_the_call():
     chunks = [call("{}", **A), call("", index=0, extra_content=signed("S1")), end()]
     content = assemble(play(chunks))["content"]
     assert [block["type"] for block in content] == ["tool_use", "thinking"]
@@ -526,7 +526,7 @@ def test_one_that_comes_late_follows_the_call():
     "extra",
     [None, [], {"google": None}, {"google": {"thought_signature": None}}, signed(""), signed(5)],
 )
-def test_metadata_without_a_signature_asks_for_no_block(extra):
+def test_metadata_without_a_signature_needs_no_block(extra):
     assert script([call("{}", **A, extra_content=extra), end()])[0] == "0 tool_use call_a Read"
 
 
@@ -549,7 +549,7 @@ def test_encrypted_details_that_come_late_follow_the_call():
     assert carried(content[1]) == {"reasoning_details": [encrypted]}
 
 
-def test_late_labels_are_not_worth_a_block():
+def test_late_labels_need_no_block():
     label = {"type": "reasoning.text", "index": 0, "format": "unknown"}
     chunks = [call("{}", **A), say(reasoning_details=[label]), end()]
     assert [block["type"] for block in assemble(play(chunks))["content"]] == ["tool_use"]
@@ -569,11 +569,11 @@ def test_encrypted_details_without_thinking_get_a_block_before_the_call():
     [
         pytest.param(
             [say("a", reasoning_details=[{"type": "reasoning.encrypted", "data": "x"}]), end()],
-            id="an answer without calls owes nothing",
+            id="an answer without calls needs no block",
         ),
         pytest.param(
             [say("a", reasoning_details=[{"type": "reasoning.text", "text": ""}, 5]), end()],
-            id="labels are not worth a block",
+            id="labels need no block",
         ),
     ],
 )
@@ -621,7 +621,7 @@ def test_a_plain_finish_reason_hides_no_specific_one(reasons):
 
 
 @pytest.mark.parametrize("reason", ["", None, 5])
-def test_no_reason_is_no_end(reason):
+def test_without_a_reason_the_answer_does_not_end(reason):
     chunks = [end(reason), say("a"), end(reason)]
     assert script(chunks) == ["0 text", "0 + a", "0 .", "end_turn"]
     with pytest.raises(Problem, match="broke off"):
@@ -764,7 +764,7 @@ LATER = {"prompt_tokens": 20, "completion_tokens": 6}
             id="zeros do not",
         ),
         pytest.param([say("a" * 41), end()], (11, 0, 11), id="none: estimates"),
-        pytest.param([end(usage="many")], (11, 0, 0), id="text is none"),
+        pytest.param([end(usage="many")], (11, 0, 0), id="text is ignored"),
     ],
 )
 def test_usage_is_found(chunks, expected):
@@ -826,7 +826,7 @@ def test_absorbed_deltas_count():
     assert machine.usage["output_tokens"] == 3  # of twelve characters
 
 
-# Anything at all.
+# Any input.
 
 TEXT = st.text(alphabet="ab<think>/ \n", max_size=6)
 PIECES = st.one_of(

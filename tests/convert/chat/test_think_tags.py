@@ -60,7 +60,7 @@ def test_nothing_is_held_longer_than_needed():
     assert tags.feed("</think>") == [("text", "</think>")]
 
 
-def test_it_tells_how_far_it_is():
+def test_untouched_and_decided():
     tags = ThinkTags()
     story = []
     for piece in ("", "<", "think>a", "</think>", "\n", "text"):

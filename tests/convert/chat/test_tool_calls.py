@@ -120,13 +120,15 @@ def collect(pieces, *, is_whole=False):
         pytest.param(
             [piece("1", index="0", id="a", name="R"), piece("2", index=None)],
             [("a", "R", "12")],
-            id="an index that is no number is none",
+            id="an index that is not a number is ignored",
         ),
         pytest.param(
             [piece("", index=0, id=7, name="R")], [("7", "R", "")], id="an id that is a number"
         ),
         pytest.param(
-            [piece("", index=0, id=True, name=["R"])], [("", "", "")], id="or nothing of use"
+            [piece("", index=0, id=True, name=["R"])],
+            [("", "", "")],
+            id="an id and a name of other types",
         ),
         pytest.param([ToolCallDelta(index=0, id="a")], [("a", "", "")], id="no function"),
         pytest.param(
@@ -158,7 +160,7 @@ def collect(pieces, *, is_whole=False):
                 piece('{"x":1}', index=0, id="a", name="R"),
             ],
             [("a", "R", '{"x":1}')],
-            id="a call word for word again",
+            id="a repeated call",
         ),
         pytest.param(
             [piece({"x": 1}, id="a", name="R"), piece({"x": 1}, id="a", name="R")],
@@ -234,7 +236,7 @@ def test_a_valid_new_id_is_kept(expected):
         pytest.param("known", id="one that the conversation has"),
     ],
 )
-def test_any_other_is_replaced(expected):
+def test_an_invalid_or_known_id_is_replaced(expected):
     made = ToolCalls("msg_1", {"known"}).claim_id(expected)
     assert made.startswith("toolu_")
     assert made.replace("toolu_", "").isalnum()
@@ -249,7 +251,7 @@ def test_ids_are_unique_in_the_answer():
     assert len(set(ids)) == 5
 
 
-def test_even_a_made_id_may_be_known():
+def test_a_made_id_may_be_known():
     made = ToolCalls("msg_1", ()).claim_id("")
     assert ToolCalls("msg_1", {made}).claim_id("") not in ("", made)
 
@@ -281,7 +283,7 @@ def test_input_is_always_an_object(arguments, expected):
 
 @settings(deadline=None)
 @given(st.text())
-def test_whatever_the_arguments_are(text):
+def test_any_text_becomes_an_object(text):
     assert isinstance(to_input(text), dict)
 
 
@@ -304,15 +306,15 @@ def relayed(parts):
         pytest.param(['"{', '}"'], ["", "", ""], id="an empty object, encoded twice"),
         pytest.param(["{}"], ["", "{}"], id="an empty object waits for a better one"),
         pytest.param(["{}", '{"a"', ":1}"], ["", '{"a"', ":1}", ""], id="which replaces it"),
-        pytest.param(["{}", "", None], ["", "", "", "{}"], id="or does not come"),
-        pytest.param(["{}", "\n"], ["", "{}\n", ""], id="or is only white space"),
+        pytest.param(["{}", "", None], ["", "", "", "{}"], id="unless it does not come"),
+        pytest.param(["{}", "\n"], ["", "{}\n", ""], id="unless only white space comes"),
         pytest.param([{"a": 1}], ['{"a":1}', ""], id="an object"),
         pytest.param([[1]], ["", '{"arguments":[1]}'], id="a list"),
         pytest.param(["x", "y"], ["", "", '{"arguments":"xy"}'], id="no JSON"),
         pytest.param([], [""], id="nothing"),
     ],
 )
-def test_what_is_sent_on(parts, expected):
+def test_relayed_arguments(parts, expected):
     assert relayed(parts) == expected
 
 
@@ -374,7 +376,7 @@ def test_absorbed_parts_are_not_sent_again():
         pytest.param(["{", "}"], True, id="an empty object that was relayed"),
     ],
 )
-def test_whether_more_may_come(parts, expected):
+def test_settled_arguments(parts, expected):
     call = ToolCall()
     for part in parts:
         call.add(part)
@@ -382,7 +384,7 @@ def test_whether_more_may_come(parts, expected):
     assert call.is_settled is expected
 
 
-def test_a_closed_call_takes_nothing():
+def test_a_closed_call_accepts_only_white_space():
     call = ToolCall()
     call.add("{}")
     call.is_closed = True

@@ -116,13 +116,13 @@ def test_a_tool_without_a_schema_takes_nothing():
             [{"type": "invented_20300101", "name": "x"}, tool("Read")],
             ["Read"],
             ("tools.x",),
-            id="a type of the future",
+            id="an unknown type",
         ),
         pytest.param(
             [{"type": "invented_20300101", **tool("x")}],
             ["x"],
             (),
-            id="a type of the future with a schema",
+            id="an unknown type with a schema",
         ),
         pytest.param(
             [tool("Read"), tool("Read"), tool("Write")],
@@ -222,13 +222,13 @@ def test_valid_names_are_not_in_the_table():
         ),
     ],
 )
-def test_mistakes(tools, complaint):
+def test_errors(tools, complaint):
     with pytest.raises(Problem) as caught:
         ask(tools=tools)
     assert caught.value.message == complaint
 
 
-# ...tool_choice...
+# tool_choice.
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_choice_needs_tools(tools, kind):
         pytest.param(("auto",), READ, "auto", "calling the tool Read", id="tool, only auto known"),
         pytest.param(("auto", "none"), ANY, "auto", "one of the tools", id="any without required"),
         pytest.param((), ANY, None, "calling one of the tools", id="nothing known"),
-        pytest.param(("auto",), {"type": "auto"}, "auto", "", id="auto needs no words"),
+        pytest.param(("auto",), {"type": "auto"}, "auto", "", id="auto needs no instruction"),
         pytest.param((), {"type": "auto"}, None, "", id="auto is the default anyway"),
     ],
 )
@@ -349,7 +349,7 @@ def test_a_chosen_tool_has_its_sent_name():
     assert chosen == outcome.body["tools"][0]["function"]["name"] != name
 
 
-def test_another_word_for_required():
+def test_another_value_for_required():
     outcome = ask(tools=[tool()], tool_choice=ANY, to=target(required_word="any"))
     assert outcome.body["tool_choice"] == "any"
 
@@ -377,7 +377,7 @@ def test_parallel_calls_are_disabled(kind):
 @pytest.mark.parametrize(
     ("choice", "quirks", "dropped"),
     [
-        pytest.param({"disable_parallel_tool_use": False}, {}, (), id="not outcome for"),
+        pytest.param({"disable_parallel_tool_use": False}, {}, (), id="not requested"),
         pytest.param(
             {"disable_parallel_tool_use": True},
             {"parallel_tool_calls": False},
@@ -392,7 +392,7 @@ def test_parallel_calls_are_enabled_by_default(choice, quirks, dropped):
     assert outcome.converted.dropped == dropped
 
 
-# ...and that they are converted once.
+# Conversion happens once.
 
 
 def test_tools_are_cached_per_dialect():
@@ -410,7 +410,7 @@ def test_names_and_dropped_paths_of_cached_tools_are_recorded():
     assert first.dropped == second.dropped == ("tools.web_search",)
 
 
-# What is remembered of them.
+# The cache.
 
 
 @pytest.mark.parametrize(

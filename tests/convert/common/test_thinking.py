@@ -64,7 +64,7 @@ def test_a_signature_has_plain_characters_only():
         pytest.param(Signer(b"two").mint(ORIGIN), id="one of another fleet"),
     ],
 )
-def test_foreign_signatures_open_to_nothing(signature):
+def test_foreign_signatures_open_to_none(signature):
     assert SIGNER.open(signature) is None
 
 
@@ -107,7 +107,7 @@ def test_anything_can_be_carried(carried):
             ["a", ""],
             id="details after a field are the same once more",
         ),
-        pytest.param([((5, ["a"]), [{"text": 1}, {"data": "x"}])], [""], id="no texts at all"),
+        pytest.param([((5, ["a"]), [{"text": 1}, {"data": "x"}])], [""], id="no text"),
     ],
 )
 def test_one_source_is_read(steps, expected):
@@ -115,7 +115,7 @@ def test_one_source_is_read(steps, expected):
     assert [reader.read(plain, details) for plain, details in steps] == expected
 
 
-# Details, there and back.
+# Details are packed and unpacked.
 
 FRAGMENTS = [
     {"type": "reasoning.text", "index": 0, "text": "Let ", "format": "f"},
@@ -190,7 +190,7 @@ def test_details_without_a_text_come_back_too():
         pytest.param({}, False, id="nothing"),
     ],
 )
-def test_what_is_worth_a_block(detail, expected):
+def test_has_content(detail, expected):
     assert has_content(detail) is expected
 
 
@@ -202,7 +202,7 @@ def test_what_is_worth_a_block(detail, expected):
         pytest.param(7, "", id="anything else"),
     ],
 )
-def test_reasoning_that_is_no_string(value, text):
+def test_reasoning_that_is_not_a_string(value, text):
     assert plain_text(value) == text
 
 
@@ -214,6 +214,6 @@ def test_reasoning_that_is_no_string(value, text):
         pytest.param(["", "a", "", "ab"], ["", "a", "", "b"], id="empty pieces decide nothing"),
     ],
 )
-def test_growing_snapshots_are_told_from_deltas(pieces, parts):
+def test_growing_snapshots_are_distinguished_from_deltas(pieces, parts):
     growing = GrowingText()
     assert [growing.new_part(piece) for piece in pieces] == parts

@@ -17,7 +17,7 @@ def read(body) -> ErrorBody:
     return parse_error_body(body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
-# Words...
+# Text.
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def read(body) -> ErrorBody:
         pytest.param(
             {"error": {"message": "Same"}, "message": "Same"}, "Same", id="nothing is shown twice"
         ),
-        pytest.param({"error": {"code": 7}}, '{"error": {"code": 7}}', id="no words: all of it"),
+        pytest.param({"error": {"code": 7}}, '{"error": {"code": 7}}', id="no text: all of it"),
         pytest.param(b"plain words\n", "plain words", id="plain text"),
         pytest.param(b"{broken", "{broken", id="no JSON after all"),
         pytest.param(b"", "", id="nothing"),
@@ -127,7 +127,7 @@ def test_html(body, text):
         pytest.param(b"<p>{}</p>", False, id="a page"),
     ],
 )
-def test_whether_an_api_spoke(body, has_object):
+def test_has_object(body, has_object):
     assert read(body).has_object is has_object
 
 
@@ -141,11 +141,11 @@ def test_a_long_text_is_cut():
     assert error.text == "x" * 2000 + "…"
 
 
-def test_what_a_terminal_would_obey_is_taken_out():
+def test_control_characters_are_removed():
     assert read({"error": {"message": "a\u001b[31mb\u0000c\u202e"}}).text == "a [31mb c"
 
 
-# ...codes, status, numbers...
+# Codes, status, numbers.
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_status(body, status):
 
 
 @pytest.mark.parametrize("details", [["words"], [5, None], [[]], {}, "words"])
-def test_details_that_are_none_say_nothing(details):
+def test_details_of_other_types_are_ignored(details):
     error = read({"error": {"message": "m", "details": details}})
     assert (error.text, error.codes, error.delays) == ("m", set(), ())
 
@@ -209,7 +209,7 @@ def test_llama_cpps_numbers():
     assert read({"error": {"n_ctx": "many"}}).limit is None
 
 
-# ...any input...
+# Any input.
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
@@ -261,7 +261,7 @@ def test_long_lists_are_bounded():
     assert read([{"error": {"message": f"m{n}"}} for n in range(100)]).text.count("m") == 20
 
 
-# ...and no secret.
+# Secrets.
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,9 @@ def test_mask(text, expected):
         pytest.param("sk-or-v1-bbbb0000BBBB", "…BBBB", id="the whole of the second"),
         pytest.param("sk-or-v1-aaaa0000AAAA", "…AAAA", id="the whole of the first"),
         pytest.param("sk-or-v1-****BBBB", "…BBBB", id="the common beginning and a tail"),
-        pytest.param("keys begin with sk-or-v1-", "keys begin with …", id="nobody's"),
+        pytest.param(
+            "keys begin with sk-or-v1-", "keys begin with …", id="the beginning of all keys"
+        ),
         pytest.param(
             "sk-or-v1-aaaa0000AAAA or sk-or-v1-bbbb0000BBBB", "…AAAA or …BBBB", id="each its own"
         ),

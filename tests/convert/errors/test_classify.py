@@ -183,7 +183,7 @@ def test_a_quirk_decides_what_a_quota_is(body):
         pytest.param(openai("Daily request limit reached"), id="per day"),
     ],
 )
-def test_a_plan_that_is_used_up_is_no_use_to_repeat(body):
+def test_a_plan_that_is_used_up_is_not_retried(body):
     error = read(429, body)
     assert error.cause is Cause.QUOTA
     assert (error.problem.kind, error.problem.status) == ("rate_limit_error", 429)
@@ -247,7 +247,7 @@ def test_a_hint_comes_first(status, body, hint):
     assert hint in read(status, body).problem.message.partition(":")[0]
 
 
-# How long.
+# The time to wait.
 
 
 @pytest.mark.parametrize(
@@ -262,18 +262,18 @@ def test_the_wait_is_exact_and_rounded_up_for_the_client(headers, wait, rounded)
     assert (error.retry_after, error.problem.retry_after) == (wait, rounded)
 
 
-def test_else_the_reset_of_the_limit_counts():
+def test_the_reset_of_the_limit_counts_without_another_time():
     error = read(429, openai("slow"), headers={"x-ratelimit-reset": "1700000012"}, now=NOW)
     assert error.retry_after == 12.0
 
 
-def test_a_reset_that_comes_with_every_answer_says_nothing_about_a_failure():
+def test_reset_headers_do_not_apply_to_failures():
     error = read(500, openai("x"), headers={"x-ratelimit-reset-requests": "6m0s"})
     assert error.retry_after is None
 
 
 @pytest.mark.parametrize(("seconds", "retry"), [("60", None), ("61", False)])
-def test_what_no_client_waits_for_is_not_to_be_repeated(seconds, retry):
+def test_a_wait_that_no_client_accepts_is_not_retried(seconds, retry):
     problem = read(429, openai("x"), headers={"retry-after": seconds}).problem
     assert (problem.retry_after, problem.should_retry) == (int(seconds), retry)
 
@@ -286,7 +286,7 @@ def test_what_no_client_waits_for_is_not_to_be_repeated(seconds, retry):
         ({"retry-after": "3"}, False),
     ],
 )
-def test_headers_tell_whether_the_limit_is_the_keys(headers, counts):
+def test_limit_headers_mean_that_the_limit_is_the_keys(headers, counts):
     assert read(429, openai("x"), headers=headers).has_limit_headers is counts
 
 
@@ -330,7 +330,7 @@ def test_an_error_body_is_known_by_its_shape(body, is_error):
         pytest.param(b'{"error":[' + b"{}," * 100_000 + b"1]}", id="too many objects"),
     ],
 )
-def test_what_is_not_json_is_no_error_body(body):
+def test_a_body_that_is_not_json_is_not_an_error_body(body):
     assert is_error_body(body) is False
 
 
@@ -360,7 +360,7 @@ def test_a_stream_event_may_be_an_error(data, cause):
 
 
 @pytest.mark.parametrize("data", [b"[DONE]", b'{"error"', b'"error"', b'["error"]', b"base_resp"])
-def test_an_event_that_is_no_object_is_no_error(data):
+def test_an_event_that_is_not_an_object_is_not_an_error(data):
     assert classify_event(data, quirks=PLAIN) is None
 
 
@@ -526,6 +526,6 @@ def test_hostile_bodies_are_classified(body):
         ),
     ],
 )
-def test_a_403_about_the_key_is_no_missing_permission(message, code, cause):
+def test_a_403_about_the_key_is_not_a_missing_permission(message, code, cause):
     body = json.dumps({"error": {"message": message, "code": code}}).encode()
     assert classify_error(403, {}, body, quirks=Quirks()).cause is cause

@@ -16,7 +16,7 @@ KNOWN = re.compile(
 )
 
 
-def told(text, max_tokens=None, **numbers):
+def explanation_of(text, max_tokens=None, **numbers):
     """Return the explanation, without the provider's text."""
     message = overflow_message(ErrorBody(text=text, **numbers), max_tokens)
     ours, _, theirs = message.partition(". The provider's message: ")
@@ -25,7 +25,7 @@ def told(text, max_tokens=None, **numbers):
 
 
 def test_a_prompt_without_numbers_is_too_long_for_the_model():
-    assert told("") == "prompt is too long for this model"
+    assert explanation_of("") == "prompt is too long for this model"
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_prompt_without_numbers_is_too_long_for_the_model():
             "This model's maximum context length is 131072 tokens. However, you requested 140384 "
             "tokens (132192 in the messages, 8192 in the completion).",
             "prompt is too long: 132192 tokens > 131072 maximum",
-            id="it would not",
+            id="it would not fit",
         ),
         pytest.param(
             "This endpoint's maximum context length is 65536 tokens. However, you requested about "
@@ -81,7 +81,7 @@ def test_a_prompt_without_numbers_is_too_long_for_the_model():
     ],
 )
 def test_prompt_and_answer_together_are_too_long(text, expected):
-    assert told(text) == expected
+    assert explanation_of(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_prompt_and_answer_together_are_too_long(text, expected):
             8000,
             "input length and `max_tokens` exceed context limit: 120000 + 8000 > 125000, decrease "
             "input length or `max_tokens` and try again",
-            id="what was asked for does not fit",
+            id="the requested max_tokens do not fit",
         ),
         pytest.param(
             100, "prompt is too long: the provider's limit is 125000 tokens", id="it would fit"
@@ -101,23 +101,23 @@ def test_prompt_and_answer_together_are_too_long(text, expected):
         ),
     ],
 )
-def test_a_prompt_below_the_limit_is_not_said_to_be_above_it(max_tokens, expected):
+def test_a_prompt_below_the_limit_is_not_called_too_long(max_tokens, expected):
     text = "maximum context length is 125000 tokens, your messages resulted in 120000 tokens"
-    assert told(text, max_tokens) == expected
+    assert explanation_of(text, max_tokens) == expected
 
 
-def test_numbers_in_fields_go_before_numbers_in_words():
+def test_numbers_in_fields_take_precedence_over_text():
     text = "the request exceeds the available context size 7, try increasing it"
-    assert told(text, prompt=40000, limit=32768) == (
+    assert explanation_of(text, prompt=40000, limit=32768) == (
         "prompt is too long: 40000 tokens > 32768 maximum"
     )
 
 
 @pytest.mark.parametrize("numbers", [{"prompt": 40000}, {"limit": 32768}])
 def test_one_number_in_a_field_is_not_enough(numbers):
-    assert told("too long", **numbers) == "prompt is too long for this model"
+    assert explanation_of("too long", **numbers) == "prompt is too long for this model"
 
 
 @given(st.text(max_size=200), st.none() | st.integers(0, 10**6))
-def test_claude_code_knows_every_wording(text, max_tokens):
+def test_claude_code_recognises_every_wording(text, max_tokens):
     assert KNOWN.match(overflow_message(ErrorBody(text=text), max_tokens))

@@ -208,7 +208,7 @@ def test_every_table_has_its_texts():
     ("phrase", "texts"),
     [row for name, texts in TABLES.items() for row in phrases_of(getattr(phrases, name), texts)],
 )
-def test_every_phrase_is_somebodys(phrase, texts):
+def test_every_phrase_has_a_text(phrase, texts):
     assert [text for text in texts if re.search(phrase, text, re.IGNORECASE)]
 
 
@@ -239,12 +239,12 @@ HARMLESS = [
     pytest.param("An assistant message with tool_calls must be followed by", id="no answer"),
     pytest.param("Expected last role User or Tool but got assistant", id="Mistral's last role"),
     pytest.param("invalid params, tool result's tool id not found (2013)", id="MiniMax's 2013"),
-    pytest.param("Internal Server Error", id="a failure without words"),
+    pytest.param("Internal Server Error", id="a failure without a reason"),
 ]
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_what_is_merely_wrong_means_nothing_else(text):
+def test_invalid_requests_match_no_other_cause(text):
     causes = TABLES.keys() - {"NAMES_MODEL"}
     assert [name for name in causes if getattr(phrases, name).search(text)] == []
 

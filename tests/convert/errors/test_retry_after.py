@@ -18,7 +18,7 @@ NOW = 1_700_000_000.0
 YEAR = 366 * 86400.0
 
 
-# Durations...
+# Durations.
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_any_text_is_a_duration_or_none(text):
     assert result is None or result >= 0
 
 
-# ...headers...
+# Headers.
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_any_text_is_a_duration_or_none(text):
         pytest.param({"retry-after": "2023-99-99T99:99:99Z"}, None, id="no such date"),
         pytest.param({"retry-after": "Tue, 99 Foo 2023 22:13:50 GMT"}, None, id="no such month"),
         pytest.param({"retry-after": "Tue, 14 Nov 99999999 22:13:50 GMT"}, None, id="no such year"),
-        pytest.param({"retry-after": "2099-01-01T00:00:00Z"}, None, id="in another life"),
+        pytest.param({"retry-after": "2099-01-01T00:00:00Z"}, None, id="more than a year away"),
     ],
 )
 def test_headers(headers, seconds):
@@ -103,7 +103,7 @@ def test_any_header_is_read(value, now):
     assert result is None or result >= 0
 
 
-# ...bodies...
+# Bodies.
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_any_header_is_read(value, now):
         pytest.param("please try again after 1 seconds", 1.0, id="Kimi"),
         pytest.param("Please retry after 26 seconds.", 26.0, id="Azure"),
         pytest.param("Retry in 34.07s", 34.07, id="Gemini"),
-        pytest.param("Try again in 1 minute, 30 seconds", 90.0, id="in words"),
+        pytest.param("Try again in 1 minute, 30 seconds", 90.0, id="spelled out"),
         pytest.param("Try again in 2 hours", 7200.0, id="hours"),
         pytest.param("Please wait 5 mins", 300.0, id="wait"),
         pytest.param("Limit resets in 10 secs", 10.0, id="resets"),
@@ -126,7 +126,7 @@ def test_any_header_is_read(value, now):
         pytest.param("", None, id="nothing"),
     ],
 )
-def test_words(text, seconds):
+def test_times_in_text(text, seconds):
     result = wait_in_body(text, ())
     assert result == (None if seconds is None else pytest.approx(seconds))
 
@@ -150,7 +150,7 @@ def test_any_text_is_read(text):
     assert result is None or result >= 0
 
 
-# ...and resets.
+# Resets.
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_any_text_is_read(text):
         ),
         pytest.param({"x-ratelimit-reset-tokens": "whenever"}, None, id="nonsense"),
         pytest.param({"x-ratelimit-limit-tokens": "30"}, None, id="a limit is no reset"),
-        pytest.param({"reset": "30"}, None, id="nobody's header"),
+        pytest.param({"reset": "30"}, None, id="an unknown header"),
     ],
 )
 def test_resets(headers, seconds):
