@@ -203,7 +203,7 @@ def outcome(scan, body):
         return str(problem)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     head=PIECES,
     middles=st.lists(PIECES, min_size=1, max_size=4),
