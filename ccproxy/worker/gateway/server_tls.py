@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import ssl
+from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.team.tls_files import TlsFiles
+from ccproxy.worker.watched_file import Watched
 
 HANDSHAKE_SECONDS = 10.0
 
@@ -19,8 +20,9 @@ class ServerTls:
         """Read *files*; OSError if they cannot be used."""
         self._files = files
         self._log = log
-        self._version = self._version_of_files()
-        self._current = files.load()
+        self._current: ssl.SSLContext | None = None
+        self._watched = Watched(files.certificate, self._read, beside=files.key)
+        self._watched.get()
         self.context = files.load()
         """For the server: it accepts connections, the current one answers them."""
         # Called at each handshake, also of clients that name no server.
@@ -29,24 +31,18 @@ class ServerTls:
     def _select(
         self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _: ssl.SSLContext
     ) -> None:
-        version = self._version_of_files()
-        if version != self._version:
-            self._reload()
-            self._version = version
-        connection.context = self._current
+        connection.context = self._watched.get()
 
-    def _reload(self) -> None:
+    def _read(self, file: Path) -> ssl.SSLContext:
+        previous = self._current
         try:
             self._current = self._files.load()
         except OSError as error:
+            if previous is None:
+                raise
             # The certificate was replaced before its key: the key's change leads here again.
             self._log.warning("tls.unreadable", reason=str(error))
-        else:
-            self._log.info("tls.reloaded", file=str(self._files.certificate))
-
-    def _version_of_files(self) -> tuple[object, ...]:
-        try:
-            states = [os.stat(file) for file in (self._files.certificate, self._files.key)]  # noqa: PTH116 - as in watched_file
-        except OSError:
-            return ()
-        return tuple((one.st_mtime_ns, one.st_size, one.st_ino) for one in states)
+            return previous
+        if previous is not None:
+            self._log.info("tls.reloaded", file=str(file))
+        return self._current
