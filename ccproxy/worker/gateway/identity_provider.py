@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import time
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from ccproxy.config import parsers
 from ccproxy.config.forward_proxy import proxy_for
 from ccproxy.config.team.oidc_settings import OidcSettings
 from ccproxy.worker.gateway.oidc_flow import Flow, IdentityError, verified_email
+from ccproxy.worker.upstream.auxiliary_request import AuxiliaryRequestError, read_limited
 from ccproxy.worker.upstream.connections import explain, open_session
 
 ALGORITHMS = ["RS256", "PS256", "ES256"]
@@ -196,8 +197,9 @@ class IdentityProvider:
                     method, url, allow_redirects=False, proxy=proxy_for(url, self._proxy), **options
                 ) as response,
             ):
-                pieces = [piece async for piece in _limited(response.content)]
-                reply = msgspec.json.decode(b"".join(pieces))
+                reply = msgspec.json.decode(await read_limited(response, REPLY_LIMIT))
+        except AuxiliaryRequestError as error:
+            raise IdentityError(f"{url}: {error}") from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise IdentityError(f"{url} does not answer: {explain(error)}") from error
         except msgspec.DecodeError as error:
@@ -205,13 +207,3 @@ class IdentityProvider:
         if not isinstance(reply, dict):
             raise IdentityError(f"{url} does not answer with a JSON object")
         return reply
-
-
-async def _limited(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Yield the pieces of a reply; IdentityError if it is too large."""
-    size = 0
-    async for piece in content.iter_any():
-        size += len(piece)
-        if size > REPLY_LIMIT:
-            raise IdentityError("its reply is too large")
-        yield piece

@@ -39,13 +39,19 @@ async def auxiliary_request(
                 proxy=proxy_for(url, config.upstream_proxy),
             ) as answer,
         ):
-            body = await answer.content.read(most + 1)
-            while len(body) <= most and (more := await answer.content.read(most)):
-                body += more
+            body = await read_limited(answer, most)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise AuxiliaryRequestError(explain(error)) from error
     if answer.status != 200:
         raise AuxiliaryRequestError(f"the provider answered with status {answer.status}")
+    return body
+
+
+async def read_limited(answer: aiohttp.ClientResponse, most: int) -> bytes:
+    """Return the body of *answer*; AuxiliaryRequestError if it has more than *most* bytes."""
+    body = b""
+    while len(body) <= most and (more := await answer.content.read(most + 1)):
+        body += more
     if len(body) > most:
         raise AuxiliaryRequestError(f"the answer is larger than {most >> 10} KiB")
     return body
