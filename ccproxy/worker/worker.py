@@ -184,7 +184,7 @@ class Worker:
         await self.session.close()
         self.payers.close()
         if self.gateway is not None:
-            self.gateway.close()
+            self.gateway.sign_ins.close()
         if self.keeper is not None:
             await self.keeper.close()
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -47,6 +50,22 @@ async def test_a_full_disk_is_an_error_and_the_record_stays(records, tmp_path, d
         await records.replace("name", b"old", b"new" * 1000, seconds=9)
     assert await records.read("name") == b"old"
     assert await records.replace("name", b"old", b"new", seconds=9)
+
+
+WRITE = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from ccproxy.store.sign_in_records import SignInRecords
+records = SignInRecords(Path(sys.argv[1]), clock=lambda: 1e6)
+asyncio.run(records.replace("name", None, b"data", seconds=9))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+async def test_records_survive_a_killed_worker(records, tmp_path):
+    done = subprocess.run([sys.executable, "-c", WRITE, tmp_path], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert await records.read("name") == b"data"
 
 
 OLD = """

@@ -23,7 +23,6 @@ from ccproxy.config.team.users import (
     TOKEN_PREFIX,
     User,
     Users,
-    hash_token,
     oidc_approval,
 )
 from ccproxy.config.worker_config import WorkerConfig
@@ -122,19 +121,6 @@ class Gateway:
         user = self._user_with(approval)
         return None if user is None else (user, await self.sign_ins.open_session(approval))
 
-    async def approve(self, user_code: str, token: str) -> User | None:
-        """Approve a sign-in with the personal *token* of a user; None if it is not one."""
-        user = self.directory.owner_of(token)
-        if user is None:
-            await self.sign_ins.note_mistake(user_code)
-        else:
-            await self.sign_ins.approve(user_code, hash_token(token))
-        return user
-
-    async def approve_as(self, user_code: str, user: User) -> None:
-        """Approve a sign-in for *user*, whom the identity provider has identified."""
-        await self.sign_ins.approve(user_code, oidc_approval(user.email))
-
     def form_token(self, nonce: str) -> str:
         """Return the hidden field of an approval page whose cookie is *nonce*."""
         return hmac.new(self._form_key, nonce.encode(), "sha256").hexdigest()
@@ -143,10 +129,6 @@ class Gateway:
         """Return True if a form was filled in on the page with the cookie *nonce*."""
         field = value.encode("utf-8", "surrogatepass")
         return bool(nonce) and hmac.compare_digest(self.form_token(nonce).encode(), field)
-
-    def close(self) -> None:
-        """Release the sign-ins."""
-        self.sign_ins.close()
 
     def _user_with(self, approval: str) -> User | None:
         """Return the user whose sealed *approval* it is; None if there is none any more."""

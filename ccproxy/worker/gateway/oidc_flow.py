@@ -32,12 +32,20 @@ class Flow:
     verifier: str
     """The PKCE verifier: a stolen code cannot be used without it."""
     redirect_uri: str
+    user_code: str
+    """The sign-in that it may approve."""
 
 
-def new_flow(redirect_uri: str) -> Flow:
-    """Return the secrets of a new sign-in."""
+def new_flow(redirect_uri: str, user_code: str) -> Flow:
+    """Return a flow with new secrets."""
     state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
-    return Flow(state=state, nonce=nonce, verifier=verifier, redirect_uri=redirect_uri)
+    return Flow(
+        state=state,
+        nonce=nonce,
+        verifier=verifier,
+        redirect_uri=redirect_uri,
+        user_code=user_code,
+    )
 
 
 def verified_email(claims: Mapping[str, Any], issuer: str) -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -244,23 +241,3 @@ async def test_two_refreshes_at_once_leave_a_session_that_can_be_refreshed(worke
         found = [await user_of(workers[0], pair.access) for _, pair in pairs]
         assert sorted(found, key=str) == [None, ANNA]
         assert any([await workers[0].refresh(pair.refresh) for _, pair in pairs])
-
-
-SIGN_IN = """
-import asyncio, os, signal, sys
-from pathlib import Path
-from tests.worker.gateway.test_sign_ins import Clock, SignInRecords, SignIns, opened
-sign_ins = SignIns(SignInRecords(Path(sys.argv[1]), clock=Clock()), secret=b"secret", clock=Clock())
-print(asyncio.run(opened(sign_ins)).access, asyncio.run(sign_ins.begin())[0], flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-async def test_sessions_survive_a_killed_worker(one_file, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", SIGN_IN, tmp_path], stdout=subprocess.PIPE, check=False
-    )
-    assert done.returncode == -signal.SIGKILL
-    access, user_code = done.stdout.decode().split()
-    assert await user_of(one_file, access) == ANNA
-    assert await one_file.is_pending(user_code)

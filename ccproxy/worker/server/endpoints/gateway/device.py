@@ -15,12 +15,13 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
+from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
 
-from ccproxy.config.team.users import User
+from ccproxy.config.team.users import User, hash_token, oidc_approval
 from ccproxy.errors import Problem
 from ccproxy.worker.gateway.gateway import Gateway
 from ccproxy.worker.gateway.oidc_flow import Flow, IdentityError, new_flow
@@ -111,8 +112,7 @@ async def return_from_provider(request: ClientRequest) -> web.Response:
         return _page("<p>This sign-in has expired. Begin again in Claude Code.</p>", 403)
     if not gateway.wrong_tokens.allows(address):
         return _page(_TOO_MANY, 429)
-    code = saved["user_code"]
-    flow = Flow(**{name: saved[name] for name in ("state", "nonce", "verifier", "redirect_uri")})
+    flow = Flow(**saved)
     try:
         email = await provider.email_of(request.query.get("code", ""), flow)
     except IdentityError as error:
@@ -124,7 +124,7 @@ async def return_from_provider(request: ClientRequest) -> web.Response:
         gateway.log.warning("sign_in.unknown_email", address=address, email=email[:100])
         text = f"{email[:100]} is not a user of this gateway. Ask its owner."
         return _without_flow(_page(f"<p>{escape(text)}</p>", 403))
-    return _without_flow(_form(request, code, user=user))
+    return _without_flow(_form(request, flow.user_code, user=user))
 
 
 async def _go_to_provider(
@@ -132,7 +132,7 @@ async def _go_to_provider(
 ) -> web.Response:
     """Lead the browser to the provider, by a page: a redirect of a form is against its policy."""
     gateway = gateway_of(request)
-    flow = new_flow(f"{origin_of(request)}/device/oidc")
+    flow = new_flow(f"{origin_of(request)}/device/oidc", code)
     try:
         url = escape(await provider.authorization_url(flow))
     except IdentityError as error:
@@ -142,8 +142,7 @@ async def _go_to_provider(
         f'<meta http-equiv="refresh" content="0; url={url}">'
         f'<p><a href="{url}">Continue to the identity provider</a></p>'
     )
-    fields = {name: getattr(flow, name) for name in ("state", "nonce", "verifier", "redirect_uri")}
-    sealed = gateway.signed.seal(_FLOW, {**fields, "user_code": code}, seconds=DEVICE_SECONDS)
+    sealed = gateway.signed.seal(_FLOW, asdict(flow), seconds=DEVICE_SECONDS)
     # Lax: the provider's page leads back here.
     _set_cookie(request, response, _FLOW_COOKIE, sealed, same_site="Lax")
     return response
@@ -157,20 +156,24 @@ async def _approve_identity(
     if user is None or (fields["user_code"], fields["nonce"]) != (code, nonce):
         gateway.wrong_tokens.note(address_of(request))
         return _page(_NOT_CONFIRMED, 403)
-    await gateway.approve_as(code, user)
-    return _approved(request, gateway, user)
+    return await _end(request, code, user, oidc_approval(user.email))
 
 
 async def _approve(request: ClientRequest, gateway: Gateway, code: str, token: str) -> web.Response:
-    user = await gateway.approve(code, token)
+    user = gateway.directory.owner_of(token)
     if user is None:
+        await gateway.sign_ins.note_mistake(code)
         gateway.wrong_tokens.note(address_of(request))
         gateway.log.warning("sign_in.wrong_token", address=address_of(request))
         return _form(request, code, "This token is not valid. Ask the owner of the gateway.")
-    return _approved(request, gateway, user)
+    return await _end(request, code, user, hash_token(token))
 
 
-def _approved(request: ClientRequest, gateway: Gateway, user: User) -> web.Response:
+async def _end(request: ClientRequest, code: str, user: User, approval: str) -> web.Response:
+    """Approve the sign-in; it may have been decided elsewhere meanwhile."""
+    gateway = gateway_of(request)
+    if not await gateway.sign_ins.approve(code, approval):
+        return _form(request, code, _WRONG_CODE)
     gateway.log.info("sign_in.approved", user=user.name, address=address_of(request))
     text = f"Signed in as {user.email or user.name}. Return to Claude Code; close this page."
     return _page(f"<p>{escape(text)}</p>")
