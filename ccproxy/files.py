@@ -97,12 +97,15 @@ def read_object(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(
+    path: Path, text: str, *, mode: int = 0o600, owner: tuple[int, int] | None = None
+) -> None:
     """
     Replace the content of *path* with *text*, or leave the file as it was.
 
     A kill at any moment leaves the old content or the new one: a temporary file is written,
-    synced and renamed. Missing folders are created with mode 0700.
+    synced and renamed. It gets *mode* and *owner*, a user and a group; by its descriptor, because
+    the owner of the folder may put a link in its place. Missing folders are created with mode 0700.
 
     Raises:
         OSError: If the disk does not take it.
@@ -117,6 +120,10 @@ def write_atomically(path: Path, text: str) -> None:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
+            if mode != 0o600:  # some file systems have no modes
+                os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         draft.rename(path)
     except (OSError, UnicodeError):

@@ -62,6 +62,13 @@ def test_an_atomic_write_creates_private_files_and_folders(tmp_path):
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
 
 
+def test_an_atomic_write_sets_mode_and_owner(tmp_path):
+    own = os.geteuid(), os.getegid()
+    write_atomically(tmp_path / "x", "new", mode=0o644, owner=own)
+    facts = (tmp_path / "x").stat()
+    assert (stat.S_IMODE(facts.st_mode), (facts.st_uid, facts.st_gid)) == (0o644, own)
+
+
 def test_an_atomic_write_replaces_a_link_and_keeps_its_target(tmp_path):
     (tmp_path / "target").write_text("mine")
     (tmp_path / "x").symlink_to("target")

@@ -15,7 +15,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Literal
 from ccproxy.cli.service import launchd, systemd
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
+from ccproxy.files import write_atomically
 
 Kind = Literal["systemd", "launchd", "cron"]
 SYSTEM_UNITS = Path("/etc/systemd/system")
@@ -145,16 +145,8 @@ def write(service: ServiceFile) -> bool:
     """Write the file atomically; return False if it has the same content already."""
     if _content(service.path) == service.content:
         return False
-    service.path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(dir=service.path.parent, prefix=".ccproxy-")
-    draft = Path(name)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(service.content)
-            os.fchmod(fd, 0o644)  # contains no secret, and systemd warns about 0600
-        draft.rename(service.path)
-    finally:
-        draft.unlink(missing_ok=True)
+    # It contains no secret, and systemd warns about 0600.
+    write_atomically(service.path, service.content.decode(), mode=0o644)
     return True
 
 

@@ -300,8 +300,8 @@ def write_user_settings(path: Path, document: Mapping[str, Any]) -> None:
     """
     target = path.resolve()  # the file may be a link into a repository of dotfiles
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
-    write_atomically(target, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    target.chmod(mode)
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(target, text, mode=mode)
 
 
 def _paths(environ: Mapping[str, str], cwd: Path) -> Iterator[tuple[Path, bool]]:

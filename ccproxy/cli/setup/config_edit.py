@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from ccproxy.config.env_text import keys_in, masked_key, with_keys
 from ccproxy.config.fleet import Entry, Fleet, load_fleet
 from ccproxy.config.parsers import hide_keys
 from ccproxy.errors import CcproxyError, ConfigError, Mistake, UsageError
-from ccproxy.files import open_private, read_regular
+from ccproxy.files import open_private, read_regular, write_atomically
 from ccproxy.text import mask_key, printable
 
 _FIRST_PORT = 8081
@@ -271,22 +270,11 @@ def _try_replace(path: Path, change: Callable[[str], str], check: Callable[[str]
     before = path.stat()
     text = change(read_regular(path))
     check(text)
-    fd, name = tempfile.mkstemp(dir=path.parent)
-    draft = Path(name)
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            # By descriptor: the owner of the folder may have put a link in place of the draft.
-            if os.geteuid() == 0:  # with sudo, the file stays the user's
-                os.fchown(fd, before.st_uid, before.st_gid)
-            os.fchmod(fd, before.st_mode & 0o777)
-            os.fsync(fd)
-        if _version(path.stat()) != _version(before):
-            return False
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    if _version(path.stat()) != _version(before):
+        return False
+    # With sudo, the file stays the user's.
+    owner = (before.st_uid, before.st_gid) if os.geteuid() == 0 else None
+    write_atomically(path, text, mode=before.st_mode & 0o777, owner=owner)
     return True
 
 
