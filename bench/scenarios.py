@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bench import clocks, payloads
 from bench.load import Outcome, Plan, get, percentile, play, post
@@ -36,32 +36,29 @@ Take = Callable[[Rig, Target], Awaitable[Sample]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """
-    One line of the table.
-
-    Attributes:
-        figure: The compared field of a sample; lower is better.
-        unit: The unit shown after the figure.
-        others: Further fields to show, with their units.
-        family: Scenarios of one family in rising order; after a failure the rest is skipped.
-        converts_only: Skip direct mode.
-        ours_only: Measure ccproxy only.
-        with_keys: Measure the targets with five keys only, which the others leave out.
-        parts: Into how many samples a round is divided. The targets take turns with each, so that
-            a difference of one per cent is larger than what else happens on the machine.
-    """
+    """One line of the table."""
 
     name: str
     title: str
     take: Take
-    figure: str
-    unit: str
-    others: Mapping[str, str]
+    figure: str = "cpu_us_request"
+    """The compared field of a sample; lower is better."""
+    unit: str = "µs CPU"
+    others: Mapping[str, str] = field(default_factory=lambda: {"p50_ms": "ms p50"})
+    """Further fields to show, with their units."""
     family: str
+    """Scenarios of one family in rising order; after a failure the rest is skipped."""
     converts_only: bool = False
+    """Skip direct mode."""
     ours_only: bool = False
+    """Measure ccproxy only."""
     with_keys: bool = False
+    """Measure the targets with five keys only, which the others leave out."""
     parts: int = 1
+    """
+    Into how many samples a round is divided. The targets take turns with each, so that a difference
+    of one per cent is larger than what else happens on the machine.
+    """
 
     def suits(self, target: Target) -> bool:
         """Return whether *target* takes part."""
@@ -97,7 +94,7 @@ def _sample(outcome: Outcome, cpu: float) -> Sample:
     }
 
 
-def whole(name: str, payload: str, *, at_once: int, figure: str = "cpu_us_request") -> Scenario:
+def whole(name: str, payload: str, *, at_once: int) -> Scenario:
     """Whole answers; each connection repeats at once."""
 
     async def take(rig: Rig, target: Target) -> Sample:
@@ -108,10 +105,7 @@ def whole(name: str, payload: str, *, at_once: int, figure: str = "cpu_us_reques
 
     size = len(payloads.request(payload, stream=False))
     title = f"{payload} request ({_bytes(size)}), {at_once} at once"
-    others = {"p50_ms": "ms p50"}
-    return Scenario(
-        name=name, title=title, take=take, figure=figure, unit="µs CPU", others=others, family=name
-    )
+    return Scenario(name=name, title=title, take=take, family=name)
 
 
 def with_keys(payload: str, *, at_once: int) -> Scenario:
@@ -200,9 +194,6 @@ def count_tokens(payload: str) -> Scenario:
         name=f"count-{payload}",
         title=f"count_tokens, {payload} request",
         take=take,
-        figure="cpu_us_request",
-        unit="µs CPU",
-        others={"p50_ms": "ms p50"},
         family="count",
         converts_only=True,
         ours_only=True,
