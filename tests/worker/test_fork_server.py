@@ -125,8 +125,9 @@ class Server:
         self.process.communicate(timeout=60)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server():
+    """One server for all tests: each of them needs half a second to import everything."""
     server = Server()
     assert server.is_ready()
     yield server
@@ -206,8 +207,9 @@ def test_a_crash_is_written_to_the_workers_own_output(server, make):
     assert "Fatal Python error: Aborted" in Path(worker.out.name).read_text()
 
 
-def test_workers_outlive_the_server(server, make):
-    worker = make("forked")
+def test_workers_outlive_the_server(make):
+    server, worker = Server(), make("forked")
+    assert server.is_ready()
     server.fork(worker)
     server.close()
     assert server.process.returncode == 0
@@ -225,13 +227,14 @@ def test_a_worker_that_nobody_waits_for_ends(server, make):
 
 def test_no_key_is_in_the_server(server, make):
     server.fork(make("forked"))
-    pid, result = server.process.pid, b""
+    pid, regions = server.process.pid, []
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             begin, end = (int(part, 16) for part in line.split()[0].split("-"))
             if line.split()[1].startswith("rw"):
                 memory.seek(begin)
-                result += memory.read(end - begin)
+                regions.append(memory.read(end - begin))
+    result = b"".join(regions)
     assert b"nonce-of-forked" in result, "the file has its output"
     assert KEY.encode() not in result
 

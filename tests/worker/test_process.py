@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 
 from ccproxy.worker.__main__ import _clear_settings
+from tests.fleet import eventually
 from tests.messages import ask, prompt, read_answer
 from tests.ports import free_port
 from tests.provider import chunk, completion, stream
@@ -82,6 +83,10 @@ async def test_it_reports_that_it_is_ready_and_drains_on_sigterm(process, provid
         settings=settings_for(provider), args=["--control", str(process.home / "c.sock")]
     )
     assert (ready["ready"], ready["pid"], ready["nonce"]) == (True, process.child.pid, "n1")
+    limits = Path(f"/proc/{process.child.pid}/limits").read_text().splitlines()
+    rows = {line[:26].strip(): line[26:].split() for line in limits}
+    assert rows["Max core file size"][0] == "0"
+    assert int(rows["Max open files"][0]) >= 1024
     gate = asyncio.Event()
     provider.script(stream(chunk("a"), gate, chunk("b", finish="stop")))
     async with (
@@ -106,24 +111,31 @@ async def test_it_reports_that_it_is_ready_and_drains_on_sigterm(process, provid
     assert (stat.S_IMODE(key.stat().st_mode), key.stat().st_size) == (0o600, 32)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_in_the_foreground_every_signal_drains_and_a_second_one_ends(
-    process, provider, number
-):
-    await process.start(settings=settings_for(provider), args=["--echo", "json"])
+@pytest.mark.parametrize(
+    ("number", "args"),
+    [
+        pytest.param(signal.SIGINT, ["--echo", "json"], id="Ctrl-C in the foreground"),
+        pytest.param(signal.SIGHUP, ["--echo", "json"], id="closed terminal in the foreground"),
+        pytest.param(signal.SIGTERM, ["--echo", "json"], id="SIGTERM in the foreground"),
+        pytest.param(signal.SIGTERM, [], id="SIGTERM in the background"),
+    ],
+)
+async def test_a_signal_drains_and_a_second_one_ends(process, provider, number, args):
+    await process.start(settings=settings_for(provider), args=args)
     provider.script(completion("late", gate=asyncio.Event()))
+    log = process.home / "logs" / "Test.log"
     async with aiohttp.ClientSession() as session:
         asking = asyncio.ensure_future(ask(session, process.url, prompt()))
         await provider.called()
         process.child.send_signal(number)
-        await asyncio.to_thread(_until_draining, process.home / "logs" / "Test.log")
+        await eventually(lambda: "worker.draining" in log.read_text())
         assert not asking.done()
         process.child.send_signal(number)
         assert (await asking).status == 529
         async with asyncio.timeout(30):
             _, output = await process.child.communicate()
     assert process.child.returncode == 0
-    assert output.decode() == (process.home / "logs" / "Test.log").read_text()
+    assert output.decode() == (log.read_text() if args else "")
 
 
 def test_settings_leave_the_environment_once_they_are_read(monkeypatch):
@@ -135,25 +147,6 @@ def test_settings_leave_the_environment_once_they_are_read(monkeypatch):
     assert os.environ["HTTPS_PROXY"] == "http://127.0.0.1:1"
 
 
-async def test_a_second_sigterm_ends_at_once(process, provider):
-    await process.start(settings=settings_for(provider))
-    provider.script(completion("late", gate=asyncio.Event()))
-    async with aiohttp.ClientSession() as session:
-        asking = asyncio.ensure_future(ask(session, process.url, prompt()))
-        await provider.called()
-        process.child.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(_until_draining, process.home / "logs" / "Test.log")
-        process.child.send_signal(signal.SIGTERM)
-        assert (await asking).status == 529
-        async with asyncio.timeout(30):
-            assert await process.child.wait() == 0
-
-
-def _until_draining(log):
-    while "worker.draining" not in log.read_text():
-        pass
-
-
 async def test_a_configuration_error_is_reported_and_exits_with_78(process, provider):
     ready = await process.start(settings=settings_for(provider, BIG_MODLE="x"))
     assert ready["ready"] is False
@@ -162,8 +155,8 @@ async def test_a_configuration_error_is_reported_and_exits_with_78(process, prov
 
 
 async def test_a_port_in_use_is_reported(process, provider):
-    with socket.create_server(("127.0.0.1", 0)) as durations:
-        port = durations.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
         ready = await process.start(
             settings=settings_for(provider), args=["--port", str(port)], listen=False
         )
@@ -193,11 +186,3 @@ async def test_the_demo_needs_nothing(process):
     async with aiohttp.ClientSession() as session:
         answer = await ask(session, process.url, prompt("hello", stream=True))
     assert "You said: hello" in answer.text
-
-
-async def test_it_leaves_no_core_and_may_open_many_files(process, provider):
-    await process.start(settings=settings_for(provider))
-    limits = Path(f"/proc/{process.child.pid}/limits").read_text().splitlines()
-    rows = {line[:26].strip(): line[26:].split() for line in limits}
-    assert rows["Max core file size"][0] == "0"
-    assert int(rows["Max open files"][0]) >= 1024
