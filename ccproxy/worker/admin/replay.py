@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from difflib import SequenceMatcher
+from itertools import chain, islice, takewhile
 
 import msgspec
 
@@ -35,6 +36,8 @@ from ccproxy.worker.worker import Worker
 
 AnyExchange = Exchange | Passthrough | ResponsesPassthrough | CompletionsPassthrough
 MAX_LINES = 200
+WINDOW = 200
+"""Lines that are compared with each other at once."""
 MAX_LINE = 300
 """Characters of a line in a comparison."""
 _RESPONSE = re.compile(rb'"id":\s*"(?P<id>resp_[^"]+)".{0,100}?"created_at":\s*(?P<at>\d{1,12})')
@@ -58,23 +61,24 @@ def replay(recording: Recording, worker: Worker) -> ReplayReply | Refusal:
     """Return the differences between *recording* and its current conversion by *worker*."""
     if not recording.calls:
         return Refusal(error="no exchange with the provider was recorded")
-    request: list[str] = []
+    differences: list[Iterator[str]] = []
     exchanges: list[AnyExchange] = []
     for call in recording.calls:
         try:
             exchange = _exchange(recording, call, worker.rules)
         except Problem as problem:
             return ReplayReply(request=(f"the request is refused: {problem.message}",))
-        request += _difference(_readable(call.body), _readable(exchange.body))
+        differences.append(_difference(_readable(call.body), _readable(exchange.body)))
         exchanges.append(exchange)
+    request = _bounded(chain.from_iterable(differences))
     if len(exchanges) != 1:
         note = "the answer is not compared: it was made of several answers"
-        return ReplayReply(request=_bounded(request), note=note)
+        return ReplayReply(request=request, note=note)
     dialect = _dialect(recording, recording.calls[0], worker)
     made = _without_pings(_answer(exchanges[0], dialect, recording.calls[0]))
     then = _without_pings(recording.answer)
-    answer = [] if made == then else list(_difference(_lines(then), _lines(made)))
-    return ReplayReply(request=_bounded(request), answer=_bounded(answer), bytes=len(then))
+    answer = _bounded(_difference(_lines(then), _lines(made)))
+    return ReplayReply(request=request, answer=answer, bytes=len(then))
 
 
 def _exchange(recording: Recording, call: RecordedCall, rules: ConversionContext) -> AnyExchange:
@@ -161,13 +165,46 @@ def _lines(answer: bytes) -> list[str]:
 
 
 def _difference(then: list[str], now: list[str]) -> Iterator[str]:
-    return (
-        line
-        for line in difflib.unified_diff(then, now, "recorded", "today", lineterm="", n=1)
-        if not line.startswith(("---", "+++"))
-    )
+    """Yield the lines of a unified diff of *then* and *now*, with one line of context."""
+    for begin, end, now_begin, now_end in _changes(then, now):
+        yield f"@@ -{begin + 1} +{now_begin + 1} @@"
+        yield from (f" {line}" for line in then[max(0, begin - 1) : begin])
+        yield from (f"-{line}" for line in then[begin:end])
+        yield from (f"+{line}" for line in now[now_begin:now_end])
+        yield from (f" {line}" for line in then[end : end + 1])
 
 
-def _bounded(lines: list[str]) -> tuple[str, ...]:
-    more = [f"… {len(lines) - MAX_LINES} more lines"] if len(lines) > MAX_LINES else []
-    return (*(line[:MAX_LINE] for line in lines[:MAX_LINES]), *more)
+def _changes(then: list[str], now: list[str]) -> Iterator[tuple[int, int, int, int]]:
+    """
+    Yield where each difference begins and ends, in *then* and in *now*.
+
+    difflib takes quadratic time, so it compares only a window of lines after equal ones.
+    """
+    end = _equal_lines(reversed(then), reversed(now))
+    last, now_last = len(then) - end, len(now) - end
+    at = now_at = 0
+    while at < last or now_at < now_last:
+        equal = _equal_lines(islice(then, at, last), islice(now, now_at, now_last))
+        at, now_at = at + equal, now_at + equal
+        one = then[at : min(at + WINDOW, last)]
+        other = now[now_at : min(now_at + WINDOW, now_last)]
+        matcher = SequenceMatcher(None, one, other, autojunk=False)
+        *blocks, window_end = matcher.get_matching_blocks()
+        is_last = at + len(one) == last and now_at + len(other) == now_last
+        begin = now_begin = 0
+        for block in [*blocks, window_end] if is_last or not blocks else blocks:
+            if block.a > begin or block.b > now_begin:
+                yield at + begin, at + block.a, now_at + now_begin, now_at + block.b
+            begin, now_begin = block.a + block.size, block.b + block.size
+        at, now_at = at + begin, now_at + now_begin
+
+
+def _equal_lines(one: Iterable[str], other: Iterable[str]) -> int:
+    """Return how many lines at the beginning of both are equal."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _bounded(lines: Iterator[str]) -> tuple[str, ...]:
+    shown = tuple(line[:MAX_LINE] for line in islice(lines, MAX_LINES))
+    return shown if next(lines, None) is None else (*shown, "… more lines differ")

@@ -12,7 +12,7 @@ import pytest
 from ccproxy.ipc.control_messages import Refusal
 from ccproxy.store.recordings import find_recording, prune_recordings, recordings
 from ccproxy.worker.admin.exchange_recorder import RECORDING_SECONDS
-from ccproxy.worker.admin.replay import replay
+from ccproxy.worker.admin.replay import MAX_LINES, _bounded, _difference, replay
 from tests.fleet import eventually
 from tests.messages import prompt
 from tests.provider import chunk, completion, failure, raw, stream, tool_call
@@ -140,6 +140,36 @@ async def test_differences_are_shown(recording, provider, tmp_path):
     reply = replay(msgspec.structs.replace(made, calls=(old,)), proxy.worker)
     assert any('"n": 2' in line for line in reply.request)
     assert any("msg_old" in line for line in reply.answer)
+
+
+LINES = [f"line {number % 97} of a long conversation" for number in range(60_000)]
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        pytest.param(LINES, [], id="equal"),
+        pytest.param(
+            ["first", *LINES[1:-1], "last"],
+            [
+                *("@@ -1 +1 @@", f"-{LINES[0]}", "+first", f" {LINES[1]}"),
+                *("@@ -60000 +60000 @@", f" {LINES[-2]}", f"-{LINES[-1]}", "+last"),
+            ],
+            id="both ends",
+        ),
+        pytest.param(
+            [*LINES[:500], *LINES[800:]],
+            ["@@ -501 +501 @@", f" {LINES[499]}", *(f"-{line}" for line in LINES[500:694])],
+            id="a part is missing",
+        ),
+        pytest.param(LINES[::-1], ["@@ -1 +1 @@"], id="everything"),
+    ],
+)
+def test_long_texts_are_compared_in_linear_time(now, expected):
+    """All of a worker's requests would wait for a comparison that takes quadratic time."""
+    lines = _bounded(_difference(LINES, now))
+    assert list(lines[: len(expected)]) == expected
+    assert len(lines) <= MAX_LINES + 1
 
 
 @pytest.mark.parametrize(
