@@ -170,6 +170,13 @@ class ControlSocket:
         return encode_line(await self._reply(request)), []
 
     async def _reply(self, request: Request) -> Reply:
+        try:
+            return await self._reply_to(request)
+        except Exception:  # noqa: BLE001 - without a reply the worker seems to hang
+            self._worker.logs.events.exception("control.failed", request=type(request).__name__)
+            return Refusal(error="internal error in ccproxy; see the log of this worker")
+
+    async def _reply_to(self, request: Request) -> Reply:
         match request:
             case KeysRequest():
                 return await answer_keys(self._worker, request)
