@@ -41,8 +41,8 @@ from ccproxy.worker.peers.peer_stream import SSE, ForwardedEvents, ForwardedStre
 from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import MAX_REASON, ClientRequest
 from ccproxy.worker.server.stream_relay import relay_stream
+from ccproxy.worker.upstream.connections import explain
 
-_BROKEN = "the proxy that answers broke off"
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 
 
@@ -196,7 +196,7 @@ async def _ask_fallback(
     except (Problem, aiohttp.ClientError) as error:
         if record.has_begun or isinstance(error, ConnectionError):  # the client has left
             raise
-        failure = str(error)
+        failure = str(error) if isinstance(error, Problem) else f"{label}: {explain(error)}"
     record.take_back()
     failure = logs.redact(failure)
     logs.events.warning("fallback.failed", label=label, reason=failure)
@@ -275,7 +275,7 @@ async def _return(
         *(success_headers(request) if is_success else route_headers(request)),
     ]
     headers = [one for one in headers if one[0].lower() != "request-id"]
-    stream = ForwardedStream(answer, _BROKEN)
+    stream = ForwardedStream(answer, f"the proxy {record.answered_by} broke off")
     if answer.content_type != SSE:
         body = await stream.read_whole()
         return web.Response(status=answer.status, body=body, headers=dict(headers))
