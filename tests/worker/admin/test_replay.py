@@ -10,12 +10,7 @@ import msgspec
 import pytest
 
 from ccproxy.ipc.control_messages import Refusal
-from ccproxy.store.recordings import (
-    find_recording,
-    prune_recordings,
-    recordings,
-    save_recording,
-)
+from ccproxy.store.recordings import find_recording, prune_recordings, recordings
 from ccproxy.worker.admin.exchange_recorder import RECORDING_SECONDS
 from ccproxy.worker.admin.replay import MAX_LINES, _bounded, _difference, replay
 from ccproxy.worker.control_socket import ControlSocket
@@ -149,17 +144,12 @@ async def test_differences_are_shown(recording, provider, tmp_path):
     assert any("msg_old" in line for line in reply.answer)
 
 
-async def test_a_recording_that_breaks_the_comparison_is_reported(recording, provider, tmp_path):
-    """Every command gets a reply, also where an error was not foreseen."""
-    provider.script(completion("Hi"))
-    proxy = await recording()
-    await proxy.ask(prompt())
-    (made,) = await recorded(proxy, tmp_path)
-    broken = msgspec.structs.replace(made.calls[0], body=b"not JSON")
-    save_recording(tmp_path / "state", msgspec.structs.replace(made, calls=(broken,)))
+async def test_every_command_gets_a_reply(proxy, tmp_path):
+    """Also after an error that was not foreseen: without one the worker seems to hang."""
     control = ControlSocket(tmp_path / "c", proxy.worker, proxy.lifecycle, nonce="n")
     control.open()
-    reply = await say(tmp_path / "c", {"op": "replay", "id": made.id})
+    proxy.worker.session.recorder.state = None
+    reply = await say(tmp_path / "c", {"op": "replay", "id": "req_1"})
     control.close()
     assert "see the log of this worker" in reply["error"]
     assert (await proxy.logged("control.failed"))["request"] == "ReplayRequest"
