@@ -215,18 +215,16 @@ WORKS: dict[str, Work] = {
 
 
 def cpu_seconds(work: Work, size: int) -> float:
-    """Return the least CPU time of three runs."""
-    times = []
-    for _ in range(3):
-        start = time.process_time()
-        work(size)
-        times.append(time.process_time() - start)
-    return min(times)
+    start = time.process_time()
+    work(size)
+    return time.process_time() - start
 
 
 @pytest.mark.parametrize("name", WORKS)
 def test_time_is_linear(name: str) -> None:
     work = WORKS[name]
     work(SMALL // 8)  # warms caches of patterns and decoders up
-    small, large = cpu_seconds(work, SMALL), cpu_seconds(work, LARGE)
-    assert large <= LARGE / SMALL * MARGIN * small + NOISE_SECONDS
+    small = min(cpu_seconds(work, SMALL) for _ in range(3))
+    limit = LARGE / SMALL * MARGIN * small + NOISE_SECONDS
+    # A run that something else slowed down is repeated.
+    assert any(cpu_seconds(work, LARGE) <= limit for _ in range(3))

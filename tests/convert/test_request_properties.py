@@ -310,7 +310,7 @@ def convert(raw, quirks):
     return None
 
 
-@settings(QUICK, max_examples=150)
+@QUICK
 @given(body=WRONG_BODIES, quirks=QUIRKS)
 def test_invalid_requests_raise_only_problems(body, quirks):
     if converted := convert(encode(body), quirks):

@@ -69,6 +69,7 @@ def with_results(message: dict[str, Any]) -> dict[str, Any]:
     return {"role": "user", "content": results or "Go on."}
 
 
+@cache
 def history(*presets: str) -> list[dict[str, Any]]:
     """Return a conversation with turns of *presets*, one after the other."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": "Read them."}]
@@ -88,6 +89,12 @@ def request_for(messages: list[dict[str, Any]], preset: str, **fields: Any) -> d
     body = json.loads(to_chat(request, target(preset), signer=SIGNER).body)
     assert violations(body, quirks=target(preset).quirks) == []
     return body
+
+
+@cache
+def continued(first: str, then: str) -> dict[str, Any]:
+    """Return the request for *then* after a session with *first*."""
+    return request_for(history(first, first, first), then)
 
 
 def assistants(body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -118,7 +125,7 @@ def accepts_thinking(preset: str, producer: str) -> bool:
 
 def test_a_session_continues_at_another_provider():
     def check(first: str, then: str) -> None:
-        body = request_for(history(first, first, first), then)
+        body = continued(first, then)
         calls = [call for message in assistants(body) for call in message.get("tool_calls", ())]
         results = [message for message in body["messages"] if message["role"] == "tool"]
         paths = [json.loads(call["function"]["arguments"])["path"] for call in calls]
@@ -134,7 +141,7 @@ def test_a_session_continues_at_another_provider():
 
 def test_thinking_is_sent_only_where_it_is_accepted():
     def check(first: str, then: str) -> None:
-        text = json.dumps(request_for(history(first, first, first), then)["messages"])
+        text = json.dumps(continued(first, then)["messages"])
         for turn in TURNS:
             in_scope = bool(turn.calls) or target(then).quirks.history_scope == "all"
             assert (turn.thought in text) is (accepts_thinking(then, first) and in_scope)
@@ -144,7 +151,7 @@ def test_thinking_is_sent_only_where_it_is_accepted():
 
 def test_opaque_reasoning_is_sent_only_to_its_producer():
     def check(sealed: str, then: str) -> None:
-        text = json.dumps(request_for(history(sealed, sealed, sealed), then)["messages"])
+        text = json.dumps(continued(sealed, then)["messages"])
         assert (SEALED in text) is (sealed == then == "openrouter")
         assert (SIGNED in text) is (sealed == then == "gemini")
 
