@@ -64,6 +64,11 @@ class MediaBody:
         return msgspec.json.encode({**self._fields, "messages": messages})
 
 
+def text_block(text: str) -> Content:
+    """Return a block with *text*."""
+    return {"type": "text", "text": text}
+
+
 def data_of(block: Content) -> str:
     """Return the base64 data of a block; empty if it has none."""
     source = block.get("source")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ccproxy.convert.added_features.media_blocks import Content
+from ccproxy.convert.added_features.media_blocks import Content, text_block
 from ccproxy.text import counted
 
 SCAN_NOTE = "[this page is a picture without text]"
@@ -36,21 +36,17 @@ def pdf_blocks(document: Content, read: PdfPages, *, shows_pictures: bool) -> li
     title = document.get("title")
     name = f'PDF "{title}"' if isinstance(title, str) and title else "PDF"
     if read.error:
-        return [_text(f"[{name} could not be read: {read.error}]")]
-    blocks = [_text(f"[{name}, {counted(read.total, 'page')}, as text without its layout]")]
+        return [text_block(f"[{name} could not be read: {read.error}]")]
+    blocks = [text_block(f"[{name}, {counted(read.total, 'page')}, as text without its layout]")]
     if isinstance(context := document.get("context"), str) and context:
-        blocks.append(_text(context))
+        blocks.append(text_block(context))
     for number, page in enumerate(read.pages, 1):
         is_shown = bool(page.image) and shows_pictures
         text = page.text or ("" if is_shown else SCAN_NOTE)
-        blocks.append(_text(f"[Page {number}]\n{text}".strip()))
+        blocks.append(text_block(f"[Page {number}]\n{text}".strip()))
         if is_shown:
             source = {"type": "base64", "media_type": "image/png", "data": page.image}
             blocks.append({"type": "image", "source": source})
     remaining_pages = read.total - len(read.pages)
     rest = f"; the last {remaining_pages} pages are left out" if remaining_pages else ""
-    return [*blocks, _text(f"[End of {name}{rest}]")]
-
-
-def _text(text: str) -> Content:
-    return {"type": "text", "text": text}
+    return [*blocks, text_block(f"[End of {name}{rest}]")]

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from ccproxy.convert.added_features.media_blocks import Content, text_block
 from ccproxy.convert.added_features.search_results import SearchOutcome, SearchResult
 from ccproxy.protocol.json_splice import fields_of
-
-Content = dict[str, Any]
-"""A content block."""
 
 USE_PREFIX: Final = "srvtoolu_ccp"
 """Begins the ids of the searches that ccproxy made."""
@@ -54,11 +52,11 @@ def result_block(use_id: str, outcome: SearchOutcome) -> Content:
 def text_blocks(outcome: SearchOutcome) -> list[Content]:
     """Return the search results as text blocks, each with its citation."""
     if outcome.error:
-        return [{"type": "text", "text": outcome.reason}]
+        return [text_block(outcome.reason)]
     blocks = [_cited(number, each) for number, each in enumerate(outcome.results, 1)]
     if outcome.summary:
-        blocks.insert(0, {"type": "text", "text": outcome.summary + "\n\n"})
-    return blocks or [{"type": "text", "text": NO_RESULTS}]
+        blocks.insert(0, text_block(f"{outcome.summary}\n\n"))
+    return blocks or [text_block(NO_RESULTS)]
 
 
 def outcome_text(outcome: SearchOutcome) -> str:
@@ -111,7 +109,7 @@ def _cited(number: int, result: SearchResult) -> Content:
     dated = f", {result.date}" if result.date else ""
     text = f"{number}. {result.title} ({result.url}{dated})\n"
     if not result.text:
-        return {"type": "text", "text": text}
+        return text_block(text)
     citation = {
         "type": "web_search_result_location",
         "url": result.url,
@@ -161,6 +159,5 @@ def _as_text(block: object) -> list[object]:
     if kind == "server_tool_use" and str(block.get("id")).startswith(USE_PREFIX):
         return []
     if kind == "web_search_tool_result" and str(block.get("tool_use_id")).startswith(USE_PREFIX):
-        text = f"Results of a web search:\n{found_text(block.get('content'))}"
-        return [{"type": "text", "text": text}]
+        return [text_block(f"Results of a web search:\n{found_text(block.get('content'))}")]
     return [{name: value for name, value in block.items() if name != "citations"}]

@@ -21,7 +21,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from ccproxy.convert.added_features.search_answer import USE_PREFIX, Content, use_block
+from ccproxy.convert.added_features.media_blocks import Content, text_block
+from ccproxy.convert.added_features.search_answer import USE_PREFIX, use_block
 from ccproxy.convert.chat.answer import fold
 from ccproxy.convert.chat.tool_calls import to_input
 from ccproxy.convert.direct.message_events import (
@@ -272,7 +273,7 @@ def _call_id(use_id: object) -> str:
 def _with_results(message: dict[str, Any], results: list[Content]) -> dict[str, Any]:
     content = message.get("content")
     if isinstance(content, str):
-        content = [{"type": "text", "text": content}]
+        content = [text_block(content)]
     return {**message, "content": [*results, *(content or [])]}
 
 

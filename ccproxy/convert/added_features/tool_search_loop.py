@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from ccproxy.convert.added_features.deferred_tools import ToolPlan
-from ccproxy.convert.added_features.search_answer import Content, use_block
+from ccproxy.convert.added_features.media_blocks import Content
+from ccproxy.convert.added_features.search_answer import use_block
 from ccproxy.convert.added_features.server_tool_loop import (
     MAX_ROUNDS,
     PendingSearch,
@@ -57,20 +58,14 @@ class ToolSearchLoop(ServerToolLoop):
             names = self._plan.find(search.query) if self._searched < _MAX_SEARCHES else []
             self._found += names
             self._searched += 1
-            content = {
-                "type": "tool_search_tool_search_result",
-                "tool_references": _references(names),
-            }
+            references = [{"type": "tool_reference", "tool_name": name} for name in names]
+            content = {"type": "tool_search_tool_search_result", "tool_references": references}
             block = {"type": RESULT, "tool_use_id": search.use_id, "content": content}
             answers.append((block, _given_content(content)))
         return self._resolve(answers)
 
     def _use_block(self, search: PendingSearch) -> Content:
         return use_block(search.use_id, SERVER_NAME, search.query)
-
-
-def _references(names: list[str]) -> list[Content]:
-    return [{"type": "tool_reference", "tool_name": name} for name in names]
 
 
 def _given_content(content: object) -> object:

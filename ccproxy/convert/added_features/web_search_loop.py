@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
+from ccproxy.convert.added_features.media_blocks import Content
 from ccproxy.convert.added_features.search_answer import (
-    Content,
     found_text,
     outcome_text,
     result_block,

@@ -290,10 +290,8 @@ def _call(item: InputItem) -> Block:
     arguments: Raw | dict[str, Any]
     match item.type:
         case "custom_tool_call":
-            name, arguments = (
-                sent_name(item.name, item.namespace),
-                {CUSTOM_INPUT: text_of(item.input)},
-            )
+            name = sent_name(item.name, item.namespace)
+            arguments = {CUSTOM_INPUT: text_of(item.input)}
         case "local_shell_call":
             name, arguments = LOCAL_SHELL, _shell_arguments(item.action)
         case "tool_search_call":

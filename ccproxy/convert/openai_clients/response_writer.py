@@ -26,7 +26,7 @@ from ccproxy.convert.common.usage import token_count
 from ccproxy.convert.direct.message_events import problem_of
 from ccproxy.convert.openai_clients.openai_errors import stream_error
 from ccproxy.convert.openai_clients.sealed_reasoning import ReasoningSeal
-from ccproxy.convert.openai_clients.tool_kinds import CUSTOM_INPUT, ToolKind, ToolKinds
+from ccproxy.convert.openai_clients.tool_kinds import CUSTOM_INPUT, Kind, ToolKind, ToolKinds
 from ccproxy.errors import Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import object_of
@@ -42,6 +42,17 @@ _INCOMPLETE: Final[Mapping[str, str]] = {
 """Stop reasons of answers that are not complete."""
 KEEP_ALIVE: Final = sse.encode(b"keepalive", b'{"type":"keepalive","sequence_number":0}')
 """Clients ignore this event, but unlike a comment it restarts their idle timeout."""
+_CALLS: Final[Mapping[Kind, tuple[str, dict[str, Any]]]] = {
+    "function": ("fc", {"arguments": ""}),
+    "custom": ("ctc", {"input": ""}),
+    "local_shell": ("lsh", {"action": {"type": "exec", "command": [], "env": {}}}),
+    "tool_search": ("tsc", {"execution": "client", "arguments": {}}),
+}
+"""How the id of a call begins, and its own fields as they are at first."""
+_REPEATED: Final = (
+    *("max_output_tokens", "metadata", "parallel_tool_calls", "prompt_cache_key", "reasoning"),
+    *("temperature", "text", "tool_choice", "top_p"),
+)
 _NO_USAGE: Final = {"input_tokens": 0, "output_tokens": 0}
 
 
@@ -213,20 +224,12 @@ class ResponseWriter:
 
     def _open_call(self, block: ContentBlock) -> None:
         self._tool = tool = self._tools.kind_of(block.name)
-        fields: dict[str, Any] = {"type": f"{tool.kind}_call", "call_id": block.id}
-        prefix = "fc"
-        match tool.kind:
-            case "function":
-                fields |= {"name": tool.name, "arguments": ""}
-            case "custom":
-                prefix = "ctc"
-                fields |= {"type": "custom_tool_call", "name": tool.name, "input": ""}
-            case "local_shell":
-                prefix = "lsh"
-                fields["action"] = {"type": "exec", "command": [], "env": {}}
-            case _:
-                prefix = "tsc"
-                fields |= {"execution": "client", "arguments": {}}
+        prefix, empty = _CALLS[tool.kind]
+        fields = {"type": f"{tool.kind}_call", "call_id": block.id, **empty}
+        if tool.kind == "custom":
+            fields["type"] = "custom_tool_call"
+        if tool.kind in ("custom", "function"):
+            fields["name"] = tool.name
         if tool.namespace:
             fields["namespace"] = tool.namespace
         self._add_item(prefix, fields)
@@ -313,7 +316,7 @@ class ResponseWriter:
                 self._write_part("response.custom_tool_call_input.delta", delta=item["input"])
                 self._write_part("response.custom_tool_call_input.done", input=item["input"])
             case "local_shell":
-                item["action"] |= _object_in(text)
+                item["action"] = {**item["action"], **_object_in(text)}
             case _:
                 item["arguments"] = _object_in(text)
 
@@ -363,17 +366,9 @@ def failed_response(response: Mapping[str, Any], problem: Problem, *, has_begun:
 
 def _requested(request: ResponsesRequest) -> dict[str, Any]:
     """Return the parameters that a response repeats, except those that are long."""
-    parameters = {
-        "max_output_tokens": request.max_output_tokens,
-        "metadata": request.metadata,
-        "parallel_tool_calls": request.parallel_tool_calls,
-        "prompt_cache_key": request.prompt_cache_key,
-        "reasoning": request.reasoning,
-        "temperature": request.temperature,
-        "text": request.text if request.text is not None and request.text.format else None,
-        "tool_choice": request.tool_choice,
-        "top_p": request.top_p,
-    }
+    parameters = {name: getattr(request, name) for name in _REPEATED}
+    if request.text is None or not request.text.format:
+        del parameters["text"]
     return {name: value for name, value in parameters.items() if value is not None}
 
 

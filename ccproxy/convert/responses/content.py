@@ -49,21 +49,18 @@ def tool_output(block: Block, conversion: Conversion) -> tuple[Raw | list[Item],
     Images and files are part of the output where the provider accepts lists; elsewhere they follow
     in a user message.
     """
-    if conversion.quirks.output_parts and _has_blocks(block):
+    has_blocks = is_present(block.content) and not is_string(block.content)
+    if conversion.quirks.output_parts and has_blocks:
         parts = to_parts(blocks_of(block.content), conversion)
         if any(part["type"] != "text" for part in parts):
             return [_input_part(part) for part in _marked(parts, block)], []
     return tool_result(block, conversion)
 
 
-def _has_blocks(block: Block) -> bool:
-    return is_present(block.content) and not is_string(block.content)
-
-
 def _marked(parts: list[Part], block: Block) -> list[Part]:
     """Put "Error:" in front of *parts* if the tool failed: an output has no field for that."""
     if block.is_error is ABSENT or block.is_error != TRUE:
         return parts
-    if parts[0]["type"] == "text":
-        return [{"type": "text", "text": wrap_literal("Error: ", parts[0]["text"])}, *parts[1:]]
-    return [{"type": "text", "text": wrap_literal("Error: ", EMPTY)}, *parts]
+    is_text = parts[0]["type"] == "text"
+    text = wrap_literal("Error: ", parts[0]["text"] if is_text else EMPTY)
+    return [{"type": "text", "text": text}, *parts[is_text:]]

@@ -123,8 +123,8 @@ async def _source(request: ClientRequest, added: Assistance) -> AsyncIterator[St
         yield base if added.judgement is None else Judged(request, base, added.judgement)
     finally:
         # Also if the client has left: what it received until then counts.
-        await base.close()
         request.record.end_model_request(base.usage, base.stop_reason)
+        await base.close()
 
 
 async def _whole(request: ClientRequest, added: Assistance) -> web.StreamResponse:
