@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ccproxy.errors import Problem, UsageError
-from ccproxy.protocol.messages import read_request
+from ccproxy.protocol.messages import check_model, read_request
 from ccproxy.routing.entry_references import FleetModels
 from ccproxy.routing.names import (
     NO_TIERS,
@@ -88,6 +88,7 @@ class Decider:
 
     def for_peer(self, name: str, requested: str) -> Destination:
         """Decide for a request that another entry sent; *requested* is the client's own name."""
+        check_model(name)
         return Destination(*self._locate(self._after_label(name, requested), requested))
 
     def for_client(self, name: str, body: bytes, headers: Mapping[str, str] | None) -> Destination:
@@ -95,8 +96,10 @@ class Decider:
         Decide for a client's request for *name*; without *headers*, the rules are skipped.
 
         Raises:
-            Problem: If there is no such entry, *body* is not a request, or names form a cycle.
+            Problem: If the name is too long, there is no such entry, *body* is not a request, or
+                names form a cycle.
         """
+        check_model(name)
         decision = self._decide(name, body, headers)
         return Destination(*self._locate(decision.model or name, name), decision.reason)
 

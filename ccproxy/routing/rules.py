@@ -35,6 +35,7 @@ from ccproxy.protocol.claude_code import (
     CLASS_HEADER,
     COMPACTION_PROMPT,
 )
+from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.protocol.literals import is_present
 from ccproxy.protocol.messages import Block, Message, MessagesRequest, blocks_of, tools_of
 from ccproxy.routing.names import Tiers
@@ -267,6 +268,6 @@ def _is_pdf(block: Block) -> bool:
         return False
     try:
         source = _SOURCE.decode(block.source)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_JSON:
         return False
     return source.media_type == "application/pdf" or source.type == "url"

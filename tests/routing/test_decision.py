@@ -137,3 +137,11 @@ def test_an_explanation_says_that_no_rule_matches():
 def test_what_cannot_be_answered_is_explained_as_an_error(bad):
     with pytest.raises(UsageError):
         decider().explain(bad, {}, fallback=())
+
+
+def test_a_long_name_is_refused():
+    """Names are keys of caches."""
+    with pytest.raises(Problem, match="at most 256 characters"):
+        decider().for_client("x" * 257, body(), {})
+    with pytest.raises(Problem, match="at most 256 characters"):
+        decider().for_peer("x" * 257, "x")

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -108,7 +109,8 @@ class SearchClient:
             return failed(f"The query is longer than {MAX_QUERY} characters", code="query_too_long")
         request = search_request(target.backend, query, tool, model=target.model)
         domains = (tool.allowed_domains, tool.blocked_domains)
-        cache_key = msgspec.json.encode((target.url, request, domains))
+        # A hash, because a client may list megabytes of domains.
+        cache_key = sha256(msgspec.json.encode((target.url, request, domains))).digest()
         now = self._clock()
         if (cached := self._cache.get(cache_key)) and now - cached[0] < CACHED_SECONDS:
             return cached[1]
