@@ -43,7 +43,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 _HASH = re.compile(rf"{HASH_PREFIX}[0-9a-f]{{64}}")
 _RIGHTS = ("entries", "models", "budgets", "settings", "admin", "oidc")
 _TABLES = ("roles", "user")
-_OF_ROLE = _RIGHTS
 _OF_USER = ("name", "role", "email", "tokens", *_RIGHTS)
 
 
@@ -150,7 +149,7 @@ class _Reader:
         roles = self._table(values.get("roles", {}), "roles")
         for role, rights in roles.items():
             line = self._document.line_of("roles", role)
-            self._check_names(self._table(rights, f"roles.{role}"), _OF_ROLE, line=line)
+            self._check_names(self._table(rights, f"roles.{role}"), _RIGHTS, line=line)
         rows = values.get("user", [])
         if not isinstance(rows, list):
             self._document.note(None, "user must be a list of tables", "write [[user]]")

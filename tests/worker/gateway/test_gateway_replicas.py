@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 from contextlib import AsyncExitStack
 from itertools import count
 
@@ -136,6 +137,20 @@ async def test_without_redis_nobody_is_signed_out(replicas, own_server):
     assert (await poll(one, started["device_code"]))[1]["error"] == "expired_token"
     assert await statuses(replicas, tokens["access_token"]) == [401, 401], "Redis has lost it"
     await sign_in(replicas)
+
+
+async def test_a_silent_redis_is_waited_for_once(replicas, own_server):
+    tokens = await sign_in(replicas)
+    assert await statuses(replicas, tokens["access_token"]) == [200, 200]
+    backends = [one.worker.shared_pool.backend for one in replicas]
+    for backend in backends:
+        backend._timeout = 0.2
+    own_server.process.send_signal(signal.SIGSTOP)
+    for _ in range(3):
+        assert await statuses(replicas, tokens["access_token"]) == [200, 200]
+    assert [backend.is_shared for backend in backends] == [False, False]
+    assert all("no reply within 200 ms" in one.lines("pool.local")[0]["reason"] for one in replicas)
+    own_server.process.send_signal(signal.SIGCONT)
 
 
 async def test_whoever_writes_to_redis_signs_nobody_in(replicas, own_server):
