@@ -28,7 +28,7 @@ from ccproxy.config.team.users import (
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.store.sign_in_records import SignInRecords
 from ccproxy.worker.gateway.address_limit import AddressLimit
-from ccproxy.worker.gateway.sign_ins import SignIns, TokenPair
+from ccproxy.worker.gateway.sign_ins import SignedIn, SignIns, TokenPair
 from ccproxy.worker.gateway.signed_values import SignedValues
 from ccproxy.worker.gateway.telemetry_relay import TelemetryRelay
 from ccproxy.worker.gateway.user_directory import UserDirectory
@@ -47,35 +47,30 @@ class Gateway:
 
     def __init__(
         self,
+        config: WorkerConfig,
         directory: UserDirectory,
         sign_ins: SignIns,
         *,
-        public_url: str,
         secret: bytes,
-        provider: IdentityProvider | None = None,
-        session_seconds: float = 0.0,
-        telemetry: TelemetryRelay | None = None,
         log: FilteringBoundLogger,
         clock: Callable[[], float],
     ) -> None:
         """
-        Prepare the gateway; *public_url* is its address, *secret* protects the approval page.
+        Prepare the gateway of *config*; *secret* protects what browsers keep.
 
-        Sessions that the *provider* approved end after *session_seconds*. *clock* returns seconds
-        since the epoch, the same at every worker and replica.
+        *secret* and *clock* (seconds since the epoch) are those of every worker and replica.
         """
+        oidc = config.gateway.oidc
         self.directory = directory
         self.sign_ins = sign_ins
-        self.public_url = public_url
-        self.provider = provider
-        self.telemetry = telemetry
+        self.public_url = config.gateway.public_url
+        self.provider = _provider(config)
+        self.telemetry = _telemetry(config, log)
         self.log = log
         self.new_sign_ins = AddressLimit(30, _WINDOW, clock=time.monotonic)
         self.wrong_tokens = AddressLimit(10, _WINDOW, clock=time.monotonic)
-        self._form_key = hmac.digest(secret, b"ccproxy-approval-form", "sha256")
-        key = hmac.digest(secret, b"ccproxy-sign-in", "sha256")
-        self.signed = SignedValues(key, clock=clock)
-        self._session_seconds = session_seconds
+        self.signed = SignedValues(hmac.digest(secret, b"ccproxy-sign-in", "sha256"), clock=clock)
+        self._session_seconds = 0.0 if oidc is None else oidc.session_seconds
         self._clock = clock
         self._indexed: Users | None = None
         """The users of `_by_approval`."""
@@ -111,7 +106,7 @@ class Gateway:
             return None
         session, pair = refreshed
         user = self._user_with(session.approval)
-        if user is None or self._is_too_old(session.approval, session.since, user):
+        if user is None or self._is_too_old(session, user):
             await self.sign_ins.close_session(pair.access)
             return None
         return user, pair
@@ -120,15 +115,6 @@ class Gateway:
         """Open a session with a sealed *approval*; None if its user was revoked meanwhile."""
         user = self._user_with(approval)
         return None if user is None else (user, await self.sign_ins.open_session(approval))
-
-    def form_token(self, nonce: str) -> str:
-        """Return the hidden field of an approval page whose cookie is *nonce*."""
-        return hmac.new(self._form_key, nonce.encode(), "sha256").hexdigest()
-
-    def is_form_token(self, nonce: str, value: str) -> bool:
-        """Return True if a form was filled in on the page with the cookie *nonce*."""
-        field = value.encode("utf-8", "surrogatepass")
-        return bool(nonce) and hmac.compare_digest(self.form_token(nonce).encode(), field)
 
     def _user_with(self, approval: str) -> User | None:
         """Return the user whose sealed *approval* it is; None if there is none any more."""
@@ -142,10 +128,10 @@ class Gateway:
             self._indexed = users
         return self._by_approval.get(approval)
 
-    def _is_too_old(self, approval: str, since: float, user: User) -> bool:
-        """Return True if the identity provider has to confirm the user of a session again."""
-        is_of_provider = approval == self.sign_ins.sealed(oidc_approval(user.email))
-        return is_of_provider and self._clock() - since > self._session_seconds
+    def _is_too_old(self, session: SignedIn, user: User) -> bool:
+        """Return True if the identity provider has to confirm *user* again."""
+        is_of_provider = session.approval == self.sign_ins.sealed(oidc_approval(user.email))
+        return is_of_provider and self._clock() - session.since > self._session_seconds
 
 
 def make_gateway(
@@ -167,23 +153,15 @@ def make_gateway(
         CcproxyError, OSError, sqlite3.Error: If the file of sign-ins cannot be opened.
 
     """
+    directory = UserDirectory(users_file, log=log)
     if shared is None:
         clock: Callable[[], float] = time.time
         sign_ins = SignIns(SignInRecords(state, clock=clock), secret=secret, clock=clock)
     else:
         clock = shared.backend.clock
         sign_ins = SignIns(shared.records(), secret=shared.secret, clock=clock)
-    return Gateway(
-        UserDirectory(users_file, log=log),
-        sign_ins,
-        public_url=config.gateway.public_url,
-        secret=config.services.signing_key or secret,
-        provider=_provider(config),
-        session_seconds=config.gateway.oidc.session_seconds if config.gateway.oidc else 0.0,
-        telemetry=_telemetry(config, log),
-        log=log,
-        clock=clock,
-    )
+    own = config.services.signing_key or secret
+    return Gateway(config, directory, sign_ins, secret=own, log=log, clock=clock)
 
 
 def _telemetry(config: WorkerConfig, log: FilteringBoundLogger) -> TelemetryRelay | None:

@@ -84,23 +84,17 @@ class _Device(_Record, frozen=True):
     polled: float = 0.0
 
 
-class _Session(_Record, frozen=True):
+class SignedIn(_Record, frozen=True):
+    """A session."""
+
     approval: str
+    """What approved it, as `SignIns.sealed` returns it."""
     access: str
     access_until: float
     refresh: str
     refreshed: float
     since: float
     old_refresh: str = ""
-
-
-class SignedIn(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a signed-in client."""
-
-    approval: str
-    """What approved it, as `SignIns.sealed` returns it."""
-    since: float
-    """When it began, in seconds since the epoch."""
 
 
 class TokenPair(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,7 +185,7 @@ class SignIns:
         await self._write(
             name,
             None,
-            _Session(
+            SignedIn(
                 until=now + REFRESH_SECONDS,
                 approval=approval,
                 access=_digest(pair.access),
@@ -206,12 +200,12 @@ class SignIns:
     async def find(self, access: str) -> SignedIn | None:
         """Return the session of the token *access*; None if it is unknown or has expired."""
         data = await self._records.read(_named(_SESSION, _session_id(access)))
-        session = self._decoded(data, _Session)
+        session = self._decoded(data, SignedIn)
         if session is None or session.access_until <= self._clock():
             return None
         if not hmac.compare_digest(session.access, _digest(access)):
             return None
-        return SignedIn(approval=session.approval, since=session.since)
+        return session
 
     async def refresh(self, token: str) -> tuple[SignedIn, TokenPair] | None:
         """
@@ -224,8 +218,8 @@ class SignIns:
         pair = _new_pair(identifier)
 
         def exchange(
-            session: _Session | None,
-        ) -> tuple[_Session | None, tuple[SignedIn, TokenPair] | None]:
+            session: SignedIn | None,
+        ) -> tuple[SignedIn | None, tuple[SignedIn, TokenPair] | None]:
             if session is None or digest not in (session.refresh, session.old_refresh):
                 return session, None
             now, is_old = self._clock(), digest == session.old_refresh
@@ -242,19 +236,19 @@ class SignIns:
                 old_refresh=digest,
                 refreshed=refreshed,
             )
-            return changed, (SignedIn(approval=session.approval, since=session.since), pair)
+            return changed, (changed, pair)
 
-        return await self._change(_named(_SESSION, identifier), _Session, exchange)
+        return await self._change(_named(_SESSION, identifier), SignedIn, exchange)
 
     async def close_session(self, token: str) -> None:
         """End the session of an access or refresh token; nothing happens if there is none."""
         digest = _digest(token)
 
-        def end(session: _Session | None) -> tuple[_Session | None, None]:
+        def end(session: SignedIn | None) -> tuple[SignedIn | None, None]:
             own = () if session is None else (session.access, session.refresh, session.old_refresh)
             return (None if digest in own else session), None
 
-        await self._change(_named(_SESSION, _session_id(token)), _Session, end)
+        await self._change(_named(_SESSION, _session_id(token)), SignedIn, end)
 
     # Records.
 

@@ -85,7 +85,7 @@ class Browser:
 
     def read(self, page: str) -> None:
         """Take over the hidden field of *page*, if it has a form."""
-        self.hidden = "".join(re.findall(r'name="form" value="([0-9a-f]*)"', page))
+        self.hidden = "".join(re.findall(r'name="form" value="([^"]*)"', page))
 
 
 async def approve(proxy: Proxy, started: Mapping[str, Any], token: str) -> None:

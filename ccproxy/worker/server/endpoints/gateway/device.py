@@ -62,6 +62,7 @@ _PROVIDER = """<p>or</p>
 _IDENTITY = """<input type="hidden" name="identity" value="{identity}">
 <p>You are signed in as <b>{email}</b>.</p>"""
 _FLOW_COOKIE = "ccproxy_sign_in"
+_PAGE = "approval page"
 _FLOW = "sign-in at the provider"
 _IDENTIFIED = "identity for approval"
 _WRONG_CODE = "This code is wrong or has expired. Compare it with Claude Code, or begin again."
@@ -80,7 +81,8 @@ async def decide(request: ClientRequest) -> web.Response:
     _check(request, is_form=True)
     gateway, form = gateway_of(request), await form_of(request)
     nonce = request.cookies.get(_COOKIE, "")
-    if not gateway.is_form_token(nonce, form.get("form", "")):
+    own = gateway.signed.open(_PAGE, form.get("form", ""))
+    if not nonce or own.get("nonce") != nonce:
         return _page("<p>This form has expired. Open the page again from Claude Code.</p>", 403)
     address = address_of(request)
     if not gateway.wrong_tokens.allows(address):
@@ -198,7 +200,7 @@ def _form(
     nonce = secrets.token_urlsafe(24)
     gateway = gateway_of(request)
     fields = _FORM.format(
-        form=gateway.form_token(nonce),
+        form=gateway.signed.seal(_PAGE, {"nonce": nonce}, seconds=DEVICE_SECONDS),
         code=escape(code),
         proof=_PERSONAL if user is None else _identity(gateway, user, code, nonce),
         # Last: the Enter key presses the first button.
