@@ -372,28 +372,13 @@ class PoolSharing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerState:
-    """The state of one worker process, as status and the health probe use it."""
+class ReportedState:
+    """What a worker reports and `status` shows; a column that it needs is a field here."""
 
-    ok: bool = True
-    pid: int = 0
-    nonce: str = ""
-    """Identifies the process; the supervisor chose it when it started the worker."""
-    label: str = ""
-    port: int = 0
-    state: str = ""
-    """`ready` or `draining`; empty if unknown."""
     in_flight: int = 0
-    keys: KeyCounts | None = None
-    reason: str | None = None
-    """Why the worker cannot serve as it should, for the user."""
-    faulty_key: str = ""
-    """Id of the first key that was rejected or is out of credit, which the user can test."""
     connections: int = 0
     """Open client connections, of which there are at most `max_connections`."""
     max_connections: int = 0
-    log_dropped_total: int = 0
-    """Log lines lost since the start because the disk was full."""
     models: Mapping[str, str | None] = field(default_factory=dict)
     """Model names by tier."""
     retiring: tuple[RetiringModel, ...] = ()
@@ -411,15 +396,37 @@ class WorkerState:
     accounts: tuple[AccountRow, ...] = ()
     """Of the keys whose account was read."""
     base_url: str = ""
-    started: float = 0.0
-    """Seconds since the epoch."""
+    faulty_key: str = ""
+    """Id of the first key that was rejected or is out of credit, which the user can test."""
     version: str = ""
+    """Of ccproxy when the worker was started; empty if unknown."""
     build: str = ""
-    """Hash of the source that the process runs."""
+    """Hash of the source that the process runs; empty if unknown."""
+    log_dropped_total: int = 0
+    """Log lines lost since the start because the disk was full."""
     traffic: Traffic = field(default_factory=Traffic)
     key_rows: tuple[KeyRow, ...] = ()
     pool: PoolSharing | None = None
     """None without REDIS_URL."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerState(ReportedState):
+    """The state of one worker process, as status and the health probe use it."""
+
+    ok: bool = True
+    pid: int = 0
+    nonce: str = ""
+    """Identifies the process; the supervisor chose it when it started the worker."""
+    label: str = ""
+    port: int = 0
+    state: str = ""
+    """`ready` or `draining`; empty if unknown."""
+    keys: KeyCounts | None = None
+    reason: str | None = None
+    """Why the worker cannot serve as it should, for the user."""
+    started: float = 0.0
+    """Seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

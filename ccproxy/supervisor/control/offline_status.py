@@ -90,7 +90,6 @@ def _row_without_record(fleet: Fleet, entry: Entry, workers: list[AnnouncedSocke
     return Row(
         label=entry.label,
         port=entry.port,
-        host="127.0.0.1",
         state="degraded",
         pids=tuple(sorted(worker.pid for worker in workers)),
         log=str(log_path(fleet.logs, entry.label)),
@@ -103,7 +102,6 @@ def _idle_row(fleet: Fleet, entry: Entry) -> Row:
     return Row(
         label=entry.label,
         port=entry.port,
-        host="127.0.0.1",
         state="foreign" if is_taken else "stopped",
         log=str(log_path(fleet.logs, entry.label)),
         reason=describe_port_holder(entry.port) if is_taken else None,
