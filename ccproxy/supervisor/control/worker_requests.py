@@ -1,4 +1,9 @@
-"""Requests about keys and sessions, which the command line sends to the workers of an entry."""
+"""
+Requests about keys and sessions, which the command line sends to the workers of an entry.
+
+Each raises NotRunning if no process of the entry runs, and another CcproxyError if none answers,
+or if one refuses.
+"""
 
 from __future__ import annotations
 
@@ -52,11 +57,6 @@ def ask_about_keys(
     Apply *action* to the keys of an entry and return the keys after it.
 
     Every process of the entry carries it out; `list` and `test` are for the first one only.
-
-    Raises:
-        NotRunning: If no process of the entry runs.
-        CcproxyError: If the processes do not answer, or there is no such key.
-
     """
     request = KeysRequest(action=action, id=key_id)
     limit = TEST_LIMIT if action == "test" else LIMIT
@@ -68,26 +68,12 @@ def ask_about_keys(
 
 
 def offered_models(fleet: Fleet, label: str) -> tuple[str, ...]:
-    """
-    Return the models that the provider of an entry lists; its worker asks.
-
-    Raises:
-        NotRunning: If no process of the entry runs.
-        CcproxyError: If the provider does not list its models.
-
-    """
+    """Return the models that the provider of an entry lists; its worker asks."""
     return next(_answers(fleet, label, ModelsRequest, OfferedModels, timeout=LIST_LIMIT)).names
 
 
 def inspected_request(fleet: Fleet, label: str, request_id: str) -> InspectReply:
-    """
-    Return the bodies of a request that an entry has answered while INSPECT is on.
-
-    Raises:
-        NotRunning: If no process of the entry runs.
-        CcproxyError: If no process has kept the bodies.
-
-    """
+    """Return the bodies of a request that an entry has answered while INSPECT is on."""
     refusal: WorkerRefused | None = None
     late: AnswerTimeout | None = None
     for record in running_processes(fleet, label):
@@ -107,14 +93,7 @@ def inspected_request(fleet: Fleet, label: str, request_id: str) -> InspectReply
 
 
 def replay_recording(fleet: Fleet, label: str, recording_id: str) -> ReplayReply:
-    """
-    Have a process of the entry replay a recorded exchange.
-
-    Raises:
-        NotRunning: If no process of the entry runs.
-        CcproxyError: If it cannot be replayed.
-
-    """
+    """Have a process of the entry replay a recorded exchange."""
     request = ReplayRequest(id=recording_id)
     return next(_answers(fleet, label, lambda: request, ReplayReply, timeout=LIST_LIMIT))
 
@@ -126,24 +105,13 @@ def probe_model(
     Have a process of the entry measure *model*; without a limit it only estimates the cost.
 
     *overflow*: also send a request that is too long.
-
-    Raises:
-        NotRunning: If no process of the entry runs.
-        CcproxyError: If it cannot be measured.
-
     """
     request = ProbeRequest(model=model, most=most, overflow=overflow)
     return next(_answers(fleet, label, lambda: request, ProbeReply, timeout=TEST_LIMIT))
 
 
 def forget_refusals(fleet: Fleet, label: str) -> bool:
-    """
-    Have every process of the entry delete the learned refusals; return False if none runs.
-
-    Raises:
-        CcproxyError: If a process does not answer, or cannot save the change.
-
-    """
+    """Let every process of the entry delete the learned refusals; return False if none runs."""
     is_running = False
     for record in running_processes(fleet, label):
         try:
@@ -166,14 +134,7 @@ def switch_session(
     history: Literal["on", "off"] | None = None,
     recording: Literal["on", "off"] | None = None,
 ) -> SessionReply:
-    """
-    Change the switches that are not None, in every process of the entry, and return them all.
-
-    Raises:
-        NotRunning: If no process of the entry runs.
-        CcproxyError: If the processes do not answer, or one refuses.
-
-    """
+    """Change the switches that are not None, in every process of the entry, and return them all."""
 
     def request() -> SessionRequest:
         return SessionRequest(proxy=proxy, history=history, recording=recording)
