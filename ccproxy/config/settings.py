@@ -27,9 +27,9 @@ HEADER_PREFIX = "CUSTOM_HEADER_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting(Generic[T_co, D_co]):
-    """One setting of an env file."""
+    """One setting of an env file; the name of its variable is its name."""
 
-    name: str
+    name: str = ""
     parse: Callable[[str], T_co]
     default: D_co
     """The value of a setting that is not set."""
@@ -60,14 +60,12 @@ class Setting(Generic[T_co, D_co]):
 
 
 PROVIDER = Setting(
-    name="PROVIDER",
     parse=str.lower,
     default="",
     meaning="the provider preset: sets base URL, authentication, models and known deviations",
     example="kimi",
 )
 PROVIDER_API_KEY = Setting(
-    name="PROVIDER_API_KEY",
     parse=parsers.keys,
     default=(),
     meaning="the provider's API key, or several separated by commas, each with ;priority=2 (1 is "
@@ -77,14 +75,12 @@ PROVIDER_API_KEY = Setting(
     is_secret=True,
 )
 PROVIDER_API_KEYS_FILE = Setting(
-    name="PROVIDER_API_KEYS_FILE",
     parse=parsers.text,
     default=None,
     meaning="instead of PROVIDER_API_KEY: a file with one key per line, relative to the env file",
     example="kimi.keys",
 )
 PROVIDER_BASE_URL = Setting(
-    name="PROVIDER_BASE_URL",
     parse=parsers.http_url,
     default="",
     meaning="the provider's address; the preset's deviations still apply",
@@ -93,7 +89,6 @@ PROVIDER_BASE_URL = Setting(
     source="preset, else OpenAI",
 )
 PROVIDER_REGION = Setting(
-    name="PROVIDER_REGION",
     parse=str.lower,
     default="",
     meaning="the region of the account, such as china: selects one of the preset's addresses",
@@ -101,7 +96,6 @@ PROVIDER_REGION = Setting(
     source="preset",
 )
 PROVIDER_PLAN = Setting(
-    name="PROVIDER_PLAN",
     parse=str.lower,
     default="",
     meaning="the plan of the account, such as coding-plan: selects one of the preset's addresses",
@@ -109,7 +103,6 @@ PROVIDER_PLAN = Setting(
     source="preset",
 )
 PROVIDER_API: Setting[parsers.ApiChoice, parsers.ApiChoice] = Setting(
-    name="PROVIDER_API",
     parse=parsers.api,
     default="auto",
     meaning="chat (Chat Completions), responses (OpenAI's Responses API) or messages (direct mode, "
@@ -117,7 +110,6 @@ PROVIDER_API: Setting[parsers.ApiChoice, parsers.ApiChoice] = Setting(
     example="responses",
 )
 ANTHROPIC_API_KEY = Setting(
-    name="ANTHROPIC_API_KEY",
     parse=parsers.client_keys,
     default=(),
     meaning="client keys, separated by commas; Claude Code must send one; empty: none required",
@@ -125,14 +117,12 @@ ANTHROPIC_API_KEY = Setting(
     is_secret=True,
 )
 PASS_CLIENT_KEY = Setting(
-    name="PASS_CLIENT_KEY",
     parse=parsers.switch,
     default=False,
     meaning="on: send the client's own key to the provider; no provider key is needed",
     example="on",
 )
 BIG_MODEL = Setting(
-    name="BIG_MODEL",
     parse=parsers.model,
     default=None,
     meaning="the model for opus and unknown names",
@@ -140,7 +130,6 @@ BIG_MODEL = Setting(
     source="preset, else gpt-4o",
 )
 MIDDLE_MODEL = Setting(
-    name="MIDDLE_MODEL",
     parse=parsers.model,
     default=None,
     meaning="the model for sonnet",
@@ -148,7 +137,6 @@ MIDDLE_MODEL = Setting(
     source="preset, else BIG_MODEL",
 )
 SMALL_MODEL = Setting(
-    name="SMALL_MODEL",
     parse=parsers.model,
     default=None,
     meaning="the model for haiku",
@@ -156,7 +144,6 @@ SMALL_MODEL = Setting(
     source="preset, else gpt-4o-mini",
 )
 PASS_MODELS = Setting(
-    name="PASS_MODELS",
     parse=parsers.words,
     default=None,
     meaning="glob patterns, separated by commas, of model names that are sent unchanged",
@@ -164,14 +151,12 @@ PASS_MODELS = Setting(
     source="preset, else gpt-* o1* o3* o4* …",
 )
 HOST = Setting(
-    name="HOST",
     parse=parsers.text,
     default="127.0.0.1",
     meaning="the address to listen on",
     example="127.0.0.1",
 )
 PORT = Setting(
-    name="PORT",
     parse=parsers.port,
     default=None,
     meaning="only compared with the port in ccproxy.toml",
@@ -179,14 +164,12 @@ PORT = Setting(
     source="the table's",
 )
 ALLOW_PUBLIC = Setting(
-    name="ALLOW_PUBLIC",
     parse=parsers.switch,
     default=False,
     meaning="on: listen on a public address without requiring a client key",
     example="on",
 )
 ALLOWED_HOSTS = Setting(
-    name="ALLOWED_HOSTS",
     parse=parsers.hosts,
     default=(),
     meaning="host names, separated by commas, that requests may use, beyond localhost and HOST",
@@ -194,7 +177,6 @@ ALLOWED_HOSTS = Setting(
     source="loopback names on loopback, else any",
 )
 DRAIN_TIMEOUT = Setting(
-    name="DRAIN_TIMEOUT",
     parse=parsers.seconds,
     default=30.0,
     meaning="seconds that running requests may take after SIGTERM to `ccproxy up --port`, as in a "
@@ -202,7 +184,6 @@ DRAIN_TIMEOUT = Setting(
     example="300",
 )
 DRAIN_DELAY = Setting(
-    name="DRAIN_DELAY",
     parse=parsers.seconds_or_never,
     default=0.0,
     meaning="seconds after that SIGTERM in which new requests are still accepted, and /readyz "
@@ -210,7 +191,6 @@ DRAIN_DELAY = Setting(
     example="10",
 )
 USERS = Setting(
-    name="USERS",
     parse=parsers.text,
     default=None,
     meaning="a file of users, relative to the folder of the env file: the proxy is then a team's "
@@ -219,7 +199,6 @@ USERS = Setting(
     source="none",
 )
 PUBLIC_URL = Setting(
-    name="PUBLIC_URL",
     parse=parsers.public_url,
     default="",
     meaning="the address at which a team reaches the gateway, for Claude Code's sign-in",
@@ -236,7 +215,6 @@ TRUSTED_PROXIES = Setting(
     source="none: the address of the connection",
 )
 TELEMETRY_URL = Setting(
-    name="TELEMETRY_URL",
     parse=parsers.http_url,
     default=None,
     meaning="a collector of OTLP over HTTP, to which a gateway forwards the telemetry of signed-in "
@@ -245,7 +223,6 @@ TELEMETRY_URL = Setting(
     source="none: it is discarded",
 )
 OIDC_ISSUER = Setting(
-    name="OIDC_ISSUER",
     parse=parsers.issuer,
     default=None,
     meaning="the identity provider (OpenID Connect) that approves sign-ins of users with oidc = "
@@ -254,14 +231,12 @@ OIDC_ISSUER = Setting(
     source="none",
 )
 OIDC_CLIENT_ID = Setting(
-    name="OIDC_CLIENT_ID",
     parse=parsers.text,
     default="",
     meaning="the id of the gateway at OIDC_ISSUER",
     example="ccproxy",
 )
 OIDC_CLIENT_SECRET = Setting(
-    name="OIDC_CLIENT_SECRET",
     parse=parsers.text,
     default="",
     meaning="the secret of the gateway at OIDC_ISSUER; without one it is a public client",
@@ -269,7 +244,6 @@ OIDC_CLIENT_SECRET = Setting(
     is_secret=True,
 )
 OIDC_SESSION_DAYS = Setting(
-    name="OIDC_SESSION_DAYS",
     parse=parsers.days,
     default=7.0,
     meaning="days until a session that OIDC_ISSUER approved must be approved again, so that users "
@@ -277,7 +251,6 @@ OIDC_SESSION_DAYS = Setting(
     example="1",
 )
 TLS_CERT = Setting(
-    name="TLS_CERT",
     parse=parsers.text,
     default=None,
     meaning="a certificate with its chain as PEM, relative to the env file: the port serves https; "
@@ -286,7 +259,6 @@ TLS_CERT = Setting(
     source="none: http",
 )
 TLS_KEY = Setting(
-    name="TLS_KEY",
     parse=parsers.text,
     default=None,
     meaning="the private key of TLS_CERT as PEM, without a password",
@@ -294,21 +266,18 @@ TLS_KEY = Setting(
     source="none",
 )
 MAX_CONNECTIONS = Setting(
-    name="MAX_CONNECTIONS",
     parse=parsers.connections,
     default=1024,
     meaning="maximum number of open client connections per process; others get a 503",
     example="4096",
 )
 LOG_LEVEL = Setting(
-    name="LOG_LEVEL",
     parse=parsers.log_level,
     default="INFO",
     meaning="DEBUG, INFO, WARNING, ERROR or CRITICAL",
     example="INFO",
 )
 MAX_TOKENS_LIMIT = Setting(
-    name="MAX_TOKENS_LIMIT",
     parse=parsers.tokens,
     default=None,
     meaning="upper bound for max_tokens",
@@ -316,7 +285,6 @@ MAX_TOKENS_LIMIT = Setting(
     source="none",
 )
 MIN_TOKENS_LIMIT = Setting(
-    name="MIN_TOKENS_LIMIT",
     parse=parsers.tokens,
     default=None,
     meaning="lower bound for max_tokens",
@@ -324,7 +292,6 @@ MIN_TOKENS_LIMIT = Setting(
     source="none",
 )
 CONTEXT_WINDOW = Setting(
-    name="CONTEXT_WINDOW",
     parse=parsers.tokens,
     default=None,
     meaning="the context window in tokens, for your own server (Ollama, vLLM)",
@@ -332,7 +299,6 @@ CONTEXT_WINDOW = Setting(
     source="preset",
 )
 MAX_TOOLS = Setting(
-    name="MAX_TOOLS",
     parse=parsers.tools,
     default=None,
     meaning="maximum tools in a request, at least 8; the model searches for the others",
@@ -340,28 +306,24 @@ MAX_TOOLS = Setting(
     source="the provider's limit",
 )
 LONG_CONTEXT_THRESHOLD = Setting(
-    name="LONG_CONTEXT_THRESHOLD",
     parse=parsers.tokens,
     default=None,
     meaning="tokens above which a request is long, if long_context in ccproxy.toml has no `over`",
     example="60000",
 )
 REQUEST_TIMEOUT = Setting(
-    name="REQUEST_TIMEOUT",
     parse=parsers.seconds,
     default=600.0,
     meaning="seconds without data before the provider's first byte",
     example="600",
 )
 MAX_RETRIES = Setting(
-    name="MAX_RETRIES",
     parse=parsers.count,
     default=2,
     meaning="retries after 408, 409, 5xx, 529 or a failed connection, before the first byte",
     example="2",
 )
 KEY_STRATEGY: Setting[Strategy, Strategy | None] = Setting(
-    name="KEY_STRATEGY",
     parse=parsers.strategy,
     default=None,
     meaning="rotate, fill-first (one key until it cannot serve, then the next), priority or "
@@ -370,7 +332,6 @@ KEY_STRATEGY: Setting[Strategy, Strategy | None] = Setting(
     source="rotate, or as keys are marked",
 )
 KEY_AFFINITY: Setting[Affinity, Affinity] = Setting(
-    name="KEY_AFFINITY",
     parse=parsers.affinity,
     default="session",
     meaning="what stays with its key, because prompts are cached per account: session, "
@@ -378,7 +339,6 @@ KEY_AFFINITY: Setting[Affinity, Affinity] = Setting(
     example="conversation",
 )
 KEY_MOVE_WAIT = Setting(
-    name="KEY_MOVE_WAIT",
     parse=parsers.seconds_or_never,
     default=600.0,
     meaning="seconds that a session waits for a compaction before it returns to a preferred key; "
@@ -386,7 +346,6 @@ KEY_MOVE_WAIT = Setting(
     example="600",
 )
 FALLBACK_HOLD = Setting(
-    name="FALLBACK_HOLD",
     parse=parsers.seconds_or_never,
     default=600.0,
     meaning="seconds that a session stays with the fallback that has answered it for 5 minutes, "
@@ -394,35 +353,30 @@ FALLBACK_HOLD = Setting(
     example="600",
 )
 KEY_MAX_IN_FLIGHT = Setting(
-    name="KEY_MAX_IN_FLIGHT",
     parse=parsers.requests,
     default=None,
     meaning="maximum concurrent requests per key; up to 100 more wait for a key",
     example="4",
 )
 KEY_WAIT = Setting(
-    name="KEY_WAIT",
     parse=parsers.seconds,
     default=120.0,
     meaning="seconds that a request waits for a key that is at KEY_MAX_IN_FLIGHT",
     example="120",
 )
 KEY_PER_MINUTE = Setting(
-    name="KEY_PER_MINUTE",
     parse=parsers.per_minute,
     default=None,
     meaning="maximum requests per minute and key",
     example="60",
 )
 KEY_PER_DAY = Setting(
-    name="KEY_PER_DAY",
     parse=parsers.requests,
     default=None,
     meaning="maximum requests per day (UTC) and key, such as the 500 of a free key",
     example="500",
 )
 REDIS_URL = Setting(
-    name="REDIS_URL",
     parse=parse_redis_url,
     default=None,
     meaning="the Redis or Valkey in which replicas on several hosts share the state of their keys: "
@@ -430,7 +384,6 @@ REDIS_URL = Setting(
     example="redis://redis:6379/0",
 )
 REDIS_TIMEOUT = Setting(
-    name="REDIS_TIMEOUT",
     parse=parsers.seconds,
     default=0.25,
     meaning="seconds that Redis may delay a request; then each replica uses its share of the "
@@ -438,14 +391,12 @@ REDIS_TIMEOUT = Setting(
     example="0.25",
 )
 REDIS_REPLICAS = Setting(
-    name="REDIS_REPLICAS",
     parse=parsers.replicas,
     default=1,
     meaning="how many replicas share the limits while a new one has not reached Redis yet",
     example="3",
 )
 METRICS = Setting(
-    name="METRICS",
     parse=parse_metrics_address,
     default=None,
     meaning="where GET /metrics is served for Prometheus: PORT (on 127.0.0.1), HOST:PORT or "
@@ -453,7 +404,6 @@ METRICS = Setting(
     example="9464",
 )
 TRACES = Setting(
-    name="TRACES",
     parse=parse_traces_url,
     default=None,
     meaning="a collector of OpenTelemetry traces (OTLP over HTTP): a span for each request and "
@@ -461,7 +411,6 @@ TRACES = Setting(
     example="http://127.0.0.1:4318",
 )
 TRACES_HEADERS: Setting[Mapping[str, str], Mapping[str, str]] = Setting(
-    name="TRACES_HEADERS",
     parse=parse_traces_headers,
     default=MappingProxyType({}),
     meaning="headers for that collector, such as its key",
@@ -469,7 +418,6 @@ TRACES_HEADERS: Setting[Mapping[str, str], Mapping[str, str]] = Setting(
     is_secret=True,
 )
 SIGNING_KEY = Setting(
-    name="SIGNING_KEY",
     parse=parsers.signing_key,
     default=b"",
     meaning="a secret of at least 32 characters, the same for all replicas, so that each accepts "
@@ -479,14 +427,12 @@ SIGNING_KEY = Setting(
     is_secret=True,
 )
 EARLY_COMMIT = Setting(
-    name="EARLY_COMMIT",
     parse=parsers.seconds_or_never,
     default=15.0,
     meaning="seconds until a waiting stream commits to status 200 and sends pings; 0 = never",
     example="15",
 )
 UPSTREAM_PROXY = Setting(
-    name="UPSTREAM_PROXY",
     parse=parsers.proxy_url,
     default=None,
     meaning="outbound HTTP proxy; not used for loopback",
@@ -494,7 +440,6 @@ UPSTREAM_PROXY = Setting(
     source="HTTPS_PROXY / NO_PROXY",
 )
 CA_BUNDLE = Setting(
-    name="CA_BUNDLE",
     parse=parsers.text,
     default=None,
     meaning="a PEM file of trusted authorities, relative to the folder of the env file",
@@ -509,14 +454,12 @@ CUSTOM_HEADER = Setting(
     example="v",
 )
 AZURE_API_VERSION = Setting(
-    name="AZURE_API_VERSION",
     parse=parsers.text,
     default="",
     meaning="use Azure OpenAI addresses with this API version, and the api-key header",
     example="2024-10-21",
 )
 AUTO_CACHE = Setting(
-    name="AUTO_CACHE",
     parse=parsers.switch,
     default=None,
     meaning="on: ask Requesty to place cache breakpoints (requesty.auto_cache)",
@@ -524,7 +467,6 @@ AUTO_CACHE = Setting(
     source="preset (requesty: on)",
 )
 EXTRA_BODY = Setting(
-    name="EXTRA_BODY",
     parse=parsers.extra_body,
     default=None,
     meaning="a JSON object with fields for every Chat Completions request; they take precedence",
@@ -532,7 +474,6 @@ EXTRA_BODY = Setting(
     source="preset",
 )
 PRICES = Setting(
-    name="PRICES",
     parse=parsers.prices,
     default=(),
     meaning="dollars per million tokens: model=input/output[/cached[/cache writes[/for 1 h]]], …; "
@@ -541,7 +482,6 @@ PRICES = Setting(
     source="preset",
 )
 ACCOUNT_CHECK: Setting[parsers.AccountCheck, parsers.AccountCheck] = Setting(
-    name="ACCOUNT_CHECK",
     parse=parsers.account_check,
     default="auto",
     meaning="whether balance and plan quota of each key are read: auto (where the provider "
@@ -549,14 +489,12 @@ ACCOUNT_CHECK: Setting[parsers.AccountCheck, parsers.AccountCheck] = Setting(
     example="on",
 )
 ACCOUNT_INTERVAL = Setting(
-    name="ACCOUNT_INTERVAL",
     parse=parsers.seconds,
     default=900.0,
     meaning="seconds between two of these reads; without requests there are none",
     example="3600",
 )
 BUDGET = Setting(
-    name="BUDGET",
     parse=parsers.budgets,
     default=(),
     meaning="what the proxy may spend per day and month, in a currency or in tokens; then its "
@@ -565,7 +503,6 @@ BUDGET = Setting(
     source="none",
 )
 CLIENT_BUDGETS = Setting(
-    name="CLIENT_BUDGETS",
     parse=parsers.client_budgets,
     default=(),
     meaning="the same for each client key, identified by its last characters; * stands for all "
@@ -574,7 +511,6 @@ CLIENT_BUDGETS = Setting(
     source="none",
 )
 PRICE_GUARD = Setting(
-    name="PRICE_GUARD",
     parse=parsers.switch,
     default=False,
     meaning="on: `run` and `env` make Claude Code compact before a prompt is so long that the "
@@ -582,7 +518,6 @@ PRICE_GUARD = Setting(
     example="on",
 )
 TOOL_FILTER = Setting(
-    name="TOOL_FILTER",
     parse=parsers.words,
     default=(),
     meaning="glob patterns, separated by commas, of tools that are removed from requests",
@@ -590,7 +525,6 @@ TOOL_FILTER = Setting(
     source="none",
 )
 WEB_SEARCH = Setting(
-    name="WEB_SEARCH",
     parse=parsers.search_engine,
     default=None,
     meaning="what answers web searches: searxng:URL, brave, tavily, exa, serper, you, bocha, jina, "
@@ -599,7 +533,6 @@ WEB_SEARCH = Setting(
     source="the provider's own search, where it has one",
 )
 WEB_SEARCH_KEY = Setting(
-    name="WEB_SEARCH_KEY",
     parse=parsers.keys,
     default=(),
     meaning="the key of the search engine that WEB_SEARCH names",
@@ -607,7 +540,6 @@ WEB_SEARCH_KEY = Setting(
     is_secret=True,
 )
 WEB_SEARCH_PRICE = Setting(
-    name="WEB_SEARCH_PRICE",
     parse=parsers.dollars,
     default=None,
     meaning="US dollars for one web search; it counts in costs and budgets",
@@ -615,7 +547,6 @@ WEB_SEARCH_PRICE = Setting(
     source="the list price, where it is known",
 )
 AUTO_PROBE = Setting(
-    name="AUTO_PROBE",
     parse=parsers.dollars,
     default=None,
     meaning="US dollars per day for which each process may send small requests, as `ccproxy probe` "
@@ -624,7 +555,6 @@ AUTO_PROBE = Setting(
     source="off",
 )
 AUTO_MODE_MODEL = Setting(
-    name="AUTO_MODE_MODEL",
     parse=parsers.model,
     default=None,
     meaning="the model, also LABEL:model, that judges tool calls in Claude Code's auto mode",
@@ -632,7 +562,6 @@ AUTO_MODE_MODEL = Setting(
     source="Claude Code's own classifier",
 )
 VISION = Setting(
-    name="VISION",
     parse=parsers.model,
     default=None,
     meaning="the model, also LABEL:model, that describes images for models that see none; it gets "
@@ -641,28 +570,24 @@ VISION = Setting(
     source="images are left out",
 )
 HISTORY = Setting(
-    name="HISTORY",
     parse=parsers.switch,
     default=False,
     meaning="on: record conversations for three days, without tool bodies and keys",
     example="on",
 )
 ADMIN_API = Setting(
-    name="ADMIN_API",
     parse=parsers.switch,
     default=True,
     meaning="off: no /config, /models, /conversation … on the proxy's port; only loopback has them",
     example="off",
 )
 INSPECT = Setting(
-    name="INSPECT",
     parse=parsers.switch,
     default=False,
     meaning="on: /debug_logs also shows redacted bodies, for a day after the file was saved",
     example="on",
 )
 TRANSPARENT_URL = Setting(
-    name="TRANSPARENT_URL",
     parse=parsers.http_url,
     default="",
     meaning="where requests are sent, unchanged, while the proxy is bypassed",
@@ -670,9 +595,17 @@ TRANSPARENT_URL = Setting(
     source="https://api.anthropic.com",
 )
 
-SETTINGS: tuple[Setting[Any, Any], ...] = tuple(
-    value for value in [*globals().values()] if isinstance(value, Setting)
-)
+
+def _declared(variables: Mapping[str, object]) -> tuple[Setting[Any, Any], ...]:
+    """Return the settings among *variables*, each with the name of its variable."""
+    settings = {name: value for name, value in variables.items() if isinstance(value, Setting)}
+    for name, setting in settings.items():
+        if not setting.name:
+            object.__setattr__(setting, "name", name)  # the only change of a frozen value
+    return tuple(settings.values())
+
+
+SETTINGS = _declared(globals())
 """All settings in the order of their declaration."""
 
 NAMES = frozenset(name for setting in SETTINGS for name in setting.names)
