@@ -22,20 +22,18 @@ MAX_FILE_SIZE = 256 * 1024
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 
 
-def api_keys(
-    env: EnvReader, preset: Preset, *, passes: bool
-) -> tuple[tuple[str, ...], tuple[KeyRank, ...]]:
+def api_keys(env: EnvReader, preset: Preset) -> tuple[tuple[str, ...], tuple[KeyRank, ...]]:
     """
     Return the provider's keys and their ranks.
 
     Without a key, it is the placeholder of a server that needs none; none at all if the client's
-    key is passed on (*passes*).
+    key is passed on.
     """
     listed = _listed_keys(env)
     if listed is not None:
         pairs = [split_key(key) for key in listed]
         return tuple(key for key, _ in pairs), tuple(KeyRank(**rank) for _, rank in pairs)
-    if passes:
+    if env.read(s.PASS_CLIENT_KEY):
         return (), ()
     if preset.needs_key:
         where = f"; get one at {preset.key_page}" if preset.key_page else ""

@@ -74,6 +74,17 @@ class DrainTimes:
     """From then on, for running requests."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountSettings:
+    """Whether and how often the provider's reports on the accounts of the keys are read."""
+
+    check: AccountCheck
+    host: str
+    """The preset's host if the endpoint is asked at any base URL; otherwise empty."""
+    interval: float
+    """Seconds between two reads."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkerConfig:
     """The settings of one proxy. Its `repr` contains no secrets."""
@@ -134,10 +145,7 @@ class WorkerConfig:
     """Where requests are sent while the proxy is bypassed."""
     price_guard: bool
     """True: sessions stay below the price thresholds of models."""
-    account_check: AccountCheck
-    account_host: str
-    """The preset's host if the account endpoint is asked at any base URL; otherwise empty."""
-    account_interval: float
+    accounts: AccountSettings
     budgets: tuple[Budget, ...]
     """Of the entry and of its client keys."""
     long_context_threshold: int | None
@@ -302,8 +310,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
     model_source = preset if named else generic_preset()
     api_choice = env.read(s.PROVIDER_API)
     api: Api = model_source.api if api_choice == "auto" else api_choice
-    passes = env.read(s.PASS_CLIENT_KEY)
-    api_keys, ranks = provider_keys.api_keys(env, preset, passes=passes)
+    api_keys, ranks = provider_keys.api_keys(env, preset)
     return WorkerConfig(
         label=entry.label if entry else "ccproxy",
         host=env.read(s.HOST),
@@ -316,7 +323,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         auth=preset.native_auth if api == "messages" else preset.auth,
         api_keys=api_keys,
         client_keys=env.read(s.ANTHROPIC_API_KEY),
-        pass_client_key=passes,
+        pass_client_key=env.read(s.PASS_CLIENT_KEY),
         takes_anthropic_keys=preset.takes_anthropic_keys,
         models=_models(env, preset, model_source, rows, is_named=bool(named)),
         log_level=env.read(s.LOG_LEVEL),
@@ -346,9 +353,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
         inspect=env.read(s.INSPECT),
         transparent_url=env.read(s.TRANSPARENT_URL) or bypass_url(),
         price_guard=env.read(s.PRICE_GUARD),
-        account_check=env.read(s.ACCOUNT_CHECK),
-        account_host=_account_host(env, preset if named else None),
-        account_interval=env.read(s.ACCOUNT_INTERVAL),
+        accounts=_accounts(env, preset if named else None),
         budgets=(*env.read(s.BUDGET), *env.read(s.CLIENT_BUDGETS)),
         long_context_threshold=env.read(s.LONG_CONTEXT_THRESHOLD),
         services=read_services(env),
@@ -373,10 +378,10 @@ def _key_limits(env: EnvReader) -> KeyLimits:
     )
 
 
-def _account_host(env: EnvReader, preset: Preset | None) -> str:
-    """Return the host with the account endpoint; empty: the host of the base URL."""
-    is_allowed = env.read(s.ACCOUNT_CHECK) == "on"
-    return (urlsplit(preset.base_url).hostname or "") if preset and is_allowed else ""
+def _accounts(env: EnvReader, preset: Preset | None) -> AccountSettings:
+    check = env.read(s.ACCOUNT_CHECK)
+    host = urlsplit(preset.base_url).hostname if preset and check == "on" else None
+    return AccountSettings(check=check, host=host or "", interval=env.read(s.ACCOUNT_INTERVAL))
 
 
 def _recognized_preset(env: EnvReader) -> str:

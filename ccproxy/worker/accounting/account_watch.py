@@ -31,7 +31,7 @@ class AccountWatch:
         self._pool = pool
         self._log = log
         self._client = AccountClient(config)
-        self._interval = config.account_interval
+        self._interval = config.accounts.interval
         self._keys = {
             f"k{number}": (key, endpoint)
             for number, key in enumerate(dict.fromkeys(config.api_keys), start=1)

@@ -34,13 +34,13 @@ class AccountClient:
     def endpoint(self, key: str) -> AccountEndpoint | None:
         """Return the endpoint to ask about *key*; None if there is none, or it is switched off."""
         config = self._config
-        if config.account_check == "off":
+        if config.accounts.check == "off":
             return None
         host = urlsplit(config.base_url).hostname or ""
         endpoint = account_endpoint(host, key)
-        if endpoint is None and config.account_host:
-            endpoint = account_endpoint(config.account_host, key)
-        if endpoint is None or (config.account_check == "auto" and not endpoint.is_documented):
+        if endpoint is None and config.accounts.host:
+            endpoint = account_endpoint(config.accounts.host, key)
+        if endpoint is None or (config.accounts.check == "auto" and not endpoint.is_documented):
             return None
         return endpoint
 
