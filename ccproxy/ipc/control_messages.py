@@ -15,7 +15,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cache
-from types import UnionType
+from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -166,21 +167,7 @@ Request = (
     | ReplayRequest
     | ProbeRequest
 )
-REQUESTS: Mapping[str, type[Request]] = {
-    "state": StateRequest,
-    "drain": DrainRequest,
-    "listener": ListenerRequest,
-    "keys": KeysRequest,
-    "session": SessionRequest,
-    "forget": ForgetRequest,
-    "requests": RequestsRequest,
-    "watch": WatchRequest,
-    "client_session": ClientSessionRequest,
-    "inspect": InspectRequest,
-    "models": ModelsRequest,
-    "replay": ReplayRequest,
-    "probe": ProbeRequest,
-}
+REQUESTS: Mapping[str, type[Request]] = {kind().op: kind for kind in get_args(Request)}
 
 
 # Replies of a worker. `ok` is False in a `Refusal` only.
@@ -634,11 +621,7 @@ def decode(kind: type[T], line: bytes) -> T:
         MessageError: If it is not a JSON object, or a field has the wrong type.
 
     """
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise MessageError("not JSON") from error
-    return from_fields(kind, fields)
+    return from_fields(kind, parse_object(line))
 
 
 def decode_request(line: bytes) -> Request:
@@ -649,20 +632,34 @@ def decode_request(line: bytes) -> Request:
         MessageError: If it is not a request.
 
     """
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise MessageError("not JSON") from error
-    op = fields.get("op") if isinstance(fields, dict) else None
+    fields = parse_object(line)
+    op = fields.get("op")
     kind = REQUESTS.get(op) if isinstance(op, str) else None
     if kind is None:
         raise MessageError(f"op: must be one of {', '.join(REQUESTS)}")
     return from_fields(kind, fields)
 
 
+def parse_object(line: bytes) -> dict[str, Any]:
+    """
+    Return the JSON object in *line*.
+
+    Raises:
+        MessageError: If there is none.
+
+    """
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise MessageError("not JSON") from error
+    if not isinstance(fields, dict):
+        raise MessageError("not a JSON object")
+    return fields
+
+
 def from_fields(kind: type[T], fields: object) -> T:
     """
-    Build a message of *kind* from parsed JSON.
+    Build a message of *kind* from parsed JSON; null stands for the default of a field.
 
     Raises:
         MessageError: If it is not a JSON object, or a field has the wrong type.
@@ -672,7 +669,11 @@ def from_fields(kind: type[T], fields: object) -> T:
         raise MessageError("not a JSON object")
     hashable: Any = kind  # mypy does not take type[T] for one
     hints = _hints(hashable)
-    known = [name for name in fields if name in hints]
+    known = [
+        name
+        for name, value in fields.items()
+        if name in hints and (value is not None or NoneType in get_args(hints[name]))
+    ]
     try:
         return kind(**{name: _checked(hints[name], fields[name], name) for name in known})
     except TypeError as error:  # a field without a default is missing
@@ -700,6 +701,8 @@ def _checked(hint: Any, value: object, name: str) -> Any:  # noqa: ANN401 - any 
         return {key: _checked(options[1], item, f"{name}.{key}") for key, item in value.items()}
     if isinstance(hint, type) and is_dataclass(hint):
         return from_fields(hint, value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
     kind = float | int if hint is float else (origin or hint)
     if not isinstance(value, kind) or (isinstance(value, bool) and hint is not bool):
         raise MessageError(f"{name}: must be {getattr(hint, '__name__', hint)}")

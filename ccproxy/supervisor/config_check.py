@@ -22,7 +22,6 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 from ccproxy.build import installed_build
 from ccproxy.config.fleet import Entry, local_table, read_fleet
@@ -30,7 +29,6 @@ from ccproxy.errors import CcproxyError, ConfigError, Mistake
 from ccproxy.files import read_regular
 from ccproxy.ipc.control_messages import MessageError, decode
 from ccproxy.supervisor.config_changes import FileStatus, file_status, source_of
-from ccproxy.supervisor.control.protocol import MistakeFields, from_mistake_fields, to_fields
 from ccproxy.supervisor.fleet.host import describe_start_error
 from ccproxy.supervisor.processes.child_environment import clean_environment, network_variables
 from ccproxy.supervisor.state.records import Spec
@@ -49,33 +47,11 @@ class CheckResult:
     """One per entry of the table; those that were not checked have no digest."""
     routing: str = ""
     """Hash of routes, fallback and presets, which workers read themselves."""
-    mistakes: tuple[MistakeFields, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
     """If there are any, the rest is empty."""
 
 
-class ConfigCheck(Protocol):
-    """Checks the table, and the env files of some or all entries."""
-
-    async def __call__(
-        self,
-        labels: Sequence[str],
-        *,
-        cwd: str | None,
-        network: Mapping[str, str] | None = None,
-    ) -> CheckResult:
-        """
-        Check the table and the env files of *labels*, of all entries if there are none.
-
-        *cwd* is the user's folder; mistakes are reported relative to it. *network* replaces the
-        proxy variables with which workers are started at present.
-
-        Raises:
-            ConfigError: With every mistake.
-
-        """
-
-
-class ChildConfigCheck:
+class ConfigCheck:
     """Runs a child process, but only if a file or the environment has changed."""
 
     def __init__(
@@ -99,7 +75,17 @@ class ChildConfigCheck:
         cwd: str | None,
         network: Mapping[str, str] | None = None,
     ) -> CheckResult:
-        """Return the result of the check; the previous one if nothing has changed."""
+        """
+        Check the table and the env files of *labels*, of all entries if there are none.
+
+        *cwd* is the user's folder; mistakes are reported relative to it. *network* replaces the
+        proxy variables with which workers are started at present.
+
+        Raises:
+            ConfigError: With every mistake.
+            CcproxyError: If the files could not be checked.
+
+        """
         selected = tuple(sorted(label.lower() for label in labels))
         environment = self._environment() if network is None else clean_environment(network)
         if self._last is not None:
@@ -152,7 +138,7 @@ class ChildConfigCheck:
             last = lines[-1] if lines else f"exit code {process.returncode}"
             raise CcproxyError(f"the settings could not be read: {last}") from error
         if result.mistakes:
-            raise ConfigError(from_mistake_fields(result.mistakes))
+            raise ConfigError(result.mistakes)
         return result
 
 
@@ -248,8 +234,8 @@ def main(argv: Sequence[str]) -> None:
     try:
         result = check(options.config, options.labels)
     except ConfigError as error:
-        result = CheckResult(mistakes=to_fields(error.mistakes))
-    sys.stdout.write(json.dumps(asdict(result)) + "\n")
+        result = CheckResult(mistakes=error.mistakes)
+    sys.stdout.write(json.dumps(asdict(result), default=os.fspath) + "\n")
 
 
 if __name__ == "__main__":

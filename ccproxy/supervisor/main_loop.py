@@ -23,7 +23,7 @@ from ccproxy.build import installed_build
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.ipc.socket_paths import runtime_path, socket_path
-from ccproxy.supervisor.config_check import ChildConfigCheck, ConfigCheck
+from ccproxy.supervisor.config_check import ConfigCheck
 from ccproxy.supervisor.control.operations import Operations
 from ccproxy.supervisor.control.protocol import (
     ControlCommand,
@@ -98,7 +98,7 @@ class Supervisor:
             fleet,
             self._slots,
             loop=self._loop,
-            check=check or ChildConfigCheck(fleet.file, environment=network.environment),
+            check=check or ConfigCheck(fleet.file, environment=network.environment),
             refresh=lambda: self._probe.refresh(REFRESH_LIMIT),
             network=network,
         )

@@ -25,6 +25,7 @@ from ccproxy.config.parsers import hide_keys
 from ccproxy.config.worker_config import load_worker
 from ccproxy.convert.errors.classify import classify_error
 from ccproxy.errors import ConfigError, Problem
+from ccproxy.ipc.control_messages import WorkerState
 from ccproxy.ipc.socket_paths import socket_path
 from ccproxy.logs import log_path
 from ccproxy.protocol.headers import (
@@ -38,7 +39,8 @@ from ccproxy.providers.quirks import Quirks
 from ccproxy.redaction import Redactor
 from ccproxy.supervisor.sockets.unix_socket import (
     NoAnswer,
-    parse_line,
+    WorkerRefused,
+    decode_reply,
 )
 
 MANY = settings(
@@ -240,8 +242,8 @@ def test_any_error_of_a_provider(status, headers, body):
 @given(st.binary(max_size=300))
 def test_any_line_on_the_control_socket(data):
     try:
-        assert isinstance(parse_line(data, "s.sock"), dict)
-    except NoAnswer:
+        assert isinstance(decode_reply(WorkerState, data, "s.sock"), WorkerState)
+    except (NoAnswer, WorkerRefused):
         return
 
 

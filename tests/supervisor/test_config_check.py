@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ccproxy.errors import CcproxyError, ConfigError
-from ccproxy.supervisor.config_check import ChildConfigCheck, check
+from ccproxy.supervisor.config_check import ConfigCheck, check
 from ccproxy.supervisor.processes.identity import command_lines_of_this_user
 from tests.supervisor.conftest import eventually
 
@@ -105,7 +105,7 @@ def test_the_routing_digest_covers_the_local_table(table: Path) -> None:
 
 
 async def test_a_change_of_the_local_table_is_read(table: Path) -> None:
-    runs = ChildConfigCheck(table)
+    runs = ConfigCheck(table)
     first = await runs(["A"], cwd=None)
     table.with_name("ccproxy.local.toml").write_text('proxies = ["8090:a.env:Mine"]\n')
     second = await runs(["A"], cwd=None)
@@ -114,7 +114,7 @@ async def test_a_change_of_the_local_table_is_read(table: Path) -> None:
 
 
 async def test_an_unchanged_table_is_not_read_again(table: Path) -> None:
-    runs = ChildConfigCheck(table)
+    runs = ConfigCheck(table)
     first = await runs(["A"], cwd=None)
     assert await runs(["a"], cwd=None) is first
     (table.parent / "a.env").write_text("PROVIDER=demo\n\n")
@@ -126,7 +126,7 @@ async def test_an_unchanged_table_is_not_read_again(table: Path) -> None:
 
 async def test_mistakes_of_the_child_arrive_with_file_and_line(table: Path) -> None:
     with pytest.raises(ConfigError, match="MAX_RETRIES") as caught:
-        await ChildConfigCheck(table)([], cwd=str(table.parent))
+        await ConfigCheck(table)([], cwd=str(table.parent))
     (mistake,) = caught.value.mistakes
     assert (mistake.file, mistake.line) == (Path("b.env"), 2)
 
@@ -134,14 +134,14 @@ async def test_mistakes_of_the_child_arrive_with_file_and_line(table: Path) -> N
 async def test_a_child_that_fails_is_reported_with_its_last_line(table: Path) -> None:
     command = [sys.executable, "-c", "raise RuntimeError('no disk')"]
     with pytest.raises(CcproxyError, match="could not be read: RuntimeError: no disk"):
-        await ChildConfigCheck(table, command=command)([], cwd=None)
+        await ConfigCheck(table, command=command)([], cwd=None)
 
 
 async def test_a_child_that_does_not_end_is_killed(table: Path) -> None:
     """As when an env file is a pipe; otherwise no later operation would get its turn."""
     command = [sys.executable, "-c", "import signal; signal.pause()"]
     with pytest.raises(CcproxyError, match=r"not be read within 0\.2 s\n  fix: look for an env f"):
-        await ChildConfigCheck(table, command=command, limit=0.2)([], cwd=None)
+        await ConfigCheck(table, command=command, limit=0.2)([], cwd=None)
     await asyncio.to_thread(
         eventually,
         lambda: not any(str(table) in arguments for _, arguments in command_lines_of_this_user()),
@@ -153,7 +153,7 @@ async def test_a_deleted_python_environment_is_named_with_the_fix(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/gone/.venv/bin/python")
     with pytest.raises(CcproxyError, match=r"/gone/\.venv/bin/python is missing.*install ccproxy"):
-        await ChildConfigCheck(table, command=[sys.executable, "-c", ""])([], cwd=None)
+        await ConfigCheck(table, command=[sys.executable, "-c", ""])([], cwd=None)
 
 
 @pytest.mark.parametrize(

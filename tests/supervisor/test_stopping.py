@@ -17,7 +17,7 @@ import pytest
 
 from ccproxy.errors import Busy
 from ccproxy.ipc.control_messages import DRAIN_SECONDS
-from ccproxy.supervisor.config_check import ChildConfigCheck
+from ccproxy.supervisor.config_check import ConfigCheck
 from ccproxy.supervisor.control.protocol import ControlCommand
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.main_loop import Supervisor
@@ -150,15 +150,15 @@ async def test_nothing_is_started_once_the_end_has_begun(home, op):
     home.add("Kimi")
     reading, may_go_on = asyncio.Event(), asyncio.Event()
     settings = Settings(worker_command=STAND_IN, fork_server=())
-    check = ChildConfigCheck(home.fleet.file)
 
-    async def slowly(labels, *, cwd, network=None):
-        result = await check(labels, cwd=cwd)
-        reading.set()
-        await may_go_on.wait()
-        return result
+    class SlowCheck(ConfigCheck):
+        async def __call__(self, labels, *, cwd, network=None):
+            result = await super().__call__(labels, cwd=cwd)
+            reading.set()
+            await may_go_on.wait()
+            return result
 
-    resident = Supervisor(home.fleet, settings=settings, check=slowly)
+    resident = Supervisor(home.fleet, settings=settings, check=SlowCheck(home.fleet.file))
     serving = asyncio.Event()
     life = asyncio.create_task(resident.run(serving.set))
     await serving.wait()

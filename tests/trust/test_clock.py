@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from ccproxy.supervisor.control.protocol import ControlCommand, decode_answer, encode_message
+from ccproxy.ipc.control_messages import decode
+from ccproxy.supervisor.control.protocol import ControlCommand, ControlReply, encode_message
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.main_loop import Supervisor
 from tests.provider import completion, failure
@@ -83,7 +84,7 @@ async def test_a_changed_clock_restarts_nothing(home, move_clock, moved):
 async def _uptime(resident):
     """Return the supervisor's age, which is that of this process."""
     line = await resident.handle(encode_message(ControlCommand(op="ping")))
-    return decode_answer(line).supervisor.uptime_s
+    return decode(ControlReply, line).supervisor.uptime_s
 
 
 @pytest.mark.parametrize("moved", [-HOUR, HOUR, 24 * HOUR])

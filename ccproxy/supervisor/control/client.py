@@ -21,7 +21,7 @@ from ccproxy.build import installed_build
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import Busy, CcproxyError, NotRunning
 from ccproxy.files import open_private
-from ccproxy.ipc.control_messages import DRAIN_SECONDS, MessageError
+from ccproxy.ipc.control_messages import DRAIN_SECONDS, MessageError, decode
 from ccproxy.ipc.socket_paths import runtime_path, socket_path
 from ccproxy.logs import APPEND, log_path
 from ccproxy.supervisor.control.protocol import (
@@ -30,7 +30,6 @@ from ccproxy.supervisor.control.protocol import (
     Op,
     Progress,
     SupervisorInfo,
-    decode_answer,
     decode_progress,
     encode_message,
     raise_refusal,
@@ -138,7 +137,7 @@ def _in_table_order(fleet: Fleet, rows: Iterable[Row]) -> Iterable[Row]:
 
 def _stopped_row(fleet: Fleet, entry: Entry) -> Row:
     log = str(log_path(fleet.logs, entry.label))
-    return Row(label=entry.label, port=entry.port, host="127.0.0.1", state="stopped", log=log)
+    return Row(label=entry.label, port=entry.port, state="stopped", log=log)
 
 
 # Commands.
@@ -358,7 +357,7 @@ def _ask(
     path = _control_socket(fleet)
     answer = exchange(path, encode_message(command), timeout=timeout, is_last=is_last)
     try:
-        return decode_answer(answer.line)
+        return decode(ControlReply, answer.line)
     except MessageError as error:
         raise NoAnswer(f"{path}: {error}") from error
 

@@ -9,9 +9,9 @@ line talks to an old supervisor.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Literal, NoReturn
 
 from ccproxy.errors import (
@@ -24,7 +24,7 @@ from ccproxy.errors import (
     PortInUse,
     UsageError,
 )
-from ccproxy.ipc.control_messages import DRAIN_SECONDS, MessageError, from_fields
+from ccproxy.ipc.control_messages import DRAIN_SECONDS, MessageError, decode, from_fields
 from ccproxy.supervisor.control.status import Row
 
 Op = Literal["ping", "status", "start", "stop", "restart", "reload", "plan", "records", "leave"]
@@ -102,16 +102,6 @@ class PlannedChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MistakeFields:
-    """A `Mistake` with its file as text."""
-
-    file: str
-    line: int | None = None
-    text: str = ""
-    fix: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlReply:
     """The result of a command."""
 
@@ -127,7 +117,7 @@ class ControlReply:
     kind: str = ""
     """The name of the error with which the command was refused; empty if it was not."""
     error: str | None = None
-    mistakes: tuple[MistakeFields, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
     supervisor: SupervisorInfo = field(default_factory=SupervisorInfo)
     ending: bool = False
     """Whether the supervisor is about to exit."""
@@ -136,9 +126,7 @@ class ControlReply:
 def refusal(error: CcproxyError) -> ControlReply:
     """Return the reply for a command that *error* ended."""
     if isinstance(error, ConfigError):
-        return ControlReply(
-            kind="ConfigError", error=str(error), mistakes=to_fields(error.mistakes)
-        )
+        return ControlReply(kind="ConfigError", error=str(error), mistakes=error.mistakes)
     kind = type(error).__name__
     return ControlReply(kind=kind if kind in ERRORS else "CcproxyError", error=str(error))
 
@@ -152,23 +140,8 @@ def raise_refusal(reply: ControlReply) -> NoReturn:
 
     """
     if reply.kind == "ConfigError":
-        raise ConfigError(from_mistake_fields(reply.mistakes))
+        raise ConfigError(reply.mistakes)
     raise ERRORS.get(reply.kind, CcproxyError)(reply.error or "the supervisor refused")
-
-
-def to_fields(mistakes: Sequence[Mistake]) -> tuple[MistakeFields, ...]:
-    """Return *mistakes* as they cross a pipe or socket."""
-    return tuple(
-        MistakeFields(file=str(one.file), line=one.line, text=one.text, fix=one.fix)
-        for one in mistakes
-    )
-
-
-def from_mistake_fields(fields: Sequence[MistakeFields]) -> list[Mistake]:
-    """Return the mistakes that `to_fields` encoded."""
-    return [
-        Mistake(file=Path(one.file), line=one.line, text=one.text, fix=one.fix) for one in fields
-    ]
 
 
 def encode_message(message: ControlCommand | ControlReply | Progress) -> bytes:
@@ -176,7 +149,7 @@ def encode_message(message: ControlCommand | ControlReply | Progress) -> bytes:
     fields = asdict(message)
     if isinstance(message, Progress):
         fields = {"progress": fields}
-    return json.dumps(fields).encode() + b"\n"
+    return json.dumps(fields, default=os.fspath).encode() + b"\n"
 
 
 def decode_command(line: bytes) -> ControlCommand:
@@ -188,12 +161,9 @@ def decode_command(line: bytes) -> ControlCommand:
 
     """
     try:
-        fields = json.loads(line)
-        command = from_fields(ControlCommand, fields)
+        command = decode(ControlCommand, line)
     except MessageError as error:
         raise UsageError(f"not a command: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError("not a command: not JSON") from error
     if not (0 <= command.timeout < 1e7 and 0 <= command.drain < 1e7):
         raise UsageError("not a command: timeout and drain must be seconds, at least 0")
     return command
@@ -207,20 +177,3 @@ def decode_progress(line: bytes) -> Progress | None:
         return from_fields(Progress, json.loads(line)["progress"])
     except (ValueError, RecursionError):
         return Progress()
-
-
-def decode_answer(line: bytes) -> ControlReply:
-    """
-    Read a reply.
-
-    Raises:
-        MessageError: If it is invalid.
-
-    """
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise MessageError("not JSON") from error
-    if isinstance(fields, dict):  # a refusal of an old supervisor has no list of mistakes
-        fields = {name: value for name, value in fields.items() if value is not None}
-    return from_fields(ControlReply, fields)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from ccproxy.ipc.control_messages import StateRequest, WorkerState
 from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
@@ -25,15 +24,8 @@ LIMIT = 2.0
 UNREACHABLE = "its control socket cannot be reached"
 
 Sleep = Callable[[float], Awaitable[None]]
-
-
-class AskState(Protocol):
-    """`ask_worker_async`, for the one request that the prober sends."""
-
-    async def __call__(
-        self, path: str, request: StateRequest, kind: type[WorkerState], /
-    ) -> WorkerState:
-        """Return the state of the worker with the control socket at *path*."""
+AskState = Callable[[str, StateRequest, type[WorkerState]], Awaitable[WorkerState]]
+"""`ask_worker_async`, for the one request that the probe sends."""
 
 
 class HealthProbe:

@@ -9,14 +9,13 @@ another user.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import socket
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from ccproxy.ipc.control_messages import (
     ListenerRequest,
@@ -27,6 +26,7 @@ from ccproxy.ipc.control_messages import (
     WorkerState,
     encode,
     from_fields,
+    parse_object,
 )
 from ccproxy.supervisor.processes.identity import (
     command_line,
@@ -199,30 +199,13 @@ def decode_reply(kind: type[T], line: bytes, path: Path | str) -> T:
         NoAnswer: If it is not of *kind*.
 
     """
-    fields = parse_line(line, path)
     try:
+        fields = parse_object(line)
         if fields.get("ok") is False:
             raise WorkerRefused(from_fields(Refusal, fields).error)
         return from_fields(kind, fields)
     except MessageError as error:
-        raise NoAnswer(f"{path}: {error}") from error
-
-
-def parse_line(line: bytes, path: Path | str) -> dict[str, Any]:
-    """
-    Return the JSON object in *line*.
-
-    Raises:
-        NoAnswer: If there is none.
-
-    """
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict):
-        raise NoAnswer(f"{path}: not an answer: {line[:80]!r}")
-    return fields
+        raise NoAnswer(f"{path}: not an answer ({error}): {line[:80]!r}") from error
 
 
 @dataclass(slots=True)

@@ -8,20 +8,18 @@ from pathlib import Path
 import pytest
 
 from ccproxy.errors import Busy, CcproxyError, ConfigError, Mistake, UsageError
+from ccproxy.ipc.control_messages import decode
 from ccproxy.supervisor.control.protocol import (
     ControlCommand,
     ControlReply,
     PlannedChange,
     Progress,
     SupervisorInfo,
-    decode_answer,
     decode_command,
     decode_progress,
     encode_message,
-    from_mistake_fields,
     raise_refusal,
     refusal,
-    to_fields,
 )
 from ccproxy.supervisor.control.status import Row
 
@@ -39,7 +37,7 @@ REPLY = ControlReply(
 
 def test_messages_cross_the_socket_unchanged() -> None:
     assert decode_command(encode_message(COMMAND)) == COMMAND
-    assert decode_answer(encode_message(REPLY)) == REPLY
+    assert decode(ControlReply, encode_message(REPLY)) == REPLY
 
 
 def test_a_line_of_progress_is_told_from_a_reply() -> None:
@@ -71,14 +69,14 @@ def test_what_is_no_command_is_a_usage_error_that_names_the_field(
 
 
 def test_an_old_supervisor_may_send_null_and_omit_fields() -> None:
-    reply = decode_answer(b'{"ok": true, "error": null, "supervisor": {"pid": 3}, "new": 1}')
+    reply = decode(ControlReply, b'{"ok": true, "error": null, "supervisor": {"pid": 3}, "new": 1}')
     assert reply == ControlReply(ok=True, supervisor=SupervisorInfo(pid=3))
 
 
 @pytest.mark.parametrize("error", [CcproxyError("x"), UsageError("y\n  fix: z"), Busy("b")])
 def test_an_error_arrives_with_its_type_and_text(error: CcproxyError) -> None:
     with pytest.raises(type(error)) as caught:
-        raise_refusal(decode_answer(encode_message(refusal(error))))
+        raise_refusal(decode(ControlReply, encode_message(refusal(error))))
     assert str(caught.value) == str(error)
 
 
@@ -88,14 +86,13 @@ def test_a_configuration_error_arrives_with_every_mistake() -> None:
         Mistake(file=Path("b"), line=None, text="u"),
     ]
     with pytest.raises(ConfigError) as caught:
-        raise_refusal(decode_answer(encode_message(refusal(ConfigError(mistakes)))))
+        raise_refusal(decode(ControlReply, encode_message(refusal(ConfigError(mistakes)))))
     assert list(caught.value.mistakes) == mistakes
-    assert from_mistake_fields(to_fields(mistakes)) == mistakes
 
 
 @pytest.mark.parametrize("kind", ["Exception", "OSError", "Mistake", "__doc__", "Sequence"])
 def test_an_unknown_kind_of_error_becomes_the_base_class(kind: str) -> None:
     line = json.dumps({"ok": False, "kind": kind, "error": "text"}).encode()
     with pytest.raises(CcproxyError) as caught:
-        raise_refusal(decode_answer(line))
+        raise_refusal(decode(ControlReply, line))
     assert type(caught.value) is CcproxyError

@@ -10,8 +10,9 @@ import signal
 import pytest
 
 from ccproxy.errors import Busy
+from ccproxy.ipc.control_messages import decode
 from ccproxy.supervisor.control import client
-from ccproxy.supervisor.control.protocol import ControlCommand, decode_answer, encode_message
+from ccproxy.supervisor.control.protocol import ControlCommand, ControlReply, encode_message
 from ccproxy.supervisor.control.worker_requests import running_processes
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.foreground import run_foreground
@@ -84,7 +85,7 @@ async def test_a_superseded_supervisor_starts_no_worker(home):
         (home.path / "state/supervisor.lock").unlink()
         with Lock(home.fleet, command="second"):
             line = encode_message(ControlCommand(op="start", timeout=1.0))
-            reply = decode_answer(await resident.handle(line))
+            reply = decode(ControlReply, await resident.handle(line))
             await asyncio.wait_for(life, 30)
     assert not reply.ok
     assert home.events("worker.spawned") == []
