@@ -4,32 +4,22 @@ The messages between a worker and the programs that control it.
 A worker has a control socket, on which every connection carries one request and one reply, and a
 readiness pipe, on which it writes one message at its start. Each message is one line of JSON.
 Worker and supervisor do not import each other; both import this module.
-
-Unknown fields are ignored and missing ones have defaults, because a new supervisor takes over the
-workers of the previous release.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
-from functools import cache
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Literal, get_args
 
-T = TypeVar("T")
+from ccproxy.ipc.codec import MessageError, from_fields, parse_object
 
 KeyAction = Literal["list", "test", "enable", "disable", "reset"]
 KEY_ACTIONS: tuple[KeyAction, ...] = get_args(KeyAction)
 
 DRAIN_SECONDS = 30.0
 """Default limit for the requests that are running when a drain begins."""
-
-
-class MessageError(ValueError):
-    """A line is not the expected message; the text names the field."""
 
 
 # Requests to a worker.
@@ -613,17 +603,6 @@ def encode(message: Request | Reply | Readiness) -> bytes:
     return json.dumps(asdict(message)).encode() + b"\n"
 
 
-def decode(kind: type[T], line: bytes) -> T:
-    """
-    Read one line as a message of *kind*.
-
-    Raises:
-        MessageError: If it is not a JSON object, or a field has the wrong type.
-
-    """
-    return from_fields(kind, parse_object(line))
-
-
 def decode_request(line: bytes) -> Request:
     """
     Read one line as a request; `op` selects its type.
@@ -638,72 +617,3 @@ def decode_request(line: bytes) -> Request:
     if kind is None:
         raise MessageError(f"op: must be one of {', '.join(REQUESTS)}")
     return from_fields(kind, fields)
-
-
-def parse_object(line: bytes) -> dict[str, Any]:
-    """
-    Return the JSON object in *line*.
-
-    Raises:
-        MessageError: If there is none.
-
-    """
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise MessageError("not JSON") from error
-    if not isinstance(fields, dict):
-        raise MessageError("not a JSON object")
-    return fields
-
-
-def from_fields(kind: type[T], fields: object) -> T:
-    """
-    Build a message of *kind* from parsed JSON; null stands for the default of a field.
-
-    Raises:
-        MessageError: If it is not a JSON object, or a field has the wrong type.
-
-    """
-    if not isinstance(fields, dict):
-        raise MessageError("not a JSON object")
-    hashable: Any = kind  # mypy does not take type[T] for one
-    hints = _hints(hashable)
-    known = [
-        name
-        for name, value in fields.items()
-        if name in hints and (value is not None or NoneType in get_args(hints[name]))
-    ]
-    try:
-        return kind(**{name: _checked(hints[name], fields[name], name) for name in known})
-    except TypeError as error:  # a field without a default is missing
-        raise MessageError(str(error)) from error
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _checked(hint: Any, value: object, name: str) -> Any:  # noqa: ANN401 - any field's type
-    origin, options = get_origin(hint), get_args(hint)
-    if origin in (UnionType, Union):
-        if value is None:
-            return None
-        return _checked(options[0], value, name)  # every union here is `X | None`
-    if origin is Literal:
-        if value not in options:
-            raise MessageError(f"{name}: must be one of {', '.join(map(str, options))}")
-        return value
-    if origin is tuple and isinstance(value, list):
-        return tuple(_checked(options[0], item, name) for item in value)
-    if origin is Mapping and isinstance(value, dict):
-        return {key: _checked(options[1], item, f"{name}.{key}") for key, item in value.items()}
-    if isinstance(hint, type) and is_dataclass(hint):
-        return from_fields(hint, value)
-    if hint is Path and isinstance(value, str):
-        return Path(value)
-    kind = float | int if hint is float else (origin or hint)
-    if not isinstance(value, kind) or (isinstance(value, bool) and hint is not bool):
-        raise MessageError(f"{name}: must be {getattr(hint, '__name__', hint)}")
-    return value

@@ -27,7 +27,7 @@ from ccproxy.build import installed_build
 from ccproxy.config.fleet import Entry, local_table, read_fleet
 from ccproxy.errors import CcproxyError, ConfigError, Mistake
 from ccproxy.files import read_regular
-from ccproxy.ipc.control_messages import MessageError, decode
+from ccproxy.ipc.codec import MessageError, decode
 from ccproxy.supervisor.config_changes import FileStatus, file_status, source_of
 from ccproxy.supervisor.fleet.host import describe_start_error
 from ccproxy.supervisor.processes.child_environment import clean_environment, network_variables

@@ -20,6 +20,7 @@ from typing import Any
 from ccproxy import __version__
 from ccproxy.build import installed_build
 from ccproxy.ipc.activity import encode_line
+from ccproxy.ipc.codec import MessageError
 from ccproxy.ipc.control_messages import (
     ClientSessionRequest,
     Done,
@@ -28,7 +29,6 @@ from ccproxy.ipc.control_messages import (
     InspectRequest,
     KeysRequest,
     ListenerRequest,
-    MessageError,
     ModelsRequest,
     OfferedModels,
     PoolSharing,

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from ccproxy.ipc.control_messages import decode
+from ccproxy.ipc.codec import decode
 from ccproxy.supervisor.control.protocol import ControlCommand, ControlReply, encode_message
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.main_loop import Supervisor

@@ -21,7 +21,10 @@ from ccproxy.build import installed_build
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import Busy, CcproxyError, NotRunning
 from ccproxy.files import open_private
-from ccproxy.ipc.control_messages import DRAIN_SECONDS, MessageError, decode
+from ccproxy.ipc.codec import MessageError, decode
+from ccproxy.ipc.control_messages import (
+    DRAIN_SECONDS,
+)
 from ccproxy.ipc.socket_paths import runtime_path, socket_path
 from ccproxy.logs import APPEND, log_path
 from ccproxy.supervisor.control.protocol import (

@@ -24,7 +24,10 @@ from ccproxy.errors import (
     PortInUse,
     UsageError,
 )
-from ccproxy.ipc.control_messages import DRAIN_SECONDS, MessageError, decode, from_fields
+from ccproxy.ipc.codec import MessageError, decode, from_fields
+from ccproxy.ipc.control_messages import (
+    DRAIN_SECONDS,
+)
 from ccproxy.supervisor.control.status import Row
 
 Op = Literal["ping", "status", "start", "stop", "restart", "reload", "plan", "records", "leave"]

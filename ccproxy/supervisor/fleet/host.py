@@ -25,7 +25,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ccproxy.config.fleet import Fleet
-from ccproxy.ipc.control_messages import Done, DrainRequest, MessageError, Readiness, decode
+from ccproxy.ipc.codec import MessageError, decode
+from ccproxy.ipc.control_messages import (
+    Done,
+    DrainRequest,
+    Readiness,
+)
 from ccproxy.ipc.socket_paths import socket_path
 from ccproxy.supervisor.fleet.crash_responder import CrashResponder
 from ccproxy.supervisor.fleet.health_probe import LIMIT, PERIOD

@@ -17,16 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from ccproxy.ipc.codec import MessageError, from_fields, parse_object
 from ccproxy.ipc.control_messages import (
     ListenerRequest,
-    MessageError,
     Refusal,
     Request,
     StateRequest,
     WorkerState,
     encode,
-    from_fields,
-    parse_object,
 )
 from ccproxy.supervisor.processes.identity import (
     command_line,

@@ -24,7 +24,7 @@ from typing import Any
 
 from ccproxy.config.fleet import LABEL
 from ccproxy.files import read_json, read_regular, write_atomically
-from ccproxy.ipc.control_messages import MessageError, from_fields
+from ccproxy.ipc.codec import MessageError, from_fields
 from ccproxy.supervisor.processes.identity import Identity, command_line, option_of
 
 SUPERVISOR_FILE = "supervisor.pid"

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.ipc.control_messages import KeyCounts, WorkerState, from_fields
+from ccproxy.ipc.codec import from_fields
+from ccproxy.ipc.control_messages import (
+    KeyCounts,
+    WorkerState,
+)
 from ccproxy.supervisor.control.status import Row, row_of, state_of
 from ccproxy.supervisor.fleet.plan import Phase, Port
 from ccproxy.supervisor.fleet.worker_slot import WorkerSlot

@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from ccproxy.errors import Busy
-from ccproxy.ipc.control_messages import decode
+from ccproxy.ipc.codec import decode
 from ccproxy.supervisor.control import client
 from ccproxy.supervisor.control.protocol import ControlCommand, ControlReply, encode_message
 from ccproxy.supervisor.control.worker_requests import running_processes
