@@ -112,7 +112,7 @@ def _records_of_living(fleet: Fleet, host: LocalHost, journal: Journal) -> Itera
         elif not record.identity.is_alive():
             journal("record.stale", label=record.spec.label, pid=record.identity.pid)
             _delete(path)
-        elif record.home and not is_home(record.home, fleet.home):
+        elif not is_home(record.home, fleet.home):
             label, pid = record.spec.label, record.identity.pid
             journal("record.copied", level="warning", label=label, pid=pid, home=record.home)
             _delete(path)

@@ -13,12 +13,10 @@ import asyncio
 import contextlib
 import json
 import os
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import datetime
 
-from ccproxy import __version__
 from ccproxy.config.fleet import Fleet
 from ccproxy.files import write_atomically
 from ccproxy.supervisor.journal import Journal
@@ -98,8 +96,6 @@ class FileGuard:
             start_time=me.start,
             boot_id=me.boot,
             control=os.fspath(self._server.path),
-            since=time.time(),
-            version=__version__,
             home=os.fspath(self._fleet.home),
         )
         try:

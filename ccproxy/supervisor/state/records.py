@@ -25,7 +25,7 @@ from typing import Any
 from ccproxy.config.fleet import LABEL
 from ccproxy.files import read_json, read_regular, write_atomically
 from ccproxy.ipc.codec import MessageError, from_fields
-from ccproxy.supervisor.processes.identity import Identity, command_line, option_of
+from ccproxy.supervisor.processes.identity import Identity
 
 SUPERVISOR_FILE = "supervisor.pid"
 
@@ -63,8 +63,8 @@ class WorkerRecord:
     control: str
     index: int
     spec: Spec
-    home: str = ""
-    """The fleet's home; empty in records of releases before 2.0."""
+    home: str
+    """The fleet's home."""
 
     @classmethod
     def from_json(cls, text: str) -> WorkerRecord:
@@ -83,7 +83,7 @@ class WorkerRecord:
                 control=_text(fields["control"]),
                 index=_positive(fields["index"]),
                 spec=_spec_of(fields["spec"]),
-                home=_text(fields.get("home", "")),
+                home=_text(fields["home"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a pid record: {error}") from error
@@ -104,10 +104,6 @@ class WorkerRecord:
         }
         return json.dumps(fields, indent=1) + "\n"
 
-    def belongs_to(self, home: Path) -> bool:
-        """Return False if the process was started by the fleet of another folder."""
-        return is_home(self.home or option_of(command_line(self.identity.pid), "--home"), home)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisorRecord:
@@ -116,12 +112,9 @@ class SupervisorRecord:
     pid: int
     start_time: float
     boot_id: str
-    control: str = ""
+    control: str
     """The path of its control socket."""
-    since: float = 0.0
-    """Seconds since the epoch."""
-    version: str = ""
-    home: str = ""
+    home: str
 
     @property
     def identity(self) -> Identity:
@@ -188,7 +181,7 @@ class RecordFolder:
             if record is not None
             and (with_replaced or "~" not in path.name)
             and record.identity.is_alive()
-            and record.belongs_to(self._folder.parent)
+            and is_home(record.home, self._folder.parent)
         ]
 
 
@@ -215,8 +208,7 @@ def read_supervisor(pids: Path) -> SupervisorRecord | None:
         _text(record.control)
     except (OSError, KeyError, TypeError, ValueError):
         return None
-    is_ours = not record.home or is_home(record.home, pids.parent)
-    return record if is_ours else None
+    return record if is_home(record.home, pids.parent) else None
 
 
 def is_home(recorded: str | None, home: Path) -> bool:

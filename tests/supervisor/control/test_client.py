@@ -138,7 +138,11 @@ def _record_supervisor(home: Home, pid: int, control: str = "") -> None:
     identity = identify(pid)
     assert identity is not None
     record = SupervisorRecord(
-        pid=pid, start_time=identity.start, boot_id=identity.boot, control=control
+        pid=pid,
+        start_time=identity.start,
+        boot_id=identity.boot,
+        control=control,
+        home=str(home.path),
     )
     file = home.path / "pids" / SUPERVISOR_FILE
     file.parent.mkdir(mode=0o700)

@@ -32,7 +32,9 @@ def slot(
 ) -> WorkerSlot:
     made = WorkerSlot(spec, index)
     identity = identity or Identity(4711, 1.0, "boot")
-    record = WorkerRecord(identity=identity, nonce="n", control="c", index=index, spec=spec)
+    record = WorkerRecord(
+        identity=identity, nonce="n", control="c", index=index, spec=spec, home="/h"
+    )
     made.adopted(record, 0.0, state)
     return made
 

@@ -176,7 +176,12 @@ def test_other_processes_in_records_are_never_signalled(home):
             spec = Spec(label=f"L{number}", host="127.0.0.1", port=port, env_file="x")
             control = chance.choice([str(home.path / "nothing.sock"), "", "/dev/null"])
             record = WorkerRecord(
-                identity=wrong, nonce=f"{number:032x}", control=control, index=1, spec=spec
+                identity=wrong,
+                nonce=f"{number:032x}",
+                control=control,
+                index=1,
+                spec=spec,
+                home=str(home.path),
             )
             (pids / f"L{number}.pid").write_text(record.to_json())
         assert home.status()["Kimi"] == "stopped"

@@ -40,7 +40,12 @@ class CrashingPort:
 
     def spawn(self, slot: WorkerSlot) -> None:
         record = WorkerRecord(
-            identity=Identity(1, 1.0, "boot"), nonce="n", control="c", index=1, spec=self.spec
+            identity=Identity(1, 1.0, "boot"),
+            nonce="n",
+            control="c",
+            index=1,
+            spec=self.spec,
+            home="/h",
         )
         slot.spawned(record, NOW)
         self.responder.update(self.slots)

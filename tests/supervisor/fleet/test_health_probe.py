@@ -17,7 +17,7 @@ from ccproxy.supervisor.state.records import Spec, WorkerRecord
 
 SPEC = Spec(label="Kimi", host="127.0.0.1", port=8081, env_file="e")
 RECORD = WorkerRecord(
-    identity=Identity(4711, 1.0, "boot"), nonce="n", control="c", index=1, spec=SPEC
+    identity=Identity(4711, 1.0, "boot"), nonce="n", control="c", index=1, spec=SPEC, home="/h"
 )
 
 

@@ -21,7 +21,9 @@ READY = WorkerState(state="ready")
 
 def record_of(pid: int, *, index: int = 1) -> WorkerRecord:
     identity = Identity(pid, 1.0, "boot")
-    return WorkerRecord(identity=identity, nonce=f"nonce{pid}", control="c", index=index, spec=SPEC)
+    return WorkerRecord(
+        identity=identity, nonce=f"nonce{pid}", control="c", index=index, spec=SPEC, home="/h"
+    )
 
 
 class ScriptedHost:

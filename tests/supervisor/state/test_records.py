@@ -64,9 +64,9 @@ def test_a_record_has_the_essentials_for_other_tools() -> None:
 
 def test_a_record_of_another_release_may_have_other_fields() -> None:
     fields = json.loads(record().to_json())
-    del fields["home"], fields["spec"]["source"]
+    del fields["spec"]["base_url"]
     fields["spec"]["tomorrow"] = 1
-    assert WorkerRecord.from_json(json.dumps(fields)) == record(home="")
+    assert WorkerRecord.from_json(json.dumps(fields)) == record()
 
 
 @pytest.mark.parametrize(
@@ -255,20 +255,8 @@ def test_a_home_has_many_paths_but_a_copy_is_another_home(tmp_path: Path) -> Non
     assert not is_home("\0", home)
 
 
-def test_a_record_without_a_home_belongs_to_the_home_in_the_processes_arguments(
-    tmp_path: Path,
-) -> None:
-    command = [sys.executable, "-c", "input()", "--home", str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as worker:
-        identity = identify(worker.pid)
-        old = record(identity=identity, home="")
-        assert old.belongs_to(tmp_path)
-        assert not old.belongs_to(tmp_path.parent)
-        worker.communicate(b"\n")
-
-
 def supervisor_record(**changes: Any) -> str:
-    made = SupervisorRecord(pid=os.getpid(), start_time=1.0, boot_id="b", control="/c")
+    made = SupervisorRecord(pid=os.getpid(), start_time=1.0, boot_id="b", control="/c", home="/h")
     return json.dumps(dataclasses.asdict(dataclasses.replace(made, **changes)))
 
 
@@ -280,11 +268,16 @@ def test_the_supervisor_of_a_copied_folder_is_not_ours(tmp_path: Path) -> None:
     (pids / "supervisor.pid").write_text(supervisor_record(home="/the/original"))
     assert read_supervisor(pids) is None
     (pids / "supervisor.pid").write_text(supervisor_record(home=""))
-    assert read_supervisor(pids) is not None, "records of earlier releases have no home"
+    assert read_supervisor(pids) is None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"pid": 1}', supervisor_record(pid=-1), supervisor_record(control=7)]
+    "text",
+    [
+        *("", "[]", "{}", '{"pid": 1}'),
+        pytest.param(supervisor_record(pid=-1), id="a negative pid"),
+        pytest.param(supervisor_record(control=7), id="a number for a path"),
+    ],
 )
 def test_an_unreadable_record_of_a_supervisor_counts_as_missing(tmp_path: Path, text: str) -> None:
     assert read_supervisor(tmp_path) is None
