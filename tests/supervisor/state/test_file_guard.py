@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -24,13 +25,18 @@ from tests.supervisor.conftest import STAND_IN, eventually, is_alive
 # Removed folders.
 
 
+def remove(folder: Path) -> None:
+    """Remove a folder at once; the supervisor could create files in it while it is emptied."""
+    shutil.rmtree(folder.rename(folder.with_name("removed")))
+
+
 @pytest.mark.parametrize("folders", [("state",), ("state", "pids")], ids=" and ".join)
 def test_the_supervisor_restores_its_folders(home, folders):
     home.add("Kimi")
     home.start()
     supervisor, worker = home.supervise(), home.pid("Kimi")
     for folder in folders:
-        shutil.rmtree(home.path / folder)
+        remove(home.path / folder)
     eventually((home.path / "state/supervisor.sock").exists)
     eventually((home.path / "pids/supervisor.pid").exists)
     assert home.supervise() == supervisor
@@ -44,7 +50,7 @@ def test_a_start_at_once_waits_for_the_running_supervisor(home):
     home.add("Kimi")
     home.start()
     supervisor, worker = home.supervise(), home.pid("Kimi")
-    shutil.rmtree(home.path / "state")
+    remove(home.path / "state")
     assert home.request("start").ok
     assert (home.supervise(), home.pid("Kimi")) == (supervisor, worker)
     assert len(home.events("supervisor.started")) == 1
@@ -53,7 +59,7 @@ def test_a_start_at_once_waits_for_the_running_supervisor(home):
 def test_up_is_refused_while_a_supervisor_without_its_folder_runs(home):
     home.add("Kimi")
     home.start()
-    shutil.rmtree(home.path / "state")
+    remove(home.path / "state")
     with pytest.raises(Busy, match="ccproxy supervisor"):
         run_foreground(home.fleet)
 
@@ -63,7 +69,7 @@ def test_a_superseded_supervisor_exits_and_leaves_workers_and_files_alone(home):
     home.start()
     supervisor, worker = home.supervise(), home.pid("Kimi")
     pause(supervisor)  # so that it cannot take its lock again
-    shutil.rmtree(home.path / "state")
+    remove(home.path / "state")
     client.ensure_supervisor(home.fleet, worker_command=STAND_IN)
     successor = home.supervise()
     assert successor != supervisor
