@@ -73,11 +73,10 @@ def _script(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-@pytest.mark.parametrize("page", SESSIONS, ids=lambda page: page.name)
-async def test_a_session_runs_as_shown(page: Path, home: FleetHome):
-    if steps(page)[0].command != "ccproxy start":
-        assert (await home.ccproxy("start")).code == 0
-    for step in steps(page):
+async def test_sessions_run_as_shown(home: FleetHome):
+    """The commands of all pages, on one fleet: starting one for each page would take longer."""
+    assert (await home.ccproxy("start")).code == 0
+    for page, step in ((page, step) for page in SESSIONS for step in steps(page)):
         child = await asyncio.create_subprocess_shell(
             step.command,
             cwd=home.path,
@@ -88,8 +87,9 @@ async def test_a_session_runs_as_shown(page: Path, home: FleetHome):
         )
         out, _ = await asyncio.wait_for(child.communicate(), 60)
         text = out.decode()
-        assert child.returncode == 0, f"$ {step.command}\n{text}"
-        assert output_matches(step.output, text), f"$ {step.command}\n{text}\n!= {step.output}"
+        shown = f"{page.name}: $ {step.command}\n{text}"
+        assert child.returncode == 0, shown
+        assert output_matches(step.output, text), f"{shown}\n!= {step.output}"
 
 
 @pytest.mark.parametrize("page", SCRIPTS, ids=lambda page: page.name)
