@@ -13,7 +13,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -98,14 +98,21 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def write_atomically(
-    path: Path, text: str, *, mode: int = 0o600, owner: tuple[int, int] | None = None
-) -> None:
+    path: Path,
+    text: str,
+    *,
+    mode: int = 0o600,
+    owner: tuple[int, int] | None = None,
+    is_current: Callable[[], bool] = lambda: True,
+) -> bool:
     """
     Replace the content of *path* with *text*, or leave the file as it was.
 
     A kill at any moment leaves the old content or the new one: a temporary file is written,
     synced and renamed. It gets *mode* and *owner*, a user and a group; by its descriptor, because
     the owner of the folder may put a link in its place. Missing folders are created with mode 0700.
+    Returns False, and replaces nothing, if *is_current* returns False just before the file is
+    replaced.
 
     Raises:
         OSError: If the disk does not take it.
@@ -125,10 +132,14 @@ def write_atomically(
             if mode != 0o600:  # some file systems have no modes
                 os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        draft.rename(path)
+        if is_current():
+            draft.rename(path)
+            return True
+        draft.unlink()
     except (OSError, UnicodeError):
         draft.unlink(missing_ok=True)
         raise
+    return False
 
 
 def display_path(path: Path) -> Path:

@@ -76,7 +76,7 @@ def _script(path: Path, text: str) -> None:
 async def test_sessions_run_as_shown(home: FleetHome):
     """The commands of all pages, on one fleet: starting one for each page would take longer."""
     assert (await home.ccproxy("start")).code == 0
-    for page, step in ((page, step) for page in SESSIONS for step in steps(page)):
+    for name, step in ((page.name, step) for page in SESSIONS for step in steps(page)):
         child = await asyncio.create_subprocess_shell(
             step.command,
             cwd=home.path,
@@ -87,7 +87,7 @@ async def test_sessions_run_as_shown(home: FleetHome):
         )
         out, _ = await asyncio.wait_for(child.communicate(), 60)
         text = out.decode()
-        shown = f"{page.name}: $ {step.command}\n{text}"
+        shown = f"{name}: $ {step.command}\n{text}"
         assert child.returncode == 0, shown
         assert output_matches(step.output, text), f"{shown}\n!= {step.output}"
 

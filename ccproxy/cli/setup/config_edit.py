@@ -270,12 +270,13 @@ def _try_replace(path: Path, change: Callable[[str], str], check: Callable[[str]
     before = path.stat()
     text = change(read_regular(path))
     check(text)
-    if _version(path.stat()) != _version(before):
-        return False
-    # With sudo, the file stays the user's.
-    owner = (before.st_uid, before.st_gid) if os.geteuid() == 0 else None
-    write_atomically(path, text, mode=before.st_mode & 0o777, owner=owner)
-    return True
+    return write_atomically(
+        path,
+        text,
+        mode=before.st_mode & 0o777,
+        owner=(before.st_uid, before.st_gid) if os.geteuid() == 0 else None,  # of the user of sudo
+        is_current=lambda: _version(path.stat()) == _version(before),
+    )
 
 
 def _version(status: os.stat_result) -> tuple[int, ...]:
