@@ -119,12 +119,7 @@ class Catalogue:
 
 
 def parse_catalogue(data: bytes) -> Catalogue:
-    """
-    Read a file; its sections are not decoded yet.
-
-    Raises:
-        ValueError: If it is not a catalogue.
-    """
+    """Read a file; its sections are not decoded yet. Raises ValueError if it is not a catalogue."""
     file = msgspec.json.decode(data, type=_File)
     if not _DATE(file.date):
         raise ValueError(f'date must be YYYY-MM-DD, got "{file.date}"')

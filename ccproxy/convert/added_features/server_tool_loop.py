@@ -169,12 +169,7 @@ class ServerToolLoop(ABC):
     # Between rounds
 
     def end_round(self) -> None:
-        """
-        Note the end of the round's stream.
-
-        Raises:
-            BadAnswer: If it has no end.
-        """
+        """Note the end of the round's stream. Raises BadAnswer if it has no end."""
         if self._delta is None:
             raise BadAnswer("the provider's stream broke off before the end of the answer")
         self._usage = add_usage(self._usage, self._delta["usage"])

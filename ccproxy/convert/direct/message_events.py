@@ -18,12 +18,7 @@ _EMPTY = {"text": "", "thinking": "", "signature": "", "input": {}}
 
 
 def read_message(body: bytes) -> dict[str, Any]:
-    """
-    Decode the whole message *body*.
-
-    Raises:
-        BadAnswer: If it is not a message.
-    """
+    """Decode the whole message *body*. Raises BadAnswer if it is not a message."""
     message = object_of(body) or {}
     content = message.get("content")
     if isinstance(content, list) and all(isinstance(block, dict) for block in content):

@@ -79,12 +79,7 @@ class CompletionsPassthrough(PassedExchange):
         requested: str = "",
         is_recorded: bool = False,
     ) -> None:
-        """
-        Read *body*; see `PassedExchange`.
-
-        Raises:
-            Problem: If it is not a request.
-        """
+        """Read *body*; see `PassedExchange`. Raises Problem if it is not a request."""
         super().__init__(
             body,
             _read_outline(body),

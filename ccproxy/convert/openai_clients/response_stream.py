@@ -38,21 +38,11 @@ class ResponseStream:
         return self._source.stopped
 
     def feed(self, data: bytes) -> bytes:
-        """
-        Convert a piece of the provider's stream.
-
-        Raises:
-            Problem: If it is an error.
-        """
+        """Convert a piece of the provider's stream. Raises Problem if it is an error."""
         return self._converted(self._source.feed(data))
 
     def close(self) -> bytes:
-        """
-        Return the end of the answer.
-
-        Raises:
-            Problem: If it has none.
-        """
+        """Return the end of the answer. Raises Problem if it has none."""
         return self._converted(self._source.close()) + self._writer.close()
 
     def fail(self, problem: Problem) -> bytes:
@@ -68,12 +58,7 @@ class ResponseStream:
 
 
 def whole_response(message: bytes, writer: ResponseWriter) -> bytes:
-    """
-    Return the response for a whole *message*.
-
-    Raises:
-        Problem: If it is invalid.
-    """
+    """Return the response for a whole *message*. Raises Problem if it is invalid."""
     for event in sse.Decoder().feed(message_events(message)):
         writer.take(_read(event))
     return _encode(writer.response)

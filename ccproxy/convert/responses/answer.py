@@ -34,12 +34,7 @@ _FAILURE = (
 
 
 def read_event(event: sse.ServerEvent, quirks: Quirks) -> StreamEvent | ProviderError:
-    """
-    Read one event of a stream.
-
-    Raises:
-        BadAnswer: If it is not JSON.
-    """
+    """Read one event of a stream. Raises BadAnswer if it is not JSON."""
     decoded = decode_event(event.data)
     decoded.type = decoded.type or event.event.decode("ascii", "replace")
     error = _error_in(decoded, event.data)
@@ -47,12 +42,7 @@ def read_event(event: sse.ServerEvent, quirks: Quirks) -> StreamEvent | Provider
 
 
 def read_response(body: bytes, quirks: Quirks) -> Response | ProviderError:
-    """
-    Read a whole answer that came with status 200.
-
-    Raises:
-        BadAnswer: If it is not an answer.
-    """
+    """Read a whole answer that came with status 200. Raises BadAnswer if it is not an answer."""
     if is_error_body(body):
         return classify_error(200, {}, body, quirks=quirks)
     response = decode_response(body)
