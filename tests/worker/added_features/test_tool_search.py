@@ -106,26 +106,6 @@ async def test_deferred_tools_of_the_client_s_search(start, provider, api):
     ]
 
 
-async def test_nothing_found_and_a_failed_search_in_the_history(start, provider):
-    nothing = tool_call("tool_search", {"query": "quantum"}, call_id="call_find")
-    provider.script(completion(tool_calls=[nothing]), completion("ok"))
-    proxy = await start(MAX_TOOLS="8")
-    failed = [
-        {"type": "server_tool_use", "id": "srvtoolu_1", "name": "tool_search_tool_regex",
-         "input": {"query": "["}},
-        {"type": "tool_search_tool_result", "tool_use_id": "srvtoolu_1",
-         "content": {"type": "tool_search_tool_result_error", "error_code": "invalid_pattern"}},
-        {"type": "tool_search_tool_result", "tool_use_id": "srvtoolu_2", "content": "odd"},
-    ]  # fmt: skip
-    body = prompt(tools=tools(20))
-    body["messages"] += [{"role": "assistant", "content": failed}]
-    body["messages"] += [{"role": "user", "content": "go on"}]
-    await proxy.ask(body)
-    last = json.dumps(provider.calls[1].json["messages"])
-    assert "The search failed: invalid_pattern" in last
-    assert "No tool fits." in last
-
-
 async def test_with_web_searches(start, provider, engine):
     search = tool_call("web_search", {"query": "x"}, call_id="call_web")
     provider.script(

@@ -106,10 +106,7 @@ async def test_domains_are_sent_and_enforced(start, engine, tool, urls, terms):
     ("change", "query", "tool", "code"),
     [
         ({"status": 429}, "q", {}, "too_many_requests"),
-        ({"status": 400}, "q", {}, "invalid_tool_input"),
-        ({"status": 500}, "q", {}, "unavailable"),
         ({"status": 302, "headers": {"Location": "/elsewhere"}}, "q", {}, "unavailable"),
-        ({"answer": b"<html>"}, "q", {}, "unavailable"),
         ({"answer": b" " * 600_000}, "q", {}, "unavailable"),
         ({"headers": {"Content-Encoding": "gzip"}}, "q", {}, "unavailable"),
         ({}, "q" * 2001, {}, "query_too_long"),
@@ -321,41 +318,12 @@ async def test_calls_of_the_clients_tools_end_the_answer(start, provider, engine
     assert "The answer is" in outgoing[2]["content"] or "The answer is" in outgoing[3]["content"]
 
 
-async def test_max_uses_is_enforced(start, provider, engine):
-    calls = [tool_call("web_search", {"query": f"q{n}"}, call_id=f"call_{n}") for n in range(3)]
-    provider.script(completion(tool_calls=calls), completion("Done."))
-    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
-    answer = await proxy.ask(prompt(tools=[SEARCH | {"max_uses": 2}, READ]))
-    contents = [block["content"] for block in answer.blocks("web_search_tool_result")]
-    assert [isinstance(content, list) for content in contents] == [True, True, False]
-    assert contents[2]["error_code"] == "max_uses_exceeded"
-    assert len(engine.calls) == 2
-
-
-async def test_rounds_are_bounded(start, provider, engine):
-    provider.script(completion(tool_calls=[tool_call("web_search", {"query": "again"})]))
-    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
-    answer = await proxy.ask(prompt(tools=[SEARCH | {"max_uses": 99}]))
-    assert len(provider.calls) == 10
-    assert "tools" not in provider.calls[-1].json
-    assert answer.message["stop_reason"] == "end_turn"
-
-
 @STREAMS
 async def test_a_failure_of_the_first_round_has_a_status(start, provider, engine, stream):
     provider.script(failure(400, "no"))
     proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
     answer = await proxy.ask(prompt(tools=[SEARCH, READ], stream=stream))
     assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")
-
-
-async def test_the_rounds_before_a_failure_are_charged(start, provider, engine):
-    call = tool_call("web_search", {"query": "aiohttp"})
-    provider.script(completion(tool_calls=[call]), failure(400))
-    proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
-    await proxy.ask(prompt(tools=[SEARCH, READ], stream=True))
-    await eventually(lambda: not proxy.worker.requests.tasks)
-    assert proxy.worker.session.usage.totals.output == 3
 
 
 async def test_a_tool_of_the_client_with_the_name_of_the_search(start, provider, engine):
@@ -375,6 +343,8 @@ async def test_a_failure_of_a_later_round_is_an_event(start, provider, engine):
     proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
     answer = await proxy.ask(prompt(tools=[SEARCH, READ], stream=True))
     assert (answer.status, answer.error["type"]) == (200, "invalid_request_error")
+    await eventually(lambda: not proxy.worker.requests.tasks)
+    assert proxy.worker.session.usage.totals.output == 3, "the rounds before are charged"
 
 
 async def test_own_results_are_sent_as_text_to_a_provider_that_refuses_them(start, provider):
