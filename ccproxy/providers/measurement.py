@@ -471,7 +471,7 @@ class Measurement:
         if plain and (yield from self._takes_turn(_UNKNOWN)):
             return  # fields of messages are ignored
         history = "drop"
-        # What is required tells more in a narrow form, what is only accepted in a wide one.
+        # A required form is best found from the narrow end, an accepted one from the wide end.
         for name, fields in _HISTORY.items() if plain else reversed(_HISTORY.items()):
             if (yield from self._takes_turn(fields)):
                 history = name

@@ -6,8 +6,8 @@ message_delta of every answer (measured with 2.1.332). A call without a verdict,
 "unavailable", is judged by the client's own classifier; so anything but a clear verdict is
 "unavailable".
 
-The judge sees what the user wrote and what the agent did, but no output of tools: that text comes
-from files and web pages, and could argue for itself. A call is judged only if all of it was sent.
+The judge sees the user's texts and the agent's calls, but no output of tools: such text comes from
+files and web pages, and could try to persuade it. A call is judged only if it was sent whole.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class ToolPlan:
         return {tool.name: tool for tool in self.held}
 
     def tools(self, matches: Sequence[str] = (), *, searches: bool = True) -> list[Raw]:
-        """Return the tools to send if *found* were found since."""
+        """Return the tools to send after searches that found *matches*."""
         loaded = list(dict.fromkeys((*self.loaded, *matches)))[-self.room :]
         search = [self._search] if searches else []
         return [*self.initial, *search, *(self._by_name[name].raw for name in loaded)]
@@ -125,7 +125,7 @@ class ToolPlan:
         return best[:FOUND_TOOLS]
 
     def _weight(self, term: str) -> float:
-        """Return the weight of a word: rare ones tell more."""
+        """Return the weight of *term*; rare terms weigh more."""
         count = sum(term in tool.terms for tool in self.held)
         return math.log(1 + len(self.held) / count) if count else 0.0
 
@@ -230,7 +230,7 @@ def _argument_texts(schema: object) -> Iterator[str]:
 
 
 def _terms(text: str) -> list[str]:
-    """Return the words of *text* without the endings of plurals."""
+    """Return the words of *text*, without the plural s."""
     words = [part.lower() for part in _WORDS.findall(text)]
     return [part[:-1] if len(part) > 3 and part[-1] == "s" else part for part in words]
 

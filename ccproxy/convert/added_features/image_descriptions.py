@@ -1,9 +1,9 @@
 """
 Images as text for models that see none: the describer's request, and the text in the image's place.
 
-An image is described once, and its text stays the same: it is part of the prompt of every later
-turn, and other words would lose the provider's prompt cache. A later question about an image is
-asked with the image, and the answer stands below the question. Texts in images may be written to
+An image is described once, and its description never changes: it is part of the prompt of every
+later turn, and another wording would invalidate the provider's prompt cache. A later question about
+an image is sent with the image, and the answer follows the question. Text in an image may try to
 deceive a model, so descriptions are framed as data.
 """
 

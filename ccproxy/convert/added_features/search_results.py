@@ -1,8 +1,8 @@
 """
 Requests to a search back end, and the results in its answer.
 
-Results are texts of strangers: HTML is removed, control characters and long texts are cut, tags of
-the client are broken, and only plain http(s) links are kept.
+Results are untrusted: HTML and control characters are removed, long texts are cut, tags of the
+client are defused, and only plain http(s) links are accepted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MAX_SITES = 10
 _TAG = re.compile(r"<[a-zA-Z/!][^<>]{0,500}>")
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
 _NOT_IN_LINK = re.compile(rf"""{_UNSAFE.pattern}|[\s<>"\\^`{{|}}]""")
-"""What RFC 3986 excludes; a link may otherwise end the block in which it stands."""
+"""Characters that RFC 3986 excludes; they could end the block that contains the link."""
 _PLACEHOLDER = re.compile(r"\{(?:query|query_json|model)\}")
 _SPACE = re.compile(r"[ \t]+")
 _LINK = re.compile(r"https?://[^\s<>\"')\]}]{3,2000}")
@@ -54,7 +54,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOutcome:
-    """What a search has brought."""
+    """The outcome of a search."""
 
     results: tuple[SearchResult, ...] = ()
     summary: str = ""
@@ -62,7 +62,7 @@ class SearchOutcome:
     error: str = ""
     """One of the API's error codes; empty: the search succeeded."""
     reason: str = ""
-    """What failed and what to do, for the user."""
+    """The cause of the failure and the fix, for the user."""
     fee: float = 0.0
     """US dollars."""
     usage: Mapping[str, int] = field(default_factory=dict)

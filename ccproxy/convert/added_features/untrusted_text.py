@@ -1,8 +1,8 @@
 """
-Texts of strangers for the model: results of searches, and what a picture shows.
+Untrusted text for the model: results of searches, and text in pictures.
 
-Claude Code's own notes to the model are tags such as `<system-reminder>`, and chat templates have
-tokens such as `<|im_start|>`. Text that imitates them could pass for an instruction.
+Claude Code writes its notes to the model in tags such as `<system-reminder>`, and chat templates
+use tokens such as `<|im_start|>`. Untrusted text that contains them could pass for an instruction.
 """
 
 from __future__ import annotations

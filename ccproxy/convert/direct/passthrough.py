@@ -99,8 +99,8 @@ class Passthrough:
         """
         The usage of the answer, as far as it has been reported.
 
-        The output of a stream is reported at its end; that of one that was left before is
-        estimated, or whoever leaves then would pay for nothing.
+        A stream reports its output at the end. If the client leaves before, the output is
+        estimated, because the provider charges for it.
         """
         if not self._written or self._ended or self.stop_reason is not None:
             return self._usage

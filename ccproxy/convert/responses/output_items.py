@@ -24,7 +24,7 @@ PartKey = tuple[str, Any]
 """Field of the item and index of the part in it."""
 
 _WRAPPER_NAMES = frozenset(("parallel", "multi_tool_use.parallel", "multi_tool_use_parallel"))
-"""OpenAI's internal tool for several calls, which its models sometimes call by themselves."""
+"""OpenAI's internal tool for several calls; its models sometimes call it unasked."""
 _NAMESPACE = "functions."
 
 SEARCH_ID_PREFIX = "srvtoolu_ws_"

@@ -53,7 +53,7 @@ def requested_judgement(request: ClientRequest, exchange: Exchange) -> Requested
 
 
 class Judged:
-    """A source that holds its end back until the verdict on its calls is there."""
+    """A source that holds back its end until its calls are judged."""
 
     is_over = True
 

@@ -2,7 +2,7 @@
 The descriptions of images that a worker has: in memory, and in `state/descriptions`.
 
 A conversation has the same text after a restart. Requests that need the same description share one
-request to the describer. Failures are not kept for long.
+request to the describer. Failures are remembered for a minute.
 """
 
 from __future__ import annotations

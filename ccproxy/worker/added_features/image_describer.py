@@ -73,14 +73,14 @@ class ImageDescriber:
         return described(image, text, self._store.describer)
 
     async def _ask(self, question: ImageQuestion) -> Content | None:
-        """Return the block below a question; only the latest question is asked anew."""
+        """Return the block below *question*; only the latest question is sent to the describer."""
         text = self._cached(question.image, question.text)
         if text is None and not question.is_latest:
             return None
         try:
             text = text or await self._text(question.image, question.text)
         except Problem:
-            return None  # the general description is there
+            return None  # the general description remains
         return answered(question, text, self._store.describer)
 
     async def _text(self, image: SeenImage, question: str = "") -> str:
