@@ -199,7 +199,6 @@ class PreparedResponse(web.StreamResponse):
 
         Raises:
             ConnectionError: If the client has left.
-
         """
         request = self._bound_to
         transport = None if request is None else request.transport

@@ -46,7 +46,6 @@ def serve(fd: int) -> list[str] | None:
     Raises:
         OSError: If there is more than one thread, a command line is too long, or no process can
             be forked. The supervisor then spawns its workers.
-
     """
     setproctitle = _load_setproctitle()
     prefix = sys.orig_argv[: sys.orig_argv.index(OPTION)]
@@ -86,7 +85,6 @@ def _title(arguments: Sequence[str]) -> str:
 
     Raises:
         OSError: If there is no room for it.
-
     """
     title = shlex.join(arguments)
     room = sum(len(os.fsencode(argument)) + 1 for argument in sys.orig_argv)
@@ -113,7 +111,6 @@ def _fork_orphan() -> int:
 
     Raises:
         OSError: If no process can be forked.
-
     """
     read, write = os.pipe()
     intermediate = os.fork()

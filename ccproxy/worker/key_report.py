@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import msgspec
+
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
 from ccproxy.ipc.control_messages import (
@@ -88,16 +90,7 @@ def _row(worker: Worker, key: KeyView) -> KeyRow:
         id=key.id,
         tail=key.tail,
         state=key.state,
-        cooldowns=tuple(
-            KeyCooldown(
-                model=cooldown.model,
-                cause=cooldown.cause,
-                status=cooldown.status,
-                seconds=cooldown.seconds,
-                since=cooldown.since,
-            )
-            for cooldown in key.cooldowns
-        ),
+        cooldowns=msgspec.convert(key.cooldowns, tuple[KeyCooldown, ...], from_attributes=True),
         used_today=key.used_today,
         in_flight=key.in_flight,
         sessions=key.sessions,

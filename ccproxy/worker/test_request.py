@@ -38,7 +38,6 @@ async def send_test_request(worker: Worker, *, request_id: str, key_id: str) -> 
 
     Raises:
         Problem: If the provider returns anything but a model's answer.
-
     """
     exchange = build_test_request(worker, request_id=request_id)
     outgoing = Outgoing(

@@ -62,7 +62,6 @@ class _Watcher:
 
         Raises:
             OSError, TimeoutError: If the watcher has left, or reads nothing.
-
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -108,7 +107,6 @@ class EventFeed:
 
         Raises:
             OSError, TimeoutError: If the watcher has left, or reads nothing.
-
         """
         self._send_batch()  # it has what happened before
         watcher = _Watcher(connection, b"".join(map(encode_line, first)))

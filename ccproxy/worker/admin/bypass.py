@@ -56,7 +56,6 @@ class Bypass:
 
         Raises:
             Problem: If the client sent no key of its own, or the server does not answer.
-
         """
         upstream_headers = self._upstream_headers(headers)
         if self._session is None:

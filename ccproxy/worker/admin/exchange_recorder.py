@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
@@ -60,7 +61,8 @@ class ExchangeRecorder:
             return
         # The bodies are read now: the inspector cuts them.
         bodies = record.request_body, record.response_body
-        task = asyncio.create_task(self._save(record, recorded_answers, *bodies))
+        write = partial(self._write, record, recorded_answers, *bodies)
+        task = asyncio.create_task(self._save(record.request_id, write))
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
 
@@ -68,13 +70,11 @@ class ExchangeRecorder:
         """Write what is pending."""
         await asyncio.gather(*self._writes)
 
-    async def _save(
-        self, record: AccessRecord, answers: Sequence[RecordedAnswer], request: bytes, answer: bytes
-    ) -> None:
+    async def _save(self, request_id: str, write: Callable[[], None]) -> None:
         try:
-            await asyncio.to_thread(self._write, record, answers, request, answer)
+            await asyncio.to_thread(write)
         except OSError as error:
-            self._log.warning("recording.failed", request=record.request_id, reason=str(error))
+            self._log.warning("recording.failed", request=request_id, reason=str(error))
 
     def _write(
         self, record: AccessRecord, answers: Sequence[RecordedAnswer], request: bytes, answer: bytes

@@ -103,7 +103,6 @@ class HistoryRecorder:
 
         Raises:
             UsageError, FileExistsError, OSError: If the file cannot be created.
-
         """
         if name:
             await self._ask(lambda _: self._begin_file(name))
@@ -130,7 +129,6 @@ class HistoryRecorder:
 
         Raises:
             UsageError, FileNotFoundError, OSError: If the file is missing or malformed.
-
         """
         return await self._ask(lambda db: self._load(db, name))
 

@@ -184,7 +184,6 @@ class Chooser:
 
         Raises:
             Problem: If the request goes in circles, or names an unknown entry.
-
         """
         hop, name = _hop(headers), _name_of(body)
         if not name or (not hop and self._is_plain(name)):
@@ -285,7 +284,6 @@ def _hop(headers: Mapping[str, str]) -> int:
 
     Raises:
         Problem: 508 if they are too many.
-
     """
     text = headers.get(HOP_HEADER, "")
     hop = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0

@@ -97,7 +97,6 @@ async def answer_or_fall_back(
 
     Raises:
         Problem: If no fallback answers.
-
     """
     try:
         return await answer

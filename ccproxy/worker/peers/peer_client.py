@@ -74,7 +74,6 @@ class PeerClient:
 
         Raises:
             Problem: If no worker answers there.
-
         """
         site = self._url(ref)
         url = URL(site + path, encoded=True)

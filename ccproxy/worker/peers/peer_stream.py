@@ -32,7 +32,6 @@ class ForwardedStream:
 
         Raises:
             Problem: If it is interrupted.
-
         """
         try:
             return await self._response.content.readany()

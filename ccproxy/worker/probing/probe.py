@@ -114,7 +114,6 @@ def save_measured(
 
     Raises:
         OSError: If it cannot be written.
-
     """
     config = worker.config
     path = profiles_path(worker.session.recorder.state, config.base_url)

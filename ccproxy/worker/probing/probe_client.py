@@ -93,7 +93,6 @@ class ProbeClient:
 
         Raises:
             Problem: If a budget is spent, or the provider does not answer.
-
         """
         return await self._counted(fields, self._exchange)
 
@@ -106,7 +105,6 @@ class ProbeClient:
 
         Raises:
             Problem: If a budget is spent, or the provider does not answer.
-
         """
         refusals: list[Problem] = []
 

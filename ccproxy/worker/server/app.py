@@ -232,7 +232,6 @@ def _authorized(request: ClientRequest, route: Route, user: User | None) -> Endp
 
     Raises:
         Problem: If there is none, or if the client may not use it.
-
     """
     worker = request.worker
     if not (route.is_page and worker.gateway):  # a page checks the origin itself
@@ -277,7 +276,6 @@ def _check_admin(request: ClientRequest, route: Route, user: User | None) -> Use
     Raises:
         Problem: 401 without the client key, 403 for a browser or if no client key is set, 415 for
             a body that is not JSON.
-
     """
     user = request.worker.authenticator.check_admin(
         request.headers, user, is_harmless=route.is_harmless

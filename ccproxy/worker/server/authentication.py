@@ -108,7 +108,6 @@ class Authenticator:
 
         Raises:
             Problem: 421 for a foreign host, 403 for a page's request.
-
         """
         if self._hosts is None and self.requires_key:
             return
@@ -128,7 +127,6 @@ class Authenticator:
 
         Raises:
             Problem: 421 for a foreign host, 403 for a form of another site.
-
         """
         self._check_host(headers, target)
         site = headers.get("Sec-Fetch-Site", "none").strip().lower()
@@ -153,7 +151,6 @@ class Authenticator:
 
         Raises:
             Problem: 401, which must not be retried, if no offered key is a client key.
-
         """
         if not self.requires_key:
             return None
@@ -174,7 +171,6 @@ class Authenticator:
         Raises:
             Problem: 400 for a missing or repeated Host, 403 for any page, also one of this machine,
                 and if no client key is set although the route is not harmless, 401 without a key.
-
         """
         if len(headers.getall("Host", ())) != 1 or not headers["Host"]:
             raise Problem("invalid_request_error", "exactly one Host header is required")

@@ -9,7 +9,7 @@ answer, and the same keys, retries and fallbacks apply. What differs is here. Th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,49 +23,30 @@ if TYPE_CHECKING:
     from ccproxy.convert.openai_clients.response_writer import ResponseWriter
 
 
-class ClientDialect(Protocol):
-    """How the answer to one request is written."""
+class ClientDialect:
+    """How the answer to a request is written; this class writes Messages, as the exchange does."""
 
-    @property
-    def path(self) -> str:
-        """The path of the API, for requests to peers."""
+    path = "/v1/messages"
+    """The path of the API, for requests to peers."""
 
     def ping(self) -> bytes:
         """Return what fills a silence now."""
-
-    def stream(self, converter: StreamConverter) -> StreamConverter:
-        """Return the converter for the client, from the one of the exchange."""
-
-    def whole(self, answer: bytes) -> bytes:
-        """Return what the client gets for the whole *answer* of the exchange."""
-
-    def error_event(self, problem: Problem, request_id: str) -> bytes:
-        """Return the event that ends a peer's stream which has broken off."""
-
-
-class MessagesDialect:
-    """The exchange writes what the client gets: Messages."""
-
-    path = "/v1/messages"
-
-    def ping(self) -> bytes:
-        """Return the API's own ping."""
         return sse.PING
 
     def stream(self, converter: StreamConverter) -> StreamConverter:
-        """Return *converter*."""
+        """Return the converter for the client, from the one of the exchange."""
         return converter
 
     def whole(self, answer: bytes) -> bytes:
-        """Return *answer*."""
+        """Return what the client gets for the whole *answer* of the exchange."""
         return answer
 
     def error_event(self, problem: Problem, request_id: str) -> bytes:
-        """Return the API's own error event."""
+        """Return the event that ends a stream which has broken off."""
         return sse.encode(b"error", error_body(problem, request_id))
 
 
-class CompletionsDialect(MessagesDialect):
+class CompletionsDialect(ClientDialect):
     """The exchange writes what the client gets: Chat Completions."""
 
     path = "/v1/chat/completions"
@@ -79,7 +60,7 @@ class CompletionsDialect(MessagesDialect):
         return b"data: " + openai_error(problem, request_id) + b"\n\n"
 
 
-class PassedResponsesDialect(MessagesDialect):
+class PassedResponsesDialect(ClientDialect):
     """The exchange writes what the client gets: Responses."""
 
     path = "/v1/responses"
@@ -121,4 +102,4 @@ class ResponsesDialect(PassedResponsesDialect):
         return whole_response(answer, self._writer)
 
 
-MESSAGES = MessagesDialect()
+MESSAGES = ClientDialect()

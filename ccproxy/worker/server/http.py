@@ -101,7 +101,6 @@ class ClientRequest(HookedRequest):
 
         Raises:
             Problem: If it is too large, too slow, compressed, or has broken framing.
-
         """
         await self._prepare_to_read(limit)
         if self.content.is_eof() and self.content.exception() is None:

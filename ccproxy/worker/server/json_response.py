@@ -33,7 +33,6 @@ async def json_of(request: ClientRequest) -> dict[str, Any]:
 
     Raises:
         Problem: If it is not a JSON object.
-
     """
     body = await request.body()
     try:
@@ -49,7 +48,6 @@ def limit_of(request: ClientRequest, *, default: int) -> int:
 
     Raises:
         Problem: If `limit` is not a number.
-
     """
     text = request.query.get("limit", str(default))
     if not text.isascii() or not text.isdigit() or len(text) > 9:

@@ -71,7 +71,6 @@ class StreamedResponse(PreparedResponse):
 
         Raises:
             ConnectionError: If the client has left.
-
         """
         head, self._unsent = self._unsent, b""
         if self._is_chunked:

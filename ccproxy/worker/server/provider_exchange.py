@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import TracebackType
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
 from ccproxy.convert.exchange import Exchange
@@ -87,7 +86,6 @@ def admit(request: ClientRequest, requested: str, model: str, *, stream: bool, s
 
     Raises:
         Problem: If a budget does not allow it.
-
     """
     record, worker = request.record, request.worker
     record.begin_model_request(requested, model, stream=stream)
@@ -332,26 +330,14 @@ def noted(request: ClientRequest, problem: Problem) -> Problem:
     return problem
 
 
-class shutdown_as_problem:  # noqa: N801 - used as a statement, like contextlib's
-    """Turns the cancellation at the worker's end into a Problem for the client."""
-
-    __slots__ = ("_worker",)
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Replace the exception if the worker ends."""
-        if not self._worker.requests.ending or not isinstance(error, asyncio.CancelledError):
-            return
-        if (task := asyncio.current_task()) is not None:
-            task.uncancel()
-            raise Problem("overloaded_error", SHUTTING_DOWN) from None
+@contextmanager
+def shutdown_as_problem(worker: Worker) -> Iterator[None]:
+    """Turn the cancellation at the worker's end into a Problem for the client."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if not worker.requests.ending or task is None:
+            raise
+        task.uncancel()
+        raise Problem("overloaded_error", SHUTTING_DOWN) from None

@@ -59,15 +59,8 @@ class Route:
 
     def endpoint(self, method: str) -> Endpoint | None:
         """Return the endpoint for *method*; HEAD is a GET whose body aiohttp leaves out."""
-        match method:
-            case "POST":
-                return self.post
-            case "DELETE":
-                return self.delete
-            case "GET" | "HEAD":
-                return self.get
-            case _:
-                return None
+        endpoints = {"GET": self.get, "HEAD": self.get, "POST": self.post, "DELETE": self.delete}
+        return endpoints.get(method)
 
     @property
     def allow(self) -> str:

@@ -37,7 +37,6 @@ class StreamSource(Protocol):
 
         Raises:
             Problem: If the stream breaks off or falls silent.
-
         """
 
 
@@ -61,7 +60,6 @@ async def relay_stream(
 
     Raises:
         Problem: If the stream fails before the client has received anything.
-
     """
     try:
         with shutdown_as_problem(request.worker):

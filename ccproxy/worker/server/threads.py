@@ -29,7 +29,6 @@ def refuse_thread(request: ClientRequest, body: bytes) -> None:
 
     Raises:
         Problem: 400 with the `details` by which SDKs decide what to do.
-
     """
     if not _may_have_thread(request, body) or request.worker.config.takes_anthropic_keys:
         return

@@ -50,7 +50,6 @@ class AccountClient:
 
         Raises:
             AccountUnknown: If there is none.
-
         """
         split = urlsplit(self._config.base_url)
         url = f"{split.scheme}://{split.netloc}{endpoint.path}"

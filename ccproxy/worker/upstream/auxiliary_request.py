@@ -26,7 +26,6 @@ async def auxiliary_request(
 
     Raises:
         AuxiliaryRequestError: If there is none, or it is larger.
-
     """
     timeout = aiohttp.ClientTimeout(total=SECONDS)
     try:

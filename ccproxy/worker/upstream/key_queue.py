@@ -49,7 +49,6 @@ class KeyQueue:
 
         Raises:
             Problem: If there is none and waiting would not help, or took too long.
-
         """
         if not self._waiters:
             try:

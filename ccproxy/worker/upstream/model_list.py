@@ -26,7 +26,6 @@ async def offered_models(config: WorkerConfig, key: str) -> list[str]:
 
     Raises:
         AuxiliaryRequestError: If it does not list them.
-
     """
     headers = UpstreamHeaders(config.auth, custom=config.custom_headers)
     is_direct = config.api == "messages"

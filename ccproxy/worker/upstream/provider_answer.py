@@ -132,7 +132,6 @@ class ProviderAnswer:
 
         Raises:
             Problem: If it is interrupted, stalls or is too large.
-
         """
         if self._complete:
             return self.first
@@ -183,7 +182,6 @@ async def open_answer(reply: ProviderReply, errors: ErrorReader) -> ProviderAnsw
 
     Raises:
         AttemptFailed: If it is an error, or no answer at all.
-
     """
     if reply.status >= 300:
         raise errors.failure(reply.status, reply.headers, await _read_error(reply))
@@ -269,7 +267,6 @@ def _has_content(events: list[ServerEvent], reply: ProviderReply, errors: ErrorR
 
     Raises:
         AttemptFailed: If there is an error before it.
-
     """
     if errors.api == "responses":
         has_begun, error = find_first_output(events)

@@ -159,7 +159,6 @@ class ProviderClient:
 
         Raises:
             Problem: If no attempt brought an answer.
-
         """
         ticket = self.breakers.enter(outgoing.model)
         self._budget.count_request()
@@ -197,7 +196,6 @@ class ProviderClient:
 
         Raises:
             Problem: If there is no answer.
-
         """
         secret = outgoing.client_key or self._pool.peek(outgoing.model)
         if secret is None:

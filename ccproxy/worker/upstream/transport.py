@@ -102,7 +102,6 @@ class HttpTransport:
         Raises:
             TimeoutError: If nothing arrived for *patience* seconds.
             aiohttp.ClientError: If there is no connection, it broke, or the response is not HTTP.
-
         """
         head = self.head(url, headers)
         reply = await self._reply(head, patience)

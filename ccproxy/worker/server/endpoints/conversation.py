@@ -36,37 +36,37 @@ async def clear(request: ClientRequest) -> web.Response:
 
 async def status(request: ClientRequest) -> web.Response:
     """Return whether turns are recorded, and their number."""
+    conversation = request.worker.session.history
     with _as_problems():
-        _, count = await request.worker.session.history.last(0)
-    return _status(request, count)
+        _, count = await conversation.last(0)
+    body = {
+        "enabled": conversation.is_on,
+        "file_path": conversation.file_name or None,
+        "total_count": count,
+    }
+    return json_response(body)
 
 
 async def enable(request: ClientRequest) -> web.Response:
     """Start recording turns, also to a new export if the request names one."""
-    session = request.worker.session
-    conversation = session.history
     name = await _file_name(request)
     with _as_problems():
-        await session.switches.enable_history(name)
-        _, count = await conversation.last(0)
-    return _status(request, count)
+        await request.worker.session.switches.enable_history(name)
+    return await status(request)
 
 
 async def disable(request: ClientRequest) -> web.Response:
-    """Stop keeping turns."""
-    session = request.worker.session
-    conversation = session.history
+    """Stop recording turns."""
     with _as_problems():
-        await session.switches.disable_history()
-        _, count = await conversation.last(0)
-    return _status(request, count)
+        await request.worker.session.switches.disable_history()
+    return await status(request)
 
 
 async def flush(request: ClientRequest) -> web.Response:
     """Write everything to disk before answering."""
     with _as_problems():
-        count = await request.worker.session.history.flush()
-    return _status(request, count)
+        await request.worker.session.history.flush()
+    return await status(request)
 
 
 async def load(request: ClientRequest) -> web.Response:
@@ -115,16 +115,6 @@ def _last_model(turns: Sequence[Turn]) -> str:
     if not turns:
         raise Problem("invalid_request_error", "model: Field required")
     return turns[-1].model
-
-
-def _status(request: ClientRequest, count: int) -> web.Response:
-    conversation = request.worker.session.history
-    body = {
-        "enabled": conversation.is_on,
-        "file_path": conversation.file_name or None,
-        "total_count": count,
-    }
-    return json_response(body)
 
 
 async def _file_name(request: ClientRequest) -> str:

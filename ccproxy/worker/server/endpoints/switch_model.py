@@ -23,7 +23,6 @@ async def switch_model(request: ClientRequest) -> web.Response:
 
     Raises:
         Problem: 400 with the valid names, if a name is unknown; then nothing is changed.
-
     """
     worker = request.worker
     fields = await json_of(request)

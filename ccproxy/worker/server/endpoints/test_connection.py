@@ -35,7 +35,6 @@ async def test_connection(request: ClientRequest) -> web.Response:
 
     Raises:
         Problem: 403 for a gateway user who is not an admin: no budget is charged for the test.
-
     """
     if request.user is not None and not request.user.is_admin:
         text = f"{request.user.name} may not test the provider: set admin = true in users.toml"

@@ -120,7 +120,6 @@ def origin_of(request: ClientRequest) -> str:
 
     Raises:
         Problem: If it is not set, and others than this machine can reach the gateway.
-
     """
     if origin := gateway_of(request).public_url:
         return origin
@@ -147,7 +146,6 @@ async def form_of(request: ClientRequest) -> Mapping[str, str]:
 
     Raises:
         Problem: If it is too large, or not such a form.
-
     """
     length = request.content_length
     if request.can_read_body and (length is None or length > FORM_LIMIT):
