@@ -264,11 +264,8 @@ def _settle_memory() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def _worker_arguments(arguments: Sequence[str]) -> Sequence[str] | None:
-    """Return the worker's arguments; None at the end of a fork server."""
-    return serve(int(arguments[1])) if arguments[:1] == [OPTION] else arguments
-
-
 if __name__ == "__main__":
-    worker_arguments = _worker_arguments(sys.argv[1:])
+    worker_arguments: Sequence[str] | None = sys.argv[1:]
+    if sys.argv[1:2] == [OPTION]:
+        worker_arguments = serve(int(sys.argv[2]))  # None at the end of the fork server
     sys.exit(0 if worker_arguments is None else main(worker_arguments))

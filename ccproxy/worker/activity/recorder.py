@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from ccproxy.ipc.activity import (
     SLOW_SECONDS,
@@ -84,13 +85,7 @@ class Activity:
     def move_session(self, move: MoveView) -> None:
         """Report that a session uses another key from now on."""
         if self.feed.is_watched:
-            event = ActivityEvent(
-                event="session.moved",
-                at=move.at,
-                label=self._label,
-                pid=os.getpid(),
-                move=session_move(move),
-            )
+            event = self._event("session.moved", move.at, move=session_move(move))
             self.feed.publish(lambda: event)
 
     def finish(self, record: AccessRecord, read: ReadPrompt | None) -> None:
@@ -148,16 +143,15 @@ class Activity:
         self.feed.publish(partial(self._request_event, name, record, time.time()))
 
     def _publish_key(self, name: EventName, key: KeyEvent) -> None:
-        event = ActivityEvent(
-            event=name, at=time.time(), label=self._label, pid=os.getpid(), key=key
-        )
+        event = self._event(name, time.time(), key=key)
         self.feed.publish(lambda: event)
 
     def _request_event(self, name: EventName, record: AccessRecord, at: float) -> ActivityEvent:
         timeline = self._timeline(record, is_running=name == "request.started")
-        return ActivityEvent(
-            event=name, at=at, label=self._label, pid=os.getpid(), request=timeline
-        )
+        return self._event(name, at, request=timeline)
+
+    def _event(self, name: EventName, at: float, **content: Any) -> ActivityEvent:  # noqa: ANN401 - one field
+        return ActivityEvent(event=name, at=at, label=self._label, pid=os.getpid(), **content)
 
 
 def _is_wanted(record: AccessRecord, request: RequestsRequest) -> bool:
