@@ -42,7 +42,7 @@ from ccproxy.protocol.messages import (
 from ccproxy.providers.quirks import Vocabulary
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Weights:
     """Tokens per character of JSON, for one vocabulary."""
 
@@ -62,64 +62,25 @@ class Weights:
         return 0.7 * self.letter + 0.3 * self.punctuation
 
 
+# fmt: off
 VOCABULARIES: Mapping[Vocabulary, Weights] = {
-    "o200k": Weights(
-        letter=0.17,
-        punctuation=0.44,
-        digit=0.14,
-        digit_run=1.62,
-        space_run=0.52,
-        scripts=(1.01, 0.3, 0.22, 0.25, 0.32, 1.4, 0.81, 0.59, 1.5),
-    ),
-    "deepseek": Weights(
-        letter=0.22,
-        punctuation=0.46,
-        digit=0.12,
-        digit_run=1.64,
-        space_run=0.24,
-        scripts=(1.94, 0.49, 0.33, 0.39, 0.51, 1.35, 0.69, 0.8, 1.5),
-    ),
-    "qwen": Weights(
-        letter=0.18,
-        punctuation=0.43,
-        digit=1.04,
-        digit_run=0.72,
-        space_run=0.42,
-        scripts=(1.54, 0.95, 0.35, 0.35, 0.81, 2.15, 0.71, 0.74, 1.5),
-    ),
-    "gemma": Weights(
-        letter=0.24,
-        punctuation=0.51,
-        digit=0.87,
-        digit_run=1.07,
-        space_run=0.2,
-        scripts=(0.7, 0.36, 0.26, 0.34, 0.3, 1.26, 0.6, 0.63, 2.92),
-    ),
-    "llama": Weights(
-        letter=0.17,
-        punctuation=0.34,
-        digit=0.13,
-        digit_run=1.8,
-        space_run=0.64,
-        scripts=(1.33, 0.31, 0.24, 0.32, 0.48, 0.88, 0.76, 0.59, 3.03),
-    ),
-    "tekken": Weights(
-        letter=0.2,
-        punctuation=0.44,
-        digit=0.94,
-        digit_run=1.01,
-        space_run=0.42,
-        scripts=(1.25, 0.34, 0.28, 0.25, 0.45, 1.38, 0.78, 0.61, 6.91),
-    ),
-    "mixed": Weights(
-        letter=0.18,
-        punctuation=0.41,
-        digit=0.52,
-        digit_run=1.45,
-        space_run=0.52,
-        scripts=(1.31, 0.32, 0.26, 0.31, 0.43, 1.12, 0.74, 0.6, 1.57),
-    ),
+    # letter, punctuation, digit, digit_run, space_run; scripts in the order of `SCRIPTS`
+    "o200k": Weights(0.17, 0.44, 0.14, 1.62, 0.52,
+        scripts=(1.01, 0.30, 0.22, 0.25, 0.32, 1.40, 0.81, 0.59, 1.50)),
+    "deepseek": Weights(0.22, 0.46, 0.12, 1.64, 0.24,
+        scripts=(1.94, 0.49, 0.33, 0.39, 0.51, 1.35, 0.69, 0.80, 1.50)),
+    "qwen": Weights(0.18, 0.43, 1.04, 0.72, 0.42,
+        scripts=(1.54, 0.95, 0.35, 0.35, 0.81, 2.15, 0.71, 0.74, 1.50)),
+    "gemma": Weights(0.24, 0.51, 0.87, 1.07, 0.20,
+        scripts=(0.70, 0.36, 0.26, 0.34, 0.30, 1.26, 0.60, 0.63, 2.92)),
+    "llama": Weights(0.17, 0.34, 0.13, 1.80, 0.64,
+        scripts=(1.33, 0.31, 0.24, 0.32, 0.48, 0.88, 0.76, 0.59, 3.03)),
+    "tekken": Weights(0.20, 0.44, 0.94, 1.01, 0.42,
+        scripts=(1.25, 0.34, 0.28, 0.25, 0.45, 1.38, 0.78, 0.61, 6.91)),
+    "mixed": Weights(0.18, 0.41, 0.52, 1.45, 0.52,
+        scripts=(1.31, 0.32, 0.26, 0.31, 0.43, 1.12, 0.74, 0.60, 1.57)),
 }
+# fmt: on
 """Weights by vocabulary; "mixed" is fitted to the median of the others, for unknown models."""
 
 FIXED = 3.0

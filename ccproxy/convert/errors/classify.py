@@ -197,7 +197,7 @@ _ALL = range(1000)
 _SERVER_ERRORS = range(500, 1000)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Rule:
     """
     Gives *cause* for one of *statuses*, if also a code or the text fits.
@@ -242,96 +242,89 @@ _NOT_404 = _statuses(_UNKNOWN, range(1, 404), range(405, 1000))
 
 _RULES: tuple[_Rule, ...] = (
     # Too long: Claude Code compacts the conversation.
-    _Rule(cause=Cause.OVERFLOW, codes=phrases.OVERFLOW_CODES),
+    _Rule(Cause.OVERFLOW, codes=phrases.OVERFLOW_CODES),
     _Rule(
-        cause=Cause.OVERFLOW,
-        statuses=_statuses(_UNKNOWN, 400, 413, 422, 429, _SERVER_ERRORS),
+        Cause.OVERFLOW,
+        _statuses(_UNKNOWN, 400, 413, 422, 429, _SERVER_ERRORS),
         text=phrases.OVERFLOW,
     ),
     # A content type, or a request that fails each time: never the key's or the provider's fault.
-    _Rule(cause=Cause.IMAGE, statuses=_CONTENT_STATUSES, text=phrases.IMAGE),
-    _Rule(cause=Cause.DOCUMENT, statuses=_CONTENT_STATUSES, text=phrases.DOCUMENT),
-    _Rule(cause=Cause.BAD_REQUEST, statuses=_SERVER_ERRORS, text=phrases.FAULTY_REQUEST),
+    _Rule(Cause.IMAGE, _CONTENT_STATUSES, text=phrases.IMAGE),
+    _Rule(Cause.DOCUMENT, _CONTENT_STATUSES, text=phrases.DOCUMENT),
+    _Rule(Cause.BAD_REQUEST, _SERVER_ERRORS, text=phrases.FAULTY_REQUEST),
     # No credit, or a plan's allowance used up: neither is to be retried.
     _Rule(
-        cause=Cause.RATE_LIMIT,
-        statuses=_statuses(429),
+        Cause.RATE_LIMIT,
+        _statuses(429),
         text=phrases.SOFT_QUOTA,
         condition=lambda _error, quirks: quirks.quota_means_rate,
     ),
     _Rule(
-        cause=Cause.RATE_LIMIT,
-        statuses=_NOT_404,
+        Cause.RATE_LIMIT,
+        _NOT_404,
         codes=frozenset({"insufficient_quota"}),
         condition=lambda _error, quirks: quirks.quota_means_rate,
     ),
     _Rule(
-        cause=Cause.OUT_OF_CREDIT,
-        statuses=_NOT_404,
+        Cause.OUT_OF_CREDIT,
+        _NOT_404,
         codes=phrases.CREDIT_CODES,
         text=phrases.CREDIT,
         code_pattern=phrases.SPEND_LIMIT_CODE,
     ),
-    _Rule(cause=Cause.OUT_OF_CREDIT, statuses=_statuses(402)),
-    _Rule(cause=Cause.RATE_LIMIT, text=phrases.SOFT_QUOTA, condition=_names_a_time),
-    _Rule(cause=Cause.OUT_OF_CREDIT, text=phrases.SOFT_QUOTA),
+    _Rule(Cause.OUT_OF_CREDIT, _statuses(402)),
+    _Rule(Cause.RATE_LIMIT, text=phrases.SOFT_QUOTA, condition=_names_a_time),
+    _Rule(Cause.OUT_OF_CREDIT, text=phrases.SOFT_QUOTA),
     _Rule(
-        cause=Cause.QUOTA,
-        statuses=_statuses(_UNKNOWN, 403, 429),
-        codes=phrases.QUOTA_CODES,
-        text=phrases.QUOTA,
+        Cause.QUOTA, _statuses(_UNKNOWN, 403, 429), codes=phrases.QUOTA_CODES, text=phrases.QUOTA
     ),
     # A bad key.
-    _Rule(cause=Cause.BAD_KEY, statuses=_statuses(401)),
+    _Rule(Cause.BAD_KEY, _statuses(401)),
     _Rule(
-        cause=Cause.BAD_KEY,
-        statuses=_statuses(_UNKNOWN, 400, 403),
+        Cause.BAD_KEY,
+        _statuses(_UNKNOWN, 400, 403),
         codes=phrases.BAD_KEY_CODES,
         text=phrases.BAD_KEY,
     ),
     # Overload before rate limit: an overload is not the key's.
     _Rule(
-        cause=Cause.OVERLOAD,
-        statuses=_statuses(_UNKNOWN, 403, 408, 413, 429, 498, 499, _SERVER_ERRORS),
+        Cause.OVERLOAD,
+        _statuses(_UNKNOWN, 403, 408, 413, 429, 498, 499, _SERVER_ERRORS),
         codes=phrases.OVERLOAD_CODES,
         text=phrases.OVERLOAD,
     ),
     _Rule(
-        cause=Cause.RATE_LIMIT,
-        statuses=_statuses(_UNKNOWN, 403, 429, range(500, 503), range(504, 1000)),
+        Cause.RATE_LIMIT,
+        _statuses(_UNKNOWN, 403, 429, range(500, 503), range(504, 1000)),
         codes=phrases.RATE_CODES,
         text=phrases.RATE,
     ),
     # The request.
-    _Rule(cause=Cause.SERVER, statuses=_statuses(_UNKNOWN, 400), codes=phrases.CHANCE_CODES),
-    _Rule(cause=Cause.CONTENT, codes=phrases.CONTENT_CODES, code_pattern=phrases.CONTENT),
+    _Rule(Cause.SERVER, _statuses(_UNKNOWN, 400), codes=phrases.CHANCE_CODES),
+    _Rule(Cause.CONTENT, codes=phrases.CONTENT_CODES, code_pattern=phrases.CONTENT),
     _Rule(
-        cause=Cause.NOT_FOUND,
-        statuses=_statuses(_UNKNOWN, 400),
+        Cause.NOT_FOUND,
+        _statuses(_UNKNOWN, 400),
         codes=phrases.NOT_FOUND_CODES,
         text=phrases.NOT_FOUND,
     ),
-    _Rule(cause=Cause.BAD_REQUEST, statuses=_statuses(_UNKNOWN), codes=phrases.BAD_REQUEST_CODES),
+    _Rule(Cause.BAD_REQUEST, _statuses(_UNKNOWN), codes=phrases.BAD_REQUEST_CODES),
     # The status.
-    _Rule(cause=Cause.SERVER, statuses=_statuses(503), condition=lambda error, _: error.is_html),
-    _Rule(cause=Cause.WRONG_URL, statuses=range(300, 400)),
-    _Rule(
-        cause=Cause.WRONG_URL,
-        statuses=_statuses(_UNKNOWN),
-        condition=lambda error, _: error.is_html,
-    ),
-    _Rule(cause=Cause.PERMISSION, statuses=_statuses(403, 451)),
-    _Rule(cause=Cause.WRONG_URL, statuses=_statuses(404), condition=_names_no_model),
-    _Rule(cause=Cause.NOT_FOUND, statuses=_statuses(404)),
-    _Rule(cause=Cause.WRONG_URL, statuses=_statuses(407)),
-    _Rule(cause=Cause.GATEWAY_TIMEOUT, statuses=_statuses(504, 524)),  # 524: Cloudflare
-    _Rule(cause=Cause.TIMEOUT, statuses=_statuses(408)),
-    _Rule(cause=Cause.CONFLICT, statuses=_statuses(409)),
-    _Rule(cause=Cause.TOO_LARGE, statuses=_statuses(413)),
-    _Rule(cause=Cause.RATE_LIMIT, statuses=_statuses(429)),
-    _Rule(cause=Cause.OVERLOAD, statuses=_statuses(498, 503, 529)),  # 498: Groq
-    _Rule(cause=Cause.BAD_REQUEST, statuses=range(400, 500)),
-    _Rule(cause=Cause.SERVER),
+    _Rule(Cause.SERVER, _statuses(503), condition=lambda error, _: error.is_html),
+    _Rule(Cause.WRONG_URL, range(300, 400)),
+    _Rule(Cause.WRONG_URL, _statuses(_UNKNOWN), condition=lambda error, _: error.is_html),
+    _Rule(Cause.PERMISSION, _statuses(403, 451)),
+    _Rule(Cause.WRONG_URL, _statuses(404), condition=_names_no_model),
+    _Rule(Cause.NOT_FOUND, _statuses(404)),
+    _Rule(Cause.WRONG_URL, _statuses(407)),
+    _Rule(Cause.GATEWAY_TIMEOUT, _statuses(504, 524)),  # 524: Cloudflare
+    _Rule(Cause.TIMEOUT, _statuses(408)),
+    _Rule(Cause.CONFLICT, _statuses(409)),
+    _Rule(Cause.TOO_LARGE, _statuses(413)),
+    _Rule(Cause.RATE_LIMIT, _statuses(429)),
+    _Rule(Cause.OVERLOAD, _statuses(498, 503, 529)),  # 498: Groq
+    _Rule(Cause.BAD_REQUEST, range(400, 500)),
+    _Rule(Cause.SERVER),
 )
 
 

@@ -21,18 +21,18 @@ def _any_of(*phrases: str) -> re.Pattern[str]:
     return re.compile("|".join(phrases), re.IGNORECASE)
 
 
+def _codes(*lines: str) -> frozenset[str]:
+    """Return the codes in *lines*, which are grouped by provider."""
+    return frozenset(" ".join(lines).split())
+
+
 # 1. The conversation is longer than the model's window.
 
-OVERFLOW_CODES = frozenset(
-    {
-        "context_length_exceeded",
-        "contextwindowexceedederror",
-        "exceed_context_size_error",
-        "model_max_prompt_tokens_exceeded",
-        "context_window_exceeded",
-        "tokens_limit_reached",  # GitHub Models
-        "1261",  # Z.ai: prompt exceeds max length
-    }
+OVERFLOW_CODES = _codes(
+    "context_length_exceeded contextwindowexceedederror exceed_context_size_error",
+    "model_max_prompt_tokens_exceeded context_window_exceeded",
+    "tokens_limit_reached",  # GitHub Models
+    "1261",  # Z.ai: prompt exceeds max length
 )
 
 OVERFLOW = _any_of(
@@ -131,30 +131,22 @@ OUTPUT_LIMITS = tuple(
 
 # 2. The account has no credit, or no plan.
 
-CREDIT_CODES = frozenset(
-    {
-        "insufficient_quota",
-        "insufficient_balance",
-        "insufficient_credits",
-        "insufficient_funds",
-        "insufficient_user_quota",  # new-api
-        "pre_consume_token_quota_failed",  # new-api: the quota of this key is used up
-        "budget_exceeded",  # LiteLLM
-        "credit_balance_exhausted",  # OpenAI
-        "usage_not_included",  # ChatGPT: the plan does not contain this
-        "exceeded_current_quota_error",  # Kimi
-        "billing_error",
-        "billing_hard_limit_reached",
-        "billing_not_active",
-        "enforced_spend_limit_reached",
-        "payment_required",
-        "arrearage",  # DashScope
-        "allocationquota.freetieronly",
-        "accountoverdueerror",  # Volcengine
-        "1113",  # Z.ai, HTTP 429
-        "1309",  # Z.ai: the plan has expired
-        "base_resp:1008",  # MiniMax
-    }
+CREDIT_CODES = _codes(
+    "insufficient_quota insufficient_balance insufficient_credits insufficient_funds",
+    "insufficient_user_quota",  # new-api
+    "pre_consume_token_quota_failed",  # new-api: the quota of this key is used up
+    "budget_exceeded",  # LiteLLM
+    "credit_balance_exhausted",  # OpenAI
+    "usage_not_included",  # ChatGPT: the plan does not contain this
+    "exceeded_current_quota_error",  # Kimi
+    "billing_error billing_hard_limit_reached billing_not_active enforced_spend_limit_reached",
+    "payment_required",
+    "arrearage",  # DashScope
+    "allocationquota.freetieronly",
+    "accountoverdueerror",  # Volcengine
+    "1113",  # Z.ai, HTTP 429
+    "1309",  # Z.ai: the plan has expired
+    "base_resp:1008",  # MiniMax
 )
 
 SPEND_LIMIT_CODE = re.compile(r"_spend_limit_exceeded$")
@@ -176,16 +168,14 @@ CREDIT = _any_of(
     r"(?:余额|额度)不足|欠费|充值",
 )
 
-QUOTA_CODES = frozenset(
-    {
-        "usage_limit_reached",
-        "1304",  # Z.ai: daily limit
-        "1308",  # Z.ai: the plan's window is used up
-        "1310",  # Z.ai: weekly or monthly limit
-        "base_resp:2056",  # MiniMax: plan limit
-        "quotaexceeded",
-        "setlimitexceeded",  # Volcengine: the limit that the user set
-    }
+QUOTA_CODES = _codes(
+    "usage_limit_reached",
+    "1304",  # Z.ai: daily limit
+    "1308",  # Z.ai: the plan's window is used up
+    "1310",  # Z.ai: weekly or monthly limit
+    "base_resp:2056",  # MiniMax: plan limit
+    "quotaexceeded",
+    "setlimitexceeded",  # Volcengine: the limit that the user set
 )
 QUOTA = _any_of(
     r"usage limit",
@@ -198,25 +188,13 @@ SOFT_QUOTA = _any_of(r"exceeded your current quota", r"check your plan and billi
 
 # 3. The key is not accepted.
 
-BAD_KEY_CODES = frozenset(
-    {
-        "invalid_api_key",
-        "api_key_invalid",
-        "wrong_api_key",  # Cerebras
-        "incorrect_api_key_error",  # Kimi
-        "invalid_authentication_error",  # Kimi
-        "authentication_error",
-        "authenticationerror",
-        "unauthenticated",
-        "account_deactivated",
-        "1000",  # Z.ai: 1000-1004
-        "1001",
-        "1002",
-        "1003",
-        "1004",
-        "base_resp:1004",  # MiniMax
-        "base_resp:2049",
-    }
+BAD_KEY_CODES = _codes(
+    "invalid_api_key api_key_invalid",
+    "wrong_api_key",  # Cerebras
+    "incorrect_api_key_error invalid_authentication_error",  # Kimi
+    "authentication_error authenticationerror unauthenticated account_deactivated",
+    "1000 1001 1002 1003 1004",  # Z.ai
+    "base_resp:1004 base_resp:2049",  # MiniMax
 )
 BAD_KEY = _any_of(
     r"(?:incorrect|invalid|wrong|expired|missing|unknown|revoked|disabled) (?:x-)?api[ _-]?key",
@@ -231,22 +209,15 @@ BAD_KEY = _any_of(
 
 # 4. The provider is overloaded.
 
-OVERLOAD_CODES = frozenset(
-    {
-        "overloaded_error",
-        "engine_overloaded_error",  # Kimi, HTTP 429
-        "engine_overloaded",
-        "queue_exceeded",  # Cerebras
-        "capacity_exceeded",
-        "service_unavailable_error",
-        "server_is_overloaded",  # OpenAI
-        "slow_down",
-        "serveroverloaded",
-        "1305",  # Z.ai, HTTP 429
-        "1312",
-        "base_resp:1000",  # MiniMax
-        "base_resp:1001",
-    }
+OVERLOAD_CODES = _codes(
+    "overloaded_error",
+    "engine_overloaded_error engine_overloaded",  # Kimi, HTTP 429
+    "queue_exceeded",  # Cerebras
+    "capacity_exceeded service_unavailable_error",
+    "server_is_overloaded",  # OpenAI
+    "slow_down serveroverloaded",
+    "1305 1312",  # Z.ai, HTTP 429
+    "base_resp:1000 base_resp:1001",  # MiniMax
 )
 OVERLOAD = _any_of(
     r"overloaded",
@@ -258,24 +229,12 @@ OVERLOAD = _any_of(
 
 # 5. Too many requests or tokens in a period.
 
-RATE_CODES = frozenset(
-    {
-        "rate_limit_exceeded",
-        "rate_limit_error",
-        "rate_limit_reached_error",
-        "rate_limit",
-        "too_many_requests",
-        "resource_exhausted",
-        "limit_requests",
-        "throttling",
-        "throttling.ratequota",
-        "throttling.allocationquota",
-        "1302",
-        "1303",
-        "base_resp:1002",
-        "base_resp:1039",
-        "base_resp:1041",
-    }
+RATE_CODES = _codes(
+    "rate_limit_exceeded rate_limit_error rate_limit_reached_error rate_limit",
+    "too_many_requests resource_exhausted limit_requests throttling throttling.ratequota",
+    "throttling.allocationquota",
+    "1302 1303",  # Z.ai
+    "base_resp:1002 base_resp:1039 base_resp:1041",  # MiniMax
 )
 RATE = _any_of(
     r"rate[ _-]?limit",
@@ -287,31 +246,22 @@ RATE = _any_of(
 
 # 6. Others.
 
-CONTENT_CODES = frozenset(
-    {
-        "content_filter",
-        "content_policy_violation",
-        "invalid_prompt",  # OpenAI: flagged by its safety system
-        "data_inspection_failed",
-        "1301",
-        "base_resp:1026",
-        "base_resp:1027",
-    }
+CONTENT_CODES = _codes(
+    "content_filter content_policy_violation",
+    "invalid_prompt",  # OpenAI: flagged by its safety system
+    "data_inspection_failed",  # DashScope
+    "1301",  # Z.ai
+    "base_resp:1026 base_resp:1027",  # MiniMax
 )
 CONTENT = _any_of(
     r"sensitivecontent|riskdetection|content (?:management )?policy",
     r"\b(?:cyber|bio|misalignment|image_content)_policy",  # OpenAI
 )
 
-BAD_REQUEST_CODES = frozenset(
-    {
-        "base_resp:2013",
-        "invalid_request_error",
-        "invalid_encrypted_content",  # OpenAI: reasoning that another organization's key made
-        "unknown_parameter",
-        "unsupported_parameter",
-        "unsupported_value",
-    }
+BAD_REQUEST_CODES = _codes(
+    "base_resp:2013 invalid_request_error",
+    "invalid_encrypted_content",  # OpenAI: reasoning that another organization's key made
+    "unknown_parameter unsupported_parameter unsupported_value",
 )
 """Inside a 200, where no status shows that a retry is pointless."""
 
