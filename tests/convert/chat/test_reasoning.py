@@ -33,305 +33,166 @@ GROQ_QWEN = ("none", "default")
 GPT = ("none", "low", "medium", "high", "xhigh")
 
 
+def form(name, **quirks):
+    return {"reasoning": name, **quirks}
+
+
+def budget(tokens):
+    return {"type": "enabled", "budget_tokens": tokens}
+
+
+GPT_EFFORT = form("effort", efforts=GPT)
+GROQ_EFFORT = form("effort", efforts=GROQ_QWEN)
+KIMI_TYPE = form("thinking_type", efforts=KIMI_3)
+
+
+def row(name, quirks, thinking=None, effort=None, /, **fields):
+    return pytest.param(quirks, thinking, effort, fields, id=name)
+
+
 @pytest.mark.parametrize(
-    ("form", "thinking", "effort", "fields"),
+    ("quirks", "thinking", "effort", "fields"),
     [
         # nothing is known, nothing is sent
-        pytest.param({}, ON, "high", {}, id="unknown provider"),
-        pytest.param(
-            {"reasoning": "effort", "efforts": GPT}, None, None, {}, id="nothing requested"
-        ),
+        row("unknown provider", {}, ON, "high"),
+        row("nothing requested", GPT_EFFORT),
         # reasoning_effort
-        pytest.param(
-            {"reasoning": "effort", "efforts": GPT},
-            ADAPTIVE,
-            "high",
-            {"reasoning_effort": "high"},
-            id="effort as requested",
-        ),
-        pytest.param(
-            {"reasoning": "effort", "efforts": GPT},
-            ADAPTIVE,
-            "max",
-            {"reasoning_effort": "xhigh"},
-            id="effort moves to the nearest",
-        ),
-        pytest.param(
-            {"reasoning": "effort", "efforts": KIMI_3},
+        row("effort as requested", GPT_EFFORT, ADAPTIVE, "high", reasoning_effort="high"),
+        row("effort moves to the nearest", GPT_EFFORT, ADAPTIVE, "max", reasoning_effort="xhigh"),
+        row(
+            "between two, the greater",
+            form("effort", efforts=KIMI_3),
             ADAPTIVE,
             "medium",
-            {"reasoning_effort": "high"},
-            id="between two, the greater",
+            reasoning_effort="high",
         ),
-        pytest.param(
-            {"reasoning": "effort"},
-            ADAPTIVE,
-            "xhigh",
-            {"reasoning_effort": "xhigh"},
-            id="any value",
-        ),
-        pytest.param(
-            {"reasoning": "effort", "efforts": GROQ_QWEN},
-            ADAPTIVE,
-            "max",
-            {"reasoning_effort": "default"},
-            id="effort is on or off",
-        ),
-        pytest.param(
-            {"reasoning": "effort", "efforts": GROQ_QWEN},
+        row("any value", form("effort"), ADAPTIVE, "xhigh", reasoning_effort="xhigh"),
+        row("effort is on or off", GROQ_EFFORT, ADAPTIVE, "max", reasoning_effort="default"),
+        row("on without an effort", GROQ_EFFORT, ADAPTIVE, None, reasoning_effort="default"),
+        row("off", GROQ_EFFORT, OFF, None, reasoning_effort="none"),
+        row("left to the model", GROQ_EFFORT),
+        row("effort without thinking", GPT_EFFORT, None, "low", reasoning_effort="low"),
+        row("a small budget", GPT_EFFORT, ON, None, reasoning_effort="low"),
+        row("a middle budget", GPT_EFFORT, budget(10_000), None, reasoning_effort="medium"),
+        row("a great budget", GPT_EFFORT, budget(31_999), None, reasoning_effort="high"),
+        row(
+            "a model that thinks on request only",
+            GPT_EFFORT,
             ADAPTIVE,
             None,
-            {"reasoning_effort": "default"},
-            id="on without an effort",
+            reasoning_effort="medium",
         ),
-        pytest.param(
-            {"reasoning": "effort", "efforts": GROQ_QWEN},
+        row("a model that thinks by itself", form("effort", efforts=("low", "high")), ADAPTIVE),
+        row("off", GPT_EFFORT, OFF, "high", reasoning_effort="none"),
+        row(
+            "as good as off",
+            form("effort", efforts=("minimal", "low", "high")),
             OFF,
             None,
-            {"reasoning_effort": "none"},
-            id="off",
+            reasoning_effort="minimal",
         ),
-        pytest.param(
-            {"reasoning": "effort", "efforts": GROQ_QWEN}, None, None, {}, id="left to the model"
+        row(
+            "the least", form("effort", efforts=("high", "low")), OFF, None, reasoning_effort="low"
         ),
-        pytest.param(
-            {"reasoning": "effort", "efforts": GPT},
-            None,
-            "low",
-            {"reasoning_effort": "low"},
-            id="effort without thinking",
-        ),
-        pytest.param(
-            {"reasoning": "effort", "efforts": GPT},
-            {"type": "enabled", "budget_tokens": 2048},
-            None,
-            {"reasoning_effort": "low"},
-            id="a small budget",
-        ),
-        pytest.param(
-            {"reasoning": "effort", "efforts": GPT},
-            {"type": "enabled", "budget_tokens": 10_000},
-            None,
-            {"reasoning_effort": "medium"},
-            id="a middle budget",
-        ),
-        pytest.param(
-            {"reasoning": "effort", "efforts": GPT},
-            {"type": "enabled", "budget_tokens": 31_999},
-            None,
-            {"reasoning_effort": "high"},
-            id="a great budget",
-        ),
-        pytest.param(
-            {"reasoning": "effort", "efforts": GPT},
-            ADAPTIVE,
-            None,
-            {"reasoning_effort": "medium"},
-            id="a model that thinks on request only",
-        ),
-        pytest.param(
-            {"reasoning": "effort", "efforts": ("low", "high")},
-            ADAPTIVE,
-            None,
-            {},
-            id="a model that thinks by itself",
-        ),
-        pytest.param(
-            {"reasoning": "effort", "efforts": GPT},
-            OFF,
-            "high",
-            {"reasoning_effort": "none"},
-            id="off",
-        ),
-        pytest.param(
-            {"reasoning": "effort", "efforts": ("minimal", "low", "high")},
-            OFF,
-            None,
-            {"reasoning_effort": "minimal"},
-            id="as good as off",
-        ),
-        pytest.param(
-            {"reasoning": "effort", "efforts": ("high", "low")},
-            OFF,
-            None,
-            {"reasoning_effort": "low"},
-            id="the least",
-        ),
-        pytest.param({"reasoning": "effort"}, OFF, None, {}, id="off, but without a value for it"),
+        row("off, but without a value for it", form("effort"), OFF),
         # thinking{type}
-        pytest.param(
-            {"reasoning": "thinking_type"},
-            ON,
-            None,
-            {"thinking": {"type": "enabled"}},
-            id="type on",
-        ),
-        pytest.param(
-            {"reasoning": "thinking_type"},
-            ADAPTIVE,
-            "low",
-            {"thinking": {"type": "enabled"}},
-            id="type adaptive",
-        ),
-        pytest.param(
-            {"reasoning": "thinking_type"},
+        row("type on", form("thinking_type"), ON, None, thinking={"type": "enabled"}),
+        row("type adaptive", form("thinking_type"), ADAPTIVE, "low", thinking={"type": "enabled"}),
+        row(
+            "type between tools",
+            form("thinking_type"),
             {"type": "between_tools"},
             None,
-            {"thinking": {"type": "enabled"}},
-            id="type between tools",
+            thinking={"type": "enabled"},
         ),
-        pytest.param(
-            {"reasoning": "thinking_type"},
-            OFF,
-            None,
-            {"thinking": {"type": "disabled"}},
-            id="type off",
-        ),
-        pytest.param({"reasoning": "thinking_type"}, None, None, {}, id="no type requested"),
-        pytest.param(
-            {"reasoning": "thinking_type", "always_reasons": True}, OFF, None, {}, id="type always"
-        ),
-        pytest.param(
-            {"reasoning": "thinking_type", "thinking_keep": "clear_thinking"},
+        row("type off", form("thinking_type"), OFF, None, thinking={"type": "disabled"}),
+        row("no type requested", form("thinking_type")),
+        row("type always", form("thinking_type", always_reasons=True), OFF),
+        row(
+            "kept by clear_thinking",
+            form("thinking_type", thinking_keep="clear_thinking"),
             ON,
             None,
-            {"thinking": {"type": "enabled", "clear_thinking": False}},
-            id="kept by clear_thinking",
+            thinking={"type": "enabled", "clear_thinking": False},
         ),
-        pytest.param(
-            {"reasoning": "thinking_type", "thinking_keep": "keep_all"},
+        row(
+            "kept by keep",
+            form("thinking_type", thinking_keep="keep_all"),
             ON,
             None,
-            {"thinking": {"type": "enabled", "keep": "all"}},
-            id="kept by keep",
+            thinking={"type": "enabled", "keep": "all"},
         ),
-        pytest.param(
-            {"reasoning": "thinking_type", "thinking_keep": "keep_all"},
+        row(
+            "nothing to keep",
+            form("thinking_type", thinking_keep="keep_all"),
             OFF,
             None,
-            {"thinking": {"type": "disabled"}},
-            id="nothing to keep",
+            thinking={"type": "disabled"},
         ),
-        pytest.param(
-            {"reasoning": "thinking_type", "efforts": KIMI_3},
+        row(
+            "type and effort",
+            KIMI_TYPE,
             ADAPTIVE,
             "xhigh",
-            {"thinking": {"type": "enabled"}, "reasoning_effort": "max"},
-            id="type and effort",
+            thinking={"type": "enabled"},
+            reasoning_effort="max",
         ),
-        pytest.param(
-            {"reasoning": "thinking_type", "efforts": KIMI_3},
+        row("no effort while off", KIMI_TYPE, OFF, None, thinking={"type": "disabled"}),
+        row(
+            "the least where it is always on",
+            form("thinking_type", efforts=KIMI_3, always_reasons=True),
             OFF,
             None,
-            {"thinking": {"type": "disabled"}},
-            id="no effort while off",
-        ),
-        pytest.param(
-            {"reasoning": "thinking_type", "efforts": KIMI_3, "always_reasons": True},
-            OFF,
-            None,
-            {"reasoning_effort": "low"},
-            id="the least where it is always on",
+            reasoning_effort="low",
         ),
         # enable_thinking
-        pytest.param(
-            {"reasoning": "enable_thinking"},
+        row(
+            "switch with a budget",
+            form("enable_thinking"),
             ON,
             None,
-            {"enable_thinking": True, "thinking_budget": 2048},
-            id="switch with a budget",
+            enable_thinking=True,
+            thinking_budget=2048,
         ),
-        pytest.param(
-            {"reasoning": "enable_thinking"},
-            ADAPTIVE,
-            "max",
-            {"enable_thinking": True},
-            id="switch",
-        ),
-        pytest.param(
-            {"reasoning": "enable_thinking"}, OFF, None, {"enable_thinking": False}, id="switch off"
-        ),
-        pytest.param({"reasoning": "enable_thinking"}, None, None, {}, id="switch untouched"),
-        pytest.param(
-            {"reasoning": "enable_thinking", "always_reasons": True}, OFF, None, {}, id="no switch"
-        ),
+        row("switch", form("enable_thinking"), ADAPTIVE, "max", enable_thinking=True),
+        row("switch off", form("enable_thinking"), OFF, None, enable_thinking=False),
+        row("switch untouched", form("enable_thinking")),
+        row("no switch", form("enable_thinking", always_reasons=True), OFF),
         # reasoning{}
-        pytest.param(
-            {"reasoning": "openrouter"},
-            ADAPTIVE,
-            "max",
-            {"reasoning": {"effort": "xhigh"}},
-            id="object with effort",
+        row(
+            "object with effort", form("openrouter"), ADAPTIVE, "max", reasoning={"effort": "xhigh"}
         ),
-        pytest.param(
-            {"reasoning": "openrouter"},
-            ON,
-            None,
-            {"reasoning": {"max_tokens": 2048}},
-            id="object with a budget",
-        ),
-        pytest.param(
-            {"reasoning": "openrouter"},
-            ADAPTIVE,
-            None,
-            {"reasoning": {"enabled": True}},
-            id="object on",
-        ),
-        pytest.param(
-            {"reasoning": "openrouter"},
-            OFF,
-            None,
-            {"reasoning": {"enabled": False}},
-            id="object off",
-        ),
-        pytest.param(
-            {"reasoning": "openrouter", "always_reasons": True}, OFF, None, {}, id="object always"
-        ),
-        pytest.param({"reasoning": "openrouter"}, None, None, {}, id="no object"),
+        row("object with a budget", form("openrouter"), ON, None, reasoning={"max_tokens": 2048}),
+        row("object on", form("openrouter"), ADAPTIVE, None, reasoning={"enabled": True}),
+        row("object off", form("openrouter"), OFF, None, reasoning={"enabled": False}),
+        row("object always", form("openrouter", always_reasons=True), OFF),
+        row("no object", form("openrouter")),
         # thinking{adaptive}
-        pytest.param(
-            {"reasoning": "minimax"}, ON, None, {"thinking": {"type": "adaptive"}}, id="adaptive"
-        ),
-        pytest.param(
-            {"reasoning": "minimax"},
-            OFF,
-            None,
-            {"thinking": {"type": "disabled"}},
-            id="not adaptive",
-        ),
-        pytest.param(
-            {"reasoning": "minimax", "always_reasons": True}, OFF, None, {}, id="adaptive always"
-        ),
-        pytest.param(
-            {"reasoning_split": True}, None, None, {"reasoning_split": True}, id="split always"
-        ),
+        row("adaptive", form("minimax"), ON, None, thinking={"type": "adaptive"}),
+        row("not adaptive", form("minimax"), OFF, None, thinking={"type": "disabled"}),
+        row("adaptive always", form("minimax", always_reasons=True), OFF),
+        row("split always", {"reasoning_split": True}, None, None, reasoning_split=True),
         # chat_template_kwargs
-        pytest.param(
-            {"reasoning": "template_kwargs"},
+        row(
+            "template on",
+            form("template_kwargs"),
             ON,
             None,
-            {"chat_template_kwargs": {"enable_thinking": True, "thinking": True}},
-            id="template on",
+            chat_template_kwargs={"enable_thinking": True, "thinking": True},
         ),
-        pytest.param(
-            {"reasoning": "template_kwargs"},
+        row(
+            "template off",
+            form("template_kwargs"),
             OFF,
             None,
-            {"chat_template_kwargs": {"enable_thinking": False, "thinking": False}},
-            id="template off",
+            chat_template_kwargs={"enable_thinking": False, "thinking": False},
         ),
-        pytest.param({"reasoning": "template_kwargs"}, None, None, {}, id="template untouched"),
-        pytest.param(
-            {"reasoning": "template_kwargs", "always_reasons": True},
-            OFF,
-            None,
-            {},
-            id="no template",
-        ),
+        row("template untouched", form("template_kwargs")),
+        row("no template", form("template_kwargs", always_reasons=True), OFF),
     ],
 )
-def test_parameter_forms(form, thinking, effort, fields):
-    assert reasoning_fields_of(thinking, effort, **form) == fields
+def test_parameter_forms(quirks, thinking, effort, fields):
+    assert reasoning_fields_of(thinking, effort, **quirks) == fields
 
 
 @pytest.mark.parametrize(
