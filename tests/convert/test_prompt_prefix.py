@@ -86,7 +86,7 @@ BASH, EDIT, READ = BEFORE["tools"]
         pytest.param({"max_tokens": 5, "metadata": {"user_id": "x"}}, id="not part of the prompt"),
     ],
 )
-def test_what_changes_no_prompt(now):
+def test_prompts_that_count_as_equal(now):
     assert change(now) is None
 
 
@@ -210,7 +210,7 @@ def test_messages_of_any_form_are_compared():
         pytest.param(b'{"messages": [1], "system": [}', id="broken"),
     ],
 )
-def test_what_is_no_prompt(body):
+def test_bodies_that_are_not_prompts(body):
     assert read_prompt(body, keeps_attribution=True) is None
 
 
@@ -225,11 +225,11 @@ def test_what_is_no_prompt(body):
         ),
     ],
 )
-def test_how_long_a_prompt_is_cached(fields, expected):
+def test_a_prompt_that_is_cached_for_an_hour(fields, expected):
     assert read({**BEFORE, **fields}).is_cached_long is expected
 
 
-def test_equal_parts_are_taken_over():
+def test_equal_parts_are_reused():
     before = read(BEFORE).condense()
     after = read({**BEFORE, "messages": [*MESSAGES, call(7)]}).condense(before)
     assert after.tools is before.tools

@@ -33,7 +33,7 @@ def test_events_are_decoded(data, event_type):
         pytest.param(b'{"type":"response.completed","response":3}', id="a wrong type that is read"),
     ],
 )
-def test_what_is_no_event(data):
+def test_data_that_is_not_an_event(data):
     with pytest.raises(BadAnswer):
         decode_event(data)
 

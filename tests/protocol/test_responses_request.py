@@ -80,7 +80,7 @@ def test_half_of_a_surrogate_pair_is_replaced():
     assert bytes(request.input) == b'"a\\ufffd"'
 
 
-def test_content_that_is_no_content():
+def test_content_of_other_types():
     (item,) = items_of(read_responses_request(body(input=[{"role": "user", "content": 5}])))
     with pytest.raises(Problem, match=r"input\.0\.content: Input should be"):
         parts_of(item.content, "input", 0, "content")

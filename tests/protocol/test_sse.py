@@ -38,7 +38,7 @@ def decode(pieces: list[bytes]) -> list[tuple[bytes, bytes]]:
         pytest.param(b"event: error\ndata: a\n\n", [(b"error", b"a")], id="a named event"),
         pytest.param(b"data: a\nevent: x\n\n", [(b"x", b"a")], id="the name may come last"),
         pytest.param(
-            b"event: x\n\ndata: a\n\n", [(b"", b"a")], id="a name without data is forgotten"
+            b"event: x\n\ndata: a\n\n", [(b"", b"a")], id="a name without data is dropped"
         ),
         pytest.param(b"data: a\ndata: b\n\n", [(b"", b"a\nb")], id="data lines are joined"),
         pytest.param(b": OPENROUTER PROCESSING\n\ndata: a\n\n", [(b"", b"a")], id="a comment"),

@@ -20,19 +20,19 @@ def reasoning_of(outcome):
 @pytest.mark.parametrize(
     "question",
     [
-        pytest.param(QUESTION, id="all signs"),
+        pytest.param(QUESTION, id="prompt, stop sequence and limit"),
         pytest.param({**QUESTION, "system": [text(OPENING)]}, id="the prompt as a block"),
         pytest.param(
             {
                 **QUESTION,
                 "system": [text("x-anthropic-billing-header: cc_version=1;"), text(OPENING)],
             },
-            id="behind the attribution",
+            id="after the attribution",
         ),
         pytest.param({"system": OPENING, "max_tokens": 64}, id="the prompt alone"),
-        pytest.param({**QUESTION, "system": "Judge."}, id="its stop and shortness"),
+        pytest.param({**QUESTION, "system": "Judge."}, id="stop sequence and limit"),
         pytest.param({"stop_sequences": ["</severity>"], "max_tokens": 64}, id="its other stop"),
-        pytest.param({**QUESTION, "thinking": {"type": "adaptive"}}, id="though thinking is on"),
+        pytest.param({**QUESTION, "thinking": {"type": "adaptive"}}, id="with thinking requested"),
     ],
 )
 def test_reasoning_is_off(question):

@@ -55,7 +55,7 @@ def carried(block: dict[str, Any]) -> Any:
 # The message...
 
 
-def test_the_start_says_who_answers_and_what_was_asked():
+def test_message_start():
     made = writer(message_id="msg_7", model="claude-opus-5-5", input_estimate=321)
     made.start()
     (event,) = made.take()
@@ -77,7 +77,7 @@ def test_the_start_says_who_answers_and_what_was_asked():
     }
 
 
-def test_the_end_says_why_and_how_much():
+def test_message_delta_and_stop():
     made = writer()
     made.end("stop_sequence", "END", USAGE)
     delta, stop = made.take()
@@ -89,7 +89,7 @@ def test_the_end_says_why_and_how_much():
     assert stop == {"type": "message_stop"}
 
 
-def test_what_was_taken_is_not_handed_out_again():
+def test_events_are_returned_once():
     made = writer()
     made.start()
     assert len(made.take()) == 1
@@ -120,9 +120,9 @@ def test_what_was_taken_is_not_handed_out_again():
             ],
             id="in any order",
         ),
-        pytest.param([("text", "")], [], id="nothing is no block"),
-        pytest.param([("text", " \n")], [], id="nor is white space"),
-        pytest.param([("thinking", "\n")], [], id="nor in thinking"),
+        pytest.param([("text", "")], [], id="no text, no block"),
+        pytest.param([("text", " \n")], [], id="white space alone"),
+        pytest.param([("thinking", "\n")], [], id="white space alone in thinking"),
         pytest.param(
             [("text", "\n"), ("text", "a")],
             ["0 text", "0 + \na", "0 ."],
@@ -145,7 +145,7 @@ def test_what_was_taken_is_not_handed_out_again():
         ),
     ],
 )
-def test_what_is_said(output, expected):
+def test_blocks(output, expected):
     def write(made):
         for kind, text in output:
             made.write(kind, text)
@@ -153,7 +153,7 @@ def test_what_is_said(output, expected):
     assert lines_of(write) == expected
 
 
-def test_hidden_thinking_is_counted_and_not_shown():
+def test_hidden_thinking_is_counted_but_not_written():
     made = writer(hide_thinking=True)
     made.write("thinking", "secret")
     made.queue_details([SEALED])
@@ -163,7 +163,7 @@ def test_hidden_thinking_is_counted_and_not_shown():
     assert made.chars == len("secretyes")
 
 
-def test_closing_nothing_is_nothing():
+def test_ending_a_block_that_is_not_open():
     made = writer()
     made.end_block()
     assert made.take() == []
@@ -199,14 +199,14 @@ def test_a_call(pieces, expected):
     assert lines_of(write) == expected
 
 
-def test_a_call_bears_the_clients_name():
+def test_a_call_has_the_clients_name():
     def write(made):
         made.open_call(called(name="short_1a2b"), "c1")
 
     assert lines_of(write, tool_names={"short_1a2b": "mcp__long"})[0] == "0 tool_use c1 mcp__long"
 
 
-def test_a_closed_call_is_nobodys():
+def test_a_closed_call_is_no_longer_the_open_one():
     made = writer()
     call = called('{"a":')
     made.open_call(call, "c1")
@@ -221,7 +221,7 @@ def test_a_closed_call_is_nobodys():
 # ...and what goes back with them.
 
 
-def test_a_signature_says_who_thought():
+def test_a_signature_names_its_origin():
     block = played(lambda made: made.write("thinking", "t"))["content"][0]
     origin = SIGNER.open(block["signature"])
     assert (origin.provider, origin.model, origin.carried) == ("acme", "up-1", {})
@@ -269,7 +269,7 @@ def test_a_signature_says_who_thought():
         ),
     ],
 )
-def test_what_must_go_back_with_a_call(write, kinds, goods):
+def test_data_that_must_be_returned_with_a_call(write, kinds, goods):
     content = played(write)["content"]
     assert [block["type"] for block in content] == kinds
     assert carried(content[kinds.index("thinking")]) == goods
@@ -292,7 +292,7 @@ def test_what_must_go_back_with_a_call(write, kinds, goods):
         ),
     ],
 )
-def test_what_asks_for_no_block(write):
+def test_data_that_needs_no_block(write):
     assert "thinking" not in [block["type"] for block in played(write)["content"]]
 
 
@@ -306,7 +306,7 @@ def test_each_call_is_signed_once():
     assert blocks == ["0 thinking"]
 
 
-def test_signatures_of_several_calls_have_blocks_of_their_own():
+def test_signatures_of_several_calls_have_separate_blocks():
     def write(made):
         made.open_call(called(signature="S1"), "c1")
         made.open_call(called(), "c2")
@@ -335,7 +335,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_the_grammar_holds_whatever_is_written(steps):
+def test_any_steps_keep_the_grammar(steps):
     output = {"text": "", "thinking": ""}
 
     def write(made):

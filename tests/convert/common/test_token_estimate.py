@@ -91,7 +91,7 @@ TOLERANCES = {"english": 0.25, "chinese": 0.35, "russian": 0.45, "arabic": 0.35,
 
 @pytest.mark.parametrize("kind", SAMPLES)
 @pytest.mark.parametrize("ascii_only", [False, True], ids=["UTF-8", "escaped"])
-def test_it_is_close_to_the_counts_of_six_vocabularies(kind, ascii_only):
+def test_the_estimate_is_close_to_the_counts_of_six_vocabularies(kind, ascii_only):
     """The vocabularies themselves differ by up to 60 %."""
     for vocabulary, tokens in zip(VOCABULARIES, TOKENS[kind], strict=True):
         texts = (SAMPLES[kind], "")
@@ -141,7 +141,7 @@ def test_a_picture_costs_the_same_in_every_turn(size):
     assert [count_blocks(picture) for picture in pictures] == once
 
 
-def test_text_beside_a_picture_counts_in_full():
+def test_text_next_to_a_picture_counts_in_full():
     picture = image(png(750, 1000, 90_000))
     text = {"type": "text", "text": PROSE * 100}
     alone = count_blocks(text)
@@ -185,7 +185,7 @@ RESULT = {"type": "tool_result", "tool_use_id": "t1", "content": "127.0.0.1 loca
         pytest.param({"messages": [{"role": "user", "content": [image(png(9, 9))]}]}, id="image"),
     ],
 )
-def test_it_grows_with_everything(added):
+def test_the_estimate_grows_with_every_field(added):
     assert count(**added) > count()
 
 
@@ -210,7 +210,7 @@ PARTS = st.lists(
 
 
 @given(PARTS)
-def test_it_grows_with_every_block(blocks):
+def test_the_estimate_grows_with_every_block(blocks):
     counts = [count_blocks(*blocks[:end]) for end in range(1, len(blocks) + 1)]
     assert counts == sorted(counts)
 
@@ -237,11 +237,11 @@ def test_it_grows_with_every_block(blocks):
         ),
     ],
 )
-def test_odd_content_is_counted_somehow(content):
+def test_invalid_content_is_counted(content):
     assert count(messages=[{"role": "user", "content": content}]) >= 1
 
 
-def test_a_nest_of_results_has_an_end():
+def test_the_depth_of_results_is_bounded():
     block = image(png(750, 1000, 9000))
     for _ in range(30):
         block = {"type": "tool_result", "tool_use_id": "t", "content": [block]}
@@ -279,12 +279,12 @@ def test_the_size_of_a_picture(data, size):
         pytest.param(b"A===", id="padding where no letter can end"),
     ],
 )
-def test_what_is_not_base64_has_no_size(data):
+def test_invalid_base64_has_no_size(data):
     assert size_of(data) is None
 
 
 @given(st.binary(max_size=300))
-def test_no_picture_breaks_it(data):
+def test_any_bytes_have_a_size_or_none(data):
     size_of(data)
     for start in (b"\xff\xd8", b"RIFF\x00\x00\x00\x00WEBP", b"GIF8", b"\x89PNG"):
         size_of(base64.b64encode(start + data))
@@ -293,7 +293,7 @@ def test_no_picture_breaks_it(data):
 # What is learnt.
 
 
-def test_nothing_is_known_at_first():
+def test_a_new_calibration_is_empty():
     calibration = Calibration()
     assert (calibration.factor("m"), calibration.knows("m")) == (1.0, False)
     assert calibration.apply("m", 1000) == 1000
@@ -307,7 +307,7 @@ def test_the_first_answer_counts_fully_and_only_for_its_model():
     assert calibration.apply("other", 2000) == 2000
 
 
-def test_it_comes_near_whatever_the_provider_counts():
+def test_the_factor_approaches_the_providers_count():
     calibration = Calibration()
     calibration.learn("m", estimated=1000, reported=2400)
     for _ in range(30):
@@ -315,7 +315,7 @@ def test_it_comes_near_whatever_the_provider_counts():
     assert calibration.factor("m") == pytest.approx(0.8, abs=0.01)
 
 
-def test_one_odd_answer_does_not_turn_it_over():
+def test_one_outlier_changes_the_factor_little():
     calibration = Calibration()
     for _ in range(10):
         calibration.learn("m", estimated=1000, reported=1000)
@@ -334,17 +334,17 @@ def test_one_odd_answer_does_not_turn_it_over():
         pytest.param(100, 200, 1.0, id="too short to learn from"),
     ],
 )
-def test_nonsense_does_no_harm(estimated, reported, factor):
+def test_implausible_ratios_are_ignored(estimated, reported, factor):
     calibration = Calibration()
     calibration.learn("m", estimated=estimated, reported=reported)
     assert calibration.factor("m") == factor
 
 
-def test_there_is_always_a_token():
+def test_the_estimate_is_at_least_one_token():
     assert Calibration().apply("m", 0) == 1
 
 
-def test_what_was_learnt_is_kept():
+def test_a_calibration_is_exported_and_restored():
     calibration, again = Calibration(), Calibration()
     calibration.learn("m", estimated=1000, reported=1300)
     again.restore(json.loads(json.dumps(calibration.export())))
@@ -355,7 +355,7 @@ def test_what_was_learnt_is_kept():
         again.restore({"m": 5})
 
 
-def test_of_very_many_models_the_last_are_known():
+def test_the_number_of_models_is_bounded():
     calibration = Calibration()
     for number in range(1000):
         calibration.learn("always", estimated=1000, reported=1300)

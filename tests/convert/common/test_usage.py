@@ -39,7 +39,7 @@ def usage(prompt, completion, **more):
                 1000, 10, prompt_tokens_details={"cached_tokens": 800, "cache_write_tokens": 150}
             ),
             (50, 800, 150, 10),
-            id="nor are written ones",
+            id="written tokens are not input either",
         ),
         pytest.param(
             usage(339, 8, prompt_cache_hit_tokens=320, prompt_cache_miss_tokens=19),
@@ -50,12 +50,12 @@ def usage(prompt, completion, **more):
         pytest.param(
             usage(20, 5, prompt_tokens_details={"cached_tokens": 3}, cached_tokens=9),
             (17, 3, 0, 5),
-            id="the first place holds",
+            id="the first path counts",
         ),
         pytest.param(
             usage(20, 5, prompt_tokens_details={"cached_tokens": None}, cached_tokens=9),
             (11, 9, 0, 5),
-            id="null is no place",
+            id="null does not count",
         ),
         pytest.param(usage(20, 5, prompt_tokens_details=None), (20, 0, 0, 5), id="null details"),
         pytest.param(
@@ -68,13 +68,13 @@ def usage(prompt, completion, **more):
             (1, 799, 100, 5),
             id="all of it read from or written into the cache",
         ),
-        pytest.param(usage(0, 5, cached_tokens=0), (0, 0, 0, 5), id="no prompt at all"),
+        pytest.param(usage(0, 5, cached_tokens=0), (0, 0, 0, 5), id="an empty prompt"),
         pytest.param(usage(5, 1, cached_tokens=9), (0, 9, 0, 1), id="never below zero"),
         pytest.param(usage(20.0, 5.0), (20, 0, 0, 5), id="floats"),
         pytest.param(usage("20", True), (99, 0, 0, 0), id="text and booleans are no numbers"),
         pytest.param(usage(-1, 1e300), (99, 0, 0, 0), id="impossible numbers are none"),
         pytest.param({"prompt_tokens": 4}, (4, 0, 0, 0), id="a missing half"),
-        pytest.param(None, (99, 0, 0, 0), id="none at all"),
+        pytest.param(None, (99, 0, 0, 0), id="no usage"),
     ],
 )
 def test_numbers(reported, expected):
