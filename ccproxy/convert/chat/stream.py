@@ -159,9 +159,10 @@ class ChatToMessageStream:
 
     def absorb(self, texts: list[str]) -> None:
         """Record deltas of the steady block that were sent to the client directly."""
-        self._writer.chars += sum(map(len, texts))
+        size = sum(map(len, texts))
+        self._writer.chars += size
         if self._writer.call is not None:
-            self._writer.call.absorb(texts)
+            self._writer.call.absorb(texts, size)
 
     def done(self) -> None:
         """Record `[DONE]`: the provider considers the answer complete."""

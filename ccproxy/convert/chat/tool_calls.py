@@ -130,10 +130,10 @@ class ToolCall:
             self._size += len(text)
             self.has_arguments = self.has_arguments or not text.isspace()
 
-    def absorb(self, parts: list[str]) -> None:
-        """Add arguments that were sent to the client already."""
+    def absorb(self, parts: list[str], size: int) -> None:
+        """Add *size* characters of arguments that were sent to the client already."""
         self._parts += parts
-        self._size += sum(map(len, parts))
+        self._size += size
         self._sent = len(self._parts)
         self.has_arguments = True
 

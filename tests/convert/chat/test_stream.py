@@ -140,6 +140,11 @@ def script(chunks, **settings):
             id="think tags over chunks",
         ),
         pytest.param(
+            [say("<think>plan"), end()],
+            ["0 thinking", "0 + plan", "0 !", "0 .", "end_turn"],
+            id="a tag without an end",
+        ),
+        pytest.param(
             [say("<thin"), end()],
             ["0 text", "0 + <thin", "0 .", "end_turn"],
             id="what was held back comes at the end",
@@ -883,6 +888,10 @@ def test_text_that_only_resembles_a_call_is_text():
     assert message["content"] == [{"type": "text", "text": "a <｜DSM"}]
 
 
+def thought(text):
+    return say(reasoning_content=text)
+
+
 def detail(text, **more):
     return {"type": "reasoning.text", "text": text, "index": 0, **more}
 
@@ -944,6 +953,11 @@ def test_snapshots_become_pieces(chunks, thinking, text):
             id="also while the tag is open",
         ),
         pytest.param(
+            [say("<think>one two</think>Hi"), *map(thought, ("one ", "two")), say("")],
+            "one two",
+            id="also after the text has begun",
+        ),
+        pytest.param(
             [say("<think>one</think>H"), say(reasoning_content="other"), say("Hi")],
             "oneother",
             id="other reasoning is kept",
@@ -954,6 +968,13 @@ def test_reasoning_in_tags_and_in_a_field(chunks, thinking):
     content = assemble(play([*chunks, end()], quirks={"think_tags": True}))["content"]
     assert "".join(block.get("thinking", "") for block in content) == thinking
     assert content[-1]["text"] == "Hi"
+
+
+def test_a_copy_of_tagged_reasoning_is_not_searched_for_ever():
+    others = [thought(f"{number}") for number in range(20)]
+    chunks = [say("<think>one</think>Hi"), *others, thought("one"), end()]
+    content = assemble(play(chunks))["content"]
+    assert content[-1]["thinking"] == "".join(map(str, range(20))) + "one"
 
 
 def test_a_refusal_may_be_a_content_part():

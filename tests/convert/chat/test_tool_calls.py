@@ -361,7 +361,7 @@ def test_absorbed_parts_are_not_sent_again():
     call = ToolCall()
     call.add('{"a":"')
     assert call.take() == '{"a":"'
-    call.absorb(["b", "c"])
+    call.absorb(["b", "c"], 2)
     call.add('"}')
     assert (call.take(), call.arguments, call.is_complete) == ('"}', '{"a":"bc"}', True)
 
@@ -402,6 +402,8 @@ def test_a_closed_call_accepts_only_white_space():
         pytest.param(["{\\}", "}"], False, id="a backslash outside of a string"),
         pytest.param(['{"a":"\\"', '"}'], True, id="an escape that is cut"),
         pytest.param(["1"], True, id="a number"),
+        pytest.param(['{"a":1}', " "], True, id="white space after an object"),
+        pytest.param(["{}", '{"a"', " "], False, id="white space within the next object"),
     ],
 )
 def test_the_end_of_arguments(pieces, is_complete):
