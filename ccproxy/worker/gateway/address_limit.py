@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
+MOST_PROXIES = 20
 MOST_ADDRESSES = 4096
 """Addresses that are remembered."""
 
@@ -21,7 +22,7 @@ def client_address(
     counts; anyone can write what is before that.
     """
     networks, address = tuple(trusted), _parsed(peer)
-    for text in reversed(",".join(forwarded).split(",")):
+    for text in reversed(",".join(forwarded).split(",")[-MOST_PROXIES:]):
         if not any(address in network for network in networks):
             break
         try:
