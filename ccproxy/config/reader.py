@@ -13,6 +13,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -108,6 +109,13 @@ class EnvReader:
     def prefixed(self, prefix: str) -> Iterator[Value]:
         """Return every value with a name that begins with *prefix*, in the order of the file."""
         return (value for name, value in self._values.items() if name.startswith(prefix))
+
+    def check_extra(self, setting: Setting[T, D], module: str, extra: str) -> None:
+        """Note a mistake if *setting* is used, but *module* of its *extra* is not installed."""
+        value = self.value(setting)
+        if value is not None and find_spec(module) is None:
+            text = f"{setting.name} needs a library that is not installed"
+            self.note(value, text, fix=f"pip install 'ccproxy-fleet[{extra}]'")
 
     def path(self, text: str) -> Path:
         """

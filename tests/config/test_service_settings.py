@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccproxy.config.services import service_settings
+from ccproxy.config import reader
 from ccproxy.config.worker_config import load_worker
 from ccproxy.errors import ConfigError
 
@@ -47,6 +47,6 @@ def test_a_mistake_is_explained_without_the_secret(environ, problem):
 
 
 def test_a_missing_library_is_named_before_anything_starts(monkeypatch):
-    monkeypatch.setattr(service_settings, "find_spec", lambda _name: None)
+    monkeypatch.setattr(reader, "find_spec", lambda _name: None)
     with pytest.raises(ConfigError, match=r"pip install 'ccproxy-fleet\[redis\]'"):
         load(REDIS_URL="redis://h")

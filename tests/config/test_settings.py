@@ -10,7 +10,7 @@ from ccproxy.config import added_feature_settings, provider_keys, worker_config
 from ccproxy.config import consistency as rules
 from ccproxy.config import settings as s
 from ccproxy.config.services import service_settings
-from ccproxy.config.team import gateway_settings, oidc_settings, tls_files
+from ccproxy.config.team import gateway_settings, tls_files
 
 
 def test_every_setting_is_declared_once():
@@ -22,7 +22,7 @@ def test_every_setting_is_declared_once():
 
 def test_every_setting_is_read():
     readers = (worker_config, rules, provider_keys)
-    parts = (added_feature_settings, service_settings, gateway_settings, oidc_settings, tls_files)
+    parts = (added_feature_settings, service_settings, gateway_settings, tls_files)
     source = "".join(map(inspect.getsource, (*readers, *parts)))
     unread = {
         name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 
 from ccproxy.config import settings as s
 from ccproxy.config.reader import EnvReader
@@ -31,14 +30,8 @@ class ServiceSettings:
 
 def read_services(env: EnvReader) -> ServiceSettings:
     """Read the settings of *env*; mistakes are noted in it."""
-    url = env.value(s.REDIS_URL)
-    if url is not None and find_spec("hiredis") is None:
-        text = "REDIS_URL needs a library that is not installed"
-        env.note(url, text, fix="pip install 'ccproxy-fleet[redis]'")
-    collector = env.value(s.TRACES)
-    if collector is not None and find_spec("opentelemetry") is None:
-        text = "TRACES needs a library that is not installed"
-        env.note(collector, text, fix="pip install 'ccproxy-fleet[otel]'")
+    env.check_extra(s.REDIS_URL, "hiredis", "redis")
+    env.check_extra(s.TRACES, "opentelemetry", "otel")
     traces, headers = env.read(s.TRACES), env.read(s.TRACES_HEADERS)
     return ServiceSettings(
         redis=env.read(s.REDIS_URL),

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from ccproxy.config import settings as s
 from ccproxy.config.reader import EnvReader
-from ccproxy.config.team.oidc_settings import OidcSettings, read_oidc
 from ccproxy.config.team.tls_files import TlsFiles, read_tls
 from ccproxy.config.team.users import read_users
 from ccproxy.errors import ConfigError
+
+DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OidcSettings:
+    """A provider of OpenID Connect, and the gateway as its client."""
+
+    issuer: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    """Empty: a public client."""
+    session_seconds: float
+    """How long a session lives that it approved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +53,7 @@ def read_gateway(env: EnvReader) -> GatewaySettings:
         public_url=env.read(s.PUBLIC_URL),
         trusted_proxies=env.read(s.TRUSTED_PROXIES),
         telemetry_url=env.read(s.TELEMETRY_URL),
-        oidc=read_oidc(env),
+        oidc=_oidc(env),
         tls=read_tls(env),
     )
 
@@ -59,3 +72,21 @@ def _users_file(env: EnvReader) -> Path | None:
         fix = "add SIGNING_KEY=…, the same secret at every replica: openssl rand -hex 32"
         env.note(env.value(s.USERS), "USERS with REDIS_URL needs SIGNING_KEY", fix=fix)
     return path
+
+
+def _oidc(env: EnvReader) -> OidcSettings | None:
+    """Return the settings, None without a provider; mistakes are noted in *env*."""
+    issuer = env.read(s.OIDC_ISSUER)
+    client_id, secret = env.read(s.OIDC_CLIENT_ID), env.read(s.OIDC_CLIENT_SECRET)
+    days = env.read(s.OIDC_SESSION_DAYS)
+    if issuer is None:
+        return None
+    value = env.value(s.OIDC_ISSUER)
+    for other in (s.OIDC_CLIENT_ID, s.USERS):
+        if env.value(other) is None:
+            fix = f"add {other.name}={other.example}"
+            env.note(value, f"OIDC_ISSUER needs {other.name}", fix=fix)
+    env.check_extra(s.OIDC_ISSUER, "joserfc", "oidc")
+    return OidcSettings(
+        issuer=issuer, client_id=client_id, client_secret=secret, session_seconds=days * DAY
+    )
