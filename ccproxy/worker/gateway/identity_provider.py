@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import time
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from joserfc.jwk import KeySet, import_key
 
 from ccproxy.config import parsers
 from ccproxy.config.forward_proxy import proxy_for
-from ccproxy.config.team.oidc_settings import OidcSettings
+from ccproxy.config.team.gateway_settings import OidcSettings
 from ccproxy.worker.gateway.oidc_flow import Flow, IdentityError, verified_email
 from ccproxy.worker.upstream.auxiliary_request import AuxiliaryRequestError, read_limited
 from ccproxy.worker.upstream.connections import explain, open_session
@@ -50,12 +50,11 @@ class IdentityProvider:
         *,
         ca_bundle: Path | None,
         proxy: str | None,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._ca_bundle = ca_bundle
         self._proxy = proxy
-        self._clock = clock
+        self._clock = time.time
         self._document: Mapping[str, Any] = {}
         self._document_at = 0.0
         self._keys = KeySet([])

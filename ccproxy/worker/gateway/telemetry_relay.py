@@ -8,7 +8,6 @@ export. So a batch that cannot be delivered is dropped, and the log has a line a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -35,13 +34,11 @@ class TelemetryRelay:
         ca_bundle: Path | None,
         proxy: str | None,
         log: FilteringBoundLogger,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
         self._ca_bundle = ca_bundle
         self._proxy = proxy_for(url, proxy)
         self._log = log
-        self._clock = clock
         self._running = 0
         self._dropped = 0
         self._warned_at = -WARN_SECONDS
@@ -76,6 +73,7 @@ class TelemetryRelay:
     def drop(self, reason: str) -> None:
         """Count a batch that is lost, and log it once a minute."""
         self._dropped += 1
-        if self._clock() - self._warned_at >= WARN_SECONDS:
+        now = time.monotonic()
+        if now - self._warned_at >= WARN_SECONDS:
             self._log.warning("telemetry.dropped", batches=self._dropped, reason=reason)
-            self._warned_at, self._dropped = self._clock(), 0
+            self._warned_at, self._dropped = now, 0
