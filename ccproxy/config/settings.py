@@ -14,9 +14,12 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from ccproxy.config import parsers
-from ccproxy.config.services.metrics_address import parse_metrics_address
+from ccproxy.config.services.monitoring_addresses import (
+    parse_metrics_address,
+    parse_traces_headers,
+    parse_traces_url,
+)
 from ccproxy.config.services.redis_address import parse_redis_url
-from ccproxy.config.services.traces_address import parse_traces_headers, parse_traces_url
 from ccproxy.keys.policy import Affinity, Strategy
 
 T_co = TypeVar("T_co", covariant=True)

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from ccproxy.config import settings as s
 from ccproxy.config.reader import EnvReader
-from ccproxy.config.services.metrics_address import MetricsAddress
+from ccproxy.config.services.monitoring_addresses import MetricsAddress, TracesAddress
 from ccproxy.config.services.redis_address import RedisAddress
-from ccproxy.config.services.traces_address import TracesAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

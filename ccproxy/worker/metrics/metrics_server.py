@@ -14,7 +14,7 @@ from pathlib import Path
 from aiohttp import web
 
 from ccproxy.config.parsers import is_loopback
-from ccproxy.config.services.metrics_address import MetricsAddress
+from ccproxy.config.services.monitoring_addresses import MetricsAddress
 from ccproxy.errors import Problem
 from ccproxy.worker.metrics.exposition import CONTENT_TYPE
 from ccproxy.worker.metrics.worker_metrics import WorkerMetrics

@@ -30,7 +30,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from structlog.typing import FilteringBoundLogger
 
 from ccproxy import __version__
-from ccproxy.config.services.traces_address import TracesAddress
+from ccproxy.config.services.monitoring_addresses import TracesAddress
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.worker.server.access_record import CLIENT_LEFT, AccessRecord
 

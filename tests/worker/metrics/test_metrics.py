@@ -9,7 +9,7 @@ import stat
 import aiohttp
 import pytest
 
-from ccproxy.config.services.metrics_address import MetricsAddress, parse_metrics_address
+from ccproxy.config.services.monitoring_addresses import MetricsAddress, parse_metrics_address
 from ccproxy.worker.metrics import declarations
 from ccproxy.worker.metrics.exposition import Exposition, Histogram, Metric
 from ccproxy.worker.metrics.metrics_server import MetricsServer

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from ccproxy.config.services.traces_address import parse_traces_headers, parse_traces_url
+from ccproxy.config.services.monitoring_addresses import parse_traces_headers, parse_traces_url
 from ccproxy.worker.traces.request_tracer import RequestTracer
 from tests.fleet import eventually
 from tests.messages import prompt

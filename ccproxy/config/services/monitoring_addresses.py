@@ -1,13 +1,41 @@
-"""The collector of traces, read from TRACES and TRACES_HEADERS."""
+"""Where a proxy serves its metrics and sends its traces: METRICS, TRACES and TRACES_HEADERS."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-PATH = "/v1/traces"
+_TRACES_PATH = "/v1/traces"
 """Where OTLP over HTTP takes traces, if the address has no path."""
+_METRICS_ADDRESS = re.compile(r"(?:(?P<host>[^:\s/]+|\[[0-9a-fA-F:.]+\]):)?(?P<port>[0-9]{1,5})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsAddress:
+    """A port, or a unix socket."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+
+def parse_metrics_address(value: str) -> MetricsAddress:
+    """
+    Parse `PORT`, on 127.0.0.1, `HOST:PORT` or `unix:PATH`.
+
+    Raises:
+        ValueError: If it is something else.
+
+    """
+    if value.startswith("unix:") and len(value) > len("unix:"):
+        return MetricsAddress(path=value.removeprefix("unix:"))
+    match = _METRICS_ADDRESS.fullmatch(value)
+    if match is None or not 0 < int(match["port"]) < 65536:
+        raise ValueError(f'must be PORT, HOST:PORT or unix:PATH, got "{value}"')
+    host = (match["host"] or "127.0.0.1").strip("[]")
+    return MetricsAddress(host=host, port=int(match["port"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +59,7 @@ def parse_traces_url(value: str) -> TracesAddress:
         raise ValueError("must be an http:// or https:// address, such as http://collector:4318")
     if url.username is not None or url.password is not None or url.query:
         raise ValueError("must not contain a password or query: they belong in TRACES_HEADERS")
-    return TracesAddress(url=value if url.path.strip("/") else f"{value.rstrip('/')}{PATH}")
+    return TracesAddress(url=value if url.path.strip("/") else f"{value.rstrip('/')}{_TRACES_PATH}")
 
 
 def parse_traces_headers(value: str) -> Mapping[str, str]:
