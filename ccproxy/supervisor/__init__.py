@@ -5,7 +5,6 @@ The supervisor: one resident process that keeps the workers of a fleet running.
     foreground       runs the supervisor inside `ccproxy up`
     config_check     checks the user's files in a separate process
     config_changes   detects edits since the workers were started
-    network          the proxy variables with which workers are started
     retention        deletes old logs and history
     journal          the supervisor's log
     service_notify   notifications to systemd

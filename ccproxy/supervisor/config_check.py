@@ -20,7 +20,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ccproxy.build import installed_build
@@ -192,12 +192,9 @@ def _checked_spec(entry: Entry, ports: Mapping[int, str]) -> Spec:
     models = config.models
     keys_file = os.fspath(config.keys_file or "")
     source = source_of(entry, keys_file)
-    return Spec(
-        label=entry.label,
+    return replace(
+        _unchecked_spec(entry),
         host=config.host,
-        port=entry.port,
-        env_file=os.fspath(entry.env_file),
-        workers=entry.workers,
         keys_file=keys_file,
         digest=_worker_digest(source),
         source=source,

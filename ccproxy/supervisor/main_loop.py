@@ -40,7 +40,7 @@ from ccproxy.supervisor.fleet.host import LocalHost, Settings
 from ccproxy.supervisor.fleet.plan import Goal
 from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
 from ccproxy.supervisor.journal import FileJournal
-from ccproxy.supervisor.network import NetworkEnvironment
+from ccproxy.supervisor.processes.child_environment import NetworkEnvironment
 from ccproxy.supervisor.processes.descriptors import raise_soft_limit
 from ccproxy.supervisor.processes.identity import age_of, identify
 from ccproxy.supervisor.retention import Retention

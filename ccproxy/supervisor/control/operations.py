@@ -30,7 +30,7 @@ from ccproxy.supervisor.control.status import Row, row_of
 from ccproxy.supervisor.fleet.converge import Loop
 from ccproxy.supervisor.fleet.plan import Goal, Phase
 from ccproxy.supervisor.fleet.worker_slot import DRAIN_GRACE, START_LIMIT, WorkerSlot
-from ccproxy.supervisor.network import NetworkEnvironment
+from ccproxy.supervisor.processes.child_environment import NetworkEnvironment
 from ccproxy.supervisor.state.records import Spec
 from ccproxy.supervisor.state.stopped_entries import StoppedEntries
 
@@ -116,12 +116,12 @@ class Operations:
 
     async def stop(self, command: ControlCommand) -> ControlReply:
         """Stop the entries and wait until their workers have ended."""
-        stopping = [slot for slot in self._slots if self._is_selected(slot, command)]
+        stopping = [slot for slot in self._slots if self._is_selected(slot.spec.label, command)]
         self._stop_slots(stopping, command.drain)
         if not self.is_ending:
             self._save_stopped(command.labels)
         ended = await self._wait_until_gone(stopping, command.drain)
-        rows = (row for row in self._rows() if self._is_label_selected(row.label, command))
+        rows = (row for row in self._rows() if self._is_selected(row.label, command))
         return ControlReply(ok=ended, proxies=tuple(rows))
 
     async def restart(self, command: ControlCommand) -> ControlReply:
@@ -304,7 +304,7 @@ class Operations:
             raise UsageError(f"not in the table: {', '.join(sorted(unknown))} (it holds {labels})")
         if not command.labels:
             self._table = {}
-        selected = [spec for spec in specs if self._is_label_selected(spec.label, command)]
+        selected = [spec for spec in specs if self._is_selected(spec.label, command)]
         fresh = {spec.label.lower(): spec for spec in selected}
         # The entries that were not checked keep the spec that they were started from.
         self._table = {
@@ -327,11 +327,8 @@ class Operations:
         running = {slot.spec.label.lower() for slot in self._slots if slot.record}
         return not selected or not running.issuperset(selected)
 
-    def _is_selected(self, slot: WorkerSlot, command: ControlCommand) -> bool:
-        return self._is_label_selected(slot.spec.label, command)
-
     @staticmethod
-    def _is_label_selected(label: str, command: ControlCommand) -> bool:
+    def _is_selected(label: str, command: ControlCommand) -> bool:
         return not command.labels or label.lower() in command.labels
 
     def _of(self, label: str) -> list[WorkerSlot]:

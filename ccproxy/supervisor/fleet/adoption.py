@@ -64,7 +64,7 @@ async def adopt_all(
         slot = WorkerSlot(record.spec, record.index)
         slot.adopted(record, host.now(), worker.state)
         slots.append(slot)
-        host.adopt(slot, record)
+        host.watch(slot, record)
         journal("worker.adopted", label=record.spec.label, pid=record.identity.pid)
         position = (record.spec.label.lower(), record.index)
         if position in positions:  # the earlier supervisor was replacing one by the other

@@ -184,13 +184,11 @@ class LocalHost:
         """Wait until workers can be started quickly, if `prepare` was called."""
         await self._fork_server.loaded()
 
-    def adopt(self, slot: WorkerSlot, record: WorkerRecord) -> None:
-        """Watch a worker that an earlier supervisor started."""
-        self._watch(slot, record)
-
-    def send(self, record: WorkerRecord, number: int) -> None:
-        """Send a signal to one process, identified by more than its pid."""
-        record.identity.signal(number)
+    def watch(self, slot: WorkerSlot, record: WorkerRecord) -> _Handles:
+        """Notice the end of a worker that this or an earlier supervisor has started."""
+        watch = ExitWatch(record.identity, lambda: self._exited(slot, record))
+        handles = self._handles[record.nonce] = _Handles(watch, record.spec.port)
+        return handles
 
     async def close(self) -> None:
         """Release everything; running workers continue."""
@@ -255,7 +253,7 @@ class LocalHost:
         )
         slot.spawned(record, self.now())
         self._write(record)
-        handles = self._watch(slot, record)
+        handles = self.watch(slot, record)
         handles.child, handles.ready_fd, handles.output = child, ready_fd, output
         asyncio.get_running_loop().add_reader(ready_fd, self._read_pipe, slot, record, handles)
         self._journal("worker.spawned", label=label, index=index, pid=child.pid)
@@ -373,7 +371,7 @@ class LocalHost:
                 async with asyncio.timeout(DRAIN_ANSWER):
                     await ask_worker_async(record.control, request, Done)
                     return
-        self.send(record, signal.SIGTERM)
+        record.identity.signal(signal.SIGTERM)
 
     def _abort(self, slot: WorkerSlot) -> None:
         slot.end_requested(StopSignal.ABORT, self.now() + ABORT_GRACE)
@@ -381,9 +379,9 @@ class LocalHost:
             return
         event = "worker.hung" if slot.is_serving else "worker.late"
         self._journal(event, level="error", label=slot.spec.label, misses=slot.misses)
-        self.send(slot.record, signal.SIGABRT)
+        slot.record.identity.signal(signal.SIGABRT)
         # A stopped process writes its stack only when it continues.
-        self.send(slot.record, signal.SIGCONT)
+        slot.record.identity.signal(signal.SIGCONT)
 
     def _kill(self, slot: WorkerSlot) -> None:
         slot.end_requested(StopSignal.KILL, math.inf)
@@ -392,12 +390,7 @@ class LocalHost:
         pid = slot.record.identity.pid
         self._journal("worker.killed", level="warning", label=slot.spec.label, pid=pid)
         if not slot.record.identity.signal_group(signal.SIGKILL):
-            self.send(slot.record, signal.SIGKILL)
-
-    def _watch(self, slot: WorkerSlot, record: WorkerRecord) -> _Handles:
-        watch = ExitWatch(record.identity, lambda: self._exited(slot, record))
-        handles = self._handles[record.nonce] = _Handles(watch, record.spec.port)
-        return handles
+            slot.record.identity.signal(signal.SIGKILL)
 
     def _exited(self, slot: WorkerSlot, record: WorkerRecord) -> None:
         handles = self._handles.pop(record.nonce)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ccproxy.supervisor.network import NetworkEnvironment
 from ccproxy.supervisor.processes.child_environment import (
     NETWORK_VARIABLES,
+    NetworkEnvironment,
     clean_environment,
     differing_names,
 )
