@@ -398,6 +398,8 @@ def check_model(name: str) -> None:
 
 def replace_lone_surrogates(body: bytes) -> bytes:
     """Return *body* with U+FFFD for every lone surrogate, which decoders refuse."""
+    if b"\\u" not in body or _SURROGATE.search(body) is None:
+        return body
     return _ESCAPES.sub(lambda match: match[1] or rb"\ufffd", body)
 
 

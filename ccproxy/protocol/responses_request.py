@@ -145,7 +145,7 @@ def read_responses_outline(body: bytes) -> ResponsesOutline:
     Raises:
         Problem: If *body* is not a request, or refers to stored data.
     """
-    outline = read(_OUTLINE, body)
+    outline = read(_OUTLINE, replace_lone_surrogates(body))
     check_model(outline.model)
     _check_stateless(outline)
     return outline
@@ -158,9 +158,7 @@ def read_responses_request(body: bytes) -> ResponsesRequest:
     Raises:
         Problem: With the path of the invalid field.
     """
-    if b"\\u" in body:
-        body = replace_lone_surrogates(body)
-    request = read(_REQUEST, body)
+    request = read(_REQUEST, replace_lone_surrogates(body))
     if len(body) > _LARGE and body.count(b'"type"') > MAX_BLOCKS:
         text = f"input: at most {MAX_BLOCKS:,} items and parts are allowed"
         raise Problem("request_too_large", text)

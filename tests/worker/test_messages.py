@@ -49,6 +49,12 @@ async def test_a_tool_call_arrives(proxy, provider, streams):
     assert answer.message["stop_reason"] == "tool_use"
 
 
+async def test_half_an_emoji_before_the_name_of_the_model(proxy, provider):
+    message = {"role": "user", "content": "half \ud83d"}
+    await proxy.ask({"messages": [message], "model": "claude-haiku-4-5", "max_tokens": 9})
+    assert provider.calls[0].json["model"] == "gpt-4o-mini"
+
+
 async def test_a_stream_has_a_ping(proxy):
     answer = await proxy.ask(prompt(stream=True))
     assert b'event: ping\ndata: {"type": "ping"}\n\n' in answer.body

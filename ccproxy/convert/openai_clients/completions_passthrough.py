@@ -20,7 +20,7 @@ from ccproxy.errors import Problem
 from ccproxy.protocol.chat import DONE
 from ccproxy.protocol.conversation_outline import ConversationOutline, read_outline
 from ccproxy.protocol.json_splice import NOT_JSON
-from ccproxy.protocol.messages import check_model
+from ccproxy.protocol.messages import check_model, replace_lone_surrogates
 from ccproxy.providers.quirks import Api
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
@@ -146,7 +146,7 @@ def _chars_of(data: bytes) -> int:
 
 def _read_outline(body: bytes) -> _RequestOutline:
     try:
-        outline = _REQUEST.decode(body)
+        outline = _REQUEST.decode(replace_lone_surrogates(body))
     except NOT_JSON as error:
         text = f"the request body is not a Chat Completions request: {error}"
         raise Problem("invalid_request_error", text) from error

@@ -13,6 +13,7 @@ from ccproxy.convert.context import ConversionContext
 from ccproxy.errors import BadAnswer
 from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import replace_value
+from ccproxy.protocol.messages import replace_lone_surrogates
 
 
 class RequestOutline(Protocol):
@@ -52,7 +53,7 @@ class PassedExchange(ABC):
         self.model = model or rules.pick_model(outline.model)
         self.streams = self.asks_stream = bool(outline.stream)
         self.asked = body if is_recorded else b""
-        self.body = body
+        self.body = body = replace_lone_surrogates(body)
         if self.model != outline.model:
             self.body = replace_value(body, ("model",), msgspec.json.encode(self.model))
         self._target = rules.target(self.model)

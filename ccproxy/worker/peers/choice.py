@@ -22,6 +22,7 @@ from ccproxy.config.fleet import Entry, Fleet, local_table, read_fleet
 from ccproxy.config.routing_tables import read_routing_tables
 from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, Problem
+from ccproxy.protocol.messages import replace_lone_surrogates
 from ccproxy.providers.quirks import Target
 from ccproxy.routing.decision import Decider
 from ccproxy.routing.entry_references import FleetModels
@@ -301,6 +302,6 @@ def _name_of(body: bytes) -> str:
     if match := _NAME.match(body):
         return without_mark(match[1].decode("utf-8", "replace"))
     try:
-        return without_mark(_OUTLINE.decode(body).model)
+        return without_mark(_OUTLINE.decode(replace_lone_surrogates(body)).model)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""

@@ -28,6 +28,10 @@ def test_a_request_keeps_its_bytes_but_the_name():
     assert (made.requested, made.known_dropped) == ("claude-opus-4-1", ())
 
 
+def test_half_an_emoji_does_not_end_a_session():
+    assert b"half \\ufffd" in exchange(messages=[{"role": "user", "content": "half \ud83d"}]).body
+
+
 @pytest.mark.parametrize("body", [b"[]", b"{", b"{}", b'{"model": 1}'])
 def test_other_bodies_are_refused(body):
     with pytest.raises(Problem, match="not a Chat Completions request"):

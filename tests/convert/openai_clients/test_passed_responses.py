@@ -48,6 +48,11 @@ def test_a_request_keeps_its_bytes():
     assert (made.body, made.streams, made.known_dropped) == (body, False, ())
 
 
+@pytest.mark.parametrize("store", [{}, {"store": False}])
+def test_half_an_emoji_does_not_end_a_session(store):
+    assert passed_request(input="half \ud83d", **store)["input"] == "half \ufffd"
+
+
 @pytest.mark.parametrize("store", [{}, {"store": None}])
 def test_nothing_is_stored_and_claude_names_mean_tiers(store):
     body = passed_request(model="claude-opus-4-1", **store)
