@@ -78,7 +78,7 @@ class _Watcher:
 
 
 class EventFeed:
-    """Sends the events of one worker to everybody who watches."""
+    """Sends the events of one worker to all watchers."""
 
     def __init__(self, label: str, *, collect_seconds: float = COLLECT_SECONDS) -> None:
         self._label = label

@@ -3,7 +3,7 @@ The run-time switches of an entry, bypass, history and recording, shared by all 
 
 A process that changes a switch writes it to the file of `config/overrides.py`; every process looks
 there before each request, so the switches also survive a restart. If the file cannot be written, a
-switch applies to this process only; the user is told why.
+switch applies to this process only, and the command reports the reason.
 """
 
 from __future__ import annotations

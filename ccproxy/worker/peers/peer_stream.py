@@ -10,6 +10,7 @@ from ccproxy.convert.direct.passthrough import WholeEvents
 from ccproxy.errors import Problem
 from ccproxy.worker.server.client_dialect import MESSAGES, ClientDialect
 from ccproxy.worker.upstream.connections import explain
+from ccproxy.worker.upstream.provider_answer import MAX_WHOLE
 
 SSE = "text/event-stream"
 
@@ -39,11 +40,13 @@ class ForwardedStream:
             raise self._problem(error) from error
 
     async def read_whole(self) -> bytes:
-        """Return the whole body; raises the same errors as `read`."""
-        pieces = []
+        """Return the whole body; raises the same errors as `read`, also if it is too large."""
+        whole = bytearray()
         while data := await self.read():
-            pieces.append(data)
-        return b"".join(pieces)
+            whole += data
+            if len(whole) > MAX_WHOLE:
+                raise Problem("api_error", f"{self._broken}: it is too large", status=502)
+        return bytes(whole)
 
     async def pump(self, take: Callable[[bytes], bool]) -> bool:
         """Pass every piece to *take*; return True at the end, False when *take* has."""

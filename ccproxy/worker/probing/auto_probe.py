@@ -27,7 +27,7 @@ from ccproxy.worker.worker import Worker
 MOST_A_DAY = 300
 """Requests; also the limit for models without a known price."""
 PAUSE_SECONDS = 1.0
-"""Between two requests, which the user's own requests shall not notice."""
+"""Between two requests, so that they do not delay the user's own."""
 MOST_MODELS = 50
 _DAY = 86400.0
 

@@ -34,7 +34,7 @@ from ccproxy.worker.upstream.provider_client import Outgoing
 from ccproxy.worker.worker import Worker
 
 REFUSING = frozenset({400, 405, 413, 415, 422, 500, 501})
-"""Statuses that say something about the request; others end the measurement."""
+"""Statuses that concern the request; others end the measurement."""
 _REFUSAL_SECONDS: Final = 60.0
 _PATH: Final = "/v1/chat/completions"
 _TOO_SHORT: Final = "could not finish the message"

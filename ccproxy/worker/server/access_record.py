@@ -1,8 +1,8 @@
 """
 The record of one request: filled while the request is answered, logged when it ends.
 
-Every module that learns something about the request calls a method here; nothing else writes to
-the record. Requests of monitors are logged at DEBUG, so that one per second does not fill the log.
+Every module that learns something about the request records it here. Requests of monitors are
+logged at DEBUG, so that one per second does not fill the log.
 """
 
 from __future__ import annotations

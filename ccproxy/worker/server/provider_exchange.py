@@ -141,8 +141,8 @@ def end_converted(request: ClientRequest, exchange: ConvertedExchange) -> None:
     """
     Put the end of a converted request into record and log.
 
-    Reasoning that the provider removed is logged: the answer is normal, but worse and dearer,
-    because something before that reasoning has changed since it was made.
+    Reasoning that the provider removed is logged: the answer looks normal, but is worse and costs
+    more, because something before that reasoning has changed since it was made.
     """
     end_exchange(request, exchange)
     if request.worker.auto_probe is not None and exchange.stop_reason is not None:

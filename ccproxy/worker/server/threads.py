@@ -2,7 +2,7 @@
 Message threads: conversations that the server stores (beta `message-threads-2026-08-12`).
 
 A client that continues a thread sends only its new messages. ccproxy and most providers store no
-conversations, so such a request must fail, in the way after which the SDKs send everything:
+conversations, so such a request must fail with the error after which the SDKs send everything:
 `create` is answered with thread_unsupported_request, and `continue` with thread_not_found. Without
 an error the model would answer without the conversation.
 """

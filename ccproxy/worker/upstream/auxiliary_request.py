@@ -1,4 +1,4 @@
-"""Small requests to the provider besides those for models: a limit of time, size and redirects."""
+"""Small requests to the provider that are not for a model; time and size are limited."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS = 15.0
 
 
 class AuxiliaryRequestError(Exception):
-    """There is no usable answer; the text says why."""
+    """There is no usable answer; the text is the reason."""
 
 
 async def auxiliary_request(

@@ -59,7 +59,7 @@ class RequestHead:
     """The part of a request that is the same for many requests."""
 
     request: aiohttp.ClientRequest
-    """Tells the connector where to connect; it is never sent."""
+    """The connector reads the address from it; it is never sent."""
     start: bytes
     """The request line and the headers, up to the value of Content-Length."""
 

@@ -2,9 +2,9 @@
 POST /v1/responses: the Responses API for Codex and other OpenAI clients, over any provider.
 
 A model that its provider serves in this API gets the request itself. For every other model the
-request is converted to the Messages API, and takes the way of Claude Code's requests.
+request is converted to the Messages API, and handled like Claude Code's requests.
 
-Nothing is stored: `store: true` and `previous_response_id` are refused, in the way after which
+Nothing is stored: `store: true` and `previous_response_id` are refused with the error after which
 clients send the whole conversation.
 """
 
@@ -82,8 +82,8 @@ async def _fail_in_stream(
     """
     Answer Codex with a failed response, as OpenAI does.
 
-    By an HTTP status it would repeat the request in two layers, up to 25 times, and it would not
-    show the text of a 429, nor wait as long as that says.
+    After an HTTP status it repeats the request in two layers, up to 25 times, and it neither shows
+    the text of a 429 nor waits for the time in it.
     """
     worker = request.worker
     response = new_response(worker.new_id("resp"), int(time.time()), outline.model)
@@ -135,6 +135,6 @@ def messages_form(worker: Worker, body: bytes, model: str) -> MessagesForm:
         read_responses_request(body),
         seal=ReasoningSeal(worker.rules.signer, target),
         max_tokens=target.max_output or DEFAULT_MAX_TOKENS,
-        # Conversion leaves the search out where nobody can make it; a provider refuses the request.
+        # Conversion leaves out a search that is not available; a provider refuses the request.
         with_search=not is_direct or config.takes_anthropic_keys or has_engine,
     )

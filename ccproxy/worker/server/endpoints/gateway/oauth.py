@@ -28,7 +28,7 @@ from ccproxy.worker.server.json_response import json_response
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 FORM_LIMIT = 8192
-"""Bytes of a form; nobody is authenticated here."""
+"""Bytes of a form; its sender is not authenticated."""
 MAX_FIELDS = 32
 
 _NOT_STORED = {"Cache-Control": "no-store", "Pragma": "no-cache"}
@@ -119,7 +119,7 @@ def origin_of(request: ClientRequest) -> str:
     Return the gateway's origin, which is never taken from a Host that a stranger can choose.
 
     Raises:
-        Problem: If it is not set, and others than this machine can reach the gateway.
+        Problem: If it is not set, and other machines can reach the gateway.
     """
     if origin := gateway_of(request).public_url:
         return origin
