@@ -85,13 +85,7 @@ def recordings_folder(state: Path, label: str) -> Path:
 
 
 def save_recording(state: Path, recording: Recording) -> None:
-    """
-    Write a recording, and delete what is old or too much.
-
-    Raises:
-        OSError: If it cannot be written.
-
-    """
+    """Write a recording, and delete what is old or too much; OSError if it cannot be written."""
     folder = recordings_folder(state, recording.label)
     write_atomically(folder / f"{recording.id}.json", msgspec.json.encode(recording).decode())
     _prune(folder, max_bytes=MAX_BYTES)

@@ -18,7 +18,7 @@ from ccproxy.config.fleet import Fleet
 from ccproxy.config.reader import is_open_to_others
 from ccproxy.files import read_json
 from ccproxy.logs import RETENTION, prune
-from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord, identity_of
+from ccproxy.supervisor.state.records import RecordFolder, identity_of
 from ccproxy.text import counted, format_size
 
 LARGE_LOG_BYTES = 2_000_000_000
@@ -120,7 +120,11 @@ def records(scene: Scene) -> Iterator[Finding]:
     """Look for records of processes that no longer exist."""
     if scene.fleet is None:
         return
-    stale = [path for path, record in RecordFolder(scene.fleet.pids).read() if _is_stale(record)]
+    stale = [
+        path
+        for path, record in RecordFolder(scene.fleet.pids).read()
+        if record is None or not record.identity.is_alive()
+    ]
     supervisor = scene.fleet.pids / "supervisor.pid"
     if supervisor.is_file() and not _is_alive(supervisor):
         stale.append(supervisor)
@@ -219,10 +223,6 @@ def _contains_key(file: Path) -> bool:
         return "API_KEY=" in file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-
-
-def _is_stale(record: WorkerRecord | None) -> bool:
-    return record is None or not record.identity.is_alive()
 
 
 def _is_alive(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ccproxy.cli.importers.document import failure
+from ccproxy.cli.setup.config_edit import toml_value
 from ccproxy.cli.setup.new_proxy import endpoint_setting, env_name, new_client_key
 from ccproxy.config import parsers
 from ccproxy.config import settings as s
@@ -200,18 +200,16 @@ class ImportBuilder:
 
     def _check(self, label: str, settings: Mapping[str, str]) -> WorkerConfig:
         """Return the configuration of a proxy; ConfigError if it is not valid."""
-        return self._load(label, {s.PROVIDER_API_KEY.name: _STAND_IN_KEY, **settings})
+        entry = Entry(port=1, env_file=self._fleet.home / env_name(label), label=label)
+        environ = {s.PROVIDER_API_KEY.name: _STAND_IN_KEY, **settings}
+        return load_worker(None, entry=entry, environ=environ)
 
     def _needs_key(self, label: str, settings: Mapping[str, str]) -> bool:
         try:
-            self._load(label, settings)
+            self._check(label, {**settings, s.PROVIDER_API_KEY.name: ""})
         except ConfigError:
             return True
         return False
-
-    def _load(self, label: str, settings: Mapping[str, str]) -> WorkerConfig:
-        entry = Entry(port=1, env_file=self._fleet.home / env_name(label), label=label)
-        return load_worker(None, entry=entry, environ=settings)
 
     def _label(self, name: str) -> str:
         """Derive an unused label from *name*."""
@@ -337,19 +335,14 @@ def same_models(model: str) -> dict[str, str]:
 
 
 def _route_table(label: str, rules: Mapping[str, Any]) -> str:
-    lines = [f"[routes.{_quoted(label)}]"]
+    lines = [f"[routes.{toml_value(label)}]"]
     for name, rule in rules.items():
         if isinstance(rule, str):
-            lines.append(f"{name} = {_quoted(rule)}")
+            lines.append(f"{name} = {toml_value(rule)}")
         else:
-            pairs = ", ".join(f"{key} = {_quoted(value)}" for key, value in rule.items())
+            pairs = ", ".join(f"{key} = {toml_value(value)}" for key, value in rule.items())
             lines.append(f"{name} = {{ {pairs} }}")
     return "\n".join(lines) + "\n"
-
-
-def _quoted(value: str | int) -> str:
-    # A JSON string without escapes of surrogates is a basic string of TOML.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
 def _short(text: str, most: int) -> str:

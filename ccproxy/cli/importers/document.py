@@ -53,13 +53,7 @@ def read_bytes(file: Path, *, most: int = MOST_BYTES) -> bytes:
 
 
 def parse_json(text: str, file: Path) -> Any:  # noqa: ANN401 - any JSON value
-    """
-    Parse JSON with comments.
-
-    Raises:
-        ConfigError: If it is not JSON, or too large.
-
-    """
+    """Parse JSON with comments; ConfigError if it is not JSON, or too large."""
     plain = _COMMENT.sub(r"\1", text)
     plain = _COMMA.sub(r"\1", plain)
     try:

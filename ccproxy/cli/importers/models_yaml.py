@@ -14,7 +14,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ccproxy.cli.importers.builder import ImportBuilder, header_settings, text_of
+from ccproxy.cli.importers.builder import (
+    ImportBuilder,
+    header_settings,
+    same_models,
+    text_of,
+)
 from ccproxy.cli.importers.document import failure
 from ccproxy.config import parsers
 from ccproxy.errors import ConfigError, Mistake
@@ -87,11 +92,7 @@ def _settings_of(fields: Mapping[str, Any]) -> dict[str, str]:
     address = text_of(fields, "api_base")
     if not address:
         raise ValueError("api_base is missing")
-    settings = {
-        "PROVIDER_BASE_URL": parsers.http_url(address),
-        "BIG_MODEL": upstream,
-        "SMALL_MODEL": upstream,
-    }
+    settings = {"PROVIDER_BASE_URL": parsers.http_url(address), **same_models(upstream)}
     if fields.get("direct") is True:
         settings["PROVIDER_API"] = "messages"
     for setting, name in (

@@ -21,6 +21,7 @@ from ccproxy.cli.importers.builder import (
     ImportBuilder,
     names,
     provider_settings,
+    same_models,
     table_of,
     text_of,
     timeout_setting,
@@ -147,10 +148,7 @@ def _codex_settings(provider: SwitchProvider) -> tuple[dict[str, str], str]:
         raise ValueError("it has no base_url: it is the login of Codex")
     dialect = "responses" if text_of(server, "wire_api") == "responses" else "chat"
     settings = provider_settings(address, api=dialect)
-    if model := text_of(config, "model"):
-        settings |= dict.fromkeys(
-            (s.BIG_MODEL.name, s.MIDDLE_MODEL.name, s.SMALL_MODEL.name), model
-        )
+    settings |= same_models(text_of(config, "model"))
     return settings, key or text_of(server, "experimental_bearer_token")
 
 

@@ -8,6 +8,7 @@ owner, and is replaced only if the result is valid.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -50,9 +51,13 @@ def free_ports(used: Collection[int]) -> Iterator[int]:
 
 def entry_text(port: int, env_file: str, label: str, fallbacks: Sequence[str] = ()) -> str:
     """Return an entry in the table's long form, which is valid after any other table."""
-    listed = ", ".join(f'"{one}"' for one in fallbacks)
-    fallback = f"fallback = [{listed}]\n" if fallbacks else ""
+    fallback = f"fallback = [{', '.join(map(toml_value, fallbacks))}]\n" if fallbacks else ""
     return f'[[proxy]]\nport = {port}\nenv_file = "{env_file}"\nlabel = "{label}"\n{fallback}'
+
+
+def toml_value(value: str | int) -> str:
+    """Return *value* in TOML, whose basic strings are those of JSON, apart from DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
 def check_new(files: Sequence[Path]) -> None:

@@ -11,7 +11,7 @@ from ccproxy.cli.command import Options
 from ccproxy.cli.commands.session.keys import KEY_ERRORS
 from ccproxy.cli.render.terminal import notify, print_error
 from ccproxy.cli.setup.new_proxy import NewProxy, preset_of
-from ccproxy.cli.setup.questions import ask_endpoint, endpoint_name, endpoint_url, paste_keys
+from ccproxy.cli.setup.questions import ask_endpoint, endpoint_name, paste_keys
 from ccproxy.cli.setup.server_models import find_api
 from ccproxy.cli.setup.temporary_worker import temporary_worker
 from ccproxy.config.fleet import Fleet
@@ -82,7 +82,9 @@ def test_keys(options: Options, proxy: NewProxy, fleet: Fleet, *, is_interactive
             case "add":
                 return proxy
             case "endpoint":
-                proxy, tested = _at_other_endpoint(proxy), ()
+                preset = preset_of(proxy.preset)
+                name = endpoint_name(preset, ask_endpoint(preset))
+                proxy, tested = replace(proxy, endpoint=name, base_url=""), ()
             case "retype":
                 proxy = replace(proxy, keys=(*results.working, *paste_keys()))
             case _:
@@ -113,7 +115,7 @@ def _choose(results: _Results, proxy: NewProxy) -> str:
 def _name_other_endpoints(proxy: NewProxy) -> None:
     """Name the provider's other regions and plans: a key is valid at one of them only."""
     preset = preset_of(proxy.preset)
-    urls = {endpoint.name: endpoint_url(preset, endpoint) for endpoint in preset.endpoints}
+    urls = {endpoint.name: preset.at(endpoint).base_url for endpoint in preset.endpoints}
     current = proxy.base_url or urls.get(proxy.endpoint) or preset.base_url
     others = {name: url for name, url in urls.items() if url != current}
     if others:
@@ -121,12 +123,6 @@ def _name_other_endpoints(proxy: NewProxy) -> None:
         width = max(map(len, others))
         for name, url in others.items():
             print_error(f"    --endpoint {name:<{width}}  {url}")
-
-
-def _at_other_endpoint(proxy: NewProxy) -> NewProxy:
-    preset = preset_of(proxy.preset)
-    name = endpoint_name(preset, ask_endpoint(preset))
-    return replace(proxy, endpoint=name, base_url="")
 
 
 def _run_tests(options: Options, proxy: NewProxy, fleet: Fleet, tested: Sequence[str]) -> _Results:

@@ -66,7 +66,7 @@ class NewProxy:
 
     @property
     def env_name(self) -> str:
-        """The env file's path, relative to the table's folder."""
+        """The path of its env file, relative to the table's folder."""
         return env_name(self.label)
 
     @property

@@ -8,6 +8,7 @@ prompt, and the answer to "Model" is echoed. A pasted key is not accepted as a m
 from __future__ import annotations
 
 import sys
+import termios
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -17,7 +18,6 @@ import click
 from ccproxy.cli.render.terminal import print_error
 from ccproxy.cli.session.claude_environment import window_note
 from ccproxy.cli.setup import new_proxy
-from ccproxy.cli.setup.hidden_input import read_hidden_lines
 from ccproxy.cli.setup.new_proxy import CUSTOM, NewProxy, preset_of
 from ccproxy.cli.setup.server_models import list_models, server_window
 from ccproxy.config import settings
@@ -116,7 +116,7 @@ def ask_endpoint(preset: Preset) -> Endpoint:
     """Ask for a region or plan of the provider."""
     width = max(len(endpoint.name) for endpoint in preset.endpoints)
     for number, endpoint in enumerate(preset.endpoints, 1):
-        print_error(f"{number:>3} {endpoint.name:<{width}}  {endpoint_url(preset, endpoint)}")
+        print_error(f"{number:>3} {endpoint.name:<{width}}  {preset.at(endpoint).base_url}")
 
     def parse(typed: str) -> Endpoint:
         return new_proxy.parse_endpoint(typed, preset)
@@ -128,11 +128,6 @@ def ask_endpoint(preset: Preset) -> Endpoint:
 def endpoint_name(preset: Preset, endpoint: Endpoint) -> str:
     """Return the name of *endpoint* for the env file; empty for the first one of *preset*."""
     return "" if endpoint in preset.endpoints[:1] else endpoint.name
-
-
-def endpoint_url(preset: Preset, endpoint: Endpoint) -> str:
-    """Return the base URL of *endpoint*."""
-    return preset.at(endpoint).base_url
 
 
 def paste_keys() -> tuple[str, ...]:
@@ -155,7 +150,7 @@ def paste_keys() -> tuple[str, ...]:
                 print_error(f"  {counted(count, 'key')}: {mask_key(key)}")
 
         question = "Paste one or more keys, one per line; finish with an empty line (not shown):"
-        lines = read_hidden_lines(question, on_line=acknowledge)
+        lines = _read_hidden_lines(question, on_line=acknowledge)
         empty_pastes += not lines
         try:
             return parse_keys(lines, "the input")
@@ -163,6 +158,35 @@ def paste_keys() -> tuple[str, ...]:
             if empty_pastes == _MAX_EMPTY_PASTES:
                 raise
             print_error(f"Error: {str(error).partition(chr(10))[0]}")
+
+
+def _read_hidden_lines(question: str, *, on_line: Callable[[str], None]) -> list[str]:
+    """
+    Return the typed or pasted lines up to an empty one. None of them is echoed.
+
+    *on_line* is called with each line, for feedback. `getpass` cannot be used: it reads one line
+    and discards the rest of what was pasted.
+
+    Raises:
+        click.Abort: If the terminal is closed, or the user ends the input.
+
+    """
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    silent = [*before]
+    silent[3] &= ~termios.ECHO
+    lines: list[str] = []
+    try:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, silent)
+        print_error(question)
+        while line := sys.stdin.readline():
+            if not line.strip():
+                return lines
+            lines.append(line.strip())
+            on_line(line.strip())
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+    raise click.Abort
 
 
 def _menu() -> str:

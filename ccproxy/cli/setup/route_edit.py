@@ -11,14 +11,13 @@ change (an inline table, dotted keys), nothing is changed and the user is told w
 from __future__ import annotations
 
 import difflib
-import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ccproxy.cli.setup.config_edit import change_table
+from ccproxy.cli.setup.config_edit import change_table, toml_value
 from ccproxy.config.fleet import Fleet, open_table
 from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.files import read_regular
@@ -99,7 +98,7 @@ def with_rule(text: str, label: str, rule: str, model: str | None) -> str:
 
 def _changed(lines: list[str], label: str, rule: str, model: str | None) -> list[str]:
     section = _section(lines, label)
-    setting = [] if model is None else [f"{rule} = {_quoted(model)}"]
+    setting = [] if model is None else [f"{rule} = {toml_value(model)}"]
     if section is None:
         return [*lines, "", f"[routes.{_key(label)}]", *setting] if setting else lines
     start, end = section
@@ -151,18 +150,13 @@ def _without(values: dict[str, Any], label: str, rule: str) -> dict[str, Any]:
 
 
 def _key(label: str) -> str:
-    return label if _BARE.fullmatch(label) else _quoted(label)
-
-
-def _quoted(text: str) -> str:
-    # A JSON string is a TOML string, apart from characters outside the basic plane.
-    return json.dumps(text, ensure_ascii=False)
+    return label if _BARE.fullmatch(label) else toml_value(label)
 
 
 def _by_hand(label: str, rule: str, model: str | None) -> CcproxyError:
     if model is None:
         fix = f"remove {rule} below [routes.{_key(label)}] by hand"
     else:
-        fix = f"write this by hand:\n[routes.{_key(label)}]\n{rule} = {_quoted(model)}"
+        fix = f"write this by hand:\n[routes.{_key(label)}]\n{rule} = {toml_value(model)}"
     text = f"the routes of {label} have a form that cannot be changed here"
     return UsageError(f"{text}\n  fix: {fix}")

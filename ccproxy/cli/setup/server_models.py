@@ -91,13 +91,7 @@ def find_api(base_url: str, keys: Sequence[str]) -> str:
 
 
 def _get(url: str, keys: Sequence[str]) -> Any:  # noqa: ANN401 - any JSON
-    """
-    Return the JSON document at *url*.
-
-    Raises:
-        ValueError: If there is none.
-
-    """
+    """Return the JSON document at *url*; ValueError if there is none."""
     try:
         with _opened(url, keys) as response:
             return json.loads(response.read(_MAX_BYTES))
