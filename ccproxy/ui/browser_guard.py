@@ -85,9 +85,9 @@ class BrowserGuard:
             return 421, f"this page is served at http://{hosts[0]} only"
         origin = headers.get("Origin")
         if origin is not None and origin != f"http://{headers['Host']}":
-            return 403, "requests of other pages are refused"
+            return 403, "requests from other pages are refused"
         if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-            return 403, "requests of other pages are refused"
+            return 403, "requests from other pages are refused"
         return self._refusal_without_session(request)
 
     def _refusal_without_session(self, request: web.Request) -> tuple[int, str] | None:

@@ -67,7 +67,7 @@ class WebApp:
             return _refused(400, "not JSON")
         session = self._sign_in.exchange(code)
         if session is None:
-            return _refused(403, "this code was used before, or it is too old")
+            return _refused(403, "this code has been used, or it has expired")
         response = web.json_response({"token": session.token})
         response.set_cookie(
             self._guard.cookie_name,
