@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
@@ -43,13 +43,9 @@ def table(
     """
     heads = [column.head for column in columns]
     lines = [heads, *rows] if any(heads) else list(rows)
-    widths = {
-        at: max((_width(line[at]) for line in lines), default=0) for at in range(len(columns))
-    }
-    if width is not None:
-        widths = _fitted(columns, widths, width=width - len(indent))
+    widths = _fitted(columns, lines, width=None if width is None else width - len(indent))
     text = [
-        indent + GAP.join(_cell(line[at], widths[at], columns[at]) for at in widths).rstrip()
+        indent + GAP.join(_padded(line[at], widths[at], columns[at]) for at in widths).rstrip()
         for line in lines
     ]
     hidden = [column.head for at, column in enumerate(columns) if at not in widths]
@@ -58,8 +54,22 @@ def table(
     return text
 
 
-def _fitted(columns: Sequence[Column], widths: dict[int, int], *, width: int) -> dict[int, int]:
+def shortened(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int
+) -> list[tuple[str, ...]]:
+    """Return the cells of *rows*, with long ones shortened so that all columns fit if possible."""
+    kept = [replace(column, drop_order=0) for column in columns]
+    widths = _fitted(kept, [[column.head for column in columns], *rows], width=width)
+    return [tuple(_shortened(row[at], widths[at]) for at in widths) for row in rows]
+
+
+def _fitted(
+    columns: Sequence[Column], lines: Sequence[Sequence[str]], *, width: int | None
+) -> dict[int, int]:
     """Return the widths of the visible columns, by their number."""
+    widths = {at: max((_width(one[at]) for one in lines), default=0) for at in range(len(columns))}
+    if width is None:
+        return widths
     least = {at: min(size, columns[at].least or size) for at, size in widths.items()}
     droppable = [at for at in widths if columns[at].drop_order]
     droppable.sort(key=lambda at: columns[at].drop_order, reverse=True)
@@ -78,13 +88,18 @@ def _total(widths: dict[int, int]) -> int:
     return sum(widths.values()) + len(GAP) * (len(widths) - 1)
 
 
-def _cell(text: str, width: int, column: Column) -> str:
-    """Return *text* with exactly *width* columns; a shortened text loses its color."""
-    if _width(text) > width:
-        text = click.unstyle(text)[:width]
-        while _width(text) >= width:
-            text = text[:-1]
-        text += "…"
+def _shortened(text: str, width: int) -> str:
+    """Return *text* in at most *width* columns; if it is shortened it loses its color."""
+    if _width(text) <= width:
+        return text
+    text = click.unstyle(text)[:width]
+    while _width(text) >= width:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def _padded(cell: str, width: int, column: Column) -> str:
+    text = _shortened(cell, width)
     padding = " " * (width - _width(text))
     return padding + text if column.align_right else text + padding
 

@@ -20,7 +20,7 @@ from textual.widgets import DataTable, Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from ccproxy.cli.render.request_lines import timeline_lines
-from ccproxy.cli.render.table import Column
+from ccproxy.cli.render.table import Column, shortened
 from ccproxy.cli.top.fleet_view import Snapshot, SnapshotSource
 from ccproxy.cli.top.view_text import (
     ENTRY_COLUMNS,
@@ -177,15 +177,15 @@ class Dashboard(App[None]):
         if (row := self._entry) is not None:
             words = ["stop", row.label]
             text = f"Stop {row.label} when its {row.in_flight} requests have ended?"
-            choices = [("yes", "Stop it"), ("no", "Keep it running")]
-            self.push_screen(ChoiceScreen(text, choices), partial(self._confirm, words))
+            answers = OptionList(Option("Stop it", id="yes"), Option("Keep it running", id="no"))
+            self.push_screen(QuestionScreen(text, answers), partial(self._confirm, words))
 
     def action_switch(self) -> None:
         """Ask for a preset of models for the selected entry."""
         if (row := self._entry) is not None:
             models = ", ".join(f"{tier} {name}" for tier, name in row.models.items() if name)
             text = f"Models of {row.label}: {printable(models)}\nPreset, or reset:"
-            self.push_screen(QuestionScreen(text), partial(self._switch, row.label))
+            self.push_screen(QuestionScreen(text, Input()), partial(self._switch, row.label))
 
     def action_keys(self) -> None:
         """Show the keys of the selected entry; choosing one enables or disables it."""
@@ -193,16 +193,13 @@ class Dashboard(App[None]):
         if row is None or not row.key_rows:
             self.notify("no keys are known", severity="warning")
             return
-        choices = [
-            (
-                f"{'enable' if key.state == 'disabled' else 'disable'} {key.id}",
-                f"{'Enable ' if key.state == 'disabled' else 'Disable'} {key_sentence(key)}",
-            )
-            for key in row.key_rows
-        ]
-        self.push_screen(
-            ChoiceScreen(f"Keys of {row.label}", choices), partial(self._key, row.label)
-        )
+        options = []
+        for key in row.key_rows:
+            action = "enable" if key.state == "disabled" else "disable"
+            text = Text(f"{action.capitalize()} {key_sentence(key)}")
+            options.append(Option(text, id=f"{action} {key.id}"))
+        question = QuestionScreen(f"Keys of {row.label}", OptionList(*options))
+        self.push_screen(question, partial(self._key, row.label))
 
     def action_logs(self) -> None:
         """Show the end of the log of the selected entry."""
@@ -284,51 +281,30 @@ class PageScreen(ModalScreen[None]):
             scroll.scroll_end(animate=False)
 
 
-class ChoiceScreen(ModalScreen[str]):
-    """A list of which one is chosen; Escape chooses none."""
+class QuestionScreen(ModalScreen[str]):
+    """A question that a list or a typed line answers; Escape cancels."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Cancel")]
 
-    def __init__(self, title: str, choices: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, question: str, answer: OptionList | Input) -> None:
         super().__init__()
-        self._title = title
-        self._choices = choices
+        self._question = question
+        self._answer = answer
 
     def compose(self) -> ComposeResult:
         """Build the widgets."""
         with Vertical():
-            yield Static(self._title, markup=False)
-            yield OptionList(*(Option(Text(text), id=name) for name, text in self._choices))
+            yield Static(self._question, markup=False)
+            yield self._answer
         yield Footer()
 
     def on_mount(self) -> None:
-        """Focus the list."""
-        self.query_one(OptionList).focus()
+        """Focus the answer."""
+        self._answer.focus()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Return the chosen one."""
+        """Return the chosen option."""
         self.dismiss(event.option_id)
-
-
-class QuestionScreen(ModalScreen[str]):
-    """A line to type; Escape cancels."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Cancel")]
-
-    def __init__(self, title: str) -> None:
-        super().__init__()
-        self._title = title
-
-    def compose(self) -> ComposeResult:
-        """Build the widgets."""
-        with Vertical():
-            yield Static(self._title, markup=False)
-            yield Input()
-        yield Footer()
-
-    def on_mount(self) -> None:
-        """Focus the line."""
-        self.query_one(Input).focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Return what was typed."""
@@ -342,20 +318,21 @@ def _fill(
 ) -> None:
     """Show *rows*, each with its key; the cursor stays at its row, or at the first one."""
     keys = [key for key, _ in rows]
+    texts = _visible_texts(table, [cells for _, cells in rows], columns)
     selected, was_first = _key_at_cursor(table), table.cursor_row <= 0
     if [key.value for key in table.rows] != keys:
         table.clear()
-        for key, cells in rows:
-            table.add_row(*(text for _, text in _visible_texts(table, cells, columns)), key=key)
+        for key, row in zip(keys, texts, strict=True):
+            table.add_row(*row.values(), key=key)
         if was_first:
             table.scroll_home(animate=False)  # the first row stays the newest
         elif selected in keys:
             table.move_cursor(row=keys.index(selected), animate=False)
         return
-    for key, cells in rows:
-        for column, text in _visible_texts(table, cells, columns):
-            if table.get_cell(key, column.head) != text:
-                table.update_cell(key, column.head, text, update_width=True)
+    for key, row in zip(keys, texts, strict=True):
+        for head, text in row.items():
+            if table.get_cell(key, head) != text:
+                table.update_cell(key, head, text, update_width=True)
 
 
 def _key_at_cursor(table: DataTable[Text]) -> str | None:
@@ -365,14 +342,21 @@ def _key_at_cursor(table: DataTable[Text]) -> str | None:
 
 
 def _visible_texts(
-    table: DataTable[Text], cells: Sequence[str], columns: Sequence[Column]
-) -> list[tuple[Column, Text]]:
+    table: DataTable[Text], rows: Sequence[Sequence[str]], columns: Sequence[Column]
+) -> list[dict[str, Text]]:
+    """Return the texts of the visible columns by their heads, shortened to fit the terminal."""
     visible = {key.value for key in table.columns}
+    places = [at for at, column in enumerate(columns) if column.head in visible]
+    chosen = [columns[at] for at in places]
+    cells = shortened(
+        chosen, [[row[at] for at in places] for row in rows], width=table.app.size.width - 2
+    )
     return [
-        (
-            column,
-            Text.from_ansi(cell, justify="right" if column.align_right else "left", no_wrap=True),
-        )
-        for cell, column in zip(cells, columns, strict=True)
-        if column.head in visible
+        {
+            column.head: Text.from_ansi(
+                cell, justify="right" if column.align_right else "left", no_wrap=True
+            )
+            for column, cell in zip(chosen, row, strict=True)
+        }
+        for row in cells
     ]

@@ -69,9 +69,18 @@ async def test_everything_is_visible_at_80_by_24(pilot):
     for text in ("Kimi", "◐ degraded", "1/2", "○ stopped", "REQ/MIN", "0 of 2 ready"):
         assert text in screen
     assert "Kimi: 1 of 2 keys out" in screen
-    for text in ("kimi-k3", "running", "502", "Restart", "Quit"):
+    for text in ("kimi-k3", "running", "502", "5 chunks", "Restart", "Quit"):
         assert text in screen
     assert max(map(len, screen.splitlines())) <= 80
+
+
+async def test_a_long_name_does_not_hide_the_note(pilot, source):
+    long = request(3, state="running", status=0, chunks=5, model="a-long-model-name-" * 20)
+    source.content = replace(SNAPSHOT, running=(long,))
+    pilot.app.refresh_view()
+    await pilot.pause()
+    assert "5 chunks" in text_of(pilot.app)
+    assert "a-long-model-" in text_of(pilot.app)
 
 
 async def test_states_need_no_color(monkeypatch, source, commands):
