@@ -2,8 +2,9 @@
 The commands: how they are found, and what they have in common.
 
 A command is the file `commands/GROUP/NAME.py`. The first line of its docstring is its line in the
-help, and it defines a `Command` of the same name. Adding a file adds the command. Listing the
-commands reads file names only and imports nothing, which keeps `--help` and completion fast.
+help, and it defines a function of the same name, decorated with `command`. Adding a file adds the
+command. Listing the commands reads file names only and imports nothing, which keeps `--help` and
+completion fast.
 """
 
 from __future__ import annotations
@@ -103,6 +104,20 @@ class Command(click.Command):
         with formatter.section("Examples"):
             formatter.write("".join(f"  {example}\n" for example in self.examples))
         super().format_epilog(ctx, formatter)
+
+
+def command(
+    *examples: str,
+    cls: type[Command] = Command,
+    **attributes: Any,  # noqa: ANN401 - those of click.Command
+) -> Callable[[Callable[..., None]], Command]:
+    """
+    Return the decorator that makes a function a command; its help ends with *examples*.
+
+    The function gets the `Options`, then its own parameters.
+    """
+    make = click.command(cls=cls, examples=examples, **attributes)
+    return lambda function: make(click.pass_obj(function))
 
 
 def _name_value(param: click.Parameter) -> None:

@@ -75,9 +75,9 @@ def test_a_new_file_is_a_new_command(tmp_path):
     file.write_text(
         '"""Print a greeting."""\n'
         "import click\n"
-        "from ccproxy.cli.command import Command\n"
-        "@click.command(cls=Command, examples=['ccproxy greet-me'])\n"
-        "def greet_me():\n"
+        "from ccproxy.cli.command import command\n"
+        "@command('ccproxy greet-me')\n"
+        "def greet_me(options):\n"
         '    """Print a greeting."""\n'
         "    click.echo('hello')\n"
     )

@@ -141,9 +141,9 @@ def _saved_model(model: str, file: SettingsFile) -> Finding:
 
 
 def _conflict(conflict: Conflict) -> Finding:
-    file = tilde(conflict.file)
+    file = tilde(conflict.file.path)
     text = f"{file} sets {conflict.variable}, which overrides `ccproxy env`"
-    if conflict.is_managed:
+    if conflict.file.is_managed:
         return fail(text, fix="ask the administrator to remove it")
     return fail(text, fix=f'remove "{conflict.variable}" from env in {file}, or use ccproxy run')
 

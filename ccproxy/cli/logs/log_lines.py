@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from datetime import datetime
 
 import click
 
 from ccproxy.cli.logs.log_files import Follower, Log, LogLine, sorted_by_time
+from ccproxy.cli.render.request_lines import clock
 from ccproxy.log_format import format_record
 from ccproxy.text import printable
 
@@ -35,7 +35,7 @@ def line_text(line: LogLine, *, with_label: bool, verbose: bool = False) -> str:
 def _request_text(line: LogLine, *, with_label: bool) -> str:
     record = line.fields
     answered_by = str(record.get("answered_by") or "")
-    parts = [_time(line.at or 0.0)]
+    parts = [clock(line.at or 0.0)]
     if with_label or answered_by:
         parts.append(line.source)
     if answered_by:
@@ -74,12 +74,6 @@ def _color(status: object) -> str | None:
     if not isinstance(status, int) or status < _CLIENT_ERROR:
         return None
     return "red" if status >= _SERVER_ERROR else "yellow"
-
-
-def _time(at: float) -> str:
-    moment = datetime.fromtimestamp(at)
-    is_today = moment.date() == datetime.now().date()
-    return moment.strftime("%H:%M:%S" if is_today else "%m-%d %H:%M:%S")
 
 
 @contextmanager

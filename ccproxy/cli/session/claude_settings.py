@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ccproxy.cli.session.claude_environment import (
     DISABLE_1M,
@@ -55,13 +55,11 @@ class SettingsFile:
     """Its `statusLine`, if that is a command."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conflict:
-    """A variable that *file* sets to a different value than the session does."""
+class Conflict(NamedTuple):
+    """A variable that a file sets to a different value than the session does."""
 
-    file: Path
+    file: SettingsFile
     variable: str
-    is_managed: bool
 
 
 def read_settings_files(environ: Mapping[str, str], cwd: Path) -> tuple[SettingsFile, ...]:
@@ -88,7 +86,7 @@ def read_settings_files(environ: Mapping[str, str], cwd: Path) -> tuple[Settings
 def find_conflicts(session: Session, files: Sequence[SettingsFile]) -> tuple[Conflict, ...]:
     """Return the variables of *session* that *files* override."""
     return tuple(
-        Conflict(file=file.path, variable=name, is_managed=file.is_managed)
+        Conflict(file, name)
         for file in files
         for name, value in file.env.items()
         if name in session and value != (session[name] or "")
@@ -132,7 +130,7 @@ def session_settings(
     env = {name: value for name, value in session.items() if value is not None}
     # A settings file cannot unset a variable, only set it to an empty value.
     env |= dict.fromkeys((name for name in UNSET if session.get(name, "") is None), "")
-    overridden = [conflict.variable for conflict in find_conflicts(session, files)]
+    overridden = [variable for _, variable in find_conflicts(session, files)]
     env |= {name: "" for name in overridden if session[name] is None}
     # `model` replaces ANTHROPIC_MODEL, with which Claude Code would comment each model switch.
     model = env.pop(MODEL, None)

@@ -116,10 +116,10 @@ class SessionPlan:
 
     def _warn_about_conflicts(self, options: Options) -> None:
         """Warn about each variable that a settings file of Claude Code overrides."""
-        for conflict in find_conflicts(self.session, self.files):
+        for file, variable in find_conflicts(self.session, self.files):
             alternative = f", or use: ccproxy run {self.entry.label} -- claude"
-            fix = "remove it there" + ("" if conflict.is_managed else alternative)
-            text = f"{short_path(conflict.file)} sets {conflict.variable} and overrides the shell"
+            fix = "remove it there" + ("" if file.is_managed else alternative)
+            text = f"{short_path(file.path)} sets {variable} and overrides the shell"
             notify(options, f"warning: {text}\n  fix: {fix}")
 
 

@@ -47,7 +47,7 @@ def read(tmp_path: Path, **environ: str):
 
 def conflicts(tmp_path: Path, values=SESSION, **environ: str) -> list[tuple[str, str]]:
     result = find_conflicts(values, read(tmp_path, **environ))
-    return [(str(one.file.relative_to(tmp_path)), one.variable) for one in result]
+    return [(str(one.file.path.relative_to(tmp_path)), one.variable) for one in result]
 
 
 # Reading.

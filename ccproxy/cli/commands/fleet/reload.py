@@ -6,7 +6,7 @@ import time
 
 import click
 
-from ccproxy.cli.command import Command, Options, drain_option, timeout_option
+from ccproxy.cli.command import Options, command, drain_option, timeout_option
 from ccproxy.cli.render.outcome import finish
 from ccproxy.cli.render.terminal import show
 from ccproxy.cli.selection import open_checked
@@ -18,11 +18,10 @@ _UNCHANGED = "="
 _COLORS = {"~": "yellow", "+": "green", "-": "red"}
 
 
-@click.command(cls=Command, examples=["ccproxy reload", "ccproxy reload --dry-run"])
+@command("ccproxy reload", "ccproxy reload --dry-run")
 @click.option("--dry-run", is_flag=True, help="Show what would change.")
 @drain_option
 @timeout_option
-@click.pass_obj
 def reload(options: Options, *, dry_run: bool, drain: float, timeout: float) -> None:
     """
     Apply changes in ccproxy.toml and the env files to the running fleet.

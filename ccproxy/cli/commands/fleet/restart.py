@@ -6,18 +6,17 @@ import time
 
 import click
 
-from ccproxy.cli.command import Command, Options, drain_option, timeout_option
+from ccproxy.cli.command import Options, command, drain_option, timeout_option
 from ccproxy.cli.render.outcome import finish
 from ccproxy.cli.selection import choose, complete_label, open_checked
 from ccproxy.errors import NotRunning
 from ccproxy.supervisor.control.client import request
 
 
-@click.command(cls=Command, examples=["ccproxy restart", "ccproxy restart kimi --drain 2m"])
+@command("ccproxy restart", "ccproxy restart kimi --drain 2m")
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
 @drain_option
 @timeout_option
-@click.pass_obj
 def restart(options: Options, labels: tuple[str, ...], *, drain: float, timeout: float) -> None:
     """
     Replace the workers of the proxies named by LABEL, or of all proxies.

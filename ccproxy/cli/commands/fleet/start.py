@@ -6,7 +6,7 @@ import time
 
 import click
 
-from ccproxy.cli.command import DURATION, Command, Options
+from ccproxy.cli.command import DURATION, Options, command
 from ccproxy.cli.render.next_step import next_step
 from ccproxy.cli.render.outcome import (
     UP,
@@ -23,20 +23,16 @@ from ccproxy.supervisor.control.client import fleet_status, request
 from ccproxy.text import counted
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy start",
-        "ccproxy start kimi 'glm*'      # only these; patterns work",
-        "ccproxy start --timeout 60s",
-    ],
+@command(
+    "ccproxy start",
+    "ccproxy start kimi 'glm*'      # only these; patterns work",
+    "ccproxy start --timeout 60s",
 )
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
 @click.option("--wait/--no-wait", default=True, help="Wait until the proxies are ready.")
 @click.option(
     "--timeout", type=DURATION, default="15s", show_default=True, help="How long to wait."
 )
-@click.pass_obj
 def start(options: Options, labels: tuple[str, ...], *, wait: bool, timeout: float) -> None:
     """
     Start the proxies named by LABEL, or all proxies.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.fleet_table import status_text
 from ccproxy.cli.render.terminal import notify, print_error, show, show_json
 from ccproxy.cli.selection import complete_label, known_labels, open_readable_part
@@ -28,19 +28,15 @@ NOT_RUNNING = 3
 _CLEAR_SCREEN = "\x1b[H\x1b[J"
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy status",
-        "ccproxy status kimi -v",
-        "ccproxy status --json | jq -r '.proxies[] | select(.state != \"ready\").label'",
-        "ccproxy status --watch",
-    ],
+@command(
+    "ccproxy status",
+    "ccproxy status kimi -v",
+    "ccproxy status --json | jq -r '.proxies[] | select(.state != \"ready\").label'",
+    "ccproxy status --watch",
 )
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
 @click.option("--watch", is_flag=True, help="Repeat every two seconds.")
-@click.pass_obj
 def status(options: Options, labels: tuple[str, ...], *, as_json: bool, watch: bool) -> None:
     """
     Show the state, address, keys and model of every proxy. Starts nothing.

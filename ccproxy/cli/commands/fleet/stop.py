@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from ccproxy.cli.command import Command, Options, drain_option
+from ccproxy.cli.command import Options, command, drain_option
 from ccproxy.cli.render.terminal import notify, print_error
 from ccproxy.cli.selection import complete_label, known_labels, open_readable_part
 from ccproxy.config.fleet import Fleet
@@ -17,14 +17,14 @@ from ccproxy.supervisor.control.status import Row
 from ccproxy.text import counted, printable
 
 
-@click.command(
-    cls=Command,
-    examples=["ccproxy stop", "ccproxy stop kimi --drain 5m", "ccproxy stop --now"],
+@command(
+    "ccproxy stop",
+    "ccproxy stop kimi --drain 5m",
+    "ccproxy stop --now",
 )
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
 @drain_option
 @click.option("--now", is_flag=True, help="Abort running requests.")
-@click.pass_obj
 def stop(options: Options, labels: tuple[str, ...], *, drain: float, now: bool) -> None:
     """
     Stop the proxies named by LABEL, or all of them and the supervisor.

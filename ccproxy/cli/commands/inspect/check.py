@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.learned_refusals import forget_learned, show_learned
 from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import columns, short_path, show
@@ -30,14 +30,11 @@ _COLUMNS = (
 ANY_MODEL = "any"
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy check",
-        "ccproxy check ~/other/ccproxy.toml",
-        "ccproxy check envs/kimi.env      # a single env file",
-        "ccproxy check --learned Kimi-K2  # features that the provider has refused",
-    ],
+@command(
+    "ccproxy check",
+    "ccproxy check ~/other/ccproxy.toml",
+    "ccproxy check envs/kimi.env      # a single env file",
+    "ccproxy check --learned Kimi-K2  # features that the provider has refused",
 )
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -46,7 +43,6 @@ ANY_MODEL = "any"
     help="Show what LABEL's provider refuses in requests.",
 )
 @click.option("--forget", metavar="LABEL", help="Delete that list; everything is tried again.")
-@click.pass_obj
 def check(options: Options, file: Path | None, learned: str | None, forget: str | None) -> None:
     """
     Check ccproxy.toml and the env files in it, or only FILE. Starts nothing.

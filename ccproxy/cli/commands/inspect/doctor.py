@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ccproxy import __version__
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.terminal import notify, show
 from ccproxy.text import counted, printable
@@ -23,21 +23,17 @@ if TYPE_CHECKING:
 _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy doctor",
-        "ccproxy doctor --fix      # permissions, folders, stale records, old logs",
-        "ccproxy doctor --online   # also tests the keys of every provider",
-        "ccproxy doctor --report   # without secrets, safe to share",
-    ],
+@command(
+    "ccproxy doctor",
+    "ccproxy doctor --fix      # permissions, folders, stale records, old logs",
+    "ccproxy doctor --online   # also tests the keys of every provider",
+    "ccproxy doctor --report   # without secrets, safe to share",
 )
 @click.option("--fix", is_flag=True, help="Apply the safe fixes.")
 @click.option("--online", is_flag=True, help="Send one small request to each provider.")
 @click.option("--offline", is_flag=True, help="Do not connect to providers.")
 @click.option("--report", is_flag=True, help="Print everything as text for a bug report.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
-@click.pass_obj
 def doctor(
     options: Options, *, fix: bool, online: bool, offline: bool, report: bool, as_json: bool
 ) -> None:

@@ -6,19 +6,16 @@ from contextlib import closing
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.terminal import show
 from ccproxy.cli.selection import complete_label, known_labels, open_fleet
 from ccproxy.text import printable_json
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy events",
-        "ccproxy events kimi --type request.finished | jq '.request.cost'",
-        "ccproxy events --type key.refused --type entry.state",
-    ],
+@command(
+    "ccproxy events",
+    "ccproxy events kimi --type request.finished | jq '.request.cost'",
+    "ccproxy events --type key.refused --type entry.state",
 )
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
 @click.option(
@@ -29,7 +26,6 @@ from ccproxy.text import printable_json
     help="Only these events, such as request.finished; can be repeated.",
 )
 @click.option("--count", type=click.IntRange(min=1), help="Exit after this many events.")
-@click.pass_obj
 def events(
     options: Options, labels: tuple[str, ...], *, types: tuple[str, ...], count: int | None
 ) -> None:

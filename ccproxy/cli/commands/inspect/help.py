@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ccproxy.cli.command import Command, commands
+from ccproxy.cli.command import Options, command, commands
 from ccproxy.cli.exit_codes import MEANINGS
 from ccproxy.cli.render.terminal import show
 from ccproxy.cli.suggestions import suggestion
@@ -17,12 +17,11 @@ def _complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
     return [name for name in (*commands(), EXIT_CODES) if name.startswith(incomplete)]
 
 
-@click.command(cls=Command, examples=["ccproxy help status", "ccproxy help exit-codes"])
+@command("ccproxy help status", "ccproxy help exit-codes")
 @click.argument("topic", required=False, shell_complete=_complete)
-@click.pass_context
-def help(ctx: click.Context, topic: str | None) -> None:  # noqa: A001 - the name of the command
+def help(_: Options, topic: str | None) -> None:  # noqa: A001 - the name of the command
     """Show the help of the command TOPIC, the exit codes, or the main help."""
-    parent = ctx.parent
+    parent = click.get_current_context().parent
     assert parent is not None  # noqa: S101 - click runs every command below the group
     if topic == EXIT_CODES:
         show("\n".join(f"{code:>5}  {meaning}" for code, meaning in MEANINGS.items()))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import exit_if_unsaved, notify, short_path, show
 from ccproxy.cli.selection import choose, choose_one, complete_label, open_fleet
@@ -21,15 +21,12 @@ ACTIONS = ("show", "clear", "export", "import", "on", "off")
 RETENTION = "kept 3 days"
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy history kimi",
-        "ccproxy history kimi on                   # start recording",
-        "ccproxy history kimi export talk.jsonl    # to exports/talk.jsonl",
-        "ccproxy history glm import talk.jsonl",
-        "ccproxy history kimi clear",
-    ],
+@command(
+    "ccproxy history kimi",
+    "ccproxy history kimi on                   # start recording",
+    "ccproxy history kimi export talk.jsonl    # to exports/talk.jsonl",
+    "ccproxy history glm import talk.jsonl",
+    "ccproxy history kimi clear",
 )
 @click.argument("label", required=False, shell_complete=complete_label)
 @click.argument("action", required=False, default="show", type=click.Choice(ACTIONS))
@@ -44,7 +41,6 @@ RETENTION = "kept 3 days"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 @click.option("--yes", is_flag=True, help="clear: do not ask.")
-@click.pass_obj
 def history(
     options: Options,
     label: str | None,

@@ -10,7 +10,7 @@ from itertools import chain
 
 import click
 
-from ccproxy.cli.command import DURATION, Command, Options
+from ccproxy.cli.command import DURATION, Options, command
 from ccproxy.cli.logs.log_files import (
     LEVELS,
     Follower,
@@ -33,14 +33,11 @@ _PROCESS_NUMBER = re.compile(r"\.\d+$")
 """The suffix in the log name of a second process of a proxy, as in `kimi.2`."""
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy logs -f",
-        "ccproxy logs kimi --since 10m --level warn",
-        "ccproxy logs --request req_1c5a      # the id from an error in Claude Code",
-        "ccproxy logs supervisor",
-    ],
+@command(
+    "ccproxy logs -f",
+    "ccproxy logs kimi --since 10m --level warn",
+    "ccproxy logs --request req_1c5a      # the id from an error in Claude Code",
+    "ccproxy logs supervisor",
 )
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
 @click.option("-f", "--follow", "follows", is_flag=True, help="Show new lines as they are written.")
@@ -59,7 +56,6 @@ _PROCESS_NUMBER = re.compile(r"\.\d+$")
 )
 @click.option("--request", metavar="ID", help="Only lines of this request.")
 @click.option("--json", "as_json", is_flag=True, help="Print the JSON lines of the files.")
-@click.pass_obj
 def logs(
     options: Options,
     labels: tuple[str, ...],

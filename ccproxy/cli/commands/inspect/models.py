@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import columns, short_path, show, show_json, tilde
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
@@ -22,14 +22,11 @@ MAX_DIFFERENCES = 40
 """Lines shown of what an update changes, without -v."""
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy models                    # of every proxy",
-        "ccproxy models kimi --online      # and what the provider lists",
-        "ccproxy models kimi --json | jq '.proxies[0].models[].id'",
-        "ccproxy models --update catalogue.json",
-    ],
+@command(
+    "ccproxy models                    # of every proxy",
+    "ccproxy models kimi --online      # and what the provider lists",
+    "ccproxy models kimi --json | jq '.proxies[0].models[].id'",
+    "ccproxy models --update catalogue.json",
 )
 @click.argument("label", required=False, shell_complete=complete_label)
 @click.option("--online", is_flag=True, help="Compare with the provider's own list.")
@@ -37,7 +34,6 @@ MAX_DIFFERENCES = 40
 @click.option("--reset", "resets", is_flag=True, help="Remove the installed catalogue.")
 @click.option("--yes", is_flag=True, help="--update: do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
-@click.pass_obj
 def models(
     options: Options,
     label: str | None,

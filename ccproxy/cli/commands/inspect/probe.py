@@ -6,7 +6,7 @@ import json
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import show
 from ccproxy.cli.selection import complete_label, open_entry
@@ -17,14 +17,11 @@ from ccproxy.supervisor.control.worker_requests import probe_model
 from ccproxy.text import printable
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy probe kimi",
-        "ccproxy probe kimi --model kimi-k3 --yes",
-        "ccproxy probe kimi --overflow             # also send a request that is too long",
-        "ccproxy probe kimi --export               # for a contribution to providers.toml",
-    ],
+@command(
+    "ccproxy probe kimi",
+    "ccproxy probe kimi --model kimi-k3 --yes",
+    "ccproxy probe kimi --overflow             # also send a request that is too long",
+    "ccproxy probe kimi --export               # for a contribution to providers.toml",
 )
 @click.argument("label", shell_complete=complete_label)
 @click.option("--model", default="", help="The model's name at the provider.  [default: opus's]")
@@ -42,7 +39,6 @@ from ccproxy.text import printable
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--export", is_flag=True, help="Print what was measured as rows of providers.toml.")
-@click.pass_obj
 def probe(
     options: Options,
     label: str,
@@ -54,11 +50,11 @@ def probe(
     export: bool,
 ) -> None:
     """
-    Measure with small requests what a model of LABEL accepts.
+    Measure what a model of LABEL accepts by sending small requests.
 
     The result overrides the catalogue for this model at this address, after a restart of the entry.
     It is a file in state/profiles; delete it to undo. Only Chat Completions are measured.
-    The longest answer and the ends of streams are also measured. With --overflow, the result shows
+    The longest answer and how streams end are also measured. With --overflow, the result shows
     whether ccproxy recognises the refusal of a prompt that is too long.
     """
     fleet, entry = open_entry(options, label)
@@ -74,11 +70,11 @@ def probe(
     for line in reply.differs:
         show(f"  {printable(line)}")
     if not reply.differs:
-        show("  all as assumed")
+        show("  all of them as assumed")
     for line in reply.limits:
         show(f"  {printable(line)}")
     if reply.stopped:
-        show(f"The limit of ${max_cost:g} ended it; the other quirks were not measured.")
+        show(f"Stopped at the limit of ${max_cost:g}; the other quirks were not measured.")
     show(f"Never measured: {', '.join(reply.unmeasured)}")
     show(f"To apply it: ccproxy restart {entry.label}")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.terminal import exit_if_unsaved, notify, show, show_json
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
 from ccproxy.config.fleet import Fleet
@@ -18,19 +18,15 @@ if TYPE_CHECKING:
     from ccproxy.store.recordings import Recording
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy record kimi on                    # for a day",
-        "ccproxy record kimi                       # what was recorded",
-        "ccproxy replay req_0123456789ab           # through today's conversion",
-        "ccproxy record --case req_0123456789ab > case.json",
-    ],
+@command(
+    "ccproxy record kimi on                    # for a day",
+    "ccproxy record kimi                       # what was recorded",
+    "ccproxy replay req_0123456789ab           # through today's conversion",
+    "ccproxy record --case req_0123456789ab > case.json",
 )
 @click.argument("label", required=False, shell_complete=complete_label)
 @click.argument("action", required=False, default="list", type=click.Choice(["list", "on", "off"]))
 @click.option("--case", "case_id", metavar="ID", help="Print a test case made of a recording.")
-@click.pass_obj
 def record(
     options: Options,
     label: str | None,
@@ -42,7 +38,7 @@ def record(
 
     Recording ends after a day, and each recording is deleted after a day. Keys are masked; the text
     of conversations is not. `--case` prints a test case for a bug report: strings are replaced
-    by others of the same length, the structure stays.
+    by others of the same length, and the structure is kept.
     """
     fleet = open_fleet(options)
     if case_id is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.commands.inspect.record import recording_of
 from ccproxy.cli.render.terminal import show
 from ccproxy.cli.selection import open_fleet
@@ -12,12 +12,11 @@ from ccproxy.supervisor.control.worker_requests import replay_recording
 from ccproxy.text import printable
 
 
-@click.command(
-    cls=Command,
-    examples=["ccproxy record kimi on", "ccproxy replay req_0123456789ab"],
+@command(
+    "ccproxy record kimi on",
+    "ccproxy replay req_0123456789ab",
 )
 @click.argument("recording_id", metavar="ID")
-@click.pass_obj
 def replay(options: Options, recording_id: str) -> None:
     """
     Convert the recorded exchange ID again and show what differs.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.request_lines import (
     COLUMNS,
     aligned_head,
@@ -55,14 +55,11 @@ class _Choice:
         return not self.request.slow or is_slow(one)
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy requests",
-        "ccproxy requests -f --failed",
-        "ccproxy requests kimi --slow -n 50",
-        "ccproxy requests 3f0000001f      # the timeline of one request",
-    ],
+@command(
+    "ccproxy requests",
+    "ccproxy requests -f --failed",
+    "ccproxy requests kimi --slow -n 50",
+    "ccproxy requests 3f0000001f      # the timeline of one request",
 )
 @click.argument("words", nargs=-1, metavar="[LABEL]... [ID]", shell_complete=complete_label)
 @click.option("-f", "--follow", "follows", is_flag=True, help="Show requests as they end.")
@@ -78,7 +75,6 @@ class _Choice:
     help="The number of requests to show.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/events.md).")
-@click.pass_obj
 def requests(
     options: Options,
     words: tuple[str, ...],

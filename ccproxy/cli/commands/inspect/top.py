@@ -10,7 +10,7 @@ from functools import partial
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.terminal import notify, show
 from ccproxy.cli.selection import complete_label, known_labels, open_fleet
 from ccproxy.cli.single_proxy import table_arguments
@@ -21,9 +21,11 @@ COMMAND_SECONDS = 120.0
 """Limit for a command that a key starts; a restart waits for running requests."""
 
 
-@click.command(
-    cls=Command,
-    examples=["ccproxy top", "ccproxy top kimi", "ccproxy top --plain", "ccproxy top --once"],
+@command(
+    "ccproxy top",
+    "ccproxy top kimi",
+    "ccproxy top --plain",
+    "ccproxy top --once",
 )
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
 @click.option(
@@ -38,7 +40,6 @@ COMMAND_SECONDS = 120.0
     default=None,
     help="Seconds between two updates.  [default: 1; with --plain 5]",
 )
-@click.pass_obj
 def top(
     options: Options,
     labels: tuple[str, ...],

@@ -7,18 +7,15 @@ import sys
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.selection import open_readable_part
 from ccproxy.cli.single_proxy import table_arguments
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy ui",
-        "ccproxy ui --no-open          # over ssh: forward the port, then open the link",
-        "ccproxy ui --port 8700",
-    ],
+@command(
+    "ccproxy ui",
+    "ccproxy ui --no-open          # over ssh: forward the port, then open the link",
+    "ccproxy ui --port 8700",
 )
 @click.option(
     "--port",
@@ -27,7 +24,6 @@ from ccproxy.cli.single_proxy import table_arguments
     help="The port of the page.  [default: a free port]",
 )
 @click.option("--no-open", is_flag=True, help="Print the link only; do not open a browser.")
-@click.pass_obj
 def ui(options: Options, *, port: int, no_open: bool) -> None:
     """
     Serve a page with the live fleet, requests, usage, keys, routes, logs and checks.

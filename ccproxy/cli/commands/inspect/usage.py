@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccproxy.cli.command import Command, Duration, Options
+from ccproxy.cli.command import Duration, Options, command
 from ccproxy.cli.render.account_lines import account_text
 from ccproxy.cli.render.budget_lines import budget_text, user_budgets
 from ccproxy.cli.render.table import Column, table
@@ -71,18 +71,15 @@ def _midnight(days: int) -> float:
     return (today - timedelta(days=days)).timestamp()
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy usage",
-        "ccproxy usage --since today",
-        "ccproxy usage kimi --by day --since 30d",
-        "ccproxy usage --by session --days 1",
-        "ccproxy usage --by user --by day # of a team's gateway",
-        "ccproxy usage --cache            # what made prompt caches miss, and what it cost",
-        "ccproxy usage --by key --json | jq '.total.cost_usd'",
-        "ccproxy usage --by day --by model --days 30 --csv > usage.csv",
-    ],
+@command(
+    "ccproxy usage",
+    "ccproxy usage --since today",
+    "ccproxy usage kimi --by day --since 30d",
+    "ccproxy usage --by session --days 1",
+    "ccproxy usage --by user --by day # of a team's gateway",
+    "ccproxy usage --cache            # what made prompt caches miss, and what it cost",
+    "ccproxy usage --by key --json | jq '.total.cost_usd'",
+    "ccproxy usage --by day --by model --days 30 --csv > usage.csv",
 )
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
 @click.option(
@@ -110,7 +107,6 @@ def _midnight(days: int) -> float:
 @click.option(
     "--cache", is_flag=True, help="Why prompt caches were missed, of the last 1,000 requests."
 )
-@click.pass_obj
 def usage(
     options: Options,
     labels: tuple[str, ...],

@@ -9,7 +9,7 @@ from importlib.metadata import version as installed_version
 import click
 
 from ccproxy import __version__
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.terminal import show, show_json
 from ccproxy.cli.selection import open_readable_part
@@ -18,20 +18,18 @@ from ccproxy.errors import CcproxyError
 LIBRARIES = ("aiohttp", "msgspec", "uvloop", "click", "psutil", "structlog")
 
 
-@click.command(cls=Command, examples=["ccproxy version", "ccproxy version --json"])
+@command("ccproxy version", "ccproxy version --json")
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
     help="Print JSON, with the versions of Python and the libraries.",
 )
-@click.pass_obj
 def version(options: Options, *, as_json: bool) -> None:
     """
     Show the installed version, and what is running if that is another one.
 
-    After an upgrade the running processes go on with the code they have loaded until they are
-    replaced.
+    After an upgrade, running processes keep the code that they have loaded until they are replaced.
     """
     if not as_json:
         show(_with_running_version(options))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ccproxy.cli.command import DURATION, Command, Options
+from ccproxy.cli.command import DURATION, Options, command
 from ccproxy.cli.render.terminal import print_error, short_path, show
 from ccproxy.cli.selection import open_fleet
 from ccproxy.cli.service import cron
@@ -21,13 +21,10 @@ from ccproxy.store.wall_clock import WallClock, describe_jump
 from ccproxy.text import counted, format_duration, format_size
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy cleanup --dry-run",
-        "ccproxy cleanup --older-than 12h",
-        "ccproxy cleanup --install-cron      # every night at 2:00",
-    ],
+@command(
+    "ccproxy cleanup --dry-run",
+    "ccproxy cleanup --older-than 12h",
+    "ccproxy cleanup --install-cron      # every night at 2:00",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @click.option(
@@ -40,7 +37,6 @@ from ccproxy.text import counted, format_duration, format_size
 @click.option("--force", is_flag=True, help="Run even if the system clock was changed.")
 @click.option("--install-cron", is_flag=True, help="Add it to the crontab: every night at 2:00.")
 @click.option("--remove-cron", is_flag=True, help="Remove that line from the crontab.")
-@click.pass_obj
 def cleanup(
     options: Options,
     *,

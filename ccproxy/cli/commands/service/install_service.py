@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.commands.service.cleanup import add_cron_line
 from ccproxy.cli.render.terminal import notify, show, tilde
 from ccproxy.cli.selection import open_checked, open_fleet
@@ -29,15 +29,12 @@ from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
 
 
-@click.command(
-    cls=Command,
+@command(
+    "ccproxy install-service --now      # your own systemd, or launchd on macOS",
+    "ccproxy install-service --system   # the system's systemd; as root",
+    "ccproxy install-service --cron     # a crontab line that starts it at boot",
+    "ccproxy install-service --dry-run",
     name="install-service",
-    examples=[
-        "ccproxy install-service --now      # your own systemd, or launchd on macOS",
-        "ccproxy install-service --system   # the system's systemd; as root",
-        "ccproxy install-service --cron     # a crontab line that starts it at boot",
-        "ccproxy install-service --dry-run",
-    ],
 )
 @click.option("--systemd", "kind", flag_value="systemd", help="Install a systemd unit.")
 @click.option("--launchd", "kind", flag_value="launchd", help="Install a launchd agent (macOS).")
@@ -48,7 +45,6 @@ from ccproxy.errors import CcproxyError, UsageError
 @click.option("--name", default="ccproxy", show_default=True, help="The name of the service.")
 @click.option("--now", is_flag=True, help="Also start it now.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be written.")
-@click.pass_obj
 def install_service(
     options: Options, *, kind: Kind | None, system: bool, name: str, now: bool, dry_run: bool
 ) -> None:

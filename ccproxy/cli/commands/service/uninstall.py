@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import notify, short_path, show
 from ccproxy.cli.selection import open_readable_part
@@ -18,26 +18,22 @@ if TYPE_CHECKING:
     from ccproxy.supervisor.control.protocol import SupervisorInfo
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy uninstall",
-        "ccproxy uninstall --dry-run",
-        "ccproxy uninstall --yes --keep-state",
-    ],
+@command(
+    "ccproxy uninstall",
+    "ccproxy uninstall --dry-run",
+    "ccproxy uninstall --yes --keep-state",
 )
 @click.option("--name", default="ccproxy", show_default=True, help="The name of the service.")
 @click.option("--keep-state", is_flag=True, help="Keep usage, history, logs and key states.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be removed.")
 @click.option("--yes", is_flag=True, help="Do not ask; also delete the state.")
-@click.pass_obj
 def uninstall(options: Options, *, name: str, keep_state: bool, dry_run: bool, yes: bool) -> None:
     """
     Stop the fleet and remove what ccproxy has installed for it.
 
-    Lists everything first and asks: services, lines of your crontab, the status line in Claude
-    Code's settings; then usage, history and logs. The table and the env files with your keys are
-    never deleted. The program itself is removed by the tool that installed it.
+    Lists everything first, then asks twice: about services, lines of your crontab and the status
+    line in Claude Code's settings; then about usage, history and logs. The table and the env files
+    with your keys are never deleted. The program itself is removed by the tool that installed it.
     """
     from ccproxy.cli.service.leftovers import delete_state, state_of, traces_of
     from ccproxy.supervisor.control.client import fleet_status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.commands.service.cleanup import remove_cron_line
 from ccproxy.cli.render.terminal import notify, show, tilde
 from ccproxy.cli.selection import open_fleet
@@ -13,17 +13,13 @@ from ccproxy.cli.service.install import ServiceFile
 from ccproxy.cli.service.leftovers import remove_service, services_of
 
 
-@click.command(
-    cls=Command,
+@command(
+    "ccproxy uninstall-service",
+    "ccproxy uninstall-service --dry-run",
     name="uninstall-service",
-    examples=[
-        "ccproxy uninstall-service",
-        "ccproxy uninstall-service --dry-run",
-    ],
 )
 @click.option("--name", default="ccproxy", show_default=True, help="The name of the service.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
-@click.pass_obj
 def uninstall_service(options: Options, *, name: str, dry_run: bool) -> None:
     """
     Remove every service of this fleet; the service manager stops the fleet.

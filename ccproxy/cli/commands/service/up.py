@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Command, Options, command
 from ccproxy.cli.logs.log_files import Log, LogLine
 from ccproxy.cli.logs.log_lines import echoing, line_text
 from ccproxy.cli.render.outcome import report
@@ -39,13 +39,11 @@ class UpCommand(Command):
             formatter.write_dl(rows)
 
 
-@click.command(
+@command(
+    "ccproxy up",
+    "ccproxy up --env envs/kimi.env --port 8081",
+    "PROVIDER=kimi PROVIDER_API_KEY=sk-… ccproxy up --port 8081",
     cls=UpCommand,
-    examples=[
-        "ccproxy up",
-        "ccproxy up --env envs/kimi.env --port 8081",
-        "PROVIDER=kimi PROVIDER_API_KEY=sk-… ccproxy up --port 8081",
-    ],
 )
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
 @click.option(
@@ -65,9 +63,8 @@ class UpCommand(Command):
     help="The folder for the proxy's logs and state.  [default: $XDG_STATE_HOME/ccproxy]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Show the logs as JSON lines.")
-@click.pass_context
 def up(
-    ctx: click.Context,
+    options: Options,
     labels: tuple[str, ...],
     *,
     env_file: Path | None,
@@ -83,7 +80,6 @@ def up(
     With --port or --env, run one proxy without ccproxy.toml. Its settings come from the env file,
     or without --env from the environment.
     """
-    options = ctx.ensure_object(Options)
     if env_file is None and port is None:
         if host or label or home:
             raise UsageError("--host, --label and --home are for one proxy\n  fix: add --port")
@@ -96,7 +92,8 @@ def up(
 
     environ = {**os.environ, **({} if host is None else {"HOST": host})}
     proxy = read_settings(env_file, port, label, environ)
-    is_colored = sys.stderr.isatty() if ctx.color is None else ctx.color
+    color = click.get_current_context().color
+    is_colored = sys.stderr.isatty() if color is None else color
     style = "json" if as_json else "color" if is_colored else "text"
     become_worker(proxy, home or default_home(environ), style=style, quiet=options.quiet)
 

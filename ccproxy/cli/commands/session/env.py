@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import notify, show, tilde
 from ccproxy.cli.selection import complete_label, open_entry
@@ -28,15 +28,12 @@ PROGRAMS = ("vscode", "jetbrains", "desktop", "cowork")
 _PWSH_QUOTES = str.maketrans({quote: quote * 2 for quote in "'\u2018\u2019\u201a\u201b"})
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        'eval "$(ccproxy env kimi)"      # use Kimi in this shell',
-        'eval "$(ccproxy env --unset)"   # undo it',
-        "ccproxy env kimi --shell fish | source",
-        "ccproxy env kimi --for vscode --write   # the extension for VS Code; asks first",
-        "ccproxy env kimi --for desktop          # Claude Desktop and Cowork",
-    ],
+@command(
+    'eval "$(ccproxy env kimi)"      # use Kimi in this shell',
+    'eval "$(ccproxy env --unset)"   # undo it',
+    "ccproxy env kimi --shell fish | source",
+    "ccproxy env kimi --for vscode --write   # the extension for VS Code; asks first",
+    "ccproxy env kimi --for desktop          # Claude Desktop and Cowork",
 )
 @click.argument("label", required=False, shell_complete=complete_label)
 @click.option("--shell", type=click.Choice(SHELLS), help="The shell's syntax.  [default: $SHELL]")
@@ -45,7 +42,6 @@ _PWSH_QUOTES = str.maketrans({quote: quote * 2 for quote in "'\u2018\u2019\u201a
 @click.option("--for", "program", type=click.Choice(PROGRAMS), help="Another program.")
 @click.option("--write", is_flag=True, help="With --for vscode: change settings.json; asks first.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.pass_obj
 def env(
     options: Options,
     label: str | None,

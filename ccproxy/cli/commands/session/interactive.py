@@ -17,7 +17,7 @@ from typing import NamedTuple
 import click
 
 from ccproxy.cli.command import ALIASES as COMMAND_ALIASES
-from ccproxy.cli.command import Command, Options, commands
+from ccproxy.cli.command import Options, command, commands
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.error_text import error_text
 from ccproxy.cli.render.terminal import address, notify, print_error, short_path, show
@@ -31,27 +31,22 @@ _WITH_LABEL = ("history", "keys", "logs", "route", "run", "switch")
 """Verbs that get the current label if none is typed."""
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy interactive",
-        "ccproxy interactive kimi",
-        "printf 'config\\ntest\\n' | ccproxy interactive kimi",
-    ],
+@command(
+    "ccproxy interactive",
+    "ccproxy interactive kimi",
+    "printf 'config\\ntest\\n' | ccproxy interactive kimi",
 )
 @click.argument("label", required=False, shell_complete=complete_label)
-@click.pass_context
-def interactive(ctx: click.Context, label: str | None) -> None:
+def interactive(options: Options, label: str | None) -> None:
     """
     Manage the proxy LABEL at a prompt; `help` lists the commands.
 
     Without a terminal, commands are read from stdin, one per line, and the exit code is 1 if one
     of them failed. Shell start-up files are never edited.
     """
-    options: Options = ctx.ensure_object(Options)
     fleet = open_fleet(options)
     entry = choose_one(fleet, label) if label else _default_entry(fleet)
-    prompt = Prompt(fleet=fleet, entry=entry, run_verb=_verb_runner(ctx, options, fleet))
+    prompt = Prompt(fleet=fleet, entry=entry, run_verb=_verb_runner(options, fleet))
     is_terminal = sys.stdin.isatty()
     if is_terminal:
         notify(options, "Type help for a list of commands, quit to leave.")
@@ -79,9 +74,9 @@ def _default_entry(fleet: Fleet) -> Entry:
     return fleet.entries[-1]
 
 
-def _verb_runner(ctx: click.Context, options: Options, fleet: Fleet) -> Callable[..., int]:
+def _verb_runner(options: Options, fleet: Fleet) -> Callable[..., int]:
     """Return a function that runs another verb of ccproxy and returns its exit code."""
-    group = ctx.find_root().command
+    group = click.get_current_context().find_root().command
 
     def run_verb(*arguments: str) -> int:
         common = [*table_arguments(fleet), *(["--no-color"] if options.no_color else [])]
@@ -118,12 +113,11 @@ class Prompt:
     def _execute(self, words: list[str]) -> bool:
         name, arguments = words[0], words[1:]
         key = _ALIASES.get(name.lower(), name.lower())
-        command = COMMANDS.get(key)
-        if command is not None:
-            most = 1 if command.metavar else 0
+        if (known := COMMANDS.get(key)) is not None:
+            most = 1 if known.metavar else 0
             if len(arguments) > most:
                 raise UsageError(f"{name} takes at most {counted(most, 'argument')}")
-            return command.action(self, *arguments)
+            return known.action(self, *arguments)
         verb = COMMAND_ALIASES.get(key, key)
         if verb not in commands() or verb == "interactive":
             hint = did_you_mean(key, [*COMMANDS, *commands()])
@@ -249,8 +243,8 @@ def _load(prompt: Prompt, name: str = "") -> bool:
 
 
 def _help(_prompt: Prompt) -> bool:
-    for name, command in COMMANDS.items():
-        show(f"{f'{name} {command.metavar}':<22}  {command.help}")
+    for name, one in COMMANDS.items():
+        show(f"{f'{name} {one.metavar}':<22}  {one.help}")
     others = [verb for verb in commands() if verb not in COMMANDS and verb != "interactive"]
     show("The other ccproxy commands work here as well:")
     show(click.wrap_text(", ".join(others), 78, "  ", "  "))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.account_lines import account_text, window_text
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.table import Column, table
@@ -87,24 +87,20 @@ class _Proxy:
         return row
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy keys",
-        "ccproxy keys kimi",
-        "ccproxy keys kimi test k3        # one request with this key",
-        "ccproxy keys kimi disable k2     # until it is enabled",
-        "ccproxy keys kimi reset          # clear all cooldowns",
-        "ccproxy keys kimi add            # asks for keys, not echoed; or reads them from stdin",
-        "ccproxy keys kimi remove k2      # from its env file",
-    ],
+@command(
+    "ccproxy keys",
+    "ccproxy keys kimi",
+    "ccproxy keys kimi test k3        # one request with this key",
+    "ccproxy keys kimi disable k2     # until it is enabled",
+    "ccproxy keys kimi reset          # clear all cooldowns",
+    "ccproxy keys kimi add            # asks for keys, not echoed; or reads them from stdin",
+    "ccproxy keys kimi remove k2      # from its env file",
 )
 @click.argument(
     "words", nargs=-1, metavar="[LABEL] [ACTION] [ID]...", shell_complete=complete_key_words
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
 @click.option("--yes", is_flag=True, help="remove: do not ask.")
-@click.pass_obj
 def keys(options: Options, words: tuple[str, ...], *, as_json: bool, yes: bool) -> None:
     """
     Show the keys of LABEL, or of every proxy: state, cause, next attempt, requests today, and
@@ -137,12 +133,14 @@ def keys(options: Options, words: tuple[str, ...], *, as_json: bool, yes: bool) 
 
 def _parse(words: Sequence[str]) -> _Request:
     match list(words):
+        case ["disable"] | [_, "disable"]:  # it would stop the proxy
+            raise UsageError("disable needs a key\n  fix: ccproxy keys LABEL disable k1")
         case []:
             return _Request(None, "list", ())
         case [label, action, *ids] if action in KEY_ACTIONS:
-            return _checked(_Request(label, action, tuple(ids)))
+            return _Request(label, action, tuple(ids))
         case [action, *ids] if action in KEY_ACTIONS:
-            return _checked(_Request(None, action, tuple(ids)))
+            return _Request(None, action, tuple(ids))
         case [action, *_] if action in FILE_ACTIONS:
             raise UsageError(f"{action} needs a label\n  fix: ccproxy keys LABEL {action}")
         case [label]:
@@ -150,13 +148,6 @@ def _parse(words: Sequence[str]) -> _Request:
         case _:
             actions = ", ".join((*KEY_ACTIONS, *FILE_ACTIONS))
             raise UsageError(f'unknown action "{words[1]}"\n  fix: use {actions}')
-
-
-def _checked(request: _Request) -> _Request:
-    """Refuse `disable` without a key: it would stop the proxy."""
-    if request.action == "disable" and not request.ids:
-        raise UsageError("disable needs a key\n  fix: ccproxy keys LABEL disable k1")
-    return request
 
 
 def _perform(fleet: Fleet, request: _Request) -> list[_Proxy]:

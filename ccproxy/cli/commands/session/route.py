@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import notify, show, show_json
 from ccproxy.cli.selection import complete_label, open_entry
@@ -26,13 +26,10 @@ _SERVING = ("ready", "degraded", "starting")
 """The states of an entry to which a fallback may turn."""
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy route kimi                                  # its rules",
-        "ccproxy route kimi --explain request.json           # a body, or {headers, body}",
-        "ccproxy route kimi --explain request.json -H 'x-claude-code-agent-id: a1'",
-    ],
+@command(
+    "ccproxy route kimi                                  # its rules",
+    "ccproxy route kimi --explain request.json           # a body, or {headers, body}",
+    "ccproxy route kimi --explain request.json -H 'x-claude-code-agent-id: a1'",
 )
 @click.argument("label", shell_complete=complete_label)
 @click.option("--explain", "file", metavar="FILE", help="A recorded request; - reads stdin.")
@@ -40,7 +37,6 @@ _SERVING = ("ready", "degraded", "starting")
     "-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="A request header."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
-@click.pass_obj
 def route(
     options: Options, label: str, file: str | None, headers: Sequence[str], *, as_json: bool
 ) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.terminal import notify, print_error, short_path
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet, pick_entry
 from ccproxy.config.fleet import Entry, Fleet
@@ -26,6 +26,7 @@ from ccproxy.text import printable
 if TYPE_CHECKING:
     from ccproxy.cli.session.preparation import SessionPlan
 
+_PACKAGES = {"claude": "@anthropic-ai/claude-code", "codex": "@openai/codex"}
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -35,26 +36,22 @@ class CommandNotFound(click.ClickException):
     exit_code = 127
 
 
-@click.command(
-    cls=Command,
+@command(
+    "ccproxy run kimi -- claude",
+    'ccproxy run glm -- claude -p "What does this project do?"',
+    "ccproxy run kimi -- codex     # OpenAI's Codex CLI on Kimi",
+    "ccproxy run kimi -- bash      # a shell that uses Kimi",
+    "ccproxy run                   # choose the provider from a list",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    examples=[
-        "ccproxy run kimi -- claude",
-        'ccproxy run glm -- claude -p "What does this project do?"',
-        "ccproxy run kimi -- codex     # OpenAI's Codex CLI on Kimi",
-        "ccproxy run kimi -- bash      # a shell that uses Kimi",
-        "ccproxy run                   # choose the provider from a list",
-    ],
 )
 @click.argument("label", required=False, shell_complete=complete_label)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] [CMD]...")
 @click.option(
     "--pane", is_flag=True, help="Add /ccproxy and a line above the prompt to Claude Code."
 )
-@click.pass_obj
 def run(options: Options, label: str | None, command: tuple[str, ...], *, pane: bool) -> None:
     """
-    Run CMD (default: claude) with every setting that makes it use LABEL.
+    Run CMD (default: claude) with the settings that make it use LABEL.
 
     The worker is started if it is not running. Claude Code also gets the settings through
     --settings, so that its own settings.json does not override them; Codex CLI gets them as -c
@@ -68,13 +65,14 @@ def run(options: Options, label: str | None, command: tuple[str, ...], *, pane: 
 
     if fleet.home != Path.cwd():
         notify(options, f"Config   {short_path(fleet.file)}")
-    if is_claude(program, words[0]):
+    name = known_program(program, words[0])
+    if name == "claude":
         sys.exit(_run_claude(options, fleet, entry, [program, *words[1:]], pane=pane))
     if pane:
         raise UsageError(f"--pane is for Claude Code, not for {words[0]}\n  fix: leave out --pane")
     plan = plan_session(fleet, entry)
     environ = plan.environ()
-    if is_codex(program, words[0]):
+    if name == "codex":
         from ccproxy.cli.session.codex_session import codex_environment, codex_overrides
 
         plan.warn_about_proxy(options)
@@ -114,26 +112,15 @@ def _find_program(words: Sequence[str], entry: Entry) -> str:
     fix = "install it, or correct PATH"
     if words[0].startswith("-"):  # options for claude, without its name
         fix = f"ccproxy run {entry.label} -- claude {' '.join(words)}"
-    elif words[0] == "claude":
-        fix = "npm install -g @anthropic-ai/claude-code, or correct PATH"
-    elif words[0] == "codex":
-        fix = "npm install -g @openai/codex, or correct PATH"
+    elif package := _PACKAGES.get(words[0]):
+        fix = f"npm install -g {package}, or correct PATH"
     raise CommandNotFound(f"command not found: {words[0]}\n  fix: {fix}")
 
 
-def is_claude(program: str, typed: str) -> bool:
-    """Return True if the command is Claude Code, by the typed name or by the resolved path."""
-    return _is_named("claude", program, typed)
-
-
-def is_codex(program: str, typed: str) -> bool:
-    """Return True if the command is Codex CLI, by the typed name or by the resolved path."""
-    return _is_named("codex", program, typed)
-
-
-def _is_named(name: str, program: str, typed: str) -> bool:
-    names = {Path(typed).name, Path(program).name}
-    return bool(names & {name, f"{name}.exe", f"{name}.cmd"})
+def known_program(program: str, typed: str) -> str:
+    """Return `claude` or `codex` if the command is that, by the typed name or the resolved path."""
+    names = {Path(path).name.removesuffix(".exe").removesuffix(".cmd") for path in (typed, program)}
+    return next((name for name in _PACKAGES if name in names), "")
 
 
 def _run_claude(
@@ -198,9 +185,9 @@ def _note_overridden(options: Options, plan: SessionPlan) -> None:
     """Note each variable of Claude Code's settings files that the session overrides."""
     from ccproxy.cli.session.claude_settings import find_conflicts
 
-    for conflict in find_conflicts(plan.session, plan.files):
-        text = f"{short_path(conflict.file)} sets {conflict.variable}"
-        if conflict.is_managed:
+    for file, variable in find_conflicts(plan.session, plan.files):
+        text = f"{short_path(file.path)} sets {variable}"
+        if file.is_managed:
             fix = "ask the administrator to remove it"
             notify(options, f"warning: {text}, which nothing can override\n  fix: {fix}")
         else:

@@ -7,31 +7,27 @@ import sys
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import show, tilde
 from ccproxy.cli.selection import open_fleet
 from ccproxy.errors import UsageError
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy statusline --install     # for sessions that `ccproxy run` does not start",
-        "ccproxy statusline --uninstall",
-    ],
+@command(
+    "ccproxy statusline --install     # for sessions that `ccproxy run` does not start",
+    "ccproxy statusline --uninstall",
 )
 @click.option("--install", is_flag=True, help="Add it to Claude Code's settings.json; asks first.")
 @click.option("--uninstall", is_flag=True, help="Put the setting back that --install replaced.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.pass_obj
 def statusline(options: Options, *, install: bool, uninstall: bool, yes: bool) -> None:
     """
     Print the status line of a Claude Code session. Its JSON is read from stdin.
 
-    It names the model that really answers and why, what a request waits for, the context in percent
-    of the model's window, cost, keys and cache hits. Sessions of `ccproxy run` have it already. A
-    status line of your own is kept: its lines are shown first.
+    It shows which model answers and why, what a request is waiting for, how full the model's
+    context window is, cost, keys and cache hits. Sessions that `ccproxy run` starts have it. Your
+    own status line is kept and shown first.
     """
     from ccproxy.cli.session.claude_settings import (
         read_user_settings,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ccproxy.cli.command import DURATION, Command, Options
+from ccproxy.cli.command import DURATION, Options, command
 from ccproxy.cli.render.terminal import notify, show, show_json
 from ccproxy.cli.selection import complete_label, open_entry
 from ccproxy.cli.session.completions import complete_model, complete_model_preset
@@ -18,8 +17,8 @@ from ccproxy.errors import ConfigError, UsageError
 from ccproxy.text import format_duration, printable
 
 if TYPE_CHECKING:
-    from ccproxy.config.fleet_check import CheckedFleet
     from ccproxy.routing.switching import ModelSwitch
+    from ccproxy.routing.tiers import Tier
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -28,15 +27,12 @@ def _model_option(name: str, text: str) -> Callable[[Function], Function]:
     return click.option(name, metavar="MODEL", help=text, shell_complete=complete_model)
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy switch kimi                                # current models and presets",
-        "ccproxy switch kimi cross_premium",
-        "ccproxy switch kimi --big GLM-4.6:big --small DeepSeek:deepseek-chat",
-        "ccproxy switch kimi cross_premium --wait 30m       # at the next compaction",
-        "ccproxy switch kimi --reset                        # use the models of its env file",
-    ],
+@command(
+    "ccproxy switch kimi                                # current models and presets",
+    "ccproxy switch kimi cross_premium",
+    "ccproxy switch kimi --big GLM-4.6:big --small DeepSeek:deepseek-chat",
+    "ccproxy switch kimi cross_premium --wait 30m       # at the next compaction",
+    "ccproxy switch kimi --reset                        # use the models of its env file",
 )
 @click.argument("label", shell_complete=complete_label)
 @click.argument("preset", required=False, shell_complete=complete_model_preset)
@@ -50,7 +46,6 @@ def _model_option(name: str, text: str) -> Callable[[Function], Function]:
     help="Let running sessions change at their next compaction, at the latest after this time.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
-@click.pass_obj
 def switch(
     options: Options,
     /,
@@ -71,6 +66,7 @@ def switch(
     """
     from ccproxy.config.fleet_check import check_fleet
     from ccproxy.routing.switching import switch_warnings, usable_presets
+    from ccproxy.routing.tiers import TIERS
 
     fleet, entry = open_entry(options, label)
     label = entry.label
@@ -82,46 +78,31 @@ def switch(
         raise UsageError("--reset cannot be combined with models\n  fix: leave the models out")
     if wait is not None and not (reset or new_models):
         raise UsageError("--wait needs new models\n  fix: name a preset or models, or --reset")
-    result = _Result(
-        label=label, switch=apply_switch(checked, label, new_models, reset=reset, wait=wait)
-    )
-    tiers = result.tiers(checked)
+    new_switch = apply_switch(checked, label, new_models, reset=reset, wait=wait)
+    own = checked.workers[label].models
+    tiers = {tier: getattr(new_switch.tiers, tier) or own.tier(tier) for tier in TIERS}
     if as_json:
-        show_json(result.as_json(tiers))
+        show_json({"schema": 1, "label": label, "preset": new_switch.preset, "models": tiers})
         return
-    show("\n".join(result.lines(tiers)))
-    for text in switch_warnings(result.switch, label=label, entries=checked.workers):
+    show("\n".join(_lines(label, new_switch, tiers)))
+    for text in switch_warnings(new_switch, label=label, entries=checked.workers):
         notify(options, f"warning: {printable(text)}")
     if not (reset or new_models):
         presets = usable_presets(checked.tables.presets, label=label, entries=checked.workers)
-        show(f"model presets: {', '.join(presets) or 'none that this fleet can run'}")
+        names = printable(", ".join(presets))
+        show(f"model presets: {names or 'none that this fleet can run'}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Result:
-    label: str
-    switch: ModelSwitch
-
-    def tiers(self, checked: CheckedFleet) -> dict[str, str | None]:
-        """Return the model of each tier: of the switch, else of the env file."""
-        from ccproxy.routing.tiers import TIERS
-
-        own = checked.workers[self.label].models
-        return {tier: getattr(self.switch.tiers, tier) or own.tier(tier) for tier in TIERS}
-
-    def as_json(self, tiers: Mapping[str, str | None]) -> dict[str, object]:
-        return {"schema": 1, "label": self.label, "preset": self.switch.preset, "models": tiers}
-
-    def lines(self, tiers: Mapping[str, str | None]) -> list[str]:
-        source = "uses the models in its env file"
-        if self.switch.name:
-            preset = self.switch.preset
-            source = f"is switched to {preset}" if preset else "is switched"
-        models = {
-            tier: printable(model or "as the client requests") for tier, model in tiers.items()
-        }
-        lines = [f"{self.label} {source}", *(f"  {tier:<6}  {models[tier]}" for tier in models)]
-        if (seconds := self.switch.until - time.time()) > 0:
-            wait = format_duration(seconds)
-            lines.append(f"  running sessions change at their next compaction, within {wait}")
-        return lines
+def _lines(label: str, switch: ModelSwitch, tiers: Mapping[Tier, str | None]) -> list[str]:
+    source = "uses the models in its env file"
+    if switch.name:
+        source = "is switched" + (f" to {printable(switch.preset)}" if switch.preset else "")
+    lines = [f"{label} {source}"]
+    lines += [
+        f"  {tier:<6}  {printable(model or 'as the client requests')}"
+        for tier, model in tiers.items()
+    ]
+    if (seconds := switch.until - time.time()) > 0:
+        wait = format_duration(seconds)
+        lines.append(f"  running sessions change at their next compaction, within {wait}")
+    return lines

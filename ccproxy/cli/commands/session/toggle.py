@@ -6,25 +6,21 @@ from typing import Literal
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.terminal import exit_if_unsaved, show
 from ccproxy.cli.selection import complete_label, open_entry
 from ccproxy.supervisor.control.worker_requests import switch_session
 from ccproxy.text import printable
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy toggle kimi          # off if it is on, on if it is off",
-        "ccproxy toggle kimi on",
-    ],
+@command(
+    "ccproxy toggle kimi          # off if it is on, on if it is off",
+    "ccproxy toggle kimi on",
 )
 @click.argument("label", shell_complete=complete_label)
 @click.argument(
     "action", required=False, default="toggle", type=click.Choice(["on", "off", "toggle"])
 )
-@click.pass_obj
 def toggle(options: Options, label: str, action: Literal["on", "off", "toggle"]) -> None:
     """
     Turn the proxy LABEL off (bypass it) or on. It keeps running.

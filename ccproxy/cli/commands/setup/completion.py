@@ -12,7 +12,7 @@ from click.shell_completion import (
     get_completion_class,
 )
 
-from ccproxy.cli.command import Command
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.terminal import show
 from ccproxy.errors import UsageError
 
@@ -59,22 +59,19 @@ class PowerShellComplete(ShellComplete):
 add_completion_class(PowerShellComplete)
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        'eval "$(ccproxy completion bash)"      # in ~/.bashrc; for zsh in ~/.zshrc',
-        "ccproxy completion fish > ~/.config/fish/completions/ccproxy.fish",
-        "ccproxy completion pwsh | Out-String | Invoke-Expression      # in $PROFILE",
-    ],
+@command(
+    'eval "$(ccproxy completion bash)"      # in ~/.bashrc; for zsh in ~/.zshrc',
+    "ccproxy completion fish > ~/.config/fish/completions/ccproxy.fish",
+    "ccproxy completion pwsh | Out-String | Invoke-Expression      # in $PROFILE",
 )
 @click.argument("shell", type=click.Choice(SHELLS))
-@click.pass_context
-def completion(ctx: click.Context, shell: str) -> None:
+def completion(_: Options, shell: str) -> None:
     """Print the completion script of SHELL."""
     completion_class = get_completion_class(shell)
     if completion_class is None:
         raise UsageError(f"no completion for {shell}")
-    script = completion_class(ctx.find_root().command, {}, "ccproxy", VARIABLE)
+    program = click.get_current_context().find_root().command
+    script = completion_class(program, {}, "ccproxy", VARIABLE)
     # Not script.source(): that starts a bash, only to check its version.
     show(_adapted(shell, script.source_template) % script.source_vars())
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.error_text import error_text
 from ccproxy.cli.render.terminal import notify, print_error, short_path
 from ccproxy.cli.selection import choose_one, complete_label, open_readable_part
@@ -21,12 +21,11 @@ from ccproxy.errors import CcproxyError, ConfigError, UsageError
 _EDITORS = ("sensible-editor", "nano", "vim", "vi")
 
 
-@click.command(
-    cls=Command,
-    examples=["ccproxy edit kimi      # its env file", "ccproxy edit           # the table"],
+@command(
+    "ccproxy edit kimi      # its env file",
+    "ccproxy edit           # the table",
 )
 @click.argument("label", required=False, shell_complete=complete_label)
-@click.pass_obj
 def edit(options: Options, label: str | None) -> None:
     """
     Open the env file of LABEL, or the table if none is given, in $VISUAL or $EDITOR.

@@ -7,7 +7,7 @@ from itertools import chain
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.containers.compose_file import compose_file
 from ccproxy.cli.containers.container_entry import ContainerEntry, container_entry
 from ccproxy.cli.containers.kubernetes_objects import helm_values, kubernetes_objects
@@ -19,21 +19,17 @@ from ccproxy.errors import UsageError
 FORMS = ("compose", "kubernetes", "helm")
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy export compose > compose.yaml",
-        "ccproxy export kubernetes kimi > ccproxy.yaml && kubectl apply -f ccproxy.yaml",
-        "ccproxy export helm kimi > values.yaml && helm install ccproxy deploy/helm/ccproxy -f "
-        "values.yaml",
-    ],
+@command(
+    "ccproxy export compose > compose.yaml",
+    "ccproxy export kubernetes kimi > ccproxy.yaml && kubectl apply -f ccproxy.yaml",
+    "ccproxy export helm kimi > values.yaml && helm install ccproxy deploy/helm/ccproxy -f "
+    "values.yaml",
 )
 @click.argument("form", type=click.Choice(FORMS))
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
-@click.pass_obj
 def export(options: Options, *, form: str, labels: tuple[str, ...]) -> None:
     """
-    Print the entries named by LABEL, all if none is named, as a file for containers.
+    Print the entries named by LABEL, or all entries, as a file for containers.
 
     No secret is printed: compose refers to the env files, and the others to Kubernetes secrets,
     for which the command that creates each is shown.

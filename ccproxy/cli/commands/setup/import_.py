@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.terminal import short_path, show
 from ccproxy.cli.setup.config_edit import (
@@ -31,28 +31,24 @@ if TYPE_CHECKING:
     from ccproxy.cli.importers.builder import Imported, ImportedProxy
 
 
-@click.command(
-    "import",
-    cls=Command,
-    examples=[
-        "ccproxy import ~/.claude-code-router/config.json",
-        "ccproxy import ~/.cc-switch/cc-switch.db --write",
-        "ccproxy import litellm/config.yaml",
-        "ccproxy import claude-code-proxy/.env",
-    ],
+@command(
+    "ccproxy import ~/.claude-code-router/config.json",
+    "ccproxy import ~/.cc-switch/cc-switch.db --write",
+    "ccproxy import litellm/config.yaml",
+    "ccproxy import claude-code-proxy/.env",
+    name="import",
 )
 @click.argument(
     "file", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False)
 )
 @click.option("--write", is_flag=True, help="Write the files without asking.")
-@click.pass_obj
 def import_(options: Options, file: Path | None, *, write: bool) -> None:
     """
     Convert another tool's configuration in FILE to entries and env files.
 
-    Shows what would be written, with keys masked, and what could not be taken over and why. Then
-    it asks; without a terminal it only shows. Existing files and entries are never overwritten.
-    Keys that FILE names as environment variables are read from the environment.
+    Shows what would be written, with keys masked, and what could not be converted and why. Then
+    asks for confirmation; without a terminal, nothing is written. Existing files and entries are
+    never overwritten. Keys that FILE names as environment variables are read from the environment.
 
     \b
     FILE is one of these, recognized by its content:

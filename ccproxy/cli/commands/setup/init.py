@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.terminal import notify, short_path, show, show_json
 from ccproxy.config.fleet import Fleet
@@ -29,14 +29,11 @@ def _complete_preset(_ctx: click.Context, _param: click.Parameter, incomplete: s
     return [name for name in [*load_presets(), CUSTOM] if name.startswith(incomplete.lower())]
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy init",
-        'echo "$KEY" | ccproxy init --no-input --preset kimi --key-stdin',
-        "ccproxy init --preset zai --endpoint coding-plan",
-        "ccproxy init --preset custom --base-url http://10.0.0.5:8000/v1 --model qwen3-coder",
-    ],
+@command(
+    "ccproxy init",
+    'echo "$KEY" | ccproxy init --no-input --preset kimi --key-stdin',
+    "ccproxy init --preset zai --endpoint coding-plan",
+    "ccproxy init --preset custom --base-url http://10.0.0.5:8000/v1 --model qwen3-coder",
 )
 @click.option(
     "--preset",
@@ -67,7 +64,6 @@ def _complete_preset(_ctx: click.Context, _param: click.Parameter, incomplete: s
 @click.option("--no-input", is_flag=True, help="Never ask; use options and defaults.")
 @click.option("--test/--no-test", default=None, help="Send a test request with each key first.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
-@click.pass_obj
 def init(
     options: Options,
     /,

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import notify, short_path, show
 from ccproxy.cli.selection import complete_label, open_entry
@@ -15,23 +15,19 @@ from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import NotRunning, UsageError
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy remove kimi",
-        "ccproxy remove kimi --yes --delete-env      # in a script; its keys are deleted",
-    ],
+@command(
+    "ccproxy remove kimi",
+    "ccproxy remove kimi --yes --delete-env      # in a script; its keys are deleted",
 )
 @click.argument("label", shell_complete=complete_label)
 @click.option("--delete-env", is_flag=True, help="Delete its env file with the keys as well.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.pass_obj
 def remove(options: Options, label: str, *, delete_env: bool, yes: bool) -> None:
     """
     Remove the entry LABEL from the table and stop its proxy.
 
-    Its env file, logs and history are kept. An entry that routes or fallbacks of other entries use
-    is not removed.
+    Its env file, logs and history are kept. An entry that other entries use, for example as a
+    fallback, is not removed.
     """
     from ccproxy.cli.setup.config_edit import remove_entry
 

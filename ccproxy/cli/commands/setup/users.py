@@ -9,12 +9,13 @@ from pathlib import Path
 
 import click
 
-from ccproxy.cli.command import Command, Options
+from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import columns, notify, short_path, show, show_json
 from ccproxy.cli.selection import open_readable_part
 from ccproxy.errors import UsageError
 from ccproxy.files import locked, read_regular, write_atomically
+from ccproxy.text import printable
 
 FILE_NAME = "users.toml"
 _OIDC = "oidc = true"
@@ -39,15 +40,12 @@ _HEADER = """\
 """
 
 
-@click.command(
-    cls=Command,
-    examples=[
-        "ccproxy users add anna --role developer   # prints the token, once",
-        "ccproxy users add bob --oidc --email bob@example.com",
-        "ccproxy users                             # who there is",
-        "ccproxy users renew anna                  # a new token; the old one ends",
-        "ccproxy users revoke anna                 # ends the token and every session",
-    ],
+@command(
+    "ccproxy users add anna --role developer   # prints the token, once",
+    "ccproxy users add bob --oidc --email bob@example.com",
+    "ccproxy users                             # who there is",
+    "ccproxy users renew anna                  # a new token; the old one ends",
+    "ccproxy users revoke anna                 # ends the token and every session",
 )
 @click.argument("action", type=click.Choice(ACTIONS), default="list")
 @click.argument("name", required=False)
@@ -64,7 +62,6 @@ _HEADER = """\
     help="The file of the users.  [default: users.toml of the fleet]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_obj
 def users(
     options: Options,
     *,
@@ -175,23 +172,19 @@ def _list(path: Path, *, as_json: bool) -> None:
 
     rows = read_users(path).by_name.values() if path.exists() else ()
     if as_json:
-        show(
-            json.dumps(
-                [
-                    {
-                        "name": user.name,
-                        "role": user.role,
-                        "email": user.email,
-                        "oidc": user.uses_oidc,
-                        "revoked": not user.is_active,
-                        "entries": user.entries,
-                        "models": user.models,
-                        "budgets": [str(budget) for budget in user.budgets],
-                    }
-                    for user in rows
-                ]
-            )
-        )
+        show_json([
+            {
+                "name": user.name,
+                "role": user.role,
+                "email": user.email,
+                "oidc": user.uses_oidc,
+                "revoked": not user.is_active,
+                "entries": user.entries,
+                "models": user.models,
+                "budgets": [str(budget) for budget in user.budgets],
+            }
+            for user in rows
+        ])  # fmt: skip
         return
     if not rows:
         show("There are no users.  Next:  ccproxy users add NAME")
@@ -199,10 +192,10 @@ def _list(path: Path, *, as_json: bool) -> None:
     cells = [
         (
             user.name,
-            user.role or "-",
+            printable(user.role) or "-",
             "active" if user.is_active else "revoked",
-            ", ".join(user.entries) or "all",
-            ", ".join(user.models) or "all",
+            printable(", ".join(user.entries)) or "all",
+            printable(", ".join(user.models)) or "all",
             ", ".join(map(str, user.budgets)) or "none",
         )
         for user in rows

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.cli.commands.session.run import is_claude, is_codex
+from ccproxy.cli.commands.session.run import known_program
 from ccproxy.cli.session.claude_environment import Limits
 from ccproxy.cli.session.codex_session import codex_overrides
 from tests.cli.conftest import command, health, port_of, write_env
@@ -219,15 +219,17 @@ def test_the_users_own_settings_are_kept(demo, process, claude):
 @pytest.mark.parametrize(
     ("program", "typed", "expected"),
     [
-        ("/usr/bin/claude", "claude", True),
-        ("/opt/x/claude.exe", "claude.exe", True),
-        ("/home/me/.local/bin/claude", "/home/me/.local/bin/claude", True),
-        ("/bin/bash", "bash", False),
-        ("/usr/bin/claude-squad", "claude-squad", False),
+        ("/usr/bin/claude", "claude", "claude"),
+        ("/opt/x/claude.exe", "claude.exe", "claude"),
+        ("/home/me/.local/bin/claude", "/home/me/.local/bin/claude", "claude"),
+        ("/usr/bin/codex", "codex", "codex"),
+        ("/opt/x/codex.cmd", "my-codex", "codex"),
+        ("/bin/bash", "bash", ""),
+        ("/usr/bin/claude-squad", "claude-squad", ""),
     ],
 )
-def test_what_is_claude(program, typed, expected):
-    assert is_claude(program, typed) is expected
+def test_known_programs(program, typed, expected):
+    assert known_program(program, typed) == expected
 
 
 # Codex CLI.
@@ -257,14 +259,6 @@ def test_codex_gets_the_proxy_as_its_provider(demo, process, tmp_path, monkeypat
     assert provider["wire_api"] == "responses"
     assert environ[provider["env_key"]]
     assert environ["CODEX_HOME"] == "/my/own"
-
-
-@pytest.mark.parametrize(
-    ("program", "typed", "expected"),
-    [("/usr/bin/codex", "codex", True), ("/bin/bash", "bash", False)],
-)
-def test_what_is_codex(program, typed, expected):
-    assert is_codex(program, typed) is expected
 
 
 def test_codex_knows_model_and_window():
