@@ -115,13 +115,7 @@ def open_table(path: Path, drafts: Drafts | None = None) -> TomlDocument:
 
 
 def load_fleet(path: Path, drafts: Drafts | None = None) -> Fleet:
-    """
-    Read the table *path*, with *drafts* instead of what the files contain.
-
-    Raises:
-        ConfigError: With every mistake in the table, not only the first.
-
-    """
+    """Read the table *path*, or its *drafts*; all mistakes are in one ConfigError."""
     fleet, mistakes = read_fleet(path, drafts)
     if mistakes:
         raise ConfigError(mistakes)

@@ -76,13 +76,7 @@ def check_fleet(path: Path, drafts: Drafts | None = None) -> CheckedFleet:
 
 
 def load_all(path: Path) -> CheckedFleet:
-    """
-    Read the table *path* and all its env files.
-
-    Raises:
-        ConfigError: With every mistake of every file.
-
-    """
+    """Read the table *path* and all its env files, or raise ConfigError with every mistake."""
     checked = check_fleet(path)
     if checked.mistakes:
         raise ConfigError(checked.mistakes)

@@ -24,24 +24,12 @@ class MessageError(ValueError):
 
 
 def decode(kind: type[T], line: bytes) -> T:
-    """
-    Read one line as a message of *kind*.
-
-    Raises:
-        MessageError: If it is not a JSON object, or a field has the wrong type.
-
-    """
+    """Return the message of *kind* in *line*, or raise MessageError."""
     return from_fields(kind, parse_object(line))
 
 
 def parse_object(line: bytes) -> dict[str, Any]:
-    """
-    Return the JSON object in *line*.
-
-    Raises:
-        MessageError: If there is none.
-
-    """
+    """Return the JSON object in *line*, or raise MessageError."""
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -604,13 +604,7 @@ def encode(message: Request | Reply | Readiness) -> bytes:
 
 
 def decode_request(line: bytes) -> Request:
-    """
-    Read one line as a request; `op` selects its type.
-
-    Raises:
-        MessageError: If it is not a request.
-
-    """
+    """Return the request in *line*, of the type that `op` selects, or raise MessageError."""
     fields = parse_object(line)
     op = fields.get("op")
     kind = REQUESTS.get(op) if isinstance(op, str) else None

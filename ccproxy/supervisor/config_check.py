@@ -150,13 +150,7 @@ def _folder(path: str | None) -> Path | None:
 
 
 def check(file: Path, labels: Sequence[str]) -> CheckResult:
-    """
-    Check the table *file* and the env files of *labels*.
-
-    Raises:
-        ConfigError: With every mistake of all files.
-
-    """
+    """Check the table *file* and the env files of *labels*; all mistakes are in one ConfigError."""
     fleet, table_mistakes = read_fleet(file)
     ports = {entry.port: entry.label for entry in fleet.entries}
     specs: list[Spec] = []

@@ -150,13 +150,7 @@ class Supervisor:
         self._begin(self._stop_all(seconds))
 
     async def execute(self, command: ControlCommand) -> ControlReply:
-        """
-        Carry out one command.
-
-        Raises:
-            CcproxyError: If it cannot be carried out.
-
-        """
+        """Carry out one command, or raise CcproxyError."""
         self._check_table(command)
         match command.op:
             case "start":

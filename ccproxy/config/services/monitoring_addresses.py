@@ -22,13 +22,7 @@ class MetricsAddress:
 
 
 def parse_metrics_address(value: str) -> MetricsAddress:
-    """
-    Parse `PORT`, on 127.0.0.1, `HOST:PORT` or `unix:PATH`.
-
-    Raises:
-        ValueError: If it is something else.
-
-    """
+    """Parse `PORT`, on 127.0.0.1, `HOST:PORT` or `unix:PATH`."""
     if value.startswith("unix:") and len(value) > len("unix:"):
         return MetricsAddress(path=value.removeprefix("unix:"))
     match = _METRICS_ADDRESS.fullmatch(value)

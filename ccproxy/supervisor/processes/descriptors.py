@@ -37,13 +37,7 @@ class DescriptorReserve:
         self._refill()
 
     def accept(self, listener: socket.socket) -> socket.socket:
-        """
-        Accept a connection, with the reserved descriptor if there is no other.
-
-        Raises:
-            OSError: As `socket.accept`.
-
-        """
+        """Accept a connection like `socket.accept`, with the reserved descriptor if need be."""
         self._refill()
         try:
             return listener.accept()[0]

@@ -159,13 +159,7 @@ def worker_of(record: WorkerRecord, *, timeout: float) -> RunningWorker | None:
 
 
 def state_and_peer(path: Path | str, *, timeout: float) -> tuple[WorkerState, Peer]:
-    """
-    Return a worker's state and the process that sent it.
-
-    Raises:
-        NoAnswer: As `ask_worker`.
-
-    """
+    """Return a worker's state and the process that sent it, or raise NoAnswer."""
     reply = exchange(path, encode(StateRequest()), timeout=timeout)
     try:
         return decode_reply(WorkerState, reply.line, path), reply.peer
@@ -174,13 +168,7 @@ def state_and_peer(path: Path | str, *, timeout: float) -> tuple[WorkerState, Pe
 
 
 def take_listener(path: Path | str, *, timeout: float) -> socket.socket:
-    """
-    Return a duplicate of a worker's listening socket.
-
-    Raises:
-        NoAnswer: If the worker does not send one.
-
-    """
+    """Return a duplicate of a worker's listening socket, or raise NoAnswer."""
     reply = exchange(path, encode(ListenerRequest()), timeout=timeout, max_fds=1)
     if not reply.fds:
         raise NoAnswer(f"{path}: no socket in the reply {reply.line[:80]!r}")
@@ -189,14 +177,7 @@ def take_listener(path: Path | str, *, timeout: float) -> socket.socket:
 
 
 def decode_reply(kind: type[T], line: bytes, path: Path | str) -> T:
-    """
-    Read a worker's reply.
-
-    Raises:
-        WorkerRefused: If it is a refusal.
-        NoAnswer: If it is not of *kind*.
-
-    """
+    """Return the reply of *kind* in *line*, or raise WorkerRefused or NoAnswer."""
     try:
         fields = parse_object(line)
         if fields.get("ok") is False:

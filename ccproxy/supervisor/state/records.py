@@ -68,13 +68,7 @@ class WorkerRecord:
 
     @classmethod
     def from_json(cls, text: str) -> WorkerRecord:
-        """
-        Read a record.
-
-        Raises:
-            ValueError: If *text* is not one.
-
-        """
+        """Return the record in *text*, or raise ValueError."""
         try:
             fields = json.loads(text)
             return cls(
