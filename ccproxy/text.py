@@ -87,7 +87,6 @@ def parse_duration(text: str) -> float:
 
     Raises:
         ValueError: If *text* is not a duration; the message completes "NAME ...".
-
     """
     match = _DURATION.fullmatch(text.strip().lower())
     if match is None:

@@ -20,7 +20,6 @@ def confirm(question: str, *, yes: bool, fix: str) -> None:
     Raises:
         Declined: If the user answers no.
         UsageError: If stdin is not a terminal.
-
     """
     if yes:
         return

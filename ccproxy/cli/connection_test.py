@@ -22,7 +22,6 @@ def try_connection(config: WorkerConfig, *, limit: float = PROVIDER_SECONDS) -> 
     Raises:
         OSError: If it does not respond within *limit* seconds.
         ValueError: If its response is not JSON.
-
     """
     headers = {"x-api-key": config.client_keys[0]} if config.client_keys else {}
     url = f"{base_url(config)}/test-connection"

@@ -71,7 +71,6 @@ class CcproxyGroup(click.Group):
 
         Raises:
             UsageError: If there is none; with a suggestion where one is likely.
-
         """
         name = args[0]
         if name not in commands() and name not in ALIASES and not name.startswith("-"):

@@ -26,7 +26,6 @@ def open_fleet(options: Options) -> Fleet:
 
     Raises:
         ConfigError: If there is neither, or the table has mistakes.
-
     """
     fleet, mistakes = open_readable_part(options)
     if mistakes is not None:
@@ -41,7 +40,6 @@ def open_entry(options: Options, label: str) -> tuple[Fleet, Entry]:
     Raises:
         ConfigError: As `open_fleet`.
         UsageError: As `choose_one`.
-
     """
     fleet = open_fleet(options)
     return fleet, choose_one(fleet, label)
@@ -53,7 +51,6 @@ def open_checked(options: Options) -> CheckedFleet:
 
     Raises:
         ConfigError: With every mistake in them; also if there is no table.
-
     """
     from ccproxy.config.fleet_check import load_all  # presets and conversion settings: slow
 
@@ -68,7 +65,6 @@ def open_readable_part(options: Options) -> tuple[Fleet, ConfigError | None]:
 
     Raises:
         ConfigError: If there is no table, or none of it can be read.
-
     """
     try:
         fleet, mistakes = read_fleet(find_config(options.config))
@@ -86,7 +82,6 @@ def choose(fleet: Fleet, labels: Sequence[str]) -> tuple[Entry, ...]:
 
     Raises:
         UsageError: If a label matches no entry, or is the beginning of several.
-
     """
     if not labels:
         return fleet.entries
@@ -100,7 +95,6 @@ def choose_one(fleet: Fleet, label: str) -> Entry:
 
     Raises:
         UsageError: If it matches no entry or several.
-
     """
     entries = _matching_entries(fleet, label)
     if len(entries) > 1:
@@ -117,7 +111,6 @@ def pick_entry(fleet: Fleet, *, fix: str) -> Entry:
     Raises:
         UsageError: If there are several and stdin is not a terminal; it names *fix*.
         click.Abort: If the user gives up.
-
     """
     labels = [entry.label for entry in fleet.entries]
     if len(labels) == 1:
@@ -146,7 +139,6 @@ def known_labels(fleet: Fleet, running: Sequence[str], typed: Sequence[str]) -> 
 
     Raises:
         UsageError: If a label matches neither.
-
     """
     labels = [*running, *(entry.label for entry in fleet.entries if entry.label not in running)]
     if not typed:

@@ -46,7 +46,6 @@ def read_settings(
     Raises:
         ConfigError: With every mistake in the settings; a missing file is one.
         UsageError: If the port is missing, or the label is not valid.
-
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
     from ccproxy.config.settings import is_setting
@@ -105,7 +104,6 @@ def become_worker(proxy: SingleProxy, home: Path, *, style: str, quiet: bool) ->
     Raises:
         PortInUse: If another program uses the port.
         CcproxyError: If the address cannot be bound for another reason.
-
     """
     home = home.absolute()
     entry = proxy.entry
@@ -194,7 +192,6 @@ def require_table(fleet: Fleet) -> None:
 
     Raises:
         UsageError: If *fleet* has no table.
-
     """
     if not has_table(fleet):
         fix = "ccproxy init, then ccproxy start"

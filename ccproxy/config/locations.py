@@ -55,7 +55,6 @@ def find_config(option: str | None, *, environ: Mapping[str, str] | None = None)
     Raises:
         NoFleetError: If there is none.
         ConfigError: If the given file does not exist, or the only ones are not safe.
-
     """
     env = os.environ if environ is None else environ
     for path, source in ((option, "--config"), (env.get(VARIABLE), f"${VARIABLE}")):

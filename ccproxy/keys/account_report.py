@@ -103,7 +103,6 @@ def parse_account(endpoint: AccountEndpoint, body: bytes, *, now: float) -> Acco
 
     Raises:
         AccountUnknown: If it says nothing about the account.
-
     """
     try:
         fields = msgspec.json.decode(body)

@@ -100,7 +100,6 @@ class Breaker:
 
         Raises:
             Problem: If the breaker is open.
-
         """
         if self._open_until is None:
             return _PASS
@@ -204,7 +203,6 @@ class Breakers:
 
         Raises:
             Problem: If the breaker of the model or of connections is open.
-
         """
         breaker = self._models.get(model)
         if breaker is None:

@@ -53,7 +53,6 @@ class Budget:
 
         Raises:
             ValueError: If *text* is something else; the message completes "NAME ...".
-
         """
         rule = 'must be like "5 USD/day" or "2M tokens/month"'
         match = _FORM.fullmatch(text.strip())

@@ -327,7 +327,6 @@ class KeyState:
 
         Raises:
             KeyError, TypeError, ValueError: If *row* is something else.
-
         """
         cooldowns = {}
         for fields in row["cooldowns"]:

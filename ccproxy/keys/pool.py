@@ -182,7 +182,6 @@ class KeyPool:
 
         Raises:
             Problem: If there is none, with the reason and the time of the next attempt.
-
         """
         lease = self._backend.run(lambda state: self.take_from(state, model, skip, session))
         self.on_change()
@@ -610,7 +609,6 @@ class KeyPool:
 
         Raises:
             KeyError, TypeError, ValueError: If *rows* is something else.
-
         """
         if not self._backend.is_first:
             return
@@ -642,7 +640,6 @@ class KeyPool:
 
         Raises:
             TypeError, ValueError: If *rows* is something else.
-
         """
         if not self._backend.is_first:
             return

@@ -228,7 +228,6 @@ class SessionTable:
 
         Raises:
             TypeError, ValueError: If *rows* is something else.
-
         """
         current = self._content()
         for session_id, key, name, used, tokens, is_agent, model in rows:

@@ -60,7 +60,6 @@ class SharedMemoryBackend:
 
     Raises:
         OSError: On creation, if the disk does not allow it.
-
     """
 
     def __init__(self, folder: Path, *, warn: Callable[[str], None] = lambda _: None) -> None:

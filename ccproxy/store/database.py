@@ -70,7 +70,6 @@ def open_database(path: Path, schema: Schema) -> DatabaseFile:
         CcproxyError: If a newer ccproxy wrote it.
         OSError: If its folder cannot be written.
         sqlite3.Error: If the disk is full, or another process keeps it locked for too long.
-
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # So that two processes do not both find a damaged file, or both create a new one.
@@ -92,7 +91,6 @@ def read_database(path: Path) -> sqlite3.Connection | None:
 
     Raises:
         sqlite3.Error: If it is damaged.
-
     """
     if not path.is_file():
         return None
@@ -121,7 +119,6 @@ def database_errors(path: Path) -> Iterator[None]:
 
     Raises:
         CcproxyError: Instead of an `sqlite3.Error`.
-
     """
     try:
         yield

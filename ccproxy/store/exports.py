@@ -32,7 +32,6 @@ def checked_name(name: str) -> str:
 
     Raises:
         UsageError: If it cannot.
-
     """
     if _NAME.fullmatch(name) is None:
         raise UsageError(
@@ -50,7 +49,6 @@ def create(home: Path, name: str) -> int:
         UsageError: If *name* is not a valid file name.
         FileExistsError: If it exists.
         OSError: If it cannot be created.
-
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return _open(home, checked_name(name), flags)
@@ -82,7 +80,6 @@ def load(home: Path, name: str) -> list[Turn]:
     Raises:
         UsageError: If *name* is not a valid file name, or a line is not a turn.
         OSError: If it cannot be read.
-
     """
     fd = _open(home, checked_name(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(fd, "rb") as file:

@@ -142,7 +142,6 @@ def read_turns(state: Path, label: str, *, limit: int | None = None) -> list[Tur
 
     Raises:
         CcproxyError: If the file is damaged.
-
     """
     with database_errors(state / FILE_NAME):
         connection = read_database(state / FILE_NAME)

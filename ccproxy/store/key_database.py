@@ -46,7 +46,6 @@ class KeyStore:
     Raises:
         sqlite3.Error, OSError: By every method, if the file cannot be read or written.
         CcproxyError: When it is opened, if a newer ccproxy wrote the file.
-
     """
 
     def __init__(self, path: Path) -> None:

@@ -62,7 +62,6 @@ def change_overrides(path: Path, changes: Mapping[str, Any]) -> Overrides:
 
     Raises:
         OSError: If the file cannot be written.
-
     """
     # Two processes may change two fields at the same time.
     with locked(path.with_name(f"{path.name}.lock")):

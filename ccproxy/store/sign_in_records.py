@@ -36,7 +36,6 @@ class SignInRecords:
 
         Raises:
             CcproxyError, OSError, sqlite3.Error: As `open_database`.
-
         """
         self._connection = open_database(folder / "sign_ins.sqlite3", _SCHEMA).connection
         self._clock = clock

@@ -96,7 +96,6 @@ class SpendingLedger:
 
     Raises:
         OSError: On creation, if the disk does not allow it.
-
     """
 
     def __init__(self, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:

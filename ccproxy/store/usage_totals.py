@@ -232,7 +232,6 @@ def summed(
 
     Raises:
         CcproxyError: If the file is damaged.
-
     """
     with database_errors(state / FILE_NAME):
         connection = read_database(state / FILE_NAME)
@@ -260,7 +259,6 @@ def today(state: Path) -> dict[str, Totals]:
 
     Raises:
         CcproxyError: If the file is damaged.
-
     """
     midnight = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
     return {row.group[0]: row.totals for row in summed(state, by=["label"], since=midnight)}

@@ -33,7 +33,6 @@ def run_foreground(
     Raises:
         Busy: If the fleet has a supervisor already.
         ConfigError: If the user's files have mistakes; nothing was started.
-
     """
     wait_for_recovery(fleet)
     with Lock(fleet, command="ccproxy up") as lock:

@@ -28,7 +28,6 @@ class FileJournal:
 
     Raises:
         OSError: If the file cannot be opened and there is no *echo*.
-
     """
 
     def __init__(self, folder: Path, *, echo: Callable[[str], None] | None = None) -> None:

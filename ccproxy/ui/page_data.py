@@ -49,7 +49,6 @@ def known_entry(fleet: Fleet, label: str) -> str:
 
     Raises:
         UsageError: If there is none.
-
     """
     entry = fleet.entry(label)
     if entry is None:

@@ -59,7 +59,6 @@ class ContainerEntry:
 
         Raises:
             UsageError: If a value is not a number.
-
         """
         values = {"DRAIN_DELAY": delay, "DRAIN_TIMEOUT": timeout}
         total = 0.0

@@ -146,7 +146,6 @@ def _settings_of(prefix: str, parameters: Mapping[str, Any], mode: str) -> dict[
 
     Raises:
         ValueError: If ccproxy has no such provider, or its address is not valid.
-
     """
     preset = names("litellm_providers").get(prefix, "")
     address = text_of(parameters, "api_base", "base_url")

@@ -49,7 +49,6 @@ def import_file(file: Path, fleet: Fleet, environ: Mapping[str, str]) -> Importe
         ConfigError: If it is damaged, too large or of no known tool.
         CcproxyError: If it is YAML and PyYAML is not installed.
         OSError: If it cannot be read, or is not a regular file.
-
     """
     build = ImportBuilder(file, fleet, environ)
     with os.fdopen(open_regular(file), "rb") as source:

@@ -27,7 +27,6 @@ def case_from_recording(recording: Recording) -> dict[str, Any]:
     Raises:
         CcproxyError: If the exchange was not one request to the provider with an answer, or was
             passed on in an API of OpenAI.
-
     """
     fix = f"  fix: choose another one: ccproxy record {recording.label}"
     if len(recording.calls) != 1 or recording.error:

@@ -53,7 +53,6 @@ def remove_service(service: ServiceFile) -> str:
 
     Raises:
         CcproxyError: If its file cannot be removed.
-
     """
     error_text = run_commands(service.stop)
     try:

@@ -95,7 +95,6 @@ def unit_for(
 
     Raises:
         CcproxyError: If a path contains a control character, which a unit cannot represent.
-
     """
     # systemd rejects a program path that needs quotes, but accepts such an argument.
     prefix = ["/usr/bin/env"] if set(command[0]) & set("\\\"'") else []
@@ -160,7 +159,6 @@ def quoted(argument: str) -> str:
 
     Raises:
         CcproxyError: If it contains a control character.
-
     """
     text = _plain(argument).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{text}"'

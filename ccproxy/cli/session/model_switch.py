@@ -27,7 +27,6 @@ def apply_switch(
 
     Raises:
         UsageError: If a preset or a model is unknown.
-
     """
     from ccproxy.routing.switching import NO_SWITCH, resolve_switch
     from ccproxy.store.overrides import read_switch, switch_path, write_switch

@@ -20,7 +20,6 @@ def copy_pane(folder: Path) -> Path:
 
     Raises:
         OSError: If it cannot be written.
-
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Path(shutil.copytree(SOURCE, folder / "pane.mod", dirs_exist_ok=True))

@@ -24,7 +24,6 @@ def add_keys(options: Options, entry: Entry, arguments: Sequence[str]) -> None:
     Raises:
         UsageError: If no valid key is entered, or a key is in *arguments*.
         CcproxyError: If the env file cannot be changed.
-
     """
     if arguments:
         text = "a key on the command line is visible to other users"
@@ -53,7 +52,6 @@ def remove_keys(options: Options, entry: Entry, ids: Sequence[str], *, yes: bool
     Raises:
         UsageError: If an id fits no key or several, or if no key would be left.
         CcproxyError: If the env file cannot be changed.
-
     """
     present = _present_keys(entry)
     if not ids:

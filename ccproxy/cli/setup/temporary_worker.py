@@ -41,7 +41,6 @@ def temporary_worker(config: WorkerConfig, env_text: str) -> Iterator[TestKey]:
 
     Raises:
         CcproxyError: If the worker does not start, or does not reply.
-
     """
     with (
         tempfile.TemporaryDirectory(prefix="ccproxy-") as folder,

@@ -36,7 +36,6 @@ def active_catalogue() -> Catalogue:
 
     Raises:
         ConfigError: If the user's file cannot be read.
-
     """
     shipped = shipped_catalogue()
     file = user_catalogue_file()
@@ -54,7 +53,6 @@ def provider_rows(provider: str, endpoint: Endpoint) -> Section:
 
     Raises:
         ConfigError: If the user's file is invalid.
-
     """
     catalogue = active_catalogue()
     try:

@@ -78,7 +78,6 @@ def save_profile(path: Path, profiles: Profiles, model: str, measured: MeasuredM
 
     Raises:
         OSError: If it cannot be written.
-
     """
     old = read_profiles(path)
     models = {**(old.models if old else {}), model: measured}

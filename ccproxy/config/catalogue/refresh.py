@@ -32,7 +32,6 @@ def read_refreshed(file: Path) -> Catalogue:
     Raises:
         ConfigError: If it is invalid, or not newer than the one of this release.
         OSError: If it cannot be read.
-
     """
     try:
         catalogue = parse_catalogue(read_regular(file).encode())

@@ -64,7 +64,6 @@ def parse_redis_url(value: str) -> RedisAddress:
 
     Raises:
         ValueError: Without the value, which may contain a password.
-
     """
     url = urlsplit(value.strip())
     if url.scheme not in _SCHEMES:

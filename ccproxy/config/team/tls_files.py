@@ -31,7 +31,6 @@ class TlsFiles:
 
         Raises:
             OSError: If a file cannot be read, or they do not belong together (`ssl.SSLError`).
-
         """
         import ssl  # not for every command
 

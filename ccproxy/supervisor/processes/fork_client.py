@@ -117,7 +117,6 @@ class ForkServer:
         Raises:
             OSError: If it failed. A worker may exist all the same; it exits when it finds its
                 readiness pipe closed.
-
         """
         server = self._server
         if server is None or not server.is_ready:

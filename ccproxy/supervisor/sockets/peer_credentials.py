@@ -31,7 +31,6 @@ def trusted_peer(connection: socket.socket) -> Peer:
 
     Raises:
         OSError: If it belongs to neither this user nor root, or the system does not report it.
-
     """
     peer = _peer_of(connection)
     if peer.uid not in (os.getuid(), 0):

@@ -40,7 +40,6 @@ async def ask_worker_async(path: Path | str, request: Request, kind: type[T]) ->
 
     Raises:
         NoAnswer: If no worker of this user listens, it refuses, or the reply is not of *kind*.
-
     """
     try:
         reader, writer = await asyncio.open_unix_connection(os.fspath(path), limit=MAX_LINE)
@@ -78,7 +77,6 @@ class UnixServer:
 
         Raises:
             OSError: If no path can be used.
-
         """
         before = self._listener
         for path in self._paths:

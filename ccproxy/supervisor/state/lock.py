@@ -36,7 +36,6 @@ class Lock:
         Busy: On entry, if another process holds the lock.
         CcproxyError: On entry, if the file system does not support locks.
         OSError: On entry, if the lock's file cannot be opened.
-
     """
 
     def __init__(self, fleet: Fleet, *, command: str, fd: int | None = None) -> None:
@@ -82,7 +81,6 @@ class Lock:
 
         Raises:
             OSError: If the file cannot be created; the current lock is kept.
-
         """
         if is_same_file(self._path, os.fstat(self.fd)):
             return True

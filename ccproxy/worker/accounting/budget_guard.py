@@ -136,7 +136,6 @@ class BudgetGuard:
 
         Raises:
             Problem: If a budget is spent, or what is left of it is reserved.
-
         """
         accounts = tuple(account for account in (self._entry, client) if account is not None)
         reservation = Reservation(accounts)

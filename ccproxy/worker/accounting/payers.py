@@ -60,7 +60,6 @@ class Payers:
 
         Raises:
             OSError: If the ledger cannot be opened: without it no budget would be kept.
-
         """
         self._config = config
         self._secret = secret
@@ -97,7 +96,6 @@ class Payers:
 
         Raises:
             Problem: If a budget is spent, or what is left of it is reserved.
-
         """
         shares: list[tuple[BudgetGuard, Reservation]] = []
         try:
@@ -122,7 +120,6 @@ class Payers:
 
         Raises:
             Problem: If not.
-
         """
         if payer and (user := self.user_of(payer)) is not None:
             accounts, name = user
@@ -144,7 +141,6 @@ class Payers:
 
         Raises:
             Problem: If the users of that entry cannot be read.
-
         """
         name = user_named_by(payer)
         if not name:
@@ -227,7 +223,6 @@ async def confirm(shares: Shares) -> None:
 
     Raises:
         Problem: If another host was faster, and a budget does not allow the request any more.
-
     """
     for _, reservation in shares:
         if reservation.confirm is not None:

@@ -35,7 +35,6 @@ class UserAccounts:
 
         Raises:
             Problem: If the user may not use the entry or the model, or has no budget left.
-
         """
         user = self.check(name, label=label, model=model)
         if not user.budgets:
@@ -49,7 +48,6 @@ class UserAccounts:
 
         Raises:
             Problem: If not, or if the user was revoked.
-
         """
         user = self._directory.user(name)
         if user is None:
@@ -76,7 +74,6 @@ def check_rights(user: User, label: str, model: str) -> None:
 
     Raises:
         Problem: 403 for the entry; 400 for the model, as Claude Code expects of a gateway.
-
     """
     if not user.may_use_entry(label):
         text = (

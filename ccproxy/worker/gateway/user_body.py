@@ -26,7 +26,6 @@ def body_of_user(body: bytes) -> bytes:
 
     Raises:
         Problem: If it is not a JSON object, or names other models.
-
     """
     fields = fields_of(body)
     if fields is None:

@@ -20,7 +20,6 @@ class UserDirectory:
 
         Raises:
             ConfigError: If it has mistakes.
-
         """
         self.file = file
         self._log = log

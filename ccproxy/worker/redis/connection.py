@@ -117,7 +117,6 @@ async def connect(address: RedisAddress, *, limit: float) -> RedisConnection:
 
     Raises:
         RedisError: If that fails or takes longer than *limit* seconds.
-
     """
     try:
         async with asyncio.timeout(limit):

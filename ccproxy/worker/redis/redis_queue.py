@@ -41,7 +41,6 @@ class RedisQueue:
 
         Raises:
             Problem: If there is none and waiting would not help, or took too long.
-
         """
         if not self._waiting and (lease := await self._ask(model, skip, session)) is not None:
             return lease

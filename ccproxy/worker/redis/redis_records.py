@@ -43,7 +43,6 @@ class RedisRecords:
 
         Raises:
             Problem: If Redis is away, and the record was not read before.
-
         """
         try:
             reply = await self._call("GET", self._key(name))
@@ -67,7 +66,6 @@ class RedisRecords:
 
         Raises:
             Problem: If Redis is away.
-
         """
         values = [b"" if one is None else self._code(name, one) + one for one in (old, new)]
         life = max(1, int(seconds * 1000))

@@ -55,7 +55,6 @@ def decode_fields(fields: Mapping[bytes, bytes], salt: bytes) -> PoolState:
 
     Raises:
         msgspec.DecodeError: If another program has written them.
-
     """
     try:
         return _decode(fields, salt)
