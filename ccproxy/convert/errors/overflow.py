@@ -1,9 +1,10 @@
 """
-Context-overflow errors, worded so that Claude Code compacts the conversation and continues.
+Refusals of too many tokens: overflows of the context, and answers longer than a model allows.
 
-Claude Code recognises `prompt is too long: N tokens > M maximum` and, for a prompt that fits by
-itself, `input length and `max_tokens` exceed context limit: A + B > C` (measured). The numbers are
-the provider's; numbers that it does not report are left out.
+Overflows are worded so that Claude Code compacts the conversation and continues. It recognises
+`prompt is too long: N tokens > M maximum` and, for a prompt that fits by itself, `input length and
+`max_tokens` exceed context limit: A + B > C` (measured). The numbers are the provider's; numbers
+that it does not report are left out.
 """
 
 from __future__ import annotations
@@ -73,3 +74,13 @@ def _prompt_and_output(text: str, numbers: Mapping[str, str]) -> tuple[int | Non
         else:
             prompt += int(number)
     return prompt, output
+
+
+def output_limit(text: str) -> int | None:
+    """Return the tokens that a provider's *text* allows for an answer; None if it names none."""
+    for pattern in phrases.OUTPUT_LIMITS:
+        if match := pattern.search(text):
+            groups = match.groupdict()
+            limit = int(groups["limit"]) if "limit" in groups else int(groups["above"]) - 1
+            return limit if limit > 0 else None
+    return None
