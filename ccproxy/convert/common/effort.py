@@ -35,7 +35,6 @@ class ReasoningRequest:
         return "medium" if self.budget <= _MEDIUM_BUDGET else "high"
 
 
-UNSPECIFIED: Final = ReasoningRequest()
 NO_THINKING: Final = ReasoningRequest(thinks=False)
 
 
@@ -51,7 +50,7 @@ def requested_reasoning(request: MessagesRequest) -> ReasoningRequest:
     effort = next((effort for effort in reversed(efforts) if effort), None)
     thinking = request.thinking
     if thinking is None:
-        return ReasoningRequest(effort=effort) if effort else UNSPECIFIED
+        return ReasoningRequest(effort=effort)
     if thinking.type == "disabled":
         return NO_THINKING
     budget = thinking.budget_tokens

@@ -186,8 +186,9 @@ _ENDS = {
     "script": re.compile("</script>", re.IGNORECASE),
     "style": re.compile("</style>", re.IGNORECASE),
     None: re.compile("-->"),
+    "tag": re.compile(">"),
 }
-_TAG_END = re.compile(">")
+"""What ends a script, a style, a comment, and any other tag."""
 
 
 def _text_of_html(page: str) -> str:
@@ -196,19 +197,14 @@ def _text_of_html(page: str) -> str:
     while (start := page.find("<", at)) >= 0:
         texts.append(page[at:start])
         invisible = _INVISIBLE_ELEMENT.match(page, start)
-        closing = _closing_of(invisible)
-        end = closing.search(page, start)
+        kind = invisible[1] and invisible[1].lower() if invisible else "tag"
+        end = _ENDS[kind].search(page, start)
         if end is None:
             break
         at = end.end()
     else:
         texts.append(page[at:])
     return " ".join(" ".join(texts).split())[:_HTML_TEXT_LIMIT]
-
-
-def _closing_of(invisible: re.Match[str] | None) -> re.Pattern[str]:
-    """Return what ends the tag or the invisible element that begins with *invisible*."""
-    return _TAG_END if invisible is None else _ENDS[invisible[1] and invisible[1].lower()]
 
 
 def _printable(text: str) -> str:
