@@ -73,7 +73,10 @@ class Lessons:
                 body = _without_in_tools(body, {name[len(_TOOL_FIELD) :] for name in in_tools})
             if _SYSTEM_MESSAGES in features:
                 body = _without_system_messages(body)
-        return self._without_foreign(body) if self._learned.opaque else body
+        opaque = self._learned.opaque
+        return (
+            _map_blocks(body, lambda block: _fingerprint(block) not in opaque) if opaque else body
+        )
 
     def learn(self, problem: Problem, body: bytes, model: str) -> bytes | None:
         """Return the body for repeating a refused request, None if the refusal names nothing."""
@@ -108,9 +111,6 @@ class Lessons:
         _map_blocks(body, collect)
         return self._learned.add_opaque(own - {""}) or self._learned.add_opaque(others - {""})
 
-    def _without_foreign(self, body: bytes) -> bytes:
-        return _map_blocks(body, lambda block: _fingerprint(block) not in self._learned.opaque)
-
 
 def _blamed(text: str, fields: Collection[str]) -> set[str]:
     """Return the *fields* at the head of a path (`thinking.type: …`), else the first one named."""
@@ -133,7 +133,7 @@ def _fingerprint(block: _Block) -> str:
 
 
 def _map_blocks(body: bytes, keep: Callable[[_Block], bool]) -> bytes:
-    """Return the request without_fields those content blocks that *keep* denies."""
+    """Return the request without the content blocks that *keep* denies."""
     fields = fields_of(body)
     if fields is None or b"thinking" not in body:
         return body

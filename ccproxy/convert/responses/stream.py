@@ -163,7 +163,7 @@ class ResponsesToMessageStream:
         if item is None or item.is_done:
             return None
         if event.type == "response.function_call_arguments.delta":
-            return partial(_absorb_arguments, item)
+            return lambda texts: item.add_delta(("arguments", 0), "".join(texts))
         writer = self._writer
         is_steady = (
             event.type == "response.output_text.delta"
@@ -400,10 +400,6 @@ class ResponsesToMessageStream:
         if self._writer.has_tools:
             return "tool_use"
         return "refusal" if self._refused else "end_turn"
-
-
-def _absorb_arguments(item: OutputItem, texts: list[str]) -> None:
-    item.add_delta(("arguments", 0), "".join(texts))
 
 
 def _absorb_text(

@@ -80,7 +80,12 @@ def test_loaded_tools_follow_in_their_order_and_the_oldest_go_first():
         "type": "tool_result",
         "content": [{"type": "tool_reference", "tool_name": "own_7"}, {"type": "text"}],
     }
-    made = plan(own(20), 8, [use, matches, reference, {"type": "tool_use", "name": "gone"}, 5])
+    deep = {"type": "tool_use", "name": "own_8"}
+    for _ in range(9):
+        deep = {"type": "tool_result", "content": [deep]}
+    made = plan(
+        own(20), 8, [use, matches, reference, {"type": "tool_use", "name": "gone"}, 5, deep]
+    )
     assert made.loaded == ("own_9", "own_7")
     assert names(made.tools())[-2:] == ["own_9", "own_7"]
     assert names(made.tools(["own_11", "own_7"]))[-2:] == ["own_7", "own_11"]
