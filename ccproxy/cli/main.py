@@ -68,9 +68,6 @@ class CcproxyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """
         Return the command that *args* begin with.
-
-        Raises:
-            UsageError: If there is none; with a suggestion where one is likely.
         """
         name = args[0]
         if name not in commands() and name not in ALIASES and not name.startswith("-"):

@@ -21,12 +21,7 @@ if TYPE_CHECKING:
 
 
 def open_fleet(options: Options) -> Fleet:
-    """
-    Read the table; without one, return the proxies that `ccproxy up --port` runs.
-
-    Raises:
-        ConfigError: If there is neither, or the table has mistakes.
-    """
+    """Read the table, or return the proxies of `ccproxy up --port`; ConfigError for mistakes."""
     fleet, mistakes = open_readable_part(options)
     if mistakes is not None:
         raise mistakes
@@ -34,25 +29,14 @@ def open_fleet(options: Options) -> Fleet:
 
 
 def open_entry(options: Options, label: str) -> tuple[Fleet, Entry]:
-    """
-    Read the table, and return it with the one entry that *label* names.
-
-    Raises:
-        ConfigError: As `open_fleet`.
-        UsageError: As `choose_one`.
-    """
+    """Return the table as `open_fleet` does, and the entry that *label* names."""
     fleet = open_fleet(options)
     return fleet, choose_one(fleet, label)
 
 
 def open_checked(options: Options) -> CheckedFleet:
-    """
-    Read the table and every env file.
-
-    Raises:
-        ConfigError: With every mistake in them; also if there is no table.
-    """
-    from ccproxy.config.fleet_check import load_all  # presets and conversion settings: slow
+    """Read the table and every env file; ConfigError with every mistake in them."""
+    from ccproxy.config.fleet_check import load_all
 
     return load_all(find_config(options.config))
 
@@ -90,12 +74,7 @@ def choose(fleet: Fleet, labels: Sequence[str]) -> tuple[Entry, ...]:
 
 
 def choose_one(fleet: Fleet, label: str) -> Entry:
-    """
-    Return the one entry that *label* names.
-
-    Raises:
-        UsageError: If it matches no entry or several.
-    """
+    """Return the one entry that *label* names; UsageError if it matches no entry or several."""
     entries = _matching_entries(fleet, label)
     if len(entries) > 1:
         names = ", ".join(entry.label for entry in entries)
@@ -134,12 +113,7 @@ def pick_entry(fleet: Fleet, *, fix: str) -> Entry:
 
 
 def known_labels(fleet: Fleet, running: Sequence[str], typed: Sequence[str]) -> list[str]:
-    """
-    Return the labels that *typed* names, also of workers that are running but left the table.
-
-    Raises:
-        UsageError: If a label matches neither.
-    """
+    """Return the labels that *typed* names, also of *running* workers that left the table."""
     labels = [*running, *(entry.label for entry in fleet.entries if entry.label not in running)]
     if not typed:
         return labels

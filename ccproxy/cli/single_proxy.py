@@ -187,12 +187,7 @@ def table_arguments(fleet: Fleet) -> list[str]:
 
 
 def require_table(fleet: Fleet) -> None:
-    """
-    Refuse what proxies without a table do not have: routes, checks, starts and stops.
-
-    Raises:
-        UsageError: If *fleet* has no table.
-    """
+    """Raise UsageError for proxies without a table, which cannot be routed, checked or started."""
     if not has_table(fleet):
         fix = "ccproxy init, then ccproxy start"
         raise UsageError(f"a proxy of `ccproxy up --port` has no ccproxy.toml\n  fix: {fix}")

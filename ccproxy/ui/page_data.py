@@ -44,12 +44,7 @@ Query = Mapping[str, str]
 
 
 def known_entry(fleet: Fleet, label: str) -> str:
-    """
-    Return the label of an entry as the table writes it.
-
-    Raises:
-        UsageError: If there is none.
-    """
+    """Return the label of an entry as the table writes it; UsageError if there is none."""
     entry = fleet.entry(label)
     if entry is None:
         raise UsageError(f'"{label}" is not an entry of the table')

@@ -161,10 +161,6 @@ def write_session_settings(folder: Path, label: str, settings: Mapping[str, Any]
     Claude Code repeats the path in its resume command and passes it to background sessions. So
     there is one file per label, and one more for each *key* that is not empty: the --settings of
     the user that are merged into it.
-
-    Raises:
-        OSError: If it cannot be written.
-
     """
     suffix = f"+{hashlib.sha256(key.encode()).hexdigest()[:12]}" if key else ""
     path = folder / f"{label}{suffix}.json"
@@ -291,10 +287,6 @@ def read_user_settings(path: Path) -> dict[str, Any]:
 def write_user_settings(path: Path, document: Mapping[str, Any]) -> None:
     """
     Replace the user's settings in *path*, as Claude Code writes them; the mode is kept.
-
-    Raises:
-        OSError: If they cannot be written.
-
     """
     target = path.resolve()  # the file may be a link into a repository of dotfiles
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o600

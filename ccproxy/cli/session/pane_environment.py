@@ -17,9 +17,6 @@ def copy_pane(folder: Path) -> Path:
     Copy the mod into *folder* and return its path there.
 
     Claude Code writes type declarations into a mod's folder, which must not be that of a package.
-
-    Raises:
-        OSError: If it cannot be written.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Path(shutil.copytree(SOURCE, folder / "pane.mod", dirs_exist_ok=True))

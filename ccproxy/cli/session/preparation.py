@@ -126,10 +126,6 @@ class SessionPlan:
 def plan_session(fleet: Fleet, entry: Entry) -> SessionPlan:
     """
     Plan a session on *entry*, started from this process's environment and folder.
-
-    Raises:
-        ConfigError: If the entry's env file has errors.
-
     """
     config = load_worker(entry.env_file, entry=entry)
     models = fleet_models(fleet)

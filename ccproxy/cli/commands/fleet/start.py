@@ -60,13 +60,7 @@ def start(options: Options, labels: tuple[str, ...], *, wait: bool, timeout: flo
 
 
 def bring_up(options: Options, fleet: Fleet, entry: Entry) -> None:
-    """
-    Start the proxy of *entry* if it is not running; warn if it runs with older files.
-
-    Raises:
-        CcproxyError: If it does not start.
-
-    """
+    """Start the proxy of *entry* if it is not running, or raise; warn if its files changed."""
     for row in fleet_status(fleet).proxies:
         if row.label == entry.label and row.state in UP:
             warn_about_changes(options, row)

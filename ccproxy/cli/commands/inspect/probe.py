@@ -93,13 +93,7 @@ def _price(dollars: float | None) -> str:
 
 
 def _export(fleet: Fleet, entry: Entry) -> None:
-    """
-    Print the measured quirks that differ from the assumed ones.
-
-    Raises:
-        CcproxyError: If nothing was measured.
-
-    """
+    """Print the measured quirks that differ from the assumed ones; raise if none was measured."""
     from ccproxy.config.catalogue.measured_profiles import profiles_path, read_profiles
     from ccproxy.config.worker_config import load_worker
 

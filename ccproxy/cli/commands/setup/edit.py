@@ -56,13 +56,7 @@ def edit(options: Options, label: str | None) -> None:
 
 
 def editor_command(environ: Mapping[str, str]) -> list[str]:
-    """
-    Return the user's editor as a command.
-
-    Raises:
-        UsageError: If there is none.
-
-    """
+    """Return the user's editor as a command; UsageError if there is none."""
     for name in ("VISUAL", "EDITOR"):
         if words := shlex.split(environ.get(name, "")):
             return words

@@ -57,13 +57,7 @@ def _lines(form: str, entries: Sequence[ContainerEntry]) -> Iterator[str]:
 
 
 def _check_names(entries: Sequence[ContainerEntry]) -> None:
-    """
-    Check that no two entries have the same name.
-
-    Raises:
-        UsageError: If two have.
-
-    """
+    """Check that no two entries have the same name; UsageError if two have."""
     labels: dict[str, str] = {}
     for entry in entries:
         if (other := labels.setdefault(entry.name, entry.label)) != entry.label:
