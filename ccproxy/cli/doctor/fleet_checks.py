@@ -13,7 +13,8 @@ from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
 from ccproxy.cli.render.outcome import UP, fix
 from ccproxy.cli.render.terminal import short_path, tilde
 from ccproxy.cli.service import cron
-from ccproxy.cli.service.install import launchd_service, lingers, systemd_service
+from ccproxy.cli.service.install import lingers
+from ccproxy.cli.service.leftovers import services_of
 from ccproxy.config.parsers import is_loopback
 from ccproxy.errors import CcproxyError
 from ccproxy.ipc.socket_paths import socket_path
@@ -160,19 +161,14 @@ def service(scene: Scene) -> Iterator[Finding]:
     """Check the service that starts the fleet."""
     if scene.fleet is None:
         return
-    units = (
-        systemd_service(scene.fleet, name="ccproxy", system=False, environ=scene.environ),
-        systemd_service(scene.fleet, name="ccproxy", system=True, environ=scene.environ),
-        launchd_service(scene.fleet, name="ccproxy", environ=scene.environ),
-    )
-    installed = [unit for unit in units if unit.owner == scene.fleet.file]
+    installed = list(services_of(scene.fleet, "ccproxy"))
     for unit in installed:
         if unit.path.read_bytes() != unit.content:
             text = f"{tilde(unit.path)} was written by another version or Python"
             yield warn(text, fix="ccproxy install-service")
         else:
             yield ok(tilde(unit.path))
-    if units[0] in installed and not lingers(scene.environ):
+    if any("--user" in unit.start for unit in installed) and not lingers(scene.environ):
         yield warn("the service stops at your last logout", fix="loginctl enable-linger")
     if not installed:
         yield ok("none installed")

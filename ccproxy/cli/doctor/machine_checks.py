@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import resource
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ from pathlib import Path
 from ccproxy import __version__
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
 from ccproxy.cli.render.terminal import tilde
+from ccproxy.cli.service.systemd import GROWING_DELAY_SINCE, installed_version
 from ccproxy.text import format_size
 
 OLDEST_PYTHON = (3, 11)
@@ -27,9 +26,6 @@ LOW_DISK_BYTES = 1_000_000_000
 NO_DISK_BYTES = 50_000_000
 WORKER_BYTES = 64 * 1024 * 1024
 """Memory that an idle worker may use."""
-RESTART_BACKOFF_SYSTEMD = 254
-"""The first version that restarts a failing service at growing intervals."""
-SYSTEMD_LIMIT_SECONDS = 5
 CONNECT_SECONDS = 0.3
 _REINSTALL = f"{sys.executable} -m pip install --force-reinstall ccproxy-fleet"
 _SET_CLOCK = "timedatectl set-ntp true"
@@ -152,23 +148,11 @@ def wsl(_scene: Scene) -> Iterator[Finding]:
 
 def systemd(_scene: Scene) -> Iterator[Finding]:
     """Report the version of systemd."""
-    program = shutil.which("systemctl")
-    if program is None:
-        yield ok("no systemd")
-        return
-    process = subprocess.run(  # noqa: S603 - the path is from which()
-        [program, "--version"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SYSTEMD_LIMIT_SECONDS,
-    )
-    match = re.match(r"systemd (\d+)", process.stdout)
-    version = int(match[1]) if match else 0
-    if 0 < version < RESTART_BACKOFF_SYSTEMD:
-        yield ok(f"systemd {version} (before 254, restarts are always one second apart)")
+    version = installed_version()
+    if version is not None and version < GROWING_DELAY_SINCE:
+        yield ok(f"systemd {version} (before 254, restarts are always 5 seconds apart)")
     else:
-        yield ok(f"systemd {version}" if version else "systemd")
+        yield ok(f"systemd {version}" if version else "no systemd")
 
 
 def _is_container() -> bool:

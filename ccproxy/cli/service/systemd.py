@@ -33,7 +33,7 @@ MARK = "# The fleet of "
 LONGEST_HOME = 50
 """Bytes. With a longer path the control sockets are in /tmp, which must not be private then."""
 
-_GROWING_DELAY_SINCE = 254
+GROWING_DELAY_SINCE = 254
 _GROWING_DELAY = ("RestartSec=1", "RestartSteps=5", "RestartMaxDelaySec=30")
 _FIXED_DELAY = ("RestartSec=5",)
 _SANDBOX_OF_ALL = """\
@@ -116,7 +116,7 @@ def unit_for(
         "ExecReload=/bin/kill -HUP $MAINPID",
         *([f"User={user.name}", f"Group={user.group}"] if user else []),
         "Restart=on-failure",
-        *(_GROWING_DELAY if version is None or version >= _GROWING_DELAY_SINCE else _FIXED_DELAY),
+        *(_GROWING_DELAY if version is None or version >= GROWING_DELAY_SINCE else _FIXED_DELAY),
         "RestartPreventExitStatus=78",
         "KillMode=mixed",
         f"TimeoutStartSec={START_SECONDS}",
