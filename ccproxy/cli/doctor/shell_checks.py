@@ -123,15 +123,15 @@ def settings(scene: Scene) -> Iterator[Finding]:
     """Check Claude Code's settings files for what overrides a session's environment."""
     files = read_settings_files(scene.environ, scene.cwd)
     network = effective_environment(scene.environ, files)
-    conflicts: dict[Conflict, None] = {}
-    for config in scene.workers.values():
-        variables = session(config, scene.environ, network_environ=network)
-        conflicts |= dict.fromkeys(find_conflicts(variables, files))
-    findings = [_conflict(conflict) for conflict in conflicts]
+    sessions = [
+        session(config, scene.environ, network_environ=network) for config in scene.workers.values()
+    ]
+    findings = [_conflict(one) for each in sessions for one in find_conflicts(each, files)]
     saved = saved_model(files)
     if saved is not None and not is_claude_name(saved[0]):
         findings.insert(0, _saved_model(*saved))
-    yield from findings or [ok("no settings file of Claude Code overrides a session")]
+    unique = dict.fromkeys(findings)  # several entries set the same variable
+    yield from unique or [ok("no settings file of Claude Code overrides a session")]
 
 
 def _saved_model(model: str, file: SettingsFile) -> Finding:
