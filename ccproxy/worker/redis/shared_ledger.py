@@ -132,10 +132,8 @@ class SharedLedger:
         row.reserved = min(max(0, row.reserved + amount), MOST_SPENT)
 
     def spent(self, name: bytes, periods: Periods) -> Spent:
-        """Return the sums of all replicas."""
-        row = self._rows.get(name.hex())
-        if row is None:
-            return Spent(0, 0, 0)
+        """Return the sums of all replicas; those of a new name with the next `refresh`."""
+        row = self._row(name)
         row.begin(*periods)
         day, month = map(sum, zip(row.confirmed, row.added, strict=True))
         others = 0 if self._is_alone else row.reserved_by_others

@@ -16,6 +16,7 @@ from tests.provider import completion
 from tests.worker.gateway.team import ANNA, BOB, approve, bearer, begin, form, poll, write_users
 from tests.worker.proxy import running
 
+ANNA_ROW = 'email = "anna@example.com"\nbudgets = ["1M tokens/day"]'
 SECRET = "0123456789abcdef0123456789abcdef"
 _VERSIONS = count(1)
 REFRESH = {"grant_type": "refresh_token"}
@@ -24,7 +25,7 @@ REFRESH = {"grant_type": "refresh_token"}
 @pytest.fixture
 def file(tmp_path):
     """The file that each replica has, as Kubernetes mounts it: a link into a folder."""
-    mount_users(tmp_path, lambda path: write_users(path, anna='email = "anna@example.com"'))
+    mount_users(tmp_path, lambda path: write_users(path, anna=ANNA_ROW))
     (tmp_path / "users.toml").symlink_to("..data/users.toml")
     return tmp_path / "users.toml"
 
@@ -102,6 +103,16 @@ async def test_a_user_who_is_removed_is_refused_by_every_replica(replicas, file,
             one, "/oauth/token", **REFRESH, refresh_token=tokens["refresh_token"]
         )
         assert (status, body["error"]) == (401, "invalid_grant")
+
+
+async def test_every_replica_reports_what_a_user_has_spent(replicas):
+    one, two = replicas
+    assert (await one.ask(headers=bearer(ANNA))).status == 200
+    await eventually(lambda: not one.worker.requests.tasks)
+    (own,) = one.worker.payers.user_rows()
+    assert (own.user, own.spent > 0) == ("anna", True)
+    (other,) = await eventually(two.worker.payers.user_rows)
+    assert other.spent == own.spent
 
 
 async def test_wrong_tokens_are_counted_over_all_replicas(replicas):
