@@ -106,12 +106,7 @@ def read(decoder: msgspec.json.Decoder[Decoded], raw: Raw | bytes, *path: str | 
 
 
 def required_string(raw: Raw, field: str) -> Raw:
-    """
-    Return *raw* if it is a string.
-
-    Raises:
-        Problem: invalid_request_error for *field*.
-    """
+    """Return *raw* if it is a string, else raise a Problem about *field*."""
     if is_string(raw):
         return raw
     raise invalid_request(

@@ -320,12 +320,7 @@ class ScannedBody(NamedTuple):
 
 
 def scan_body(body: bytes) -> ScannedBody:
-    """
-    Scan the *body* of a request.
-
-    Raises:
-        Problem: invalid_request_error if it is not UTF-8.
-    """
+    """Scan the *body* of a request; Problem if it is not UTF-8."""
     try:
         if not body.isascii():
             _check_utf8(body)

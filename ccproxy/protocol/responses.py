@@ -129,12 +129,7 @@ def decode_event(data: bytes) -> StreamEvent:
 
 
 def decode_response(data: bytes) -> Response:
-    """
-    Decode a whole answer.
-
-    Raises:
-        BadAnswer: If *data* is not JSON, not of this form, or too large.
-    """
+    """Decode a whole answer; BadAnswer if *data* is not JSON, not of this form, or too large."""
     check_objects(data)
     try:
         return _RESPONSE.decode(data)

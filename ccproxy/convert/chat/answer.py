@@ -30,12 +30,7 @@ _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 def read_event(event: sse.ServerEvent, quirks: Quirks) -> chat.Chunk | ProviderError:
-    """
-    Read one event of a stream.
-
-    Raises:
-        Problem: api_error if it is neither a chunk nor an error.
-    """
+    """Read one event of a stream; Problem if it is neither a chunk nor an error."""
     data = event.data
     if chat.is_heartbeat(data):
         return chat.Chunk()

@@ -51,12 +51,7 @@ class TextCalls:
         return held
 
     def calls(self) -> list[ToolCallDelta]:
-        """
-        Return the withheld calls, each complete.
-
-        Raises:
-            BadAnswer: If the markup cannot be parsed.
-        """
+        """Return the withheld calls, each complete; BadAnswer if the markup cannot be parsed."""
         markup, self._markup = "".join(self._markup), []
         calls, position = [], 0
         while invoke := _INVOKE.search(markup, position):

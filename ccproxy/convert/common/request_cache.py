@@ -68,12 +68,7 @@ class ScanCache:
         self._bodies: list[ScannedBody] = []  # most recently used first
 
     def scan(self, body: bytes) -> ScannedBody:
-        """
-        Scan the *body* of a request.
-
-        Raises:
-            Problem: invalid_request_error if it is not UTF-8.
-        """
+        """Scan the *body* of a request; Problem if it is not UTF-8."""
         if not 2 * self._block <= len(body) <= self._room // 2:
             return self._scan(body)
         head = body[: self._block]
