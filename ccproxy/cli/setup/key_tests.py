@@ -33,14 +33,6 @@ _PER_KEY = {*KEY_ERRORS, "rate_limit_error"}
 """Failures that another key may not have. Any other failure would repeat with every key."""
 
 
-class Cancelled(Exception):
-    """Raised if keys failed and nothing must be written; has the exit code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Results:
     working: Sequence[str]
@@ -50,17 +42,13 @@ class _Results:
     other_api: str = ""
     """The API that the server serves instead of the one that was tried."""
 
-    @property
-    def exit_code(self) -> int:
-        return 4 if self.is_key_error else 1
-
 
 def test_keys(options: Options, proxy: NewProxy, fleet: Fleet, *, is_interactive: bool) -> NewProxy:
     """
     Test every key and return the proxy with the keys that the user wants to keep.
 
     Raises:
-        Cancelled: If a key failed and the user cannot be asked, or gives up.
+        SystemExit: If a key failed and the user cannot be asked, or gives up; 4 if it is rejected.
 
     """
     tested: Sequence[str] = ()
@@ -88,7 +76,8 @@ def test_keys(options: Options, proxy: NewProxy, fleet: Fleet, *, is_interactive
             case "retype":
                 proxy = replace(proxy, keys=(*results.working, *paste_keys()))
             case _:
-                raise Cancelled(results.exit_code)
+                notify(options, "Nothing was written.")
+                raise SystemExit(4 if results.is_key_error else 1)
 
 
 def _choose(results: _Results, proxy: NewProxy) -> str:

@@ -86,7 +86,7 @@ def init(
         raise UsageError(
             callable_here(f"stdin is not a terminal, so init cannot ask\n  fix: {fix}")
         )
-    from ccproxy.cli.setup.key_tests import Cancelled, test_keys
+    from ccproxy.cli.setup.key_tests import test_keys
     from ccproxy.cli.setup.new_proxy import open_or_create
     from ccproxy.cli.setup.questions import InitOptions, describe, with_reported_window
 
@@ -97,11 +97,7 @@ def init(
         question = "Send a test request now?"
         test = is_interactive and click.confirm(question, default=True, err=True)
     if test:
-        try:
-            proxy = test_keys(options, proxy, fleet, is_interactive=is_interactive)
-        except Cancelled as cancelled:
-            notify(options, "Nothing was written.")
-            raise SystemExit(cancelled.code) from cancelled
+        proxy = test_keys(options, proxy, fleet, is_interactive=is_interactive)
         proxy = with_reported_window(proxy, fleet)
     entry = proxy.write(fleet)
     _report(proxy, fleet, entry, as_json=as_json)
