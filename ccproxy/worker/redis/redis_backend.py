@@ -276,10 +276,10 @@ class RedisBackend:
             self._is_scheduled = True
             self._loop.call_soon(self._send)
 
-    def _schedule_late(self, seconds: float = SETTLE_SECONDS) -> None:
+    def _schedule_late(self, seconds: float = 0.0) -> None:
         """Send facts for which no request waits; what a request settles comes in several parts."""
         if self._late is None and not self._is_scheduled and self._sent is None:
-            self._late = self._loop.call_later(seconds, self._send)
+            self._late = self._loop.call_later(seconds or SETTLE_SECONDS, self._send)
 
     def _send(self) -> None:
         self._is_scheduled = False
