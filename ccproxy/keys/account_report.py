@@ -192,12 +192,14 @@ def _currency_list(fields: Fields, _now: float) -> _Parts:
     ], ()
 
 
-def _available_balance(currency: str) -> _Parser:
-    """`{"code": 0, "data": {"available_balance": 49.6}, "status": true}`."""
+def _money_at(path: str, currency: str = "USD") -> _Parser:
+    """Return the parser of an answer whose only content is an amount at *path*, such as `a.b`."""
+    *outer, name = path.split(".")
 
     def parse(fields: Fields, _now: float) -> _Parts:
-        data = _object(fields.get("data"))
-        return _money(data.get("available_balance"), currency), ()
+        for key in outer:
+            fields = _object(fields.get(key))
+        return _money(fields.get(name), currency), ()
 
     return parse
 
@@ -283,34 +285,6 @@ def _remaining_percent(fields: Fields, now: float) -> _Parts:
     return (), windows
 
 
-def _available_amount(currency: str) -> _Parser:
-    """`{"available_amount": "12.30", "base_resp": {…}}`."""
-
-    def parse(fields: Fields, _now: float) -> _Parts:
-        return _money(fields.get("available_amount"), currency), ()
-
-    return parse
-
-
-def _key_limit(fields: Fields, _now: float) -> _Parts:
-    """`{"data": {"limit": 10, "limit_remaining": 4.2}}`; null: the key has no limit of its own."""
-    return _money(_object(fields.get("data")).get("limit_remaining"), "USD"), ()
-
-
-def _plain_balance(currency: str) -> _Parser:
-    """`{"balance": "95.50"}`."""
-
-    def parse(fields: Fields, _now: float) -> _Parts:
-        return _money(fields.get("balance"), currency), ()
-
-    return parse
-
-
-def _total_balance(fields: Fields, _now: float) -> _Parts:
-    """`{"code": 20000, "status": true, "data": {"totalBalance": "0.88"}}`."""
-    return _money(_object(fields.get("data")).get("totalBalance"), "USD"), ()
-
-
 def _rolling_usage(fields: Fields, now: float) -> _Parts:
     """
     `{"usage": {"rolling": {"percent": 12, "resetsAt": "…"}, "weekly": {…}, "monthly": {…}}}`.
@@ -331,8 +305,12 @@ ENDPOINTS: tuple[AccountEndpoint, ...] = (
     # https://api-docs.deepseek.com/api/get-user-balance
     AccountEndpoint(("api.deepseek.com",), "/user/balance", _currency_list),
     # https://platform.moonshot.cn/docs/api/balance
-    AccountEndpoint(("api.moonshot.ai",), "/v1/users/me/balance", _available_balance("USD")),
-    AccountEndpoint(("api.moonshot.cn",), "/v1/users/me/balance", _available_balance("CNY")),
+    AccountEndpoint(
+        ("api.moonshot.ai",), "/v1/users/me/balance", _money_at("data.available_balance")
+    ),
+    AccountEndpoint(
+        ("api.moonshot.cn",), "/v1/users/me/balance", _money_at("data.available_balance", "CNY")
+    ),
     AccountEndpoint(
         ("api.kimi.com", "api.kimi.ai"), "/coding/v1/usages", _code_plan, is_documented=False
     ),
@@ -353,25 +331,25 @@ ENDPOINTS: tuple[AccountEndpoint, ...] = (
     AccountEndpoint(
         ("api.minimax.io",),
         "/account/query_balance",
-        _available_amount("USD"),
+        _money_at("available_amount"),
         is_documented=False,
         key_prefix="sk-api-",
     ),
     AccountEndpoint(
         ("api.minimax.cn", "api.minimaxi.com"),
         "/account/query_balance",
-        _available_amount("CNY"),
+        _money_at("available_amount", "CNY"),
         is_documented=False,
         key_prefix="sk-api-",
     ),
-    # https://openrouter.ai/docs/api-reference/limits
-    AccountEndpoint(("openrouter.ai",), "/api/v1/key", _key_limit),
+    # https://openrouter.ai/docs/api-reference/limits; null: the key has no limit of its own
+    AccountEndpoint(("openrouter.ai",), "/api/v1/key", _money_at("data.limit_remaining")),
     # https://vercel.com/docs/ai-gateway
-    AccountEndpoint(("ai-gateway.vercel.sh",), "/v1/credits", _plain_balance("USD")),
+    AccountEndpoint(("ai-gateway.vercel.sh",), "/v1/credits", _money_at("balance")),
     AccountEndpoint(("opencode.ai",), "/zen/go/v1/usage", _rolling_usage, is_documented=False),
     # https://docs.siliconflow.com, user info; the endpoint in China ended in August 2026
-    AccountEndpoint(("api.siliconflow.com",), "/v1/user/info", _total_balance),
+    AccountEndpoint(("api.siliconflow.com",), "/v1/user/info", _money_at("data.totalBalance")),
     AccountEndpoint(
-        ("api.stepfun.com",), "/v1/accounts", _plain_balance("CNY"), is_documented=False
+        ("api.stepfun.com",), "/v1/accounts", _money_at("balance", "CNY"), is_documented=False
     ),
 )

@@ -118,23 +118,33 @@ class BudgetState:
         *who* is the client, `…last4`, empty for the entry's own budget; *setting* is where the
         budget is set.
         """
-        unit = self.budget.unit
         of = f"the client key {who} at the proxy {label}" if who else f"the proxy {label}"
+        location = f" in {env_file}" if env_file else ""
+        fix = f"raise {setting}{location} and run: ccproxy reload {label}. Or use another proxy"
+        return self.problem(of, fix=fix)
+
+    def problem(self, of: str, *, fix: str, headers: tuple[tuple[str, str], ...] = ()) -> Problem:
+        """Return the error for the budget of *of*, with a *fix* and *headers* if it is spent."""
         if not self.is_spent:
             text = (
                 f"The rest of the budget of {of} ({self.budget}) is reserved for requests in "
                 "flight. Try again when they have ended"
             )
             return Problem("rate_limit_error", text, retry_after=RETRY_SECONDS, should_retry=True)
+        unit = self.budget.unit
         spent = format_amount(from_parts(self.spent, unit), unit)
-        location = f" in {env_file}" if env_file else ""
         text = (
             f"The budget of {of} is spent: {spent} of {self.budget}. It resets at "
-            f"{self.resets_at} (in {format_duration(self.seconds)}). To continue before that, "
-            f"raise {setting}{location} and run: ccproxy reload {label}. Or use another proxy"
+            f"{self.resets_at} (in {format_duration(self.seconds)}). To continue before that, {fix}"
         )
-        seconds = math.ceil(self.seconds)
-        return Problem("billing_error", text, status=429, retry_after=seconds, should_retry=False)
+        return Problem(
+            "billing_error",
+            text,
+            status=429,
+            retry_after=math.ceil(self.seconds),
+            should_retry=False,
+            headers=headers,
+        )
 
 
 def to_parts(amount: float, unit: str) -> int:

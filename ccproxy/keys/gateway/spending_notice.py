@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ccproxy.errors import Problem
-from ccproxy.keys.budgets import RETRY_SECONDS, BudgetState, format_amount, from_parts
+from ccproxy.keys.budgets import BudgetState, from_parts
 from ccproxy.providers.pricing import CURRENCY
-from ccproxy.text import format_duration
 
 LIMIT_PREFIX = "anthropic-ratelimit-"
 """Headers of a provider with this prefix are about its own customer, not about a user."""
@@ -54,19 +53,6 @@ def limit_headers(state: BudgetState) -> dict[str, str]:
 
 def user_refusal(state: BudgetState, *, user: str) -> Problem:
     """Return the error of a request of *user* that the budget does not allow."""
-    budget = state.budget
-    if not state.is_spent:
-        text = (
-            f"The rest of the budget of {user} ({budget}) is reserved for requests in flight. "
-            "Try again when they have ended"
-        )
-        return Problem("rate_limit_error", text, retry_after=RETRY_SECONDS, should_retry=True)
-    spent = format_amount(from_parts(state.spent, budget.unit), budget.unit)
-    text = (
-        f"The budget of {user} at this gateway is spent: {spent} of {budget}. It resets at "
-        f"{state.resets_at} (in {format_duration(state.seconds)}). To continue before that, ask "
-        "the owner of the gateway to raise it in users.toml"
-    )
     end = str(math.ceil(state.end))
     # Without -representative-claim and -overage-status: with them Claude Code shows its own text.
     headers = (
@@ -75,17 +61,11 @@ def user_refusal(state: BudgetState, *, user: str) -> Problem:
         (f"{_PREFIX}overage-reset", end),
         (f"{_PREFIX}overage-utilization", "1"),
         (f"{_PREFIX}overage-surpassed-threshold", "1"),
-        (f"{_PREFIX}overage-period", _PERIODS[budget.period]),
+        (f"{_PREFIX}overage-period", _PERIODS[state.budget.period]),
         (REFUSED_HEADER, "org_spend_cap_reached"),
     )
-    return Problem(
-        "billing_error",
-        text,
-        status=429,
-        retry_after=math.ceil(state.seconds),
-        should_retry=False,
-        headers=headers,
-    )
+    fix = "ask the owner of the gateway to raise it in users.toml"
+    return state.problem(f"{user} at this gateway", fix=fix, headers=headers)
 
 
 def spending_report(states: Iterable[tuple[BudgetState, str]]) -> Mapping[str, Any] | None:

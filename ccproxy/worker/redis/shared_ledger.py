@@ -63,24 +63,6 @@ class _Row:
             self.month, self.confirmed[1], self.added[1] = month, 0, 0
 
 
-class _Check:
-    """The second check of a request, when Redis has its reservations."""
-
-    def __init__(self, raise_problem: Callable[[], None]) -> None:
-        self._raise_problem = raise_problem
-        self.future: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
-
-    def run(self) -> None:
-        """Check, and let the request continue."""
-        problem = None
-        try:
-            self._raise_problem()
-        except Problem as error:
-            problem = error
-        if not self.future.done():
-            self.future.set_result(problem)
-
-
 class SharedLedger:
     """A ledger in Redis, as one replica sees and changes it."""
 
@@ -108,8 +90,9 @@ class SharedLedger:
         self._share = replicas, replicas - 1  # the last one: without a part of the remainder
         """How many share what is left, and the position of this replica among them."""
         self._is_alone = True
-        self._checks: list[_Check] = []
-        self._sent_checks: list[_Check] = []
+        self._checks: list[Callable[[], None]] = []
+        """The second checks of requests, when Redis has their reservations."""
+        self._sent_checks: list[Callable[[], None]] = []
 
     # The interface of a ledger.
 
@@ -153,13 +136,23 @@ class SharedLedger:
         """Call *raise_problem* when Redis has the reservations; return what waits for that."""
         if self._is_alone:
             return None  # *raise_problem* would see nothing new
-        check = _Check(raise_problem)
-        self._checks.append(check)
+        future: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
+
+        def check() -> None:
+            problem = None
+            try:
+                raise_problem()
+            except Problem as error:
+                problem = error
+            if not future.done():
+                future.set_result(problem)
 
         async def confirm() -> None:
-            problem = await (check.future if check.future.done() else self._wait(check.future))
+            problem = await (future if future.done() else self._wait(future))
             if problem is not None:
                 raise problem
+
+        self._checks.append(check)
 
         return confirm
 
@@ -219,7 +212,7 @@ class SharedLedger:
             self._confirm(self._rows[name], was_sent, *row)
         checks, self._sent_checks = self._sent_checks, []
         for check in checks:
-            check.run()
+            check()
 
     def _confirm(
         self,
@@ -253,4 +246,4 @@ class SharedLedger:
         checks = [*self._sent_checks, *self._checks]
         self._sent_checks, self._checks = [], []
         for check in checks:
-            check.run()
+            check()
