@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ccproxy.keys.backend import AccountLimit, PoolState
 from ccproxy.keys.key_state import DAY, MINUTE, KeyLimits, KeyState
 
-HANDOVER_SECONDS = 1.0
+HANDOVER_SECONDS = 0.5
 """How long a process that was cut off leaves the other processes the leases that they had."""
 
 
@@ -60,12 +60,10 @@ class Partition:
     """The leases of all processes by key."""
     own_leases: Mapping[str, int]
     """How many of them the other processes certainly count as this process's."""
-    minutes: Mapping[str, Sequence[float]]
-    """The starts of the last minute by key."""
     own_starts: Mapping[str, int]
-    """How many of them were this process's."""
+    """By key, how many requests this process started in the last minute."""
     foreign_starts: Mapping[str, Sequence[float]]
-    """The others."""
+    """When the others started theirs, in order."""
 
     def limits(self, limits: KeyLimits, now: float) -> dict[str, KeyLimits]:
         """Return the limits of every key for this process."""
@@ -117,10 +115,10 @@ class Partition:
         if now - self.at >= MINUTE:
             return self._share(limit, index)
         # The starts of the others remain in the key's list until they are a minute old.
-        foreign = self.foreign_starts.get(name, ())
+        foreign, own = self.foreign_starts.get(name, ()), self.own_starts.get(name, 0)
         counted = len(foreign) - bisect_right(foreign, now - MINUTE)
-        remaining = max(0, limit - len(self.minutes.get(name, ())))
-        return counted + self.own_starts.get(name, 0) + self._share(remaining, index)
+        remaining = max(0, limit - own - len(foreign))
+        return counted + own + self._share(remaining, index)
 
     def _per_day(self, name: str, limit: int | None, index: int, now: float) -> int | None:
         if limit is None:

@@ -31,7 +31,6 @@ def partition(
         baseline={name: KeyBaseline(day, used) for name in names},
         leases={name: sum(held) for name, held in leases.items()},
         own_leases={name: held[rank] for name, held in leases.items()},
-        minutes={name: list(minutes) for name in names},
         own_starts=dict.fromkeys(names, own),
         foreign_starts={name: list(minutes)[own:] for name in names},
     )

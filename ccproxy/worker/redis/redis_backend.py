@@ -467,20 +467,17 @@ class RedisBackend:
         self._baseline = baseline_of(confirmed)
         now = self.clock()
         for key in self._state.keys.values():
-            own = key.flights.get(self.process)
-            key.flights = {self.process: own} if own else {}
+            in_flight = key.flights.get(self.process)
+            key.flights = {self.process: in_flight} if in_flight else {}
         self._state.line.clear()
         members = sorted({*self.members, self.process})
         has_joined = self.has_contact.is_set()
-        own_starts = {name: {*starts} for name, starts in self._own_starts.items()}
-        minutes = {
-            name: [start for start in key.minute if start > now - MINUTE]
-            for name, key in self._state.keys.items()
-        }
-        foreign = {
-            name: [start for start in starts if start not in own_starts.get(name, ())]
-            for name, starts in minutes.items()
-        }
+        own, foreign = dict[str, int](), dict[str, list[float]]()
+        for name, key in self._state.keys.items():
+            starts = [start for start in key.minute if start > now - MINUTE]
+            mine = {*self._own_starts.get(name, ())}
+            foreign[name] = [start for start in starts if start not in mine]
+            own[name] = len(starts) - len(foreign[name])
         self._partition = Partition(
             at=now,
             replicas=len(members) if has_joined else self._replicas,
@@ -493,8 +490,7 @@ class RedisBackend:
                 )
                 for name in confirmed.keys
             },
-            minutes=minutes,
-            own_starts={name: len(minutes[name]) - len(foreign[name]) for name in minutes},
+            own_starts=own,
             foreign_starts=foreign,
         )
         for ledger in self._ledgers.values():
