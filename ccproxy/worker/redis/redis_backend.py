@@ -36,7 +36,7 @@ from ccproxy.keys.pool import Lease
 from ccproxy.worker.redis.connection import RedisConnection, RedisError, Reply
 from ccproxy.worker.redis.server_clock import ServerClock
 from ccproxy.worker.redis.shared_ledger import SharedLedger, Sums
-from ccproxy.worker.redis.state_fields import Fields, decode_fields, encode_fields
+from ccproxy.worker.redis.state_fields import Fields, changed_fields, decode_fields
 
 T = TypeVar("T")
 
@@ -292,11 +292,7 @@ class RedisBackend:
         for operation in self._sent:
             if not operation.is_applied:
                 operation.run(self._state)
-        fields = encode_fields(self._state)
-        confirmed = self._confirmed
-        self._sent_fields = {
-            name: data for name, data in fields.items() if confirmed.get(name) != data
-        }
+        self._sent_fields = changed_fields(self._state, self._confirmed)
         self._call(self._epoch, self._version, self._sent_fields, self._on_reply)
 
     def _call(
@@ -606,9 +602,7 @@ class RedisBackend:
         state = decode_fields(fields, self._salt)
         merge(self._state, state, self.process, self._baseline, is_rebuilt=is_rebuilt)
         reported = baseline_of(self._state)
-        changed = {
-            name: data for name, data in encode_fields(state).items() if fields.get(name) != data
-        }
+        changed = changed_fields(state, fields)
         new_epoch = "" if epoch else secrets.token_hex(8)
         reply = await self._request(epoch, version if epoch else 0, changed, new_epoch=new_epoch)
         if reply.status != b"OK":

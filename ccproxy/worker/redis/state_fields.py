@@ -40,13 +40,16 @@ _KEY_DECODER = msgspec.msgpack.Decoder(KeyState)
 _COMMON_NAMES = _Common.__struct_fields__
 
 
-def encode_fields(state: PoolState) -> Fields:
-    """Return the fields of *state*."""
+def changed_fields(state: PoolState, before: Fields) -> Fields:
+    """Return the fields of *state* that differ from those *before*."""
     encode = _ENCODER.encode
-    fields = {_KEY + name.encode(): encode(key) for name, key in state.keys.items()}
-    fields[_COMMON] = encode(_Common(*[getattr(state, name) for name in _COMMON_NAMES]))
-    fields[_SESSIONS] = state.sessions.encoded()
-    return fields
+    fields = {
+        _COMMON: encode(_Common(*[getattr(state, name) for name in _COMMON_NAMES])),
+        _SESSIONS: state.sessions.encoded(),
+    }
+    for name, key in state.keys.items():
+        fields[_KEY + name.encode()] = encode(key)
+    return {name: data for name, data in fields.items() if before.get(name) != data}
 
 
 def decode_fields(fields: Mapping[bytes, bytes], salt: bytes) -> PoolState:
