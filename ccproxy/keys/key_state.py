@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -297,16 +297,9 @@ class KeyState:
     def export(self, *, now: float, wall: float) -> dict[str, Any]:
         """Return what must survive a restart as plain data, with times of the wall clock."""
         cooldowns = [
-            {
-                "model": model,
-                "cause": cooldown.cause.value,
-                "status": cooldown.status,
-                "until": wall + cooldown.until - now,
-                "failures": cooldown.failures,
-                "since": cooldown.since,
-                "has_retry_after": cooldown.has_retry_after,
-            }
-            for model, cooldown in self.cooldowns.items()
+            {"model": model}
+            | msgspec.to_builtins(replace(one, until=wall + one.until - now, probe=None))
+            for model, one in self.cooldowns.items()
         ]
         return {
             "disabled": self.disabled,
@@ -330,17 +323,13 @@ class KeyState:
         """
         cooldowns = {}
         for fields in row["cooldowns"]:
-            cause = Cause(fields["cause"])
-            longest = LONGEST_OUTAGE if int(fields["status"]) else LONGEST_WINDOW
-            seconds = min(float(fields["until"]) - wall, longest)
-            cooldowns[str(fields["model"])] = Cooldown(
-                cause=cause,
-                status=int(fields["status"]),
-                until=now + (min(seconds, 0.0) if cause is Cause.OUT_OF_CREDIT else seconds),
-                failures=int(fields["failures"]),
-                since=float(fields["since"]),
-                has_retry_after=bool(fields.get("has_retry_after")),
-            )
+            cooldown = msgspec.convert(fields, Cooldown)
+            longest = LONGEST_OUTAGE if cooldown.status else LONGEST_WINDOW
+            seconds = min(cooldown.until - wall, longest)
+            if cooldown.cause is Cause.OUT_OF_CREDIT:
+                seconds = min(seconds, 0.0)
+            cooldown.until, cooldown.probe = now + seconds, None
+            cooldowns[str(fields["model"])] = cooldown
         with suppress(msgspec.ValidationError):  # of another version; it will be asked for again
             self.account = msgspec.convert(row.get("account"), AccountReport | None)
         self.disabled = bool(row["disabled"])
