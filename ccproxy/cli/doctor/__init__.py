@@ -7,7 +7,7 @@ The checks of `ccproxy doctor`.
     fleet_checks     supervisor, workers, ports, services
     shell_checks     PATH, HTTP proxies, Claude Code and its settings
     network_checks   each provider: name, connection, certificate, key
-    examination      every check, in the order of the output, and their run
+    examination      every check, in the order of the output, and the code that runs them
 
-A check changes nothing. A harmless repair is a function in its finding, which --fix calls.
+A check changes nothing. A finding may contain a harmless repair, a function that --fix calls.
 """

@@ -1,4 +1,4 @@
-"""Every check in the order of the output, their run, and the findings as JSON without secrets."""
+"""Run every check in the order of the output; return the findings as JSON without secrets."""
 
 from __future__ import annotations
 
@@ -102,12 +102,12 @@ def results_of(scene: Scene) -> Iterator[CheckedFinding]:
 
 
 def redactor(scene: Scene) -> Redactor:
-    """Return a filter for the output, in case a secret gets into a finding."""
+    """Return a filter that removes secrets from the output, in case a finding contains one."""
     return Redactor(secret for config in scene.workers.values() for secret in secrets_of(config))
 
 
 def as_json_of(results: Sequence[CheckedFinding]) -> dict[str, object]:
-    """Return `doctor --json`."""
+    """Return the output of `doctor --json`."""
     checks = [
         {"name": check, "level": finding.level.value, "text": finding.text, "fix": finding.fix}
         for check, finding in results

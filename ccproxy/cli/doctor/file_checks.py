@@ -32,7 +32,7 @@ def configuration(scene: Scene) -> Iterator[Finding]:
         where = short_path(mistake.file)
         if mistake.line is not None:
             where += f":{mistake.line}"
-        # Quotes contain what the user wrote, for example a key in place of a model.
+        # Quotes contain the user's input, which may be a key where a model belongs.
         text = _QUOTED.sub('"…"', mistake.text.splitlines()[0])
         repair = _close(mistake.file) if mistake.is_exposed_file else None
         yield fail(f"{where}: {text}", fix=_QUOTED.sub('"…"', mistake.fix), repair=repair)
@@ -46,7 +46,7 @@ def env_files(scene: Scene) -> Iterator[Finding]:
     if scene.fleet is None:
         return
     reported = {mistake.file.absolute() for mistake in scene.mistakes if mistake.is_exposed_file}
-    # An env file without mistakes that needs no key, as for the demo provider, may be readable.
+    # A valid env file that needs no key, as for the demo provider, may be readable.
     valid = {scene.fleet.entry(label) for label in scene.workers}
     harmless = {entry.env_file for entry in valid if entry is not None} | reported
     files = sorted({entry.env_file for entry in scene.fleet.entries if entry.env_file.is_file()})
@@ -65,7 +65,7 @@ def env_files(scene: Scene) -> Iterator[Finding]:
 
 
 def folders(scene: Scene) -> Iterator[Finding]:
-    """Check that logs, pids and state belong to the user alone."""
+    """Check that only the user can read logs, pids and state."""
     if scene.fleet is None:
         return
     findings = [finding for path in _folders(scene.fleet) if (finding := _folder(path))]
@@ -117,7 +117,7 @@ def version_control(scene: Scene) -> Iterator[Finding]:
 
 
 def records(scene: Scene) -> Iterator[Finding]:
-    """Look for records of processes that no longer exist."""
+    """Check for records of processes that no longer exist."""
     if scene.fleet is None:
         return
     stale = [
@@ -136,7 +136,7 @@ def records(scene: Scene) -> Iterator[Finding]:
 
 
 def log_size(scene: Scene) -> Iterator[Finding]:
-    """Check the size and age of the logs, which are kept for three days."""
+    """Check the size and age of the logs, which are deleted after three days."""
     if scene.fleet is None:
         return
     folder = scene.fleet.logs
@@ -154,7 +154,7 @@ def log_size(scene: Scene) -> Iterator[Finding]:
 
 
 def log_times(scene: Scene) -> Iterator[Finding]:
-    """Look for log files with a future modification time: the clock was set back."""
+    """Check for log files with a modification time in the future: the clock was set back."""
     if scene.fleet is None:
         return
     limit = time.time() + DAY
@@ -178,7 +178,7 @@ def _folder(path: Path) -> Finding | None:
         fix = "move ccproxy.toml and envs/ to a writable folder"
         return fail(f"{name} is not writable", fix=fix)
     if not os.path.lexists(path):
-        return None  # created when it is needed
+        return None  # created on demand
     facts = path.lstat()
     quoted = shlex.quote(name)
     if not stat.S_ISDIR(facts.st_mode):

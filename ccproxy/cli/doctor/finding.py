@@ -1,8 +1,8 @@
 """
 The input and the result of a check.
 
-A finding consists of labels, paths, numbers and fixed text, never of a setting's value, so that
-a report can be shared.
+A finding contains labels, paths, numbers and fixed text, but never a setting's value, so that a
+report can be shared.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Finding:
     level: Level
     text: str
     fix: str = ""
-    """The command to run, or what to do."""
+    """The command to run, or an instruction."""
     repair: Callable[[], None] | None = field(default=None, compare=False)
-    """Applies the fix, if that is harmless."""
+    """Applies the fix; None if that could do harm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +45,14 @@ class Scene:
     environ: Mapping[str, str]
     cwd: Path
     file: Path | None = None
-    """The table; None if there is none."""
+    """None if there is no table."""
     fleet: Fleet | None = None
     workers: Mapping[str, WorkerConfig] = field(default_factory=dict)
-    """The configurations by label, of env files without mistakes."""
+    """The configurations of the entries with valid env files, by label."""
     mistakes: tuple[Mistake, ...] = ()
     status: FleetStatus | None = None
     changed: Sequence[str] = ()
-    """The labels with files that have changed since their workers started."""
+    """The labels of entries whose files have changed since their workers started."""
     connects: bool = True
     """Whether checks may open connections to the providers."""
     tests_keys: bool = False
@@ -60,15 +60,15 @@ class Scene:
 
 
 def ok(text: str) -> Finding:
-    """Return the finding that all is well."""
+    """Return a finding that reports no problem."""
     return Finding(level=Level.OK, text=text)
 
 
 def warn(text: str, *, fix: str = "", repair: Callable[[], None] | None = None) -> Finding:
-    """Return a finding about something that works, but probably not as intended."""
+    """Return a finding about something that probably does not work as intended."""
     return Finding(level=Level.WARN, text=text, fix=fix, repair=repair)
 
 
 def fail(text: str, *, fix: str = "", repair: Callable[[], None] | None = None) -> Finding:
-    """Return a finding about something that does not work or is not safe."""
+    """Return a finding about something that fails or is not safe."""
     return Finding(level=Level.FAIL, text=text, fix=fix, repair=repair)

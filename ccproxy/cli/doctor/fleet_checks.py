@@ -43,7 +43,7 @@ def supervisor(scene: Scene) -> Iterator[Finding]:
 
 
 def workers(scene: Scene) -> Iterator[Finding]:
-    """Check the state of each proxy."""
+    """Check the state of each proxy's workers."""
     rows = scene.status.proxies if scene.status else ()
     is_running = any(row.pids for row in rows)
     for row in rows:
@@ -132,7 +132,7 @@ def ports(scene: Scene) -> Iterator[Finding]:
 
 
 def reach(scene: Scene) -> Iterator[Finding]:
-    """Check which proxies other machines can use."""
+    """Check which proxies accept connections from other machines."""
     for label, config in scene.workers.items():
         if is_loopback(config.host):
             continue
@@ -147,7 +147,7 @@ def reach(scene: Scene) -> Iterator[Finding]:
 
 
 def control(scene: Scene) -> Iterator[Finding]:
-    """Report where the control socket is."""
+    """Report the location of the control socket."""
     if scene.fleet is None:
         return
     path = socket_path(scene.fleet.home)
@@ -175,7 +175,7 @@ def service(scene: Scene) -> Iterator[Finding]:
 
 
 def crontab(scene: Scene) -> Iterator[Finding]:
-    """Check the crontab for lines that call a Python that no longer exists."""
+    """Check the crontab for lines that run a missing Python interpreter."""
     if scene.fleet is None:
         return
     if shutil.which("crontab") is None:
@@ -201,7 +201,7 @@ def crontab(scene: Scene) -> Iterator[Finding]:
 
 
 def _ephemeral_ports() -> tuple[int, int]:
-    """Return the first and last port for outgoing connections; an empty range if unknown."""
+    """Return the first and last port for outgoing connections, or an empty range if unknown."""
     try:
         low, high = EPHEMERAL_PORTS.read_text().split()
         return int(low), int(high)

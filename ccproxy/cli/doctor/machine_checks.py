@@ -25,7 +25,7 @@ FEW_FILES = 4096
 LOW_DISK_BYTES = 1_000_000_000
 NO_DISK_BYTES = 50_000_000
 WORKER_BYTES = 64 * 1024 * 1024
-"""Memory that an idle worker may use."""
+"""The memory of an idle worker, at most."""
 CONNECT_SECONDS = 0.3
 _REINSTALL = f"{sys.executable} -m pip install --force-reinstall ccproxy-fleet"
 _SET_CLOCK = "timedatectl set-ntp true"
@@ -68,7 +68,7 @@ def user(_scene: Scene) -> Iterator[Finding]:
 
 
 def open_files(_scene: Scene) -> Iterator[Finding]:
-    """Check the limit of open files; each stream uses two sockets."""
+    """Check the limit on open files; each stream uses two sockets."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Workers raise the soft limit themselves.
     if hard != resource.RLIM_INFINITY and hard < FEW_FILES:
@@ -88,7 +88,7 @@ def clock(_scene: Scene) -> Iterator[Finding]:
 
 
 def disk(scene: Scene) -> Iterator[Finding]:
-    """Check the free space for logs; requests are served without it."""
+    """Check the disk space for logs; requests do not need it."""
     if scene.fleet is None:
         return
     free = shutil.disk_usage(scene.fleet.home).free
@@ -102,7 +102,7 @@ def disk(scene: Scene) -> Iterator[Finding]:
 
 
 def memory(scene: Scene) -> Iterator[Finding]:
-    """Check the memory for a process per worker."""
+    """Check that there is enough memory for every worker process."""
     import psutil  # slow to import, and not needed for --help
 
     workers = sum(entry.workers for entry in scene.fleet.entries) if scene.fleet else 0
@@ -117,7 +117,7 @@ def memory(scene: Scene) -> Iterator[Finding]:
 
 
 def localhost(scene: Scene) -> Iterator[Finding]:
-    """Check that `localhost` is not ::1 with another program on the same port."""
+    """Check that no other program uses a worker's port on ::1, which `localhost` may mean."""
     try:
         addresses = socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)
     except OSError:
@@ -138,7 +138,7 @@ def localhost(scene: Scene) -> Iterator[Finding]:
 
 
 def wsl(_scene: Scene) -> Iterator[Finding]:
-    """Check for WSL 2, where Windows programs use a different address."""
+    """Check for WSL 2, where Windows programs need a different address."""
     if "microsoft" in os.uname().release.lower():
         fix = "run claude inside WSL, or set networkingMode=mirrored in .wslconfig"
         yield warn("this is WSL: Windows programs may not reach 127.0.0.1", fix=fix)

@@ -1,4 +1,4 @@
-"""Checks of each provider: name, connection, certificate, clock, key."""
+"""Checks of each provider: DNS name, connection, certificate, clock, key."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.text import printable
 
 STEP_SECONDS = 3.0
-"""The limit for each step. All providers are checked at the same time."""
+"""The limit for each step. All providers are checked concurrently."""
 KEY_TEST_SECONDS = 30.0
 CLOCK_SKEW_SECONDS = 120.0
-"""The largest difference between our clock and a provider's."""
+"""The largest accepted difference between our clock and a provider's."""
 MAX_PARALLEL = 8
 
 _UNTRUSTED = range(18, 22)
-"""Certificates without a known issuer: OpenSSL's X509_V_ERR_… (x509_vfy.h)."""
+"""Errors for an unknown issuer: OpenSSL's X509_V_ERR_… (x509_vfy.h)."""
 
 
 def providers(scene: Scene) -> Iterator[Finding]:
-    """Check DNS, TCP and TLS of each provider, on the same way as the worker's requests."""
+    """Check DNS, TCP and TLS of each provider over the same route as the worker's requests."""
     if not scene.connects:
         yield ok("not checked (--offline)")
         return
@@ -84,7 +84,7 @@ def _provider(config: WorkerConfig, environ: Mapping[str, str]) -> list[Finding]
 
 
 def _through_proxy(config: WorkerConfig, url: SplitResult, proxy: SplitResult) -> list[Finding]:
-    """Check the provider through an HTTP proxy, which resolves its name."""
+    """Check the provider through an HTTP proxy, which resolves the provider's name."""
     host, port = _address(url)
     proxy_host, proxy_port = _address(proxy)
     name = f"{proxy_host}:{proxy_port}"
@@ -100,7 +100,7 @@ def _through_proxy(config: WorkerConfig, url: SplitResult, proxy: SplitResult) -
         try:
             connection.connect()
         except ssl.SSLError:
-            connection.close()  # the request below connects again and reports the certificate
+            connection.close()  # the HEAD request connects again and reports the certificate
         except OSError as error:
             text = f"{config.label}: {host} cannot be reached through {name} ({_reason(error)})"
             return [fail(text, fix="check UPSTREAM_PROXY or HTTPS_PROXY, and its login")]

@@ -42,7 +42,7 @@ _SET_SHELL = 'eval "$(ccproxy env LABEL)"'
 
 
 def path(scene: Scene) -> Iterator[Finding]:
-    """Check that the shell finds this ccproxy and no other program of that name."""
+    """Check that `ccproxy` on PATH is this program and that no other has the same name."""
     folders = [folder for folder in scene.environ.get("PATH", "").split(os.pathsep) if folder]
     programs = [Path(folder, "ccproxy") for folder in dict.fromkeys(folders)]
     programs = [file for file in programs if os.access(file, os.X_OK) and file.is_file()]
@@ -84,7 +84,7 @@ def proxies(scene: Scene) -> Iterator[Finding]:
 
 
 def credentials(scene: Scene) -> Iterator[Finding]:
-    """Check for credentials that conflict; Claude Code warns about two."""
+    """Check for conflicting credentials; Claude Code warns if there are two."""
     environ = scene.environ
     if environ.get(OWN_KEY) and environ.get(TOKEN):
         yield warn(f"{OWN_KEY} and {TOKEN} are both set", fix=f"unset {OWN_KEY}")
@@ -96,7 +96,7 @@ def credentials(scene: Scene) -> Iterator[Finding]:
 
 
 def base_url(scene: Scene) -> Iterator[Finding]:
-    """Check where Claude Code in this shell sends its requests."""
+    """Check the address to which Claude Code in this shell sends requests."""
     url = scene.environ.get("ANTHROPIC_BASE_URL", "")
     if not url:
         yield ok("not set in this shell")
@@ -120,7 +120,7 @@ def base_url(scene: Scene) -> Iterator[Finding]:
 
 
 def settings(scene: Scene) -> Iterator[Finding]:
-    """Check Claude Code's settings files for what overrides a session's environment."""
+    """Check for settings files of Claude Code that override a session's environment."""
     files = read_settings_files(scene.environ, scene.cwd)
     network = effective_environment(scene.environ, files)
     sessions = [
@@ -130,7 +130,7 @@ def settings(scene: Scene) -> Iterator[Finding]:
     saved = saved_model(files)
     if saved is not None and not is_claude_name(saved[0]):
         findings.insert(0, _saved_model(*saved))
-    unique = dict.fromkeys(findings)  # several entries set the same variable
+    unique = dict.fromkeys(findings)  # sessions of several entries set the same variable
     yield from unique or [ok("no settings file of Claude Code overrides a session")]
 
 
@@ -149,7 +149,7 @@ def _conflict(conflict: Conflict) -> Finding:
 
 
 def leftovers(scene: Scene) -> Iterator[Finding]:
-    """Check for variables that an earlier session or another product left behind."""
+    """Check for variables from an earlier session or another product."""
     switches = [name for name in PROVIDER_SWITCHES if scene.environ.get(name)]
     for name in switches:
         text = f"{name} is set: Claude Code ignores ANTHROPIC_BASE_URL"
@@ -190,7 +190,7 @@ def claude(_scene: Scene) -> Iterator[Finding]:
 
 
 def _is_this_ccproxy(file: Path) -> bool:
-    """Return True if the script runs this Python; the scripts of pip and pipx name it."""
+    """Return True if the script runs this Python, as scripts made by pip and pipx do."""
     if file.resolve().parent == Path(sys.executable).parent:
         return True
     try:

@@ -25,17 +25,17 @@ from ccproxy.providers.presets import Endpoint, Preset, load_presets, preset_for
 from ccproxy.text import printable
 
 MOST_PROXIES = 64
-"""A file with more providers is not a configuration that a person wrote."""
+"""No hand-written configuration has more providers."""
 _KEY_REFERENCE = re.compile(r"\$(?:\{(?:env:)?(\w+)\}|(\w+))|os\.environ/(\w+)|\{env:(\w+)\}")
 _LONGEST_NOTE = 2000
-"""Characters that are searched for keys; aliases in YAML may repeat a text of a megabyte."""
+"""Characters that are searched for keys; YAML aliases may repeat a text of a megabyte."""
 _STAND_IN_KEY = "sk-" + "0" * 32
-"""In the check of a proxy without a key in the file."""
+"""Used to check a proxy that has no key in the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """A part of the file that could not be taken over."""
+    """A part of the file that could not be imported."""
 
     what: str
     reason: str
@@ -46,17 +46,17 @@ class ImportedProxy:
     """One provider as an entry of the table and the settings of its env file."""
 
     name: str
-    """In the source."""
+    """Its name in the source."""
     label: str
     settings: Mapping[str, str] = field(repr=False)
     lacks_key: bool = False
-    """True if the provider needs a key and the source has none that is usable."""
+    """True if the provider needs a key and the source has no usable key."""
     key_name: str = ""
-    """The environment variable that should have the key; empty if the source names none."""
+    """The environment variable that should contain the key; empty if the source names none."""
     fallbacks: tuple[str, ...] = ()
 
     def env_text(self, tool: str) -> str:
-        """Return its env file; a missing key is a commented line."""
+        """Return the text of its env file; a missing key is a commented line."""
         lines = [f"# Imported from {tool}: {self.label}"]
         if self.lacks_key:
             source = f" from ${self.key_name}" if self.key_name else ""
@@ -77,13 +77,13 @@ class Imported:
 
 
 class ImportBuilder:
-    """Collects the proxies of one file, each checked, and what is left out."""
+    """Checks and collects the proxies of one file, and records the parts that are left out."""
 
     def __init__(self, file: Path, fleet: Fleet, environ: Mapping[str, str]) -> None:
         self.file = file
         self.tool = ""
         self.environ = dict(environ)
-        """Variables that a file may refer to."""
+        """Variables that the file may refer to."""
         self._fleet = fleet
         self._labels = {entry.label.lower() for entry in fleet.entries}
         # The env file of a new entry has the entry's name.
@@ -97,10 +97,10 @@ class ImportBuilder:
         self, name: str, settings: Mapping[str, str], *, key: str = "", models: Sequence[str] = ()
     ) -> str:
         """
-        Add a proxy named after *name*; return its label, "" if it would not be valid.
+        Add a proxy named after *name*; return its label, or "" if it is not valid.
 
-        *key* is one of the provider's, several separated by commas, or a reference to a variable.
-        *models* are names that the provider must get unchanged.
+        *key* is one key or several, separated by commas, or a reference to a variable.
+        *models* are names that must reach the provider unchanged.
         """
         if len(self._proxies) >= MOST_PROXIES:
             text = f"has more than {MOST_PROXIES} providers"
@@ -138,13 +138,13 @@ class ImportBuilder:
             self._routes[label] = rules
 
     def fall_back(self, label: str, others: Iterable[str]) -> None:
-        """Let the proxies *others* answer when *label* cannot."""
+        """Make the proxies *others* the fallbacks of *label*."""
         names = tuple(dict.fromkeys(one for one in others if one and one != label))
         if label and names:
             self._fallbacks[label] = names
 
     def leave_out(self, what: str, reason: str) -> None:
-        """Note that *what* could not be taken over."""
+        """Record that *what* could not be imported."""
         self._left_out.setdefault(LeftOut(what=_short(what, 80), reason=_short(reason, 300)))
 
     def leave_out_rest(
@@ -156,9 +156,9 @@ class ImportBuilder:
         path: str = "",
     ) -> None:
         """
-        Note every key of *table* that is not known; *reasons* are those that differ.
+        Record every unknown key of *table* as left out, with its reason in *reasons* if it has one.
 
-        *path* is put before the keys. A key that begins with `//` is a comment.
+        *path* is the prefix of the recorded names. Keys that begin with `//` are comments.
         """
         expected_names = set(known_names)
         for name in map(str, table):
@@ -166,7 +166,7 @@ class ImportBuilder:
                 self.leave_out(path + name, reasons.get(name, "ccproxy has no such setting"))
 
     def result(self) -> Imported:
-        """Return what was collected."""
+        """Return the collected proxies, routes and omissions."""
         proxies = tuple(
             replace(one, fallbacks=self._fallbacks.get(one.label, ())) for one in self._proxies
         )
@@ -176,7 +176,7 @@ class ImportBuilder:
         )
 
     def _resolve(self, key: str, name: str) -> tuple[str, str]:
-        """Return the keys, and the variable that should have had them if there are none."""
+        """Return the keys and ""; if none is usable, "" and the variable that *key* refers to."""
         match = _KEY_REFERENCE.fullmatch(key.strip())
         variable = next(filter(None, match.groups()), "") if match else ""
         text = self.environ.get(variable, "") if variable else key.strip()
@@ -189,7 +189,7 @@ class ImportBuilder:
             return "", variable
 
     def _client_key(self, settings: Mapping[str, str]) -> str:
-        """Return the client key in *settings*; a new one if it has none, or only a placeholder."""
+        """Return the client key in *settings*, or a new one if it is missing or a placeholder."""
         key = settings.get(s.ANTHROPIC_API_KEY.name, "")
         try:
             if key and parsers.keys(key):
@@ -199,7 +199,7 @@ class ImportBuilder:
         return new_client_key()
 
     def _check(self, label: str, settings: Mapping[str, str]) -> WorkerConfig:
-        """Return the configuration of a proxy; ConfigError if it is not valid."""
+        """Return the configuration of a proxy. Raise ConfigError if it is not valid."""
         entry = Entry(port=1, env_file=self._fleet.home / env_name(label), label=label)
         environ = {s.PROVIDER_API_KEY.name: _STAND_IN_KEY, **settings}
         return load_worker(None, entry=entry, environ=environ)
@@ -226,11 +226,11 @@ def provider_settings(address: str, *, api: str = "", own_api: bool = False) -> 
     """
     Return the settings for a provider at *address*: its preset, with region or plan, if it has one.
 
-    *api* is the dialect if the source names one. *own_api*: the address is that of another API of
-    the provider, so the preset's own replaces it.
+    *api* is the dialect if the source names one. With *own_api*, *address* belongs to another API
+    of the provider, so the preset's address is used instead.
 
     Raises:
-        ValueError: If *address* is not an address that a provider may have.
+        ValueError: If *address* is not valid for a provider.
 
     """
     url = parsers.http_url(address)
@@ -254,7 +254,7 @@ def provider_settings(address: str, *, api: str = "", own_api: bool = False) -> 
 
 def timeout_setting(milliseconds: str) -> dict[str, str]:
     """
-    Return the setting for the text of API_TIMEOUT_MS; none if it is empty.
+    Return the setting for the value of API_TIMEOUT_MS; empty if the value is empty.
 
     Raises:
         ValueError: If it is not a number.
@@ -273,7 +273,7 @@ def header_settings(headers: object) -> dict[str, str]:
     Return the settings that send *headers*, a mapping.
 
     Raises:
-        ValueError: If it is none, or a name or a value is not valid in an HTTP header.
+        ValueError: If *headers* is not a mapping, or a name or value is not valid in HTTP.
 
     """
     if not isinstance(headers, dict):
@@ -288,7 +288,7 @@ def header_settings(headers: object) -> dict[str, str]:
 
 
 def _dialect_at(preset: Preset, base: str, api: str) -> str | None:
-    """Return the dialect to set if *preset* has the address *base*; None if it has another."""
+    """Return the dialect to set ("" for the default), or None if *preset* is not at *base*."""
     plain = base.removesuffix("/v1")
     is_native = bool(preset.native_url) and plain == preset.native_url.removesuffix("/v1")
     if is_native and api in ("", "messages"):
@@ -310,7 +310,7 @@ def names(table: str) -> Mapping[str, Any]:
 
 
 def text_of(table: Mapping[str, Any], *keys: str) -> str:
-    """Return the first of *keys* that has a text or a number, as text; "" if none has."""
+    """Return the first string or number under *keys* as a string, or "" if there is none."""
     for key in keys:
         value = table.get(key)
         if isinstance(value, str | int | float) and not isinstance(value, bool):
@@ -319,18 +319,18 @@ def text_of(table: Mapping[str, Any], *keys: str) -> str:
 
 
 def table_of(table: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """Return the first of *keys* that is a mapping; an empty one if none is."""
+    """Return the first mapping under *keys*, or an empty mapping."""
     return next((one for key in keys if isinstance(one := table.get(key), dict)), {})
 
 
 def texts_of(value: object) -> tuple[str, ...]:
-    """Return the texts in a list, or one text as the only one."""
+    """Return the strings in *value*, which is a list or a single string."""
     items = value if isinstance(value, list) else [value]
     return tuple(item.strip() for item in items if isinstance(item, str) and item.strip())
 
 
 def same_models(model: str) -> dict[str, str]:
-    """Return the settings that let *model* answer in every tier."""
+    """Return the settings that use *model* for every tier."""
     return {s.BIG_MODEL.name: model, s.SMALL_MODEL.name: model} if model else {}
 
 
@@ -346,6 +346,6 @@ def _route_table(label: str, rules: Mapping[str, Any]) -> str:
 
 
 def _short(text: str, most: int) -> str:
-    """Return at most *most* characters of *text* for a terminal, without keys."""
+    """Return *text* for a terminal, without keys and cut to *most* characters."""
     plain = parsers.hide_keys(printable(text[:_LONGEST_NOTE]))
     return plain if len(plain) <= most else f"{plain[: most - 1]}…"

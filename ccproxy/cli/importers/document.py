@@ -18,16 +18,16 @@ from ccproxy.errors import CcproxyError, ConfigError, Mistake
 from ccproxy.files import open_regular
 
 MOST_BYTES = 2**20
-"""Of a text file; a database is read in place."""
+"""The limit for text files; a database is read in place."""
 MOST_DUMP_BYTES = 2**26
-"""Of an export in SQL, which also contains statistics."""
+"""The limit for SQL exports, which also contain statistics."""
 _MOST_VALUES = 50_000
 _MOST_LEVELS = 50
 _YAML_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _LONGEST_NUMBER = 100
 """Characters."""
 
-# Each alternative also matches to the end of the text, so that the search is linear.
+# Each alternative also matches at the end of the text, so that the search is linear.
 _COMMENT = re.compile(
     r'("(?:[^"\\]|\\.?)*+(?:"|\Z))|//[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z)', re.DOTALL
 )
@@ -53,14 +53,14 @@ def read_bytes(file: Path, *, most: int = MOST_BYTES) -> bytes:
 
 
 def parse_json(text: str, file: Path) -> Any:  # noqa: ANN401 - any JSON value
-    """Parse JSON with comments; ConfigError if it is not JSON, or too large."""
+    """Parse JSON with comments. Raise ConfigError if it is not JSON or is too large."""
     plain = _COMMENT.sub(r"\1", text)
     plain = _COMMA.sub(r"\1", plain)
     try:
         document = json.loads(plain)
     except json.JSONDecodeError as error:
         raise failure(file, f"is not JSON: {error.msg}", "correct it", line=error.lineno) from error
-    except (ValueError, RecursionError) as error:  # also numbers with thousands of digits
+    except (ValueError, RecursionError) as error:  # raised for numbers with thousands of digits too
         raise failure(file, "is not JSON that can be read", "correct it") from error
     return check_bounds(document, file)
 
@@ -70,7 +70,7 @@ def parse_yaml(text: str, file: Path) -> Any:  # noqa: ANN401 - any YAML value
     Parse YAML.
 
     Raises:
-        ConfigError: If it is not YAML, or too large.
+        ConfigError: If it is not YAML or is too large.
         CcproxyError: If PyYAML is not installed.
 
     """
@@ -87,18 +87,18 @@ def parse_yaml(text: str, file: Path) -> Any:  # noqa: ANN401 - any YAML value
             return chain.from_iterable(node.value)
         if isinstance(node, yaml.SequenceNode):
             return cast("list[yaml.Node]", node.value)
-        characters += len(node.value.encode())  # raises an error for half of a pair of \u escapes
+        characters += len(node.value.encode())  # raises an error for a lone surrogate
         if characters > MOST_BYTES:
             raise _too_large(file)
         if node.tag in _YAML_NUMBERS and len(node.value) > _LONGEST_NUMBER:
-            # A number in base 60 takes quadratic time, a long hexadecimal one cannot be printed.
+            # A number in base 60 takes quadratic time; a long hexadecimal one cannot be printed.
             raise yaml.MarkedYAMLError(problem="a number is too long", problem_mark=node.start_mark)
         return ()
 
     try:
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
-        # Before the values are made: merge keys copy what their aliases name.
+        # Checked before the values are built, because merge keys copy the aliased mappings.
         if root is not None and not _is_small(root, children):
             raise _too_large(file)
         return None if root is None else loader.construct_document(root)
@@ -111,7 +111,7 @@ def parse_yaml(text: str, file: Path) -> Any:  # noqa: ANN401 - any YAML value
 
 def check_bounds(document: Any, file: Path) -> Any:  # noqa: ANN401 - any JSON value
     """
-    Return *document* if it is small, and its texts can be written to a file.
+    Return *document* if it is small and its strings can be encoded as UTF-8.
 
     Raises:
         ConfigError: If it is not.
@@ -121,13 +121,13 @@ def check_bounds(document: Any, file: Path) -> Any:  # noqa: ANN401 - any JSON v
         raise _too_large(file)
     try:
         json.dumps(document, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:  # half of a pair of \u escapes
+    except UnicodeEncodeError as error:  # a lone surrogate
         raise failure(file, "contains text that is not Unicode", "correct it") from error
     return document
 
 
 def _is_small(root: T, children: Callable[[T], Iterable[T]]) -> bool:
-    """Return True if a tree is neither large nor deep; aliases in YAML count each time."""
+    """Return True if a tree is neither large nor deep; each use of a YAML alias counts."""
     level, count = [root], 0
     for _ in range(_MOST_LEVELS):
         level = list(islice(chain.from_iterable(map(children, level)), _MOST_VALUES + 1))

@@ -1,7 +1,7 @@
 """
 The env files of the claude-code-proxy family.
 
-Most names are those of ccproxy. The rest is in `names.toml`, or left out.
+Most names are the same as in ccproxy. `names.toml` maps others; the rest is left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PLACES = {
 
 def env_values(text: str) -> dict[str, str]:
     """Return the variables in the *text* of an env file; empty ones are left out."""
-    # python-dotenv takes quadratic time for a long run of blanks.
+    # python-dotenv takes quadratic time on a long run of blanks.
     text = re.sub(r"[ \t]{100,}", " ", text)
     values = dotenv_values(stream=io.StringIO(text), interpolate=False)
     return {name: value for name, value in values.items() if value and value.strip()}
@@ -65,7 +65,7 @@ def import_env_settings(values: Mapping[str, str], build: ImportBuilder) -> None
 
 
 def _import_variable(name: str, value: str, settings: dict[str, str], build: ImportBuilder) -> None:
-    """Add a variable to *settings* if it is one of ccproxy's, or known under another name."""
+    """Add a variable to *settings* if ccproxy has it under this or another name."""
     target = names("env_settings").get(name, name)
     setting = next((one for one in s.SETTINGS if target in one.names), None)
     if reason := _PLACES.get(target):
@@ -87,6 +87,6 @@ def _import_variable(name: str, value: str, settings: dict[str, str], build: Imp
 
 
 def _plain(value: str) -> str:
-    """Return a model's name without the provider that LiteLLM's names begin with."""
+    """Return a model's name without LiteLLM's provider prefix."""
     prefix, slash, model = value.partition("/")
     return model if slash and prefix in names("litellm_providers") else value

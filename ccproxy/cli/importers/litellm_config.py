@@ -2,7 +2,7 @@
 LiteLLM: the config.yaml of its proxy.
 
 A deployment (an item of `model_list`) names provider, model, address and key. Deployments with the
-same address and key are one entry; several keys for the same models are the keys of one entry.
+same address and key become one entry, and so do deployments of the same models with several keys.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Group:
     settings: dict[str, str] = field(repr=False)
     keys: list[str] = field(repr=False)
     models: dict[str, str] = field(default_factory=dict)
-    """The name that clients send, by the model at the provider."""
+    """The names that clients send, by the provider's model."""
 
 
 def import_litellm_config(document: Mapping[str, Any], build: ImportBuilder) -> None:
@@ -93,7 +93,7 @@ def import_litellm_config(document: Mapping[str, Any], build: ImportBuilder) -> 
 def _common_settings(
     document: Mapping[str, Any], build: ImportBuilder
 ) -> Iterator[tuple[str, str]]:
-    """Yield the settings that every entry gets."""
+    """Yield the settings for every entry."""
     general = table_of(document, "general_settings")
     key = text_of(general, "master_key")
     if key.startswith("os.environ/"):
@@ -142,10 +142,10 @@ def _add_deployment(
 
 def _settings_of(prefix: str, parameters: Mapping[str, Any], mode: str) -> dict[str, str]:
     """
-    Return the settings of a deployment, except key and models.
+    Return the settings of a deployment, without key and models.
 
     Raises:
-        ValueError: If ccproxy has no such provider, or its address is not valid.
+        ValueError: If ccproxy does not support the provider, or its address is not valid.
     """
     preset = names("litellm_providers").get(prefix, "")
     address = text_of(parameters, "api_base", "base_url")
@@ -169,18 +169,18 @@ def _settings_of(prefix: str, parameters: Mapping[str, Any], mode: str) -> dict[
 
 
 def _key_of(prefix: str, parameters: Mapping[str, Any]) -> str:
-    """Return the key, or the variable in which LiteLLM looks for it."""
+    """Return the key, or a reference to the variable from which LiteLLM reads it."""
     variable = names("litellm_keys").get(prefix, f"{prefix.upper()}_API_KEY")
     return text_of(parameters, "api_key") or f"os.environ/{variable}"
 
 
 def _merged(groups: Any) -> list[_Group]:  # noqa: ANN401 - the values of a dict
-    """Return the groups; those with the same address and models, but another key, are one."""
+    """Return the groups, merging those that differ only in their key."""
     merged: dict[tuple[object, ...], _Group] = {}
     for group in groups:
         identity = (*sorted(group.settings.items()), *sorted(group.models.items()))
         first = merged.setdefault(identity, group)
-        # Two references to variables cannot be one value of the env file.
+        # One value in an env file cannot refer to two variables.
         if first is not group and not any("/" in key for key in (*first.keys, *group.keys)):
             first.keys += group.keys
         elif first is not group:
@@ -189,7 +189,7 @@ def _merged(groups: Any) -> list[_Group]:  # noqa: ANN401 - the values of a dict
 
 
 def _tiers(group: _Group) -> dict[str, str]:
-    """Return the models of the tiers: those with the name of a tier, else the first one."""
+    """Return the model of each tier: the one with the tier's name, else the first one."""
     if not group.models:
         return {}
     tiers: dict[str, str] = {}
@@ -206,7 +206,7 @@ def _tiers(group: _Group) -> dict[str, str]:
 
 
 def _note_names(group: _Group, label: str, build: ImportBuilder) -> None:
-    """Note the names under which clients know the models."""
+    """Record the names that clients use for the models."""
     for model, name in group.models.items():
         if label and name not in ("", model) and "claude" not in name.lower():
             build.leave_out(f"the name {name}", f"the model is {label}:{model} in ccproxy")

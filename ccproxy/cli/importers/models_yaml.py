@@ -2,7 +2,7 @@
 The models.yaml of a direct-mode proxy.
 
 The file is a list of models, or a mapping from a model's id to its other fields; either may be the
-value of `models:`. Key, address, limits and extra fields belong to a model there, so every model
+value of `models:`. Each model has its own key, address, limits and extra fields, so every model
 becomes its own proxy. Sizes may end in `k` (1024) or `m` (1024²).
 """
 
@@ -38,7 +38,7 @@ def import_models(document: object, build: ImportBuilder) -> None:
     Import the models of a models.yaml; each becomes a proxy.
 
     Raises:
-        ConfigError: With every error in the file.
+        ConfigError: If the file has errors; it lists all of them.
 
     """
     build.tool = TOOL

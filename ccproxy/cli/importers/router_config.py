@@ -1,8 +1,8 @@
 """
-claude-code-router: config.json, and the same document in the database of its later versions.
+claude-code-router: its config.json, which later versions store in a database.
 
-`Providers` are entries, `Router` names a provider and a model for each kind of request. Requests
-come in at the entry of the default provider, so its routing rules are those of `Router`.
+`Providers` become entries. `Router` names a provider and a model for each kind of request; it
+becomes the routing rules of the default provider's entry, which receives all requests.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def import_router_config(document: Mapping[str, Any], build: ImportBuilder) -> N
 
 
 def _common_settings(document: Mapping[str, Any], build: ImportBuilder) -> dict[str, str]:
-    """Return the settings of the whole file, which every entry gets."""
+    """Return the file's global settings, which apply to every entry."""
     client_key = text_of(document, "APIKEY")
     if client_key.startswith("$"):
         client_key = build.environ.get(client_key.strip("${}"), "")
@@ -119,7 +119,7 @@ def _import_provider(
     common: Mapping[str, str],
     build: ImportBuilder,
 ) -> str:
-    """Add one of the Providers; return its label, "" if it was left out."""
+    """Add one of the Providers; return its label, or "" if it was left out."""
     transformers = dict(_transformers(provider, name, build))
     transformer_names = names("router_transformers")
     models = texts_of(provider.get("models"))
@@ -165,7 +165,7 @@ def _model_for(rule: str, provider: str, targets: Mapping[str, _Target]) -> str:
 def _transformers(
     provider: Mapping[str, Any], name: str, build: ImportBuilder
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the transformers of a provider with their options; those of one model are left out."""
+    """Yield a provider's transformers with their options, without those of single models."""
     table = table_of(provider, "transformer")
     transformer_names = names("router_transformers")
     needless = {*transformer_names["conversion"], *transformer_names["messages"]}

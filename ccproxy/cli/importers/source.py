@@ -1,4 +1,4 @@
-"""Recognize the file of another tool by its content, and import it."""
+"""Recognize another tool's file by its content, and import it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KNOWN_FILES = (
     "~/.cc-switch/cc-switch.db",
     "~/.cc-switch/config.json",
 )
-"""Where other tools keep their configuration."""
+"""The default locations of other tools' configuration."""
 _SQLITE = b"SQLite format 3\0"
 _UNKNOWN = "is none of the formats that can be imported"
 _FORMATS = "see the list in: ccproxy import --help"
@@ -46,7 +46,7 @@ def import_file(file: Path, fleet: Fleet, environ: Mapping[str, str]) -> Importe
     Import the *file* of any known tool; nothing is written.
 
     Raises:
-        ConfigError: If it is damaged, too large or of no known tool.
+        ConfigError: If it is damaged, too large or not the file of a known tool.
         CcproxyError: If it is YAML and PyYAML is not installed.
         OSError: If it cannot be read, or is not a regular file.
     """

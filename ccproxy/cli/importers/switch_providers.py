@@ -1,8 +1,8 @@
 """
-cc-switch: its database, its export in SQL, and the config.json of its first versions.
+cc-switch: its database, its SQL export, and the config.json of early versions.
 
-Each provider of Claude Code or Codex is an entry. Gemini CLI and the other programs that cc-switch
-configures have no use for a proxy of Claude Code.
+Each provider of Claude Code or Codex becomes an entry. Gemini CLI and the other programs that
+cc-switch configures cannot use ccproxy.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def import_switch_providers(providers: Iterable[SwitchProvider], build: ImportBu
 
 
 def _settings_of(provider: SwitchProvider, build: ImportBuilder) -> tuple[dict[str, str], str]:
-    """Return the settings of *provider* and its key; no settings if it is left out."""
+    """Return the settings of *provider* and its key; the settings are empty if it is left out."""
     name = f"{provider.name} ({provider.app})"
     if text_of(provider.meta, "providerType") or table_of(provider.meta, "authBinding").get(
         "authProvider"
@@ -156,7 +156,7 @@ def _codex_settings(provider: SwitchProvider) -> tuple[dict[str, str], str]:
 
 
 def providers_in_config(document: Mapping[str, Any]) -> Iterator[SwitchProvider]:
-    """Yield the providers of the config.json of versions before 3.8."""
+    """Yield the providers in a config.json of versions before 3.8."""
     for app in document:
         manager = table_of(document, app)
         for identifier, row in table_of(manager, "providers").items():
@@ -178,10 +178,10 @@ def is_switch_config(document: Mapping[str, Any]) -> bool:
 
 def providers_in_dump(sql: str, file: Path) -> list[SwitchProvider]:
     """
-    Return the providers of an export; only its statements about this table are run, in memory.
+    Return the providers of an export. Only its statements about this table are run, in memory.
 
     Raises:
-        ConfigError: If the statements fail, or do more than to fill a table.
+        ConfigError: If the statements fail, or do anything other than fill the table.
 
     """
     import sqlite3
@@ -200,7 +200,7 @@ def providers_in_dump(sql: str, file: Path) -> list[SwitchProvider]:
 
 def read_database(file: Path) -> tuple[list[SwitchProvider] | None, str | None]:
     """
-    Read a database of cc-switch or claude-code-router, without changing anything.
+    Read a database of cc-switch or claude-code-router without modifying it.
 
     Returns the providers of cc-switch, or None, and the document of claude-code-router, or None.
 
@@ -211,7 +211,7 @@ def read_database(file: Path) -> tuple[list[SwitchProvider] | None, str | None]:
     import sqlite3
 
     error: sqlite3.Error | None = None
-    # "immutable" also opens a database in a folder that cannot be written, but ignores its log.
+    # "immutable" also works in a read-only folder, but ignores the write-ahead log.
     for mode in ("mode=ro", "mode=ro&immutable=1"):
         try:
             address = f"file:{quote(str(file.resolve()))}?{mode}"
@@ -223,7 +223,7 @@ def read_database(file: Path) -> tuple[list[SwitchProvider] | None, str | None]:
 
 
 def _connected(address: str) -> sqlite3.Connection:
-    """Open a database whose rows, and the values that its schema calculates, are bounded."""
+    """Open a database with limits for the size of rows and of values that its schema computes."""
     import sqlite3
 
     connection = sqlite3.connect(address, uri=True)
@@ -275,7 +275,7 @@ def _rows(connection: sqlite3.Connection, file: Path) -> list[SwitchProvider]:
 
 
 def _object(text: object, file: Path) -> Mapping[str, Any]:
-    """Return the JSON object in a column; an empty one if there is none."""
+    """Return the JSON object in a column, or an empty one."""
     try:
         value = json.loads(text) if isinstance(text, str) else {}
     except (ValueError, RecursionError):
@@ -285,7 +285,7 @@ def _object(text: object, file: Path) -> Mapping[str, Any]:
 
 @contextmanager
 def _limited(connection: sqlite3.Connection) -> Iterator[None]:
-    """Stop statements that run for too long: the schema of a damaged file may do anything."""
+    """Abort statements that run too long: the schema of a damaged file may do anything."""
     steps = 0
 
     def is_over() -> bool:
@@ -301,7 +301,7 @@ def _limited(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _authorize(action: int, _: str | None, name: str | None, *__: str | None) -> int:
-    """Allow creating and filling one table; SQLite stores its schema in tables of its own."""
+    """Allow creating and filling a table; SQLite also writes to its own schema tables."""
     import sqlite3
 
     allowed = {
@@ -319,7 +319,7 @@ def _authorize(action: int, _: str | None, name: str | None, *__: str | None) ->
 
 
 def _statements(sql: str) -> Iterator[str]:
-    """Yield the statements of *sql*, split at semicolons outside of texts and comments."""
+    """Yield the statements of *sql*, split at semicolons outside of strings and comments."""
     start = 0
     for match in _STATEMENT.finditer(sql):
         if match[0] == ";":

@@ -1,8 +1,8 @@
 """
-A test case made of a recorded exchange, without its private text.
+Make a test case from a recorded exchange, without its private text.
 
-Its request is the one of the Messages API that was converted. For a client of the Responses API it
-is what that client's request was converted to, and the expected message follows from its response.
+The case's request is the Messages request that was converted. For a client of the Responses API, it
+is the Messages form of the client's request, and the expected message is derived from the response.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _RESPONSES = "/responses"
 
 def case_from_recording(recording: Recording) -> dict[str, Any]:
     """
-    Return the case: the client's request, the provider's answer, and what the client got.
+    Return the case: the client's request, the provider's answer and the client's answer.
 
     Raises:
-        CcproxyError: If the exchange was not one request to the provider with an answer, or was
-            passed on in an API of OpenAI.
+        CcproxyError: If the exchange was not exactly one answered request to the provider, or was
+            passed on unconverted in one of OpenAI's APIs.
     """
     fix = f"  fix: choose another one: ccproxy record {recording.label}"
     if len(recording.calls) != 1 or recording.error:
@@ -85,7 +85,7 @@ def _upstream(call: RecordedCall, placeholders: Placeholders) -> dict[str, Any]:
 def _expected(
     recording: Recording, call: RecordedCall, placeholders: Placeholders
 ) -> dict[str, Any]:
-    """Return the message for the client with placeholders."""
+    """Return the expected message, with placeholders."""
     answer = _text(recording.answer)
     if call.api == "messages" and not call.is_stream:
         message: dict[str, Any] = json.loads(placeholders.json(_text(call.data)))
@@ -96,7 +96,7 @@ def _expected(
 
 
 def _message_of_response(answer: str, placeholders: Placeholders) -> dict[str, Any]:
-    """Return the message from which the whole or streamed response *answer* was made."""
+    """Return the message from which *answer*, a whole or streamed response, was converted."""
     lines = _data(answer)
     last: dict[str, Any] = json.loads(placeholders.json(lines[-1] if lines else answer))
     response = last.get("response", last)
@@ -122,7 +122,7 @@ def _message(answer: str, placeholders: Placeholders, *, is_stream: bool) -> dic
     if not is_stream:
         message: dict[str, Any] = json.loads(placeholders.json(answer))
         for block, original in zip(message["content"], json.loads(answer)["content"], strict=True):
-            if block["type"] == "tool_use":  # a string in the provider's answer
+            if block["type"] == "tool_use":  # its input is a JSON string in the provider's answer
                 text = json.dumps(original["input"], ensure_ascii=False)
                 block["input"] = json.loads(placeholder(text))
         return message

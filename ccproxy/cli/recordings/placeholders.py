@@ -1,10 +1,10 @@
 r"""
-Placeholders: text of the same form and length without its content.
+Placeholders: text of the same form and length, without the content.
 
-In JSON every string value gets one; keys, numbers and the values of structural fields are kept.
+In JSON, every string value is replaced; keys, numbers and the values of structural fields are kept.
 Letters become `x`, digits `1`; punctuation and escapes are kept, so that JSON within a string
-remains JSON, even in pieces. Every character is replaced on its own, so the placeholders of the
-pieces of a text add up to the placeholder of the text. Names and ids are distinguished by their
+remains JSON, even in pieces. Each character is replaced independently, so the placeholders of a
+text's pieces join to the placeholder of the text. Names and ids are distinguished by their
 letters.
 """
 
@@ -23,7 +23,7 @@ _STRUCTURAL = frozenset({
 })  # fmt: skip
 """Strings in these fields are kept, including those in lists."""
 _NAMES = frozenset({"id", "name", "tool_use_id", "tool_call_id", "call_id", "tool_name", "item_id"})
-# A string that is not closed ends with the text, so that the search is linear.
+# An unterminated string ends with the text, so that the search is linear.
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)("\s*+:|"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _KEPT_WORDS = {"data", "true", "false", "null", "DONE"}
@@ -32,25 +32,25 @@ _KEPT = re.compile(
     r"(?P<escape>\\{1,2}u)(?P<code>[0-9a-fA-F]{4})|\\{2}.|\\.|</?think(?:ing)?>"
     r"|\b(?:true|false|null)\b|(?<=\d)[eE](?=[+\-\d])|</?\|[^|<>]{1,40}\|>|<｜[^<>]{1,40}｜>"
 )
-"""Escapes, also in JSON within a string; tags; and what would make other JSON of a number."""
+"""Escapes, also in JSON within a string; tags; literals; and the exponent letters of numbers."""
 _LETTERS = string.ascii_lowercase
 
 
 class Placeholders:
-    """The placeholders of one case: an equal name gets an equal one."""
+    """The placeholders of one case: equal names get equal placeholders."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._candidates: dict[str, Iterator[str]] = {}
-        """The unused placeholders of the names of one form."""
+        """The unused placeholders for names of each form."""
         self._taken: set[str] = set()
 
     def json(self, text: str) -> str:
-        """Return the JSON *text* with placeholders for its strings; its length stays."""
+        """Return the JSON *text* with its strings replaced; the length does not change."""
         return "".join(self._tokens(text))
 
     def events(self, stream: str) -> str:
-        """Return an event stream with placeholders in the JSON of its `data` lines."""
+        """Return an event stream with the strings in its `data` lines replaced."""
         # Not splitlines(): strings in JSON may contain other line separators.
         return "\n".join(map(self._line, stream.split("\n")))
 
@@ -60,7 +60,7 @@ class Placeholders:
         return line if line.startswith("event:") else placeholder(line)
 
     def _tokens(self, text: str) -> Iterator[str]:
-        keys: list[str] = [""]  # of the containers around, and the last key
+        keys: list[str] = [""]  # of the enclosing containers, and the last key
         end = 0
         for match in _TOKEN.finditer(text):
             yield _outside(text[end : match.start()])
@@ -83,7 +83,7 @@ class Placeholders:
         return self._name(value) if key in _NAMES else placeholder(value)
 
     def _name(self, value: str) -> str:
-        """Return a placeholder that no other name has, as far as its letters allow."""
+        """Return a placeholder for the name, unique as far as its letters allow."""
         if value not in self._names:
             plain = placeholder(value)
             candidates = self._candidates.setdefault(plain, _variants(plain))
@@ -94,7 +94,7 @@ class Placeholders:
 
 
 def placeholder(text: str) -> str:
-    """Return a text of the same form and length; the length in UTF-8 is the same as well."""
+    """Return a text of the same form and the same length, in characters and in UTF-8."""
     result, end = [], 0
     for match in _KEPT.finditer(text):
         result += [*map(_character, text[end : match.start()]), _escape(match)]
@@ -103,12 +103,12 @@ def placeholder(text: str) -> str:
 
 
 def _outside(text: str) -> str:
-    """Return what is between two strings of JSON; text that is none may be there as well."""
+    """Return the part between two JSON strings, which may be text that is not JSON."""
     return _WORD.sub(lambda m: m[0] if m[0] in _KEPT_WORDS else placeholder(m[0]), text)
 
 
 def _escape(match: re.Match[str]) -> str:
-    """Return the kept text, or an escape of the same length for another character."""
+    """Return the text to keep, or an escape of the same length for another character."""
     if match["code"] is None:
         return match[0]
     code = int(match["code"], 16)
@@ -130,7 +130,7 @@ def _character(character: str) -> str:
 
 
 def _variants(name: str) -> Iterator[str]:
-    """Yield *name*, then *name* with other letters in place of its last ones."""
+    """Yield *name*, then *name* with its last letters replaced."""
     yield name
     places = [index for index, character in enumerate(name) if character in "xX"][-3:]
     for letters in itertools.product(_LETTERS, repeat=len(places)):

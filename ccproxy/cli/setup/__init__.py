@@ -1,1 +1,1 @@
-"""Adding providers: questions, files and the trial request."""
+"""Adding providers: prompts, files and the test request."""

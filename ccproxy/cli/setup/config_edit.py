@@ -26,11 +26,11 @@ from ccproxy.text import mask_key, printable
 
 _FIRST_PORT = 8081
 _LOGIN = re.compile(r"//[^/@\s]*@")
-"""User name and password in an address."""
+"""A user name and password in an address."""
 
 
 def without_secrets(text: str) -> str:
-    """Return the lines of an env file for a terminal, indented and with every key masked."""
+    """Return the lines of an env file for a terminal: indented, with every key masked."""
     lines = []
     for line in text.splitlines():
         name, equals, value = line.partition("=")
@@ -50,7 +50,7 @@ def free_ports(used: Collection[int]) -> Iterator[int]:
 
 
 def entry_text(port: int, env_file: str, label: str, fallbacks: Sequence[str] = ()) -> str:
-    """Return an entry in the table's long form, which is valid after any other table."""
+    """Return an entry in the table's long form, which may follow any other TOML table."""
     fallback = f"fallback = [{', '.join(map(toml_value, fallbacks))}]\n" if fallbacks else ""
     return f'[[proxy]]\nport = {port}\nenv_file = "{env_file}"\nlabel = "{label}"\n{fallback}'
 
@@ -62,10 +62,10 @@ def toml_value(value: str | int) -> str:
 
 def check_new(files: Sequence[Path]) -> None:
     """
-    Check that none of *files* exists.
+    Check that none of *files* exist.
 
     Raises:
-        UsageError: With the names of those that do.
+        UsageError: If some exist; the message names them.
 
     """
     # lexists: a dangling symbolic link also counts as a file.
@@ -90,7 +90,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 def write_new(path: Path, text: str) -> None:
     """
-    Create a file with mode 0600, and the folders it needs with mode 0700.
+    Create a file with mode 0600 and its missing parent folders with mode 0700.
 
     Raises:
         OSError: If it exists or cannot be written; an incomplete file is removed.
@@ -114,8 +114,8 @@ def append(fleet: Fleet, table: Path, text: str) -> None:
     Append *text* to *table*, a file of *fleet*'s table. Call it within `exclusive`.
 
     Raises:
-        CcproxyError: If the table would not be valid with *text*; it is not changed.
-        OSError: If the system refuses, or if it is not a regular file.
+        CcproxyError: If *text* would make the table invalid; nothing is changed.
+        OSError: If *table* cannot be written or is not a regular file.
 
     """
 
@@ -137,9 +137,9 @@ def remove_entry(fleet: Fleet, entry: Entry) -> None:
     Remove *entry* from the table of *fleet*.
 
     Raises:
-        CcproxyError: If the rest would not be valid, for example because a route names the entry,
-            or if the entry cannot be located; the table is not changed.
-        OSError: If the system refuses.
+        CcproxyError: If the remaining table would be invalid, for example because a route names
+            the entry, or if the entry cannot be located; nothing is changed.
+        OSError: If the file cannot be written.
 
     """
     table = entry.table or fleet.file
@@ -187,11 +187,11 @@ def change_table(
     *check* receives the changed fleet, and may reject it by raising an exception.
 
     Raises:
-        ConfigError: If that causes a mistake which was not there before; nothing is changed then.
-        OSError: If the system refuses.
+        ConfigError: If the change introduces a mistake; nothing is changed.
+        OSError: If the file cannot be written.
 
     """
-    from ccproxy.config.fleet_check import check_fleet  # reads presets: slow to load
+    from ccproxy.config.fleet_check import check_fleet  # slow to import: it reads the presets
 
     before = {mistake.text for mistake in check_fleet(fleet.file).mistakes}
 
@@ -229,7 +229,7 @@ def _without_entry(text: str, entry: Entry) -> str:
 
 
 def read_keys(env_file: Path) -> tuple[str, ...]:
-    """Return the provider's keys in an env file; empty if it has none."""
+    """Return the provider's keys in an env file, or an empty tuple."""
     return keys_in(read_regular(env_file))
 
 
@@ -238,8 +238,8 @@ def write_keys(env_file: Path, keys: Sequence[str]) -> None:
     Replace the provider's keys in an env file; every other line is unchanged.
 
     Raises:
-        CcproxyError: If the keys cannot be replaced, for example in a line with an unusual format.
-        OSError: If the system refuses.
+        CcproxyError: If the keys cannot be replaced, for example because of unusual quoting.
+        OSError: If the file cannot be written.
 
     """
     value = ",".join(keys)
@@ -262,8 +262,8 @@ def _replace(path: Path, change: Callable[[str], str], *, check: Callable[[str],
     """
     Replace the text of *path* with the result of *change*, if *check* accepts it.
 
-    A link stays one. An editor does not take the lock of `exclusive`; if it saves meanwhile, its
-    version is changed.
+    A symbolic link is kept. Editors do not take the lock of `exclusive`: if the file changes while
+    this runs, *change* is applied to the new text.
     """
     path = path.resolve()
     while not _try_replace(path, change, check):
@@ -271,7 +271,7 @@ def _replace(path: Path, change: Callable[[str], str], *, check: Callable[[str],
 
 
 def _try_replace(path: Path, change: Callable[[str], str], check: Callable[[str], object]) -> bool:
-    """Return False if the file changed meanwhile."""
+    """Replace the file unless it has changed since it was read; return True if it was replaced."""
     before = path.stat()
     text = change(read_regular(path))
     check(text)

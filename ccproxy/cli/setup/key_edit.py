@@ -19,7 +19,7 @@ from ccproxy.text import counted, mask_key
 
 def add_keys(options: Options, entry: Entry, arguments: Sequence[str]) -> None:
     """
-    Add keys that are pasted at a terminal, or read from stdin, one per line.
+    Add keys, pasted at a terminal or read from stdin, one per line.
 
     Raises:
         UsageError: If no valid key is entered, or a key is in *arguments*.
@@ -50,7 +50,7 @@ def remove_keys(options: Options, entry: Entry, ids: Sequence[str], *, yes: bool
     Remove the keys with these *ids* (`k1` is the first) or tails (`…1234` or `1234`).
 
     Raises:
-        UsageError: If an id fits no key or several, or if no key would be left.
+        UsageError: If an id matches no key or several, or if no key would remain.
         CcproxyError: If the env file cannot be changed.
     """
     present = _present_keys(entry)

@@ -30,25 +30,25 @@ _FIXES = {
 _OTHER_FIX = "check the address (--base-url), and that the provider can be reached from here"
 _MISSING_PATH_FIX = "check the address (--base-url) and the API (--api)"
 _PER_KEY = {*KEY_ERRORS, "rate_limit_error"}
-"""Failures that another key may not have. Any other failure would repeat with every key."""
+"""Failures that depend on the key. Any other failure would repeat with every key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Results:
     working: Sequence[str]
     failed: Sequence[str]
-    """Keys; also those that were not tested because the failure is not about the key."""
+    """Includes the keys that were not tested because the failure does not depend on the key."""
     is_key_error: bool
     other_api: str = ""
-    """The API that the server serves instead of the one that was tried."""
+    """The API that the server supports instead of the tested one."""
 
 
 def test_keys(options: Options, proxy: NewProxy, fleet: Fleet, *, is_interactive: bool) -> NewProxy:
     """
-    Test every key and return the proxy with the keys that the user wants to keep.
+    Test every key; return the proxy with the keys that the user keeps.
 
     Raises:
-        SystemExit: If a key failed and the user cannot be asked, or gives up; 4 if it is rejected.
+        SystemExit: If a key failed, and the user cancels or cannot be asked; 4 if it is rejected.
 
     """
     tested: Sequence[str] = ()
@@ -81,7 +81,7 @@ def test_keys(options: Options, proxy: NewProxy, fleet: Fleet, *, is_interactive
 
 
 def _choose(results: _Results, proxy: NewProxy) -> str:
-    """Ask what to do about keys that failed."""
+    """Ask what to do about the failed keys."""
     actions = {
         "retype": "enter other keys",
         "add": "add all keys anyway",

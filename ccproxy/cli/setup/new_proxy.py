@@ -1,7 +1,7 @@
 """
-A proxy to be added: its fields, their parsers, and the files that it is written to.
+A proxy to be added: its fields, their parsers, and the files that define it.
 
-Each parser takes what was typed, as an option or at a prompt, and raises a UsageError whose first
+Each parser takes the user's input, from an option or a prompt, and raises a UsageError whose first
 line is complete without the fix.
 """
 
@@ -35,9 +35,9 @@ from ccproxy.providers.presets import Endpoint, Preset, generic_preset, load_pre
 from ccproxy.text import did_you_mean
 
 CUSTOM = "custom"
-"""The choice of no provider preset: any OpenAI-compatible server."""
+"""The choice without a provider preset: any OpenAI-compatible server."""
 KEY_BYTES = 32
-"""256 bits of randomness in a client key."""
+"""A client key has 256 random bits."""
 
 _TABLE_HEAD = "# PORT:ENVFILE:LABEL — one line per provider; paths are relative to this file.\n"
 
@@ -50,11 +50,11 @@ class NewProxy:
 
     preset: str
     base_url: str
-    """Empty: the provider preset's."""
+    """Empty: the provider preset's address."""
     endpoint: str
-    """Name of the account's region or plan; empty: the provider preset's first one."""
+    """Name of the account's region or plan; empty: the first of the provider preset."""
     model: str
-    """Answers in every tier; empty: the provider preset's models."""
+    """Used for every tier; empty: the provider preset's models."""
     label: str
     port: int
     keys: tuple[str, ...] = field(repr=False)
@@ -62,7 +62,7 @@ class NewProxy:
     context_window: int | None = None
     """Tokens; None: the provider preset's, or unknown."""
     api: str = ""
-    """The API that it speaks upstream; empty: the provider preset's."""
+    """The API used upstream; empty: the provider preset's."""
 
     @property
     def env_name(self) -> str:
@@ -100,7 +100,7 @@ class NewProxy:
         Return the configuration of its worker.
 
         Raises:
-            ConfigError: With every error in the combination of its fields.
+            ConfigError: If the fields are not valid together; it lists every error.
 
         """
         entry = Entry(port=self.port, env_file=fleet.home / self.env_name, label=self.label)
@@ -140,10 +140,10 @@ class NewProxy:
 
 def open_or_create(table: Path) -> Fleet:
     """
-    Read the *table* to add to; one that does not exist or is empty has no entries.
+    Read the *table* that gets the new entry; it may be missing or empty.
 
     Raises:
-        ConfigError: With every other mistake in it.
+        ConfigError: If the table has other mistakes; it lists all of them.
 
     """
     if not table.exists():
@@ -156,9 +156,9 @@ def open_or_create(table: Path) -> Fleet:
 
 def table_to_extend(fleet: Fleet) -> Path:
     """
-    Return the file that gets a new entry: the table, or the local one in a clone of ccproxy.
+    Return the file for a new entry: the table, or the local table in a clone of ccproxy.
 
-    Git tracks the table of a clone; with entries of the user, `git pull` could conflict.
+    Git tracks the table of a clone; entries of the user in it could cause conflicts in `git pull`.
     """
     local = local_table(fleet.file)
     is_shipped = (fleet.home / ".git").exists() and (fleet.home / "ccproxy/__init__.py").exists()
@@ -171,7 +171,7 @@ def new_client_key() -> str:
 
 
 def preset_of(name: str) -> Preset:
-    """Return the provider preset called *name*; for `custom` the one without assumptions."""
+    """Return the provider preset called *name*, or the neutral preset for `custom`."""
     return generic_preset() if name == CUSTOM else load_presets()[name]
 
 
@@ -181,7 +181,7 @@ def env_name(label: str) -> str:
 
 
 def endpoint_setting(name: str) -> str:
-    """Return the setting that selects the region or plan *name*; either takes both."""
+    """Return the setting for the region or plan *name*; both settings accept either."""
     setting = settings.PROVIDER_PLAN if name.endswith("plan") else settings.PROVIDER_REGION
     return setting.name
 
@@ -216,7 +216,7 @@ def parse_endpoint(typed: str, preset: Preset) -> Endpoint:
 
 
 def parse_model(typed: str) -> str:
-    """Parse a model's name. Reject a key or an address, pasted at the wrong prompt."""
+    """Parse a model's name. Reject a key or an address that was pasted at the wrong prompt."""
     fix = "use the model's name at the provider"
     if contains_key(typed):
         raise UsageError(f"the model cannot be a key, which would be shown\n  fix: {fix}")
@@ -226,7 +226,7 @@ def parse_model(typed: str) -> str:
 
 
 def parse_window(typed: str) -> int:
-    """Parse a context window; `200k` is 200,000, which is never more than the vendor means."""
+    """Parse a context window; `200k` is 200,000, never more than the vendor's limit."""
     match = re.fullmatch(r"([0-9]{1,4}(?:\.[0-9]{1,3})?) ?([km])", typed.strip().lower())
     if match is not None:
         typed = f"{float(match[1]) * {'k': 1e3, 'm': 1e6}[match[2]]:.0f}"
@@ -234,7 +234,7 @@ def parse_window(typed: str) -> int:
 
 
 def parse_label(typed: str, fleet: Fleet) -> str:
-    """Parse a label that neither the table nor an env file has yet."""
+    """Parse a label that no entry and no env file uses."""
     if not LABEL.fullmatch(typed):
         text = f'"{typed}" is not a valid label: use {LABEL_RULE}'
         raise UsageError(f"{text}\n  fix: for example --label kimi-2")
@@ -250,7 +250,7 @@ def parse_label(typed: str, fleet: Fleet) -> str:
 
 
 def propose_label(name: str, fleet: Fleet) -> str:
-    """Return *name*, or *name* with the first number that makes it unused."""
+    """Return *name*, with a number appended if it is already used."""
     label, count = name, 1
     while fleet.entry(label) is not None or (fleet.home / env_name(label)).exists():
         count += 1
@@ -267,7 +267,7 @@ def parse_port(typed: str, fleet: Fleet) -> int:
         text = f"port {port} belongs to {entry.label} ({_place(entry, fleet)})"
         raise UsageError(f"{text}\n  fix: {fix}")
     if not _is_free(port):
-        # rarely needed, slow to import
+        # slow to import, rarely needed
         from ccproxy.supervisor.sockets.listeners import describe_port_holder
 
         raise PortInUse(f"{describe_port_holder(port)}\n  fix: {fix}")

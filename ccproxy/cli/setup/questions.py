@@ -1,8 +1,8 @@
 """
 The prompts of `ccproxy init`, one for each value without an option, repeated until it is valid.
 
-The key is asked for before the model: a user who has just copied a key pastes it at the first
-prompt, and the answer to "Model" is echoed. A pasted key is not accepted as a model either.
+The key comes before the model: a user who has just copied a key pastes it at the first prompt, and
+the answer to "Model" is echoed. The model prompt rejects keys as well.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitOptions:
-    """The values of the options; None where the option is missing."""
+    """The values of the options; None for each missing option."""
 
     preset: str | None
     endpoint: str | None
@@ -47,7 +47,7 @@ class InitOptions:
     api: str | None
     key_stdin: bool
     is_interactive: bool
-    """True if missing values can be asked for."""
+    """True if the user can be asked for missing values."""
 
     def get(
         self, option: str, question: str, parse: Callable[[str], T], *, default: str | None = None
@@ -56,7 +56,7 @@ class InitOptions:
         Return the value of *option*, else the user's answer, else *default*.
 
         Raises:
-            CcproxyError: If the value is not valid, or missing without a default.
+            CcproxyError: If the value is not valid, or is missing and has no default.
 
         """
         typed: str | None = getattr(self, option)
@@ -75,9 +75,9 @@ def describe(options: InitOptions, fleet: Fleet) -> NewProxy:
     Build the new proxy from the options and the user's answers.
 
     Raises:
-        CcproxyError: If an option is not valid, a value is missing and cannot be asked for, or the
-            combination is not valid.
-        click.Abort: If the user gives up.
+        CcproxyError: If an option or the combination is not valid, or a value is missing and the
+            user cannot be asked.
+        click.Abort: If the user aborts.
 
     """
     if options.is_interactive and options.preset is None:
@@ -135,8 +135,8 @@ def paste_keys() -> tuple[str, ...]:
     Ask for keys without echo until they are valid.
 
     Raises:
-        UsageError: If nothing is pasted twice.
-        click.Abort: If the user gives up.
+        UsageError: If the input is empty twice.
+        click.Abort: If the user aborts.
 
     """
     empty_pastes = 0
@@ -165,7 +165,7 @@ def _read_hidden_lines(question: str, *, on_line: Callable[[str], None]) -> list
     Return the typed or pasted lines up to an empty one. None of them is echoed.
 
     *on_line* is called with each line, for feedback. `getpass` cannot be used: it reads one line
-    and discards the rest of what was pasted.
+    and discards the other pasted lines.
 
     Raises:
         click.Abort: If the terminal is closed, or the user ends the input.
@@ -190,7 +190,7 @@ def _read_hidden_lines(question: str, *, on_line: Callable[[str], None]) -> list
 
 
 def _menu() -> str:
-    """Return the provider presets in two columns, with the numbers that `parse_preset` takes."""
+    """Return the provider presets in two columns, with the numbers that `parse_preset` accepts."""
     titles = {name: preset.title for name, preset in load_presets().items()}
     titles[CUSTOM] = "any other server"
     cells = [f"{n:>3} {name:<12} {title}" for n, (name, title) in enumerate(titles.items(), 1)]
@@ -216,7 +216,7 @@ def _ask(question: str, parse: Callable[[str], T], *, default: str | None) -> T:
 
 
 def _endpoint(options: InitOptions, preset: Preset) -> Endpoint:
-    """Return the region or plan; the default one if an option gives the address."""
+    """Return the region or plan, or the default one if an option sets the address."""
     if options.endpoint is not None:
         if options.base_url is not None:
             text = "--endpoint and --base-url cannot be combined"
@@ -228,7 +228,7 @@ def _endpoint(options: InitOptions, preset: Preset) -> Endpoint:
 
 
 def _base_url(options: InitOptions, preset: Preset, *, is_custom: bool) -> str:
-    """Return the provider's base URL; empty for the preset's own."""
+    """Return the provider's base URL; empty if it is the preset's."""
     if not (options.base_url or is_custom or not preset.base_url):
         return ""
     hint = f" (such as {preset.example_url})" * bool(preset.example_url)
@@ -240,7 +240,7 @@ def _base_url(options: InitOptions, preset: Preset, *, is_custom: bool) -> str:
 
 
 def _model(options: InitOptions, preset: Preset, *, base_url: str, keys: Sequence[str]) -> str:
-    """Return the model; at the prompt a custom server's models are suggested."""
+    """Return the model; the prompt suggests the models of a custom server."""
     is_custom = preset is generic_preset()
     names = []
     if is_custom and options.is_interactive and not options.model:
@@ -261,7 +261,7 @@ def _port(options: InitOptions, fleet: Fleet) -> int:
 
 
 def _with_window(options: InitOptions, proxy: NewProxy, fleet: Fleet) -> NewProxy:
-    """Add the model's context window if it is not known from the provider preset."""
+    """Add the model's context window if the provider preset does not contain it."""
     config = proxy.config(fleet)
     if options.context_window is None and window_note(config) is None:
         return proxy
@@ -277,7 +277,7 @@ def _with_window(options: InitOptions, proxy: NewProxy, fleet: Fleet) -> NewProx
 
 
 def with_reported_window(proxy: NewProxy, fleet: Fleet) -> NewProxy:
-    """Return *proxy* with the context window that its server reports, if it is not known."""
+    """Return *proxy*; an unknown context window is filled in if its server reports it."""
     config = proxy.config(fleet)
     if window_note(config) is None:
         return proxy
@@ -289,7 +289,7 @@ def _reported_window(config: WorkerConfig) -> int | None:
 
 
 def _keys(options: InitOptions, preset: Preset) -> tuple[str, ...]:
-    """Return the provider's keys; empty if it needs none."""
+    """Return the provider's keys, or an empty tuple if it needs none."""
     if options.key_stdin:
         return parse_keys(sys.stdin, "stdin")
     if not preset.needs_key:

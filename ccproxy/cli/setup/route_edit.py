@@ -1,11 +1,11 @@
 """
-Writes one routing rule into the table, as its user would write it.
+Write one routing rule into the table, in the form that a user would write.
 
     [routes.Kimi-K2]
     subagent = "GLM-4.6:big"
 
-The other lines of the file stay as they are. If the rule is written in a form that this cannot
-change (an inline table, dotted keys), nothing is changed and the user is told what to write.
+The other lines of the file are unchanged. If the existing rule is an inline table or has dotted
+keys, it cannot be edited: nothing is changed, and the error contains the lines to write.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _HEADER = re.compile(r"\s*\[")
 
 
 class RuleChange(NamedTuple):
-    """What writing a rule changes."""
+    """The effect of writing a rule."""
 
     toml: str
-    """The entry's table afterwards."""
+    """The entry's table after the change."""
     diff: str
     text: str
-    """The whole file afterwards."""
+    """The whole file after the change."""
 
 
 def preview_rule(fleet: Fleet, label: str, rule: str, model: str | None) -> RuleChange:
     """
-    Return what `write_rule` would change.
+    Return the change that `write_rule` would make.
 
     Raises:
         CcproxyError: If the rule is written in a form that cannot be changed.
@@ -55,11 +55,11 @@ def preview_rule(fleet: Fleet, label: str, rule: str, model: str | None) -> Rule
 
 def write_rule(fleet: Fleet, label: str, rule: str, model: str | None) -> None:
     """
-    Set *rule* of the entry *label* to *model*, or remove it if that is None.
+    Set *rule* of the entry *label* to *model*, or remove the rule if *model* is None.
 
     Raises:
-        CcproxyError: If the table would not be valid, or cannot be changed; it stays as it is.
-        OSError: If the system refuses.
+        CcproxyError: If the table cannot be edited or would be invalid; nothing is changed.
+        OSError: If the file cannot be written.
 
     """
     file = _file_of(fleet, label)
@@ -67,7 +67,7 @@ def write_rule(fleet: Fleet, label: str, rule: str, model: str | None) -> None:
 
 
 def _file_of(fleet: Fleet, label: str) -> Path:
-    """Return the file whose routes of the entry count: they replace those of an earlier one."""
+    """Return the file whose routes apply to the entry: the last file that has any."""
     for file in reversed(fleet.tables):
         if _routes(open_table(file).values, label):
             return file
@@ -77,7 +77,7 @@ def _file_of(fleet: Fleet, label: str) -> Path:
 
 def with_rule(text: str, label: str, rule: str, model: str | None) -> str:
     """
-    Return the *text* of a table with the rule.
+    Return the *text* of a table with the rule added, changed or removed.
 
     Raises:
         CcproxyError: If the rule is written in a form that cannot be changed.
@@ -110,7 +110,7 @@ def _changed(lines: list[str], label: str, rule: str, model: str | None) -> list
 
 
 def _section(lines: Sequence[str], label: str) -> tuple[int, int] | None:
-    """Return the first line of the entry's routes and the one after its last."""
+    """Return the start and end of the entry's routes, as line indexes; the end is exclusive."""
     name = re.escape(label)
     head = re.compile(rf"""\s*\[\s*routes\s*\.\s*(["']?){name}\1\s*\]""", re.IGNORECASE)
     for start, line in enumerate(lines):
@@ -122,7 +122,7 @@ def _section(lines: Sequence[str], label: str) -> tuple[int, int] | None:
 
 
 def _routes(values: Mapping[str, Any], label: str) -> dict[str, Any]:
-    """Return `routes` without regard to the case of the label, which `[routes.LABEL]` may have."""
+    """Return the entry's routes; `[routes.LABEL]` may have the label in another case."""
     routes = values.get("routes")
     tables = routes if isinstance(routes, dict) else {}
     return {name: table for name, table in tables.items() if name.lower() == label.lower()}
@@ -134,7 +134,7 @@ def _rules(values: dict[str, Any], label: str) -> dict[str, Any]:
 
 
 def _without(values: dict[str, Any], label: str, rule: str) -> dict[str, Any]:
-    """Return *values* without the rule and without tables that are empty then."""
+    """Return *values* without the rule and without tables that become empty."""
     routes = values.get("routes")
     if not isinstance(routes, dict):
         return values

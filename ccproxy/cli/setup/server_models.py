@@ -26,7 +26,7 @@ _WINDOW_FIELDS = (
     "context_length",  # OpenRouter and others
     "context_window",
     "max_context_length",
-    "n_ctx_train",  # llama.cpp: of the model; the server's own is at /props
+    "n_ctx_train",  # llama.cpp: the model's window; the server's is at /props
 )
 _INNER_OBJECTS = ("meta", "model_info")
 
@@ -37,7 +37,7 @@ class ServerModel:
 
     name: str
     window: int | None
-    """Tokens; None if the server does not report it."""
+    """In tokens; None if the server does not report it."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -48,7 +48,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def list_models(base_url: str, keys: Sequence[str]) -> list[ServerModel]:
-    """Return the models at *base_url*; empty if the server does not list them."""
+    """Return the models at *base_url*, or an empty list if the server does not list them."""
     try:
         rows = _get(Address.parse(base_url).models(), keys)["data"]
         return [ServerModel(str(row["id"]), _window(row)) for row in rows]
@@ -57,7 +57,7 @@ def list_models(base_url: str, keys: Sequence[str]) -> list[ServerModel]:
 
 
 def server_window(base_url: str, keys: Sequence[str], model: str) -> int | None:
-    """Return the window that the server at *base_url* has for *model*; None if it is unknown."""
+    """Return the context window of *model* at *base_url*, or None if it is unknown."""
     models = [one for one in list_models(base_url, keys) if one.name == model]
     if not models or models[0].window is None:
         return None
@@ -72,9 +72,9 @@ def server_window(base_url: str, keys: Sequence[str], model: str) -> int | None:
 
 def find_api(base_url: str, keys: Sequence[str]) -> str:
     """
-    Return the API of a server that does not serve Chat Completions; empty if none is found.
+    Return the API of a server without Chat Completions; empty if none is found.
 
-    An endpoint that exists refuses the empty request for another reason than its path.
+    An endpoint exists if it rejects the empty request for another reason than its path.
     """
     address = Address.parse(base_url)
     endpoints = {"responses": address.responses(azure=False), "messages": address.messages()}
@@ -91,7 +91,7 @@ def find_api(base_url: str, keys: Sequence[str]) -> str:
 
 
 def _get(url: str, keys: Sequence[str]) -> Any:  # noqa: ANN401 - any JSON
-    """Return the JSON document at *url*; ValueError if there is none."""
+    """Return the JSON document at *url*. Raise ValueError if that fails."""
     try:
         with _opened(url, keys) as response:
             return json.loads(response.read(_MAX_BYTES))

@@ -1,4 +1,4 @@
-"""Run a worker for a few test requests, before anything is written to the user's files."""
+"""Run a worker for a few test requests, before any of the user's files is written."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EXIT_TIMEOUT = 5.0
 """Seconds, all three."""
 
 TestKey = Callable[[str], KeyTest]
-"""Sends one request with the key of that id (`k1` is the first)."""
+"""Sends one request with the key that has this id (`k1` is the first)."""
 
 
 @contextmanager
@@ -37,14 +37,14 @@ def temporary_worker(config: WorkerConfig, env_text: str) -> Iterator[TestKey]:
     """
     Run a worker with *config*, whose env file is *env_text*, and yield a function that tests keys.
 
-    The keys are in a folder of mode 0700 meanwhile, and in no argument and no environment.
+    The keys are in a temporary folder with mode 0700, never in arguments or the environment.
 
     Raises:
         CcproxyError: If the worker does not start, or does not reply.
     """
     with (
         tempfile.TemporaryDirectory(prefix="ccproxy-") as folder,
-        # A free port: another program may have the configured one at the moment.
+        # A free port: another program may use the configured one.
         socket.create_server(("127.0.0.1", 0)) as listener,
         _worker(config, Path(folder), env_text, listener) as control,
     ):
@@ -55,7 +55,7 @@ def temporary_worker(config: WorkerConfig, env_text: str) -> Iterator[TestKey]:
                 (test,) = ask_worker(control, request, KeysReply, timeout=_TEST_TIMEOUT).tests
             except (NoAnswer, WorkerRefused, ValueError) as error:
                 raise CcproxyError(f"the test worker did not reply: {error}") from error
-            # The user has never seen this file.
+            # The name of this temporary file means nothing to the user.
             message = test.message.replace(f" in {Path(folder, _ENV_FILE)}", "")
             return replace(test, message=message)
 
