@@ -1,4 +1,4 @@
-"""The command: start everything, take samples in turn, print the table."""
+"""The command: start all targets, take samples in turn, print the tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLEETS = (1, 4, 32)
 
 
 def main() -> None:
-    """Read the options and run."""
+    """Parse the options and run the benchmark."""
     options = _options()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # inherited by every target
@@ -79,7 +79,7 @@ def _all(options: argparse.Namespace) -> Sequence[str]:
 def _started(
     stack: contextlib.ExitStack, setup: Setup, options: argparse.Namespace
 ) -> Iterator[Target]:
-    """Start every available target, and report the others."""
+    """Start every available target; report the unavailable ones."""
     makers = {
         "bare": targets.bare(setup),
         "ccproxy": targets.ccproxy(setup),
@@ -112,7 +112,7 @@ async def _measure(
     rounds: int,
     deadline: float,
 ) -> dict[tuple[str, str], list[Sample]]:
-    """Take every sample; the targets take turns, so that a slow moment affects all of them."""
+    """Take every sample; targets alternate, so that a slow phase of the machine affects all."""
     gc.freeze()
     samples: dict[tuple[str, str], list[Sample]] = {}
     overloaded: set[tuple[str, str]] = set()

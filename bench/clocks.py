@@ -23,7 +23,7 @@ def cpu_seconds(pids: Sequence[int]) -> float:
     """
     Return the CPU seconds used by *pids*: all threads, user and kernel time.
 
-    Reads each process's POSIX clock, in nanoseconds; /proc counts in hundredths of a second.
+    The source is each process's POSIX clock, in nanoseconds; /proc counts hundredths of a second.
     """
     total = 0.0
     for pid in pids:
@@ -31,17 +31,17 @@ def cpu_seconds(pids: Sequence[int]) -> float:
         try:
             total += time.clock_gettime(clock)
         except OSError:
-            continue  # ended in the meantime
+            continue  # has exited since the tree was read
     return total
 
 
 def resident_mib(pids: Sequence[int]) -> float:
-    """Return the resident memory; pages shared by two of *pids* count twice."""
+    """Return the resident memory; a page that two of *pids* share counts twice."""
     return sum(_memory(pid, "rss") for pid in pids)
 
 
 def proportional_mib(pids: Sequence[int]) -> float:
-    """Return the proportional memory: a shared page is divided among its users."""
+    """Return the proportional memory: a shared page is divided among its processes."""
     return sum(_memory(pid, "pss") for pid in pids)
 
 

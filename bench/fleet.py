@@ -17,7 +17,7 @@ REPEATS = 7
 
 
 def commands(setup: Setup) -> dict[str, float]:
-    """Return the milliseconds of each command: the fastest of several runs."""
+    """Return the milliseconds that each command takes: the fastest of several runs."""
     home = _home(setup, workers=1)
     _ccproxy(home, "start")
     try:
@@ -30,7 +30,7 @@ def commands(setup: Setup) -> dict[str, float]:
 
 
 def start_up(setup: Setup, workers: int) -> dict[str, float]:
-    """Start a fleet of *workers*; return its start time and its memory when idle."""
+    """Start a fleet of *workers*; return its start-up time and idle memory."""
     home = _home(setup, workers=workers)
     try:
         seconds = _timed(home, "start")

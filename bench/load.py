@@ -1,7 +1,7 @@
 """
 The client: connections that keep a target busy and record the answers.
 
-It uses asyncio protocols directly, so that it costs little compared with the target.
+It uses asyncio protocols directly, so that it uses little CPU time compared with the target.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Plan:
     The load of one sample.
 
     With `seconds`, each connection sends its next request as soon as it has an answer; with
-    `requests`, this many are made in total. `marks` is the number of marked chunks in a complete
+    `requests`, this is the total number. `marks` is the number of marked chunks in a complete
     answer.
     """
 
@@ -52,9 +52,9 @@ class Plan:
     pause: float = 0.0
     """Seconds between an answer and the next request."""
     spread: float = 0.0
-    """Seconds over which the first requests are spread."""
+    """Seconds over which the first requests are distributed."""
     patience: float = 20.0
-    """Seconds to wait for what is still under way at the end."""
+    """Seconds to wait at the end for unfinished answers."""
 
 
 @dataclass(slots=True)
@@ -152,7 +152,7 @@ class _Answer:
 
 
 class _Connection(asyncio.Protocol):
-    """One keep-alive connection; counts marks instead of storing bodies."""
+    """One keep-alive connection. It counts marks and stores no bodies."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -234,7 +234,7 @@ async def get(port: int, path: str) -> bytes:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the quantile *share* of *values*; NaN if there are none."""
+    """Return the quantile *share* of *values*, or NaN if there are none."""
     if not values:
         return float("nan")
     ordered = sorted(values)

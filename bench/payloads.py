@@ -1,4 +1,4 @@
-"""Requests to the Messages API as a client sends them; synthetic text, the same in every run."""
+"""Requests to the Messages API like those of a client; their text is the same in every run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 MODEL = "claude-sonnet-4-20250514"
 SIZES = {"turn": 150_000, "long": 2_200_000, "endless": 8_000_000}
-"""Sizes of a conversation in bytes: an ordinary turn, a long session, an extreme one."""
+"""Sizes of conversations in bytes: an ordinary turn, a long session, an extreme session."""
 
 _VOCABULARY = (
     "module worker request stream buffer token parser server client timeout retry queue index "
@@ -30,7 +30,7 @@ def request(name: str, *, stream: bool) -> bytes:
     Return the body called *name*.
 
     `small` (150 bytes), `turn`, `long`, `endless` (conversations, see `SIZES`) or `image`
-    (500 KB, nearly all of it one picture).
+    (500 KB, nearly all of it a single image).
     """
     # Not for secrets: with a fixed seed every run sends the same bytes.
     random_ = random.Random(name)
@@ -57,7 +57,7 @@ def _picture(random_: random.Random) -> list[dict[str, Any]]:
 
 
 def _conversation(random_: random.Random, size: int) -> dict[str, Any]:
-    """System prompt, twenty tools, and thirty rounds of tool call and result."""
+    """Return a system prompt, twenty tools, and thirty rounds of tool call and result."""
     cached = {"cache_control": {"type": "ephemeral"}}
     body = _body([]) | {
         "max_tokens": 32_000,
@@ -80,7 +80,7 @@ def _conversation(random_: random.Random, size: int) -> dict[str, Any]:
 
 
 def _round(random_: random.Random, number: int, room: int) -> list[dict[str, Any]]:
-    """Return a call and its result; every third call is an edit with old and new text."""
+    """Return a tool call and its result; every third call is an edit with old and new text."""
     identity = f"toolu_{number:022d}"
     path = f"/home/dev/src/module_{number}.py"
     if number % 3 == 0:

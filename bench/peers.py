@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "results" / "peers"
-"""Next to the results, and like them not under version control."""
+"""In the folder of the results, which git ignores."""
 
 LITELLM = "litellm[proxy]"
 ROUTER = "@musistudio/claude-code-router"
@@ -21,7 +21,7 @@ LITELLM_ENVIRON = {
 
 
 def install_litellm() -> Path:
-    """Install LiteLLM if it is missing; return its program."""
+    """Install LiteLLM if it is missing; return the path of its program."""
     venv = FOLDER / "litellm"
     program = venv / "bin/litellm"
     if not program.exists():
@@ -31,7 +31,7 @@ def install_litellm() -> Path:
 
 
 def install_router() -> Path:
-    """Install claude-code-router if it is missing; return its script."""
+    """Install claude-code-router if it is missing; return the path of its script."""
     prefix = FOLDER / "router"
     script = prefix / "node_modules" / ROUTER / "dist/cli.js"
     if not script.exists():
@@ -42,7 +42,7 @@ def install_router() -> Path:
 
 
 def litellm_config(upstream: str) -> dict[str, Any]:
-    """Map every model name to the scripted provider."""
+    """Return a configuration that maps every model name to the scripted provider."""
     parameters = {"model": "openai/gpt-4o", "api_base": f"{upstream}/v1", "api_key": "sk-bench"}
     return {
         "model_list": [{"model_name": "*", "litellm_params": parameters}],
@@ -51,7 +51,7 @@ def litellm_config(upstream: str) -> dict[str, Any]:
 
 
 def router_config(upstream: str, port: int) -> dict[str, Any]:
-    """Route everything to the scripted provider, without logs."""
+    """Return a configuration that routes everything to the scripted provider, without logs."""
     provider = {
         "name": "bench",
         "api_base_url": f"{upstream}/v1/chat/completions",
@@ -69,7 +69,7 @@ def router_config(upstream: str, port: int) -> dict[str, Any]:
 
 
 def nginx_conf(port: int, upstream_port: int, folder: Path) -> str:
-    """Write the configuration of a relay that forwards every byte at once."""
+    """Return the configuration of a relay that forwards every byte immediately."""
     return f"""
 daemon off;
 master_process off;

@@ -3,9 +3,9 @@ The lower bound: aiohttp on both sides and nothing in between.
 
     python -m bench.relay PORT UPSTREAM
 
-Forwards the bytes of a Messages request to the upstream's Chat Completions endpoint (below
-`/direct`: to its Messages endpoint), and the bytes of the answer back. A proxy that converts on top
-of aiohttp costs more than this.
+Forwards the bytes of a Messages request to the upstream's Chat Completions endpoint (under
+`/direct`, to its Messages endpoint), and returns the bytes of the answer. A proxy that also
+converts between APIs with aiohttp cannot cost less than this.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ HEADERS = {"Content-Type": "application/json", "Authorization": "Bearer sk-bench
 
 
 async def to_chat(request: web.Request) -> web.StreamResponse:
-    """Relay to Chat Completions."""
+    """Relay the request to Chat Completions."""
     return await _relay(request, "/v1/chat/completions")
 
 
 async def to_messages(request: web.Request) -> web.StreamResponse:
-    """Relay to Messages."""
+    """Relay the request to Messages."""
     return await _relay(request, "/v1/messages")
 
 
@@ -60,7 +60,7 @@ async def _session(app: web.Application):
 
 
 def main(port: int, upstream: str) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is terminated."""
     app = web.Application(client_max_size=2**26)
     app[UPSTREAM] = upstream
     app.cleanup_ctx.append(_session)

@@ -16,19 +16,19 @@ from bench.targets import Target
 
 RESULTS = Path(__file__).parent / "results"
 Samples = Mapping[tuple[str, str], Sequence[Sample]]
-"""By scenario and target."""
+"""Lists of samples, by scenario and target."""
 
 
 def median(samples: Iterable[Sample], field: str) -> float:
-    """Return the median of *field*, leaving out samples that lack it; NaN if all do."""
+    """Return the median of *field* over the samples that have it, or NaN if none has."""
     return _median(value for sample in samples if (value := sample.get(field)) is not None)
 
 
 def ratio(samples: Sequence[Sample], base: Sequence[Sample], field: str) -> float:
     """
-    Return the median ratio of *field* to its *base* in the same round; NaN if there is none.
+    Return the median ratio of *field* to its *base* in the same round, or NaN if there is none.
 
-    The speed of a shared machine varies from minute to minute; samples of one round are comparable.
+    The speed of a shared machine varies over time; only samples of one round are comparable.
     """
     both = [(one.get(field), other.get(field)) for one, other in zip(samples, base, strict=False)]
     return _median(ours / theirs for ours, theirs in both if ours is not None and theirs)
@@ -69,7 +69,7 @@ def write_json(folder: Path, content: Mapping[str, Any]) -> Path:
 
 
 def machine() -> dict[str, str]:
-    """Return the versions and the machine that the figures depend on."""
+    """Describe the machine and the versions on which the figures depend."""
     cpu = next(
         (
             line.partition(":")[2].strip()

@@ -1,4 +1,4 @@
-"""The scenarios, and how one sample is taken."""
+"""The scenarios, and the code that takes one sample."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Rig:
 
     upstream_port: int
     seconds: float
-    """How long one sample of a busy scenario lasts."""
+    """The duration of one sample in a busy scenario."""
 
     async def set_mode(self, **mode: int | str) -> None:
-        """Set how the upstream streams from now on."""
+        """Set the form and pace of the upstream's next streams."""
         query = "&".join(f"{name}={value}" for name, value in mode.items())
         await get(self.upstream_port, f"/mode?{query}")
 
@@ -45,23 +45,23 @@ class Scenario:
     """The compared field of a sample; lower is better."""
     unit: str = "µs CPU"
     others: Mapping[str, str] = field(default_factory=lambda: {"p50_ms": "ms p50"})
-    """Further fields to show, with their units."""
+    """Other fields to show, with their units."""
     family: str
-    """Scenarios of one family in rising order; after a failure the rest is skipped."""
+    """Scenarios of one family are in ascending order; after a failure the rest are skipped."""
     converts_only: bool = False
     """Skip direct mode."""
     ours_only: bool = False
     """Measure ccproxy only."""
     with_keys: bool = False
-    """Measure the targets with five keys only, which the others leave out."""
+    """Measure only the targets with five keys, which other scenarios skip."""
     parts: int = 1
     """
-    Into how many samples a round is divided. The targets take turns with each, so that a difference
-    of one per cent is larger than what else happens on the machine.
+    The number of samples per round. The targets alternate after each sample, so that a difference
+    of one per cent is larger than the noise of the machine.
     """
 
     def suits(self, target: Target) -> bool:
-        """Return whether *target* takes part."""
+        """Return True if the scenario applies to *target*."""
         if self.with_keys or target.name in FIVE_KEYS:
             return self.with_keys and target.name in FIVE_KEYS
         if target.direct and self.converts_only:
@@ -95,7 +95,7 @@ def _sample(outcome: Outcome, cpu: float) -> Sample:
 
 
 def whole(name: str, payload: str, *, at_once: int) -> Scenario:
-    """Whole answers; each connection repeats at once."""
+    """Measure whole answers; each connection repeats its request immediately."""
 
     async def take(rig: Rig, target: Target) -> Sample:
         request = post(target.port, target.path, payloads.request(payload, stream=False))
@@ -109,7 +109,7 @@ def whole(name: str, payload: str, *, at_once: int) -> Scenario:
 
 
 def with_keys(payload: str, *, at_once: int) -> Scenario:
-    """Whole answers with five keys: rotation, sessions that stay with their key, and Redis."""
+    """Measure whole answers with five keys: rotation, session affinity, and Redis."""
     plain = whole(payload, payload, at_once=at_once)
     title = f"{plain.title}, five keys"
     name = f"keys-{payload}-{at_once}"
@@ -117,7 +117,7 @@ def with_keys(payload: str, *, at_once: int) -> Scenario:
 
 
 def streamed(kind: str, chunks: int, *, at_once: int = 8) -> Scenario:
-    """Streams at full speed."""
+    """Measure streams at full speed."""
 
     async def take(rig: Rig, target: Target) -> Sample:
         request = post(target.port, target.path, payloads.request("small", stream=True))
@@ -139,7 +139,7 @@ def streamed(kind: str, chunks: int, *, at_once: int = 8) -> Scenario:
 
 
 def paced(streams: int) -> Scenario:
-    """Streams at the speed of a model, each chunk with the time at which it was sent."""
+    """Measure streams at the speed of a model; each chunk contains the time when it was sent."""
 
     async def take(rig: Rig, target: Target) -> Sample:
         request = post(target.port, target.path, payloads.request("small", stream=True))
@@ -161,7 +161,7 @@ def paced(streams: int) -> Scenario:
 
 
 def first_token(payload: str) -> Scenario:
-    """Streams one after the other: the time to the first chunk."""
+    """Measure the time to the first chunk, with one stream at a time."""
 
     async def take(rig: Rig, target: Target) -> Sample:
         request = post(target.port, target.path, payloads.request(payload, stream=True))
@@ -182,7 +182,7 @@ def first_token(payload: str) -> Scenario:
 
 
 def count_tokens(payload: str) -> Scenario:
-    """Token estimates, which ccproxy computes itself."""
+    """Measure token estimates, which ccproxy computes itself."""
 
     async def take(rig: Rig, target: Target) -> Sample:
         body = payloads.request(payload, stream=False)
@@ -201,7 +201,7 @@ def count_tokens(payload: str) -> Scenario:
 
 
 def memory(streams: int) -> Scenario:
-    """Memory when idle, and per open stream."""
+    """Measure the idle memory and the memory per open stream."""
 
     async def take(rig: Rig, target: Target) -> Sample:
         idle = clocks.resident_mib(clocks.tree(target.pid))
@@ -236,7 +236,7 @@ def _bytes(size: int) -> str:
 
 
 SCENARIOS = (
-    # Memory first: an idle worker on a user's machine has rarely been this busy.
+    # Memory first: the other scenarios keep a worker busier than a user does.
     memory(800),
     whole("request-small", "small", at_once=32),
     whole("request-turn", "turn", at_once=8),
@@ -259,11 +259,11 @@ SCENARIOS = (
     count_tokens("turn"),
 )
 QUICK = ("request-small", "request-turn", "text-500", "tool-500", "paced-200", "first-turn")
-"""A selection that shows a regression in about a minute."""
+"""A selection that reveals regressions in about a minute."""
 
 
 async def take_sample(rig: Rig, scenario: Scenario, target: Target) -> Sample:
-    """Take one sample; a target that has exited gives no figures."""
+    """Take one sample; it has no figures if the target has exited."""
     if not clocks.tree(target.pid):
         return {"failures": 1.0}
     began = time.monotonic()

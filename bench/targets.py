@@ -1,4 +1,4 @@
-"""The measured processes; this run starts them and ends only these."""
+"""The measured processes. A run terminates only processes that it started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ccproxy.supervisor.processes.child_environment import ALLOCATOR
 
 ROOT = Path(__file__).parent.parent
 SERVER_CPU = "1"
-"""The processor of the servers, if there are two; client and upstream use the other."""
+"""The CPU for the servers, if there are two; client and upstream use the other."""
 
 
 FIVE_KEYS = {"ccproxy-rotation": "off", "ccproxy-affinity": "session", "ccproxy-redis": "off"}
@@ -28,7 +28,7 @@ FIVE_KEYS = {"ccproxy-rotation": "off", "ccproxy-affinity": "session", "ccproxy-
 
 
 class NotStarted(Exception):
-    """A target did not start; the message gives the cause."""
+    """A target did not start; the message contains the cause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +40,11 @@ class Target:
     pid: int
     path: str = "/v1/messages"
     direct: bool = False
-    """Whether it speaks Messages to the upstream, so that nothing is converted."""
+    """True if it sends Messages requests upstream, so that nothing is converted."""
 
     @property
     def baseline(self) -> str:
-        """The target by which its figures are divided."""
+        """The target whose figures are the base of its ratios."""
         if self.name in FIVE_KEYS:
             return "ccproxy-rotation"
         return "bare-direct" if self.direct else "bare"
@@ -52,7 +52,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """The folder of a target's files, and its upstream."""
+    """The folder for a target's files, and its upstream."""
 
     folder: Path
     upstream_port: int
@@ -82,10 +82,10 @@ def process(
     patience: float = 30,
 ) -> Iterator[int]:
     """
-    Run *command* until the block ends; yields its pid once *port* accepts connections.
+    Run *command* until the block ends; yield its pid when *port* accepts connections.
 
     Raises:
-        NotStarted: If it ends or does not listen within *patience* seconds.
+        NotStarted: If it exits, or does not listen within *patience* seconds.
     """
     with log.open("wb") as output:
         child = subprocess.Popen(
@@ -120,7 +120,7 @@ def _end_of_log(log: Path) -> str:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End the session that was started here: SIGTERM, then SIGKILL."""
+    """Terminate the session of *child*: SIGTERM, then SIGKILL."""
     for number, patience in ((signal.SIGINT, 5), (signal.SIGTERM, 2), (signal.SIGKILL, 5)):
         if child.poll() is not None:
             break
@@ -131,13 +131,13 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def pinned(command: Sequence[str]) -> list[str]:
-    """Run *command* on the servers' processor, where there are two."""
+    """Return *command*, pinned to the servers' CPU if there are two."""
     if shutil.which("taskset") and (os.cpu_count() or 1) > 1:
         return ["taskset", "--cpu-list", SERVER_CPU, *command]
     return list(command)
 
 
-# One context manager per target; each yields what it has started.
+# One context manager per kind of target; each yields the started targets.
 
 
 @contextlib.contextmanager
@@ -177,7 +177,7 @@ def nginx(setup: Setup) -> Iterator[list[Target]]:
 
 
 _NAMES = {"chat": "ccproxy", "responses": "ccproxy-responses", "messages": "ccproxy-direct"}
-"""Name of the target that asks the provider in each dialect."""
+"""Names of the targets, by the dialect that they use upstream."""
 
 
 @contextlib.contextmanager
@@ -187,7 +187,7 @@ def ccproxy(
     """
     Run one ccproxy worker without a supervisor, with the allocator settings of a fleet.
 
-    With a *name* of `FIVE_KEYS` it has five keys. *redis* is its REDIS_URL.
+    It has five keys if *name* is in `FIVE_KEYS`. *redis* is its REDIS_URL.
     """
     name = name or _NAMES[api]
     (port,) = free_ports(1)
@@ -205,7 +205,7 @@ def ccproxy(
 
 @contextlib.contextmanager
 def ccproxy_with_redis(setup: Setup) -> Iterator[list[Target]]:
-    """Run a worker with five keys whose state is in a redis-server of its own."""
+    """Run a worker with five keys and a separate redis-server that stores their state."""
     program = shutil.which("redis-server")
     if program is None:
         raise NotStarted("redis-server is not installed")
@@ -221,7 +221,7 @@ def ccproxy_with_redis(setup: Setup) -> Iterator[list[Target]]:
 def write_settings(
     file: Path, upstream_url: str, *, api: str = "chat", affinity: str = "", redis: str = ""
 ) -> None:
-    """Write the env file of a proxy in front of the scripted provider."""
+    """Write the env file of a proxy for the scripted provider."""
     keys = [f"sk-bench-{number:04}" for number in range(1, 6 if affinity else 2)]
     lines = [
         f"PROVIDER_BASE_URL={upstream_url}" + ("" if api == "messages" else "/v1"),
@@ -235,12 +235,12 @@ def write_settings(
     if redis:
         lines += [f"REDIS_URL={redis}", f"SIGNING_KEY={'0' * 64}"]
     file.write_text("\n".join(lines) + "\n")
-    file.chmod(0o600)  # it contains a key, though a dummy
+    file.chmod(0o600)  # a file with a key, even a dummy, must be private
 
 
 @contextlib.contextmanager
 def litellm(setup: Setup) -> Iterator[list[Target]]:
-    """Run LiteLLM's proxy, installed from PyPI into its own environment."""
+    """Run LiteLLM's proxy, installed from PyPI into a separate environment."""
     (port,) = free_ports(1)
     file = setup.folder / "litellm.json"  # JSON is YAML
     file.write_text(json.dumps(peers.litellm_config(setup.upstream)))
@@ -254,7 +254,7 @@ def litellm(setup: Setup) -> Iterator[list[Target]]:
 
 @contextlib.contextmanager
 def claude_code_router(setup: Setup) -> Iterator[list[Target]]:
-    """Run claude-code-router, installed from npm, with its own home."""
+    """Run claude-code-router, installed from npm, with a separate home folder."""
     (port,) = free_ports(1)
     home = setup.folder / "router"
     settings_file = home / ".claude-code-router/config.json"

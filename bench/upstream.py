@@ -5,9 +5,9 @@ The provider: a separate process that answers with prepared bytes.
 
 It serves Chat Completions, Responses and Messages, whole and streamed. Every streamed chunk
 contains the mark `~k`, which the client counts. A request to
-`GET /mode?chunks=500&delay_ms=20&kind=tool&stamp=1` sets how streams are sent from then on: the
-number of chunks, the milliseconds between them (0: full speed), text or tool call, and whether each
-contains the time at which it was sent.
+`GET /mode?chunks=500&delay_ms=20&kind=tool&stamp=1` sets the form of later streams: the number of
+chunks, the milliseconds between them (0: full speed), text or tool call, and whether each chunk
+contains the time when it was sent.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TEXT = MARK + " Hello there! " + "word " * 120
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """The form of streams."""
+    """The form and pace of streams."""
 
     chunks: int = 50
     delay_ms: float = 0
@@ -221,7 +221,7 @@ def _response_around(kind: str) -> tuple[list[bytes], list[bytes]]:
         _event("response.in_progress", response=begun),
         _event("response.output_item.added", output_index=0, item=item),
     ]
-    # Without `output_item.done`, which would contain the whole text: the deltas are measured.
+    # Without `output_item.done`, which would repeat the whole text: only deltas are measured.
     tail = [_event("response.completed", response=_RESPONSE | {"output": []})]
     if kind == "tool":
         first, last = _response_delta(kind, '{"file_path":"'), _response_delta(kind, '"}')
@@ -241,7 +241,7 @@ _WHOLE = {"chat": CHAT_WHOLE, "messages": MESSAGE_WHOLE, "responses": RESPONSE_W
 
 @lru_cache(maxsize=32)
 def script(api: str, kind: str, chunks: int) -> tuple[bytes, ...]:
-    """Return every write of a stream: the head, each marked chunk, the tail."""
+    """Return the writes of a stream: the head, each marked chunk, the tail."""
     around, delta = _DIALECTS[api]
     head, tail = around(kind)
     marked = [_frame(delta(kind, f" {MARK}{number:04d} word")) for number in range(chunks)]
@@ -254,21 +254,21 @@ def script(api: str, kind: str, chunks: int) -> tuple[bytes, ...]:
 
 @lru_cache(maxsize=4)
 def stamped(api: str, kind: str) -> tuple[bytes, bytes]:
-    """A chunk, split at the position of its time stamp."""
+    """Return a chunk, split at its time stamp."""
     _, delta = _DIALECTS[api]
     head, tail = _frame(delta(kind, f"{STAMP}{0:016d}")).split(b"@" + b"0" * 16)
     return head + b"@", tail
 
 
 class Connection(asyncio.Protocol):
-    """One connection of a proxy; its requests arrive one after the other."""
+    """One connection from a proxy, which sends one request at a time."""
 
     mode = Mode()
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._buffer = bytearray()
-        self._left = -1  # missing bytes of the body; -1 while the head is read
+        self._left = -1  # remaining bytes of the body; -1 while the head is read
         self._head = b""
         self._writes: tuple[bytes, ...] = ()
         self._next = 0
@@ -336,7 +336,7 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(self._write_next)
 
     def _write_next(self) -> None:
-        """Write a chunk, and the next one in the loop's next iteration: each is one packet."""
+        """Write one chunk per iteration of the loop, so that each is one packet."""
         if self._paused or not self._writes:
             return
         self._transport.write(self._writes[self._next])

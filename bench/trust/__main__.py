@@ -1,4 +1,4 @@
-"""The command: run the named runs, or all; exit with 1 if a goal was missed."""
+"""The command: execute the named runs, or all; exit with 1 if a goal was missed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RUNS: dict[str, Callable[[], Coroutine[Any, Any, list[Figure]]]] = {
 
 
 def main() -> int:
-    """Run and report."""
+    """Execute the runs and print their figures."""
     names = sys.argv[1:] or list(RUNS)
     unknown = [name for name in names if name not in RUNS]
     if unknown:

@@ -1,4 +1,4 @@
-"""Everything at once: mixed streams, a limited and a refused key, clients that disconnect."""
+"""All at once: mixed streams, a rate-limited and a rejected key, clients that disconnect."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LIMITED, REFUSED = "sk-limited-key-of-trust-0429", "sk-refused-key-of-trust-0401
 
 
 async def one_good_key() -> list[Figure]:
-    """3 keys, one always 429, one always 401: 2,000 requests, 5 % of clients disconnect."""
+    """Send 2,000 requests: of 3 keys one gets 429, one 401; 5 % of the clients disconnect."""
     return await _run([LIMITED, REFUSED, GOOD[0]])
 
 
 async def three_good_keys() -> list[Figure]:
-    """The same with three good keys: an even distribution."""
+    """Send the same requests with three good keys, to measure their distribution."""
     return await _run([GOOD[0], LIMITED, GOOD[1], REFUSED, GOOD[2]])
 
 

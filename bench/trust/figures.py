@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measured value and whether it meets its goal."""
+    """A measured value, and whether it meets its goal."""
 
     what: str
     value: float

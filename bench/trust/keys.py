@@ -1,4 +1,4 @@
-"""Keys and retries under load: fairness, limits, a dead provider, closing connections."""
+"""Keys and retries under load: fairness, rate limits, a dead provider, closed connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEYS = [f"sk-a-key-of-trust-{n:04}" for n in range(10)]
 
 
 async def fairness() -> list[Figure]:
-    """3 keys, 3,000 requests, 100 at once, random latencies; then one by one."""
+    """Send 3,000 requests with 3 keys and random latencies: 100 at once, then one by one."""
 
     async def behave(request: web.Request, call: Call) -> web.StreamResponse:
         return await provider.good(request, call, chunks=1, pause=random.uniform(0, slowest))
@@ -40,7 +40,7 @@ async def fairness() -> list[Figure]:
 
 
 async def failover() -> list[Figure]:
-    """The delay of a switch to another key: median of 200."""
+    """Measure the delay of a switch to another key: median of 200."""
 
     async def behave(request: web.Request, call: Call) -> web.StreamResponse:
         if call.mark % 2 == 0 and call.mark not in limited:
@@ -63,7 +63,7 @@ async def failover() -> list[Figure]:
 
 
 async def limited_address() -> list[Figure]:
-    """10 keys at a limited address: few calls, no key is cooled down."""
+    """Use 10 keys at a rate-limited address: few calls, and no key goes into cooldown."""
 
     async def behave(_request: web.Request, _call: Call) -> web.StreamResponse:
         return failure(429, "too many requests", **{"Retry-After": "12"})
@@ -84,7 +84,7 @@ async def limited_address() -> list[Figure]:
 
 
 async def dead_provider() -> list[Figure]:
-    """100 requests a second for a minute to a provider that fails always or often."""
+    """Send 100 requests a second for a minute to a provider that fails always or often."""
     figures = []
     for share, name in ((1.0, "always"), (0.33, "a third of the time")):
         requests, calls = await _pour(share)
@@ -113,13 +113,13 @@ async def _pour(share: float, *, seconds: float = 60.0, rate: float = 100.0) -> 
 
 
 async def dying_connections() -> list[Figure]:
-    """The provider closes each pooled connection after its answer, 1,000 times."""
+    """Let the provider close each pooled connection after its answer, 1,000 times."""
 
     async def behave(request: web.Request, call: Call) -> web.StreamResponse:
         response = await provider.good(request, call, chunks=1)
         transport = request.transport
         assert transport is not None
-        # Between two requests, at once when the next one arrives: the answer has been sent by then.
+        # Close it between two requests or as the next one arrives; the answer has been sent.
         asyncio.get_running_loop().call_later(0.0005 * (call.mark % 4), transport.close)
         return response
 
@@ -128,7 +128,7 @@ async def dying_connections() -> list[Figure]:
         for mark in range(1000):
             status, body = await worker.post(mark, stream=mark % 2 == 0)
             worker_failures += not is_complete(status, body, mark)
-        # A request on a closing connection is sent again: no part of an answer had arrived.
+        # A request on a closing connection is retried, because no part of an answer has arrived.
         again = sum(count > 2 for count in provider.by_mark.values())
         return [
             exactly("requests that failed", worker_failures, 0),

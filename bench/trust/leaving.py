@@ -16,11 +16,11 @@ KEYS = ["sk-a-key-of-trust-0000"]
 TIMES = 100
 AT_ONCE = 20
 OTHERS = 10**6
-"""From this mark on, clients wait for the answer."""
+"""Clients with this mark or a higher one wait for the answer."""
 
 
 async def six_phases() -> list[Figure]:
-    """100 clients disconnect in each of six phases; the provider's work ends with them."""
+    """Disconnect 100 clients in each of six phases; the provider's work must end with them."""
     figures = []
     for phase in ("upload", "queued", "headers", "backoff", "stream", "whole"):
         figures += await _in(phase)
@@ -28,7 +28,7 @@ async def six_phases() -> list[Figure]:
 
 
 async def _in(phase: str) -> list[Figure]:
-    """Disconnect clients in *phase*, and return what remains a second later."""
+    """Disconnect clients in *phase*; return the delay, the remaining leases and the calls."""
     settings = {"MAX_RETRIES": "3", "KEY_MAX_IN_FLIGHT": "1" if phase == "queued" else "1000"}
     holding = asyncio.Event()
 
@@ -49,7 +49,7 @@ async def _in(phase: str) -> list[Figure]:
         if phase == "queued":
             holder = asyncio.ensure_future(worker.post(-5, stream=False))
             await _until(lambda: provider.open == 1)
-        if phase == "backoff":  # successful requests fill the retry budget
+        if phase == "backoff":  # successful requests refill the retry budget
             await asyncio.gather(*(worker.post(OTHERS + n, stream=False) for n in range(600)))
         before = sum(provider.by_key.values())
         slowest = 0.0
@@ -69,7 +69,7 @@ async def _in(phase: str) -> list[Figure]:
 
 
 async def _leave(worker: Worker, provider: Provider, phase: str, start: int) -> float:
-    """Connect and disconnect clients; return how long the provider's connections stayed open."""
+    """Connect and disconnect clients; return the seconds until all their resources are released."""
     base, requests = provider.open, sum(provider.by_key.values())
     is_stream, missing = phase in ("headers", "stream", "backoff"), 1000 * (phase == "upload")
     connections = [

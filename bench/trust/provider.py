@@ -1,4 +1,4 @@
-"""A scripted provider for load: behaves by key, counts requests and disconnects."""
+"""A scripted provider for load tests, which counts requests and disconnects."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Provider:
     url: str = ""
     by_key: Counter[str] = field(default_factory=Counter)
     by_mark: Counter[int] = field(default_factory=Counter)
-    """Answers that were begun, by the mark in the prompt."""
+    """Started answers, by the mark in the prompt."""
     aborted: int = 0
-    """Answers that the worker hung up on."""
+    """Answers whose connection the worker closed."""
     open: int = 0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -69,7 +69,7 @@ class Provider:
     async def good(
         self, request: web.Request, call: Call, *, chunks: int = 20, pause: float = 0.0
     ) -> web.StreamResponse:
-        """Answer like a model, whole or as *chunks* chunks with a *pause* between them."""
+        """Answer like a model, whole or in *chunks* chunks with a *pause* between them."""
         self.by_mark[call.mark] += 1
         if not call.streams:
             await asyncio.sleep(chunks * pause)
@@ -85,7 +85,7 @@ class Provider:
 
 
 async def begun(request: web.Request) -> web.StreamResponse:
-    """Begin a stream."""
+    """Start a stream."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     return response
@@ -94,7 +94,7 @@ async def begun(request: web.Request) -> web.StreamResponse:
 async def stamped(
     request: web.Request, *, delay: float, chunks: int, pause: float
 ) -> web.StreamResponse:
-    """Answer after *delay* with chunks that contain the time at which they are sent."""
+    """Answer after *delay* with chunks that contain the time when they are sent."""
     response = await begun(request)
     await asyncio.sleep(delay)
     for _ in range(chunks):

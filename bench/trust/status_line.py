@@ -1,4 +1,4 @@
-"""The status line: what one run of its program costs, next to an interpreter that does nothing."""
+"""The cost of one run of the status line's program, compared with an idle interpreter."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from bench.trust.worker import LABEL, running
 
 KEYS = ["sk-a-key-of-trust-0000"]
 RUNS = 100
-"""Of each program, alternately. Of the CPU times the least counts, of the durations the middle."""
+"""Runs of each program, alternating. The figures are the least CPU time and the median duration."""
 NOTHING = ("-c", "pass")
 INPUT = b'{"session_id": "s1", "model": {"id": "trust:big"}}'
 
 
 async def status_line() -> list[Figure]:
-    """100 runs of the status line's program, and 100 of an interpreter that does nothing."""
+    """Run the status line's program and an idle interpreter 100 times each."""
     async with serving() as provider, running(provider.url, KEYS) as worker:
         program = ("-P", "-m", "ccproxy.statusline", "--home", str(worker.home), "--label", LABEL)
         pairs = [(_run(program), _run(NOTHING)) for _ in range(RUNS)]
@@ -41,7 +41,7 @@ async def status_line() -> list[Figure]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a program: its CPU time and duration in seconds, and what it printed."""
+    """One run of a program: its CPU time and duration in seconds, and its output."""
 
     cpu: float
     seconds: float
@@ -49,7 +49,7 @@ class Run:
 
 
 def _run(arguments: Sequence[str]) -> Run:
-    # Blocks the event loop, on which nothing else happens meanwhile.
+    # This blocks the event loop, but no other task needs it.
     before, began = _children_cpu(), time.perf_counter()
     done = subprocess.run(
         [sys.executable, *arguments], input=INPUT, capture_output=True, check=True

@@ -1,4 +1,4 @@
-"""Many streams: readers that stall, 500 at once."""
+"""Many streams: stalled readers, 500 streams at once, silent clients, broken streams."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVENTS = 20
 
 
 async def stalled_readers() -> list[Figure]:
-    """20 readers that stall, each with a stream of 300 MB."""
+    """Stall 20 readers, each with a stream of 300 MB."""
 
     async def behave(request: web.Request, _call: Call) -> web.StreamResponse:
         response = await begun(request)
@@ -50,7 +50,7 @@ async def stalled_readers() -> list[Figure]:
 
 
 async def _until_still(progress: list[int]) -> None:
-    """Wait until the provider cannot write any more."""
+    """Wait until the provider's writes are blocked."""
     last = -1
     while progress[0] != last:
         last = progress[0]
@@ -58,7 +58,7 @@ async def _until_still(progress: list[int]) -> None:
 
 
 async def many_streams() -> list[Figure]:
-    """500 streams at once, with an event every 250 ms each."""
+    """Read 500 streams at once, each with an event every 250 ms."""
 
     async def behave(request: web.Request, call: Call) -> web.StreamResponse:
         delay = (call.mark % 250) / 1000
@@ -98,7 +98,7 @@ def _middle(lags: list[float]) -> float:
 
 
 async def silent_clients() -> list[Figure]:
-    """500 partial requests and 500 silent connections; the effect on others."""
+    """Measure the effect of 500 partial requests and 500 silent connections on others."""
     async with serving() as provider, running(provider.url, KEYS) as worker:
         alone = await _latencies(worker)
         crowd = [
@@ -141,13 +141,13 @@ async def _until_closed(reader: asyncio.StreamReader) -> bytes:
 
 
 async def broken_streams() -> list[Figure]:
-    """The provider fails after the first chunk, 300 times in three ways."""
+    """Let the provider fail after the first chunk, 300 times in three ways."""
 
     async def behave(request: web.Request, call: Call) -> web.StreamResponse:
         provider.by_mark[call.mark] += 1
         response = await begun(request)
         await response.write(piece("begun"))
-        await asyncio.sleep(0.005)  # a reset discards data that has not been read yet
+        await asyncio.sleep(0.005)  # a reset discards unread data
         if call.mark % 3 == 0 and request.transport is not None:
             request.transport.abort()
         elif call.mark % 3 == 1:

@@ -1,11 +1,11 @@
 """
-Streams that are watched: what `ui`, `top` and watchers of events cost a worker.
+Watched streams: the cost of `ui`, `top` and watchers of events for a worker.
 
-500 streams run all the time. Windows with and without watchers alternate, and each window with
-watchers is compared with the two next to it, so other load of the machine falls on both. Windows
-without watchers are compared with their neighbours in the same way: that is the control. Windows in
-which the machine could not keep up with the streams do not count: the watchers' costs per second
-and per request are divided by fewer chunks there.
+500 streams run all the time. Time windows with and without watchers alternate, and each window with
+watchers is compared with the two next to it, so that other load on the machine affects both.
+Windows without watchers are compared with their neighbours in the same way, as a control. Windows
+in which the machine could not keep up with the streams are excluded: there, the watchers' costs per
+second and per request are divided by fewer chunks.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ PAUSE = 0.25
 WINDOWS = 61
 WINDOW_SECONDS = 2.0
 LEAST_CHUNKS = 0.9 * STREAMS * WINDOW_SECONDS / PAUSE
-"""Of a window that counts."""
+"""The fewest chunks in a window that counts."""
 LEAST_COMPARED = 10
 SETTLE_SECONDS = 1.0
-"""After watchers came or left; a new watcher first gets all running requests."""
+"""The wait after watchers connect or leave; a new watcher first gets all running requests."""
 WATCHERS = 5
 STATUS_SECONDS = 4.0
 TOP_SECONDS = 2.0
-"""Of `top` and of `ui`, which is one reader whatever number of pages is open."""
+"""The interval for `top` and for `ui`, which is one reader for any number of open pages."""
 VIEWS = 2
 
 
 async def watched_streams() -> list[Figure]:
-    """500 streams with `ui`, `top` and 5 watchers, compared with 500 streams alone."""
+    """Compare 500 streams with `ui`, `top` and 5 watchers to 500 streams alone."""
 
     async def behave(request: web.Request, call: Call) -> web.StreamResponse:
         delay = (call.mark % STREAMS) / STREAMS * PAUSE
@@ -84,7 +84,7 @@ async def watched_streams() -> list[Figure]:
 
 
 class Window:
-    """The cost of one window: CPU time in µs per chunk, and the slowest hundredth in ms."""
+    """The cost of one window: CPU time in µs per chunk, and 99th percentile of the delays in ms."""
 
     def __init__(self, cpu: float, lags: list[float]) -> None:
         self.cpu = cpu / len(lags) * 1e6
@@ -102,7 +102,7 @@ def _neighbours(windows: Sequence[Window], *, step: int) -> list[Triple]:
 
 
 def _higher(triples: Iterable[Triple], name: Literal["cpu", "p99"]) -> float:
-    """Return by how much the middle window is higher than its neighbours: the median share."""
+    """Return the median relative excess of the middle window over its neighbours."""
     values = [[getattr(window, name) for window in triple] for triple in triples]
     shares: list[float] = [2 * value / (before + after) - 1 for before, value, after in values]
     return statistics.median(shares)
@@ -118,7 +118,7 @@ async def _window(worker: Worker, lags: list[float]) -> Window:
 
 @asynccontextmanager
 async def _streaming(worker: Worker) -> AsyncIterator[list[float]]:
-    """Read 500 streams, one after the other in each place; yield the list of delays in ms."""
+    """Keep 500 streams open, and replace each that ends; yield the list of delays in ms."""
     lags: list[float] = []
     marks = count()
 
@@ -135,7 +135,7 @@ async def _streaming(worker: Worker) -> AsyncIterator[list[float]]:
 
 class _Reader:
     """
-    One watcher: counts the events that it gets.
+    One watcher, which counts its events.
 
     It decodes nothing, because it runs in the process that measures the delays.
     """
@@ -157,7 +157,7 @@ class _Reader:
 
 @asynccontextmanager
 async def _watching(worker: Worker) -> AsyncIterator[list[_Reader]]:
-    """Read all events by `ui`, `top` and the watchers, and ask for the state as they do."""
+    """Read all events and request the state as often as `ui`, `top` and the watchers do."""
 
     async def ask(seconds: float, first: float) -> None:
         await asyncio.sleep(first)

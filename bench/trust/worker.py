@@ -1,4 +1,4 @@
-"""A worker process, and its clients."""
+"""A worker process and its clients."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Worker:
         return str((await self._ask({"op": "state"}))["reason"])
 
     async def settled(self) -> int:
-        """Wait up to a second until all leases have ended; return the number of those left."""
+        """Wait up to a second for all leases to end; return the number of remaining leases."""
         for _ in range(50):
             if not await self.permits():
                 return 0
@@ -63,7 +63,7 @@ class Worker:
     async def begin(
         self, mark: int, *, stream: bool, missing: int = 0
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Send a request over a connection of its own, without its last *missing* bytes."""
+        """Send a request over a separate connection, without its last *missing* bytes."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1024)
         body = json.dumps(question(mark, stream)).encode()
         head = "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\n"
@@ -74,7 +74,7 @@ class Worker:
 
     @property
     def control(self) -> Path:
-        """The control socket, where a fleet has it."""
+        """The control socket, at the same path as in a fleet."""
         return _control(self.home)
 
     @property
@@ -99,7 +99,7 @@ def question(mark: int, stream: bool, size: int = 0) -> dict[str, Any]:
 
 
 def is_complete(status: int, body: bytes, mark: int) -> bool:
-    """Return whether an answer is complete and belongs to this request."""
+    """Return True if an answer is complete and belongs to this request."""
     ended = b"event: message_stop" in body if body.startswith(b"event:") else b'"end_turn"' in body
     ours = re.search(rb"mark-%d\b" % mark, body) is not None
     return status == 200 and ended and ours and b"event: error" not in body
