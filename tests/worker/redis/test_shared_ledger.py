@@ -17,6 +17,7 @@ from ccproxy.store.usage_totals import Used
 from ccproxy.worker.accounting.budget_guard import BudgetGuard
 from ccproxy.worker.accounting.payers import confirm
 from ccproxy.worker.redis import redis_backend as redis_backend_module
+from ccproxy.worker.redis.connection import RedisError
 from tests.fleet import eventually
 from tests.messages import prompt
 from tests.provider import completion
@@ -150,6 +151,19 @@ async def admit(guard):
     return reservation
 
 
+async def spend_all(guard):
+    """Return how many requests of 2,000 tokens are admitted one after the other."""
+    served = 0
+    while (reservation := await admit(guard)) is not None:
+        guard.settle(reservation, used(2000))
+        served += 1
+    return served
+
+
+async def refuse():
+    raise RedisError("cut off")
+
+
 async def test_of_requests_at_the_same_time_only_those_in_the_budget_are_admitted(fleet):
     replicas = await fleet(3)
     guards = [guard_of(replica, "10k tokens/day") for replica in replicas]
@@ -230,12 +244,7 @@ async def test_without_redis_each_replica_has_its_share_of_what_is_left(fleet, o
     for replica in replicas:
         await replica.backend.commit(lambda state: None, undo=lambda _: None)
         await eventually(lambda backend=replica.backend: not backend.is_shared)
-    served = []
-    for guard in guards:
-        served.append(0)
-        while (reservation := await admit(guard)) is not None:
-            guard.settle(reservation, used(2000))
-            served[-1] += 1
+    served = [await spend_all(guard) for guard in guards]
     assert served == [4, 4], "16,000 were left, 8,000 for each"
 
     own_server.start()
@@ -244,6 +253,23 @@ async def test_without_redis_each_replica_has_its_share_of_what_is_left(fleet, o
     for replica in (*replicas, *replicas):
         await replica.settled()
     assert [guard.rows()[0].spent for guard in guards] == [20_000, 20_000]
+    assert [await admit(guard) for guard in guards] == [None, None]
+
+
+async def test_a_replica_that_is_cut_off_spends_its_share_and_not_more(fleet):
+    replicas = await fleet(2)
+    guards = [guard_of(replica, "20k tokens/day") for replica in replicas]
+    for replica in (*replicas, *replicas):
+        await replica.settled()
+    backend = replicas[0].backend
+    connect, backend._connect = backend._connect, refuse
+    backend._leave("cut off")
+    assert [await spend_all(guard) for guard in guards] == [5, 10]
+    backend._connect = connect
+    await replicas[0].until_shared()
+    for replica in (*replicas, *replicas):
+        await replica.settled()
+    assert [guard.rows()[0].spent for guard in guards] == [30_000, 30_000]
     assert [await admit(guard) for guard in guards] == [None, None]
 
 
