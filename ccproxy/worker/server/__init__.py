@@ -1,1 +1,1 @@
-"""HTTP in: application, endpoints, authentication, event stream and access record."""
+"""Incoming HTTP: application, endpoints, authentication, event stream and access record."""

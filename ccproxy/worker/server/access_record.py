@@ -1,8 +1,8 @@
 """
 The record of one request: filled while the request is answered, logged when it ends.
 
-Every module that learns something about the request records it here. Requests of monitors are
-logged at DEBUG, so that one per second does not fill the log.
+Every step of handling the request adds its results here. Requests from monitors are logged at
+DEBUG, so that one per second does not fill the log.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from ccproxy.worker.log.lines import RequestLog
 from ccproxy.worker.upstream.recorded_answer import RecordedAnswer
 
 MAX_CAPTURED = 8 * 1024 * 1024
-"""Bytes of a response that are kept for history and inspection."""
+"""Maximum bytes of a response kept for history and inspection."""
 MAX_NAME = 256
-"""Characters of a model's name and of a stop reason; the client and the provider choose them."""
+"""Maximum characters of a model name or stop reason; the client and the provider choose them."""
 MAX_PATH = 512
 MAX_FAILURES = 16
-"""Failed attempts that are kept; the last one is always among them."""
+"""Maximum number of failed attempts to keep; the last one is always included."""
 
 CLIENT_LEFT = 499
-"""The status that is logged if the client left first. It is nginx's, and is never sent."""
+"""The status logged if the client disconnects first. It is nginx's, and is never sent."""
 
 _TOKEN_FIELDS = {
     "input": "input_tokens",
@@ -47,11 +47,11 @@ class Bodies(msgspec.Struct):
     request: bytes = b""
     response: bytes = b""
     sent: bytes = b""
-    """The body of the last attempt at the provider."""
+    """The body of the last request to the provider."""
     times: array[float] = msgspec.field(default_factory=lambda: array("d"))
-    """When each piece of the response was written, by the monotonic clock."""
+    """The monotonic time at which each piece of the response was written."""
     ends: array[int] = msgspec.field(default_factory=lambda: array("Q"))
-    """Where each piece ends, in bytes of the response."""
+    """The offset in the response at which each piece ends, in bytes."""
     _pieces: list[bytes] = []
     _size: int = 0
 
@@ -69,7 +69,7 @@ class Bodies(msgspec.Struct):
         self._pieces.clear()
 
     def trim(self, limit: int) -> None:
-        """Cut each body to *limit* bytes."""
+        """Truncate each body to *limit* bytes."""
         self.request = self.request[:limit]
         self.response = self.response[:limit]
         self.sent = self.sent[:limit]
@@ -78,7 +78,7 @@ class Bodies(msgspec.Struct):
 
     @property
     def held(self) -> int:
-        """The size of everything that is kept, in bytes."""
+        """The total size of the stored data, in bytes."""
         return len(self.request) + len(self.response) + len(self.sent) + 16 * len(self.times)
 
 
@@ -97,51 +97,51 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     """The provider's answers, while exchanges are recorded."""
     status: int = 0
     error: str | None = None
-    """The Messages API's error type that the client got, or `client_left`."""
+    """The Messages API error type sent to the client, or `client_left`."""
     reason: str | None = None
     """The error's message, redacted."""
     requested: str = ""
-    """The client's name for the model; empty if the request is not for a model."""
+    """The client's name for the model; empty if this is not a model request."""
     model: str = ""
     """The model that answers."""
     stream: bool = False
     key: str = ""
-    """The last key that was used, `…last4`."""
+    """The last key used, as `…last4`."""
     attempts: int = 0
     """How many times the request was sent to the provider."""
     usage: Mapping[str, Any] = {}
     stop_reason: str | None = None
     answered_by: str = ""
-    """The label of the entry that answers, if it is another one; it counts the request then."""
+    """The label of the entry that answers, if it is another one, which then counts the request."""
     is_fallback: bool = False
-    """Whether that is because this entry could not."""
+    """Whether the other entry answers because this one could not."""
     traceparent: str = ""
     """The client's span, if traces are sent."""
     route: str = ""
-    """Which entry answers and why, if more than the model's name decided it."""
+    """The entry that answers and the reason, if the model's name alone did not decide."""
     shares: Shares = ()
-    """What it has reserved of budgets; empty if there are none, or it is not admitted yet."""
+    """Its budget reservations; empty if no budget applies, or before admission."""
     session: str = ""
     """Claude Code's session; empty for other clients."""
     agent: str = ""
     """The id of the sub-agent that sent it."""
     is_turn: bool = False
-    """Whether it is a turn of a session, not a request of a sub-agent or for another purpose."""
+    """Whether it is a turn of a session, rather than a sub-agent's or an auxiliary request."""
     user: str = ""
-    """The user of the gateway that sent it."""
+    """The gateway user who sent it."""
     size: int = 0
-    """Bytes of the request's body."""
+    """The size of the request body, in bytes."""
     dropped: tuple[str, ...] = ()
     """The parts of the request that are not sent to the provider."""
     failures: tuple[FailedAttempt, ...] = ()
     """The attempts that the provider refused."""
     chunks: int = 0
-    """Writes to the client with a part of the answer."""
+    """The number of writes of answer data to the client."""
     pings: int = 0
     fee: float = 0.0
-    """US dollars of web searches; a part of `cost`."""
+    """The price of web searches in US dollars; part of `cost`."""
     cost: float | None = None
-    """US dollars; None if the model's price is unknown, or before the end."""
+    """US dollars; None if the model's price is unknown, or before the request ends."""
     cache_loss: CacheLoss | None = None
     _started: float = msgspec.field(default_factory=time.monotonic)
     _converted: float = 0.0
@@ -149,7 +149,7 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     _first_byte: float | None = None
     _ended: float = 0.0
 
-    # What happens to the request, in order.
+    # Events of the request, in order.
 
     def begin_model_request(self, requested: str, model: str, *, stream: bool) -> None:
         """Record that the request is for a model."""
@@ -182,13 +182,13 @@ class AccessRecord(msgspec.Struct, kw_only=True):
         self.failures = (*self.failures[: MAX_FAILURES - 1], failure)
 
     def write_chunk(self) -> None:
-        """Record that a part of the answer is written; the first one begins the response."""
+        """Record that a part of the answer is written; the first one starts the response."""
         self.chunks += 1
         if self._first_byte is None:
             self._first_byte = time.monotonic()
 
     def end_model_request(self, usage: Mapping[str, Any], stop_reason: str | None) -> None:
-        """Record what the answer consists of."""
+        """Record the answer's token counts and stop reason."""
         self.usage = usage
         self.stop_reason = None if stop_reason is None else stop_reason[:MAX_NAME]
 
@@ -197,33 +197,33 @@ class AccessRecord(msgspec.Struct, kw_only=True):
         self.fee += dollars
 
     def fail(self, problem: Problem) -> None:
-        """Record the error that the client gets."""
+        """Record the error that the client receives."""
         self.error, self.reason = problem.kind, problem.message
 
     def client_left(self) -> None:
         """Record that the client has disconnected."""
         self.status, self.error = CLIENT_LEFT, "client_left"
 
-    # What is known about it.
+    # Derived values.
 
     @property
     def elapsed(self) -> float:
-        """Seconds from the beginning to the end, or until now."""
+        """Seconds from the start to the end, or so far."""
         return (self._ended or time.monotonic()) - self._started
 
     @property
     def converted_after(self) -> float | None:
-        """Seconds until the request was converted; None if it was not."""
+        """Seconds until the request was converted, or None."""
         return self._converted - self._started if self._converted else None
 
     @property
     def sent_after(self) -> float | None:
-        """Seconds until the last attempt was sent; None if there was none."""
+        """Seconds until the last attempt was sent, or None."""
         return self._sent_at - self._started if self._sent_at else None
 
     @property
     def first_byte_after(self) -> float | None:
-        """Seconds until the first byte of the answer was written; None if there was none."""
+        """Seconds until the first byte of the answer was written, or None."""
         return None if self._first_byte is None else self._first_byte - self._started
 
     @property
@@ -237,13 +237,13 @@ class AccessRecord(msgspec.Struct, kw_only=True):
         return b"" if self.bodies is None else self.bodies.response
 
     def trim_bodies(self, limit: int) -> None:
-        """Cut each body to *limit* bytes."""
+        """Truncate each body to *limit* bytes."""
         if self.bodies is not None:
             self.bodies.trim(limit)
 
     @property
     def held(self) -> int:
-        """The size of the bodies that are kept, in bytes."""
+        """The size of the stored bodies, in bytes."""
         return self.bodies.held if self.bodies else 0
 
     @property
@@ -266,29 +266,29 @@ class AccessRecord(msgspec.Struct, kw_only=True):
 
     @property
     def has_begun(self) -> bool:
-        """Whether the client has received the beginning of the answer."""
+        """Whether part of the answer has been written to the client."""
         return self._first_byte is not None
 
     @property
     def failed(self) -> bool:
-        """Whether the client got an error; a disconnect of the client is not an error."""
+        """Whether the client received an error; a client disconnect is not an error."""
         return self.error is not None and self.status != CLIENT_LEFT
 
     @property
     def is_abandoned(self) -> bool:
-        """Whether the client left while the provider had the request and had not answered."""
+        """Whether the client disconnected while waiting for the provider's answer."""
         is_pending = self.attempts > len(self.failures)
         return self.status == CLIENT_LEFT and not self.has_begun and is_pending
 
     @property
     def ttfb(self) -> float | None:
-        """Seconds to the first byte of the answer; None if there was none."""
+        """Seconds to the first byte of the answer, or None."""
         if self._first_byte is not None or self.error is not None:
             return self.first_byte_after
         return self._ended - self._started
 
     def finish(self, log: RequestLog | FilteringBoundLogger) -> None:
-        """Write the log line; a request without a status has failed in an unexpected way."""
+        """Write the log line; a request without a status has failed unexpectedly."""
         if self.status == 0:
             self.status, self.error = 500, "api_error"
         ended = self._ended = time.monotonic()
@@ -309,7 +309,7 @@ class AccessRecord(msgspec.Struct, kw_only=True):
         )
 
     def audit_fields(self, label: str) -> dict[str, Any]:
-        """Return who used what: the line for the owner of a gateway, about the entry *label*."""
+        """Return the fields of the gateway's audit log line, for the entry *label*."""
         return {
             "user": self.user,
             "entry": self.answered_by or label,

@@ -42,7 +42,7 @@ from ccproxy.worker.server.provider_exchange import finish_record, noted, shutdo
 from ccproxy.worker.server.route import Endpoint, Route, on_demand
 
 _MAX_ID = 64
-"""Characters of a session's or agent's id that are recorded."""
+"""Maximum recorded characters of a session or agent id."""
 
 _DISCARD = Route(post=event_logging.discard, is_open=True, is_probe=True)
 _TELEMETRY = Route(post=on_demand("gateway.telemetry", "receive"), is_gateway=True, is_probe=True)
@@ -76,7 +76,7 @@ ROUTES: Mapping[str, Route] = {
     "/api/event_logging/batch": _DISCARD,
     "/api/event_logging/v2/batch": _DISCARD,
     "/test-connection": Route(get=test_connection),
-    # The gateway of a team.
+    # The team gateway.
     "/.well-known/oauth-authorization-server": Route(
         get=on_demand("gateway.oauth", "metadata"), is_open=True, is_gateway=True
     ),
@@ -127,14 +127,14 @@ _PROXY_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-
 _ONE_MODEL = Route(get=models.show_model)
 _NO_ROUTE = Route()
 MAX_CAUSES = 20
-"""Exceptions of a chain that are cleared."""
+"""Maximum number of exceptions in a chain whose frames are cleared."""
 _SLASHES = re.compile("//+")
 _API_PATHS = {
     path.removeprefix("/v1"): path
     for path in ROUTES
     if path.startswith(("/v1/messages", "/v1/chat", "/v1/responses"))
 }
-"""Paths of the APIs without `/v1`; `/models` is a route of its own."""
+"""Paths of the APIs without `/v1`; `/models` is a separate route."""
 
 
 def route_of(path: str) -> Route:
@@ -175,10 +175,10 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
             response.force_close()
         record.status = response.status
         if record.bodies is not None and isinstance(body := getattr(response, "body", None), bytes):
-            record.bodies.add(body)  # a whole response; a stream adds what it writes
+            record.bodies.add(body)  # a whole response; a stream adds each write
         return response
     except (asyncio.CancelledError, ConnectionError):
-        # The client's connection; trouble with the provider is a Problem.
+        # The client disconnected; a provider's connection failure is a Problem.
         record.client_left()
         raise
     finally:
@@ -188,7 +188,7 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
 
 
 def _accept(request: ClientRequest) -> None:
-    """Prepare the record of a request that is for a model."""
+    """Prepare the record of a model request."""
     worker, record = request.worker, request.record
     record.session = request.headers.get(SESSION_HEADER, "")[:_MAX_ID]
     record.agent = request.headers.get(AGENT_ID_HEADER, "")[:_MAX_ID]
@@ -228,10 +228,10 @@ def _clear_frames(error: BaseException | None) -> None:
 
 def _authorized(request: ClientRequest, route: Route, user: User | None) -> Endpoint:
     """
-    Return the endpoint that serves the request, which offers the token of *user*.
+    Return the endpoint that serves the request; *user*, if any, owns its token.
 
     Raises:
-        Problem: If there is none, or if the client may not use it.
+        Problem: If there is no such endpoint, or if the client may not use it.
     """
     worker = request.worker
     if not (route.is_page and worker.gateway):  # a page checks the origin itself
@@ -257,7 +257,7 @@ def _authorized(request: ClientRequest, route: Route, user: User | None) -> Endp
 
 
 def _serves_admin(request: ClientRequest) -> bool:
-    """Return True if the request is from this machine, not from another through a proxy."""
+    """Return True if the request comes from this machine, and not through another proxy."""
     worker, headers = request.worker, request.headers
     return (
         worker.config.admin_api
@@ -274,7 +274,7 @@ def _check_admin(request: ClientRequest, route: Route, user: User | None) -> Use
     A web page cannot send JSON without a preflight request, so nothing else is accepted.
 
     Raises:
-        Problem: 401 without the client key, 403 for a browser or if no client key is set, 415 for
+        Problem: 401 without a client key, 403 for a browser or if no client key is set, 415 for
             a body that is not JSON.
     """
     user = request.worker.authenticator.check_admin(

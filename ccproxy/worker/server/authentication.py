@@ -1,9 +1,9 @@
 """
-Which requests are served: client keys, and the protection of loopback listeners from web pages.
+Request authentication: client keys, and protection of loopback listeners from web pages.
 
 A browser on the same machine can reach a loopback port, and a page that rebinds its own name to
 127.0.0.1 can even read the responses. Such requests have a foreign Host or an Origin, which no
-client of the proxy has.
+client of the proxy sends.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - not bound here
-"""Not accepted as a Host, although a listener has it: browsers take these for this machine."""
+"""Not accepted as a Host, even if the listener is bound to it: browsers reach this machine."""
 
 _NOT_FROM_PAGES = ("none", "same-origin")
-"""Sec-Fetch-Site of the user's own action; a page on another port has `same-site`."""
+"""Sec-Fetch-Site for the user's own actions; a page on another port sends `same-site`."""
 
 # Never worded "invalid x-api-key": Claude Code would then ask the user to log in.
 _NO_KEY = (
@@ -58,7 +58,7 @@ _FROM_PAGE = "requests from web pages are not served"
 
 
 class Authenticator:
-    """Decides by the headers alone whether a request is served."""
+    """Decides from the headers alone whether to serve a request."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Authenticator:
         allowed_hosts: Collection[str] = (),
         has_users: bool = False,
     ) -> None:
-        """*has_users*: this is the gateway of a team."""
+        """*has_users*: whether this is a team gateway."""
         self._has_users = has_users
         self._digests = [sha256(key.encode()).digest() for key in client_keys]
         self.is_on_loopback = is_loopback(host)
@@ -80,22 +80,22 @@ class Authenticator:
 
     @property
     def requires_key(self) -> bool:
-        """Whether a client key, or the token of a user, is required."""
+        """Whether a client key or a user's token is required."""
         return bool(self._digests) or self._has_users
 
     def is_own(self, key: str) -> bool:
-        """Return True if *key* is for the proxy only: a client key, a token, the placeholder."""
+        """Return True if *key* is for the proxy only: a client key, a token, or the placeholder."""
         is_client_key = bool(self._clients_of([key]))
         return is_client_key or key == PLACEHOLDER or key.startswith(TOKEN_PREFIX)
 
     def client_of(self, headers: CIMultiDictProxy[str]) -> int | None:
-        """Return the number of the client key that a request offers; None if it offers none."""
+        """Return the index of the client key that a request sends, or None."""
         return next(iter(self._clients_of(offered_keys(headers))), None)
 
     def _clients_of(self, keys: Iterable[str]) -> list[int]:
-        """Return the numbers of the client keys that are among *keys*."""
+        """Return the indexes of the client keys among *keys*."""
         digests = [sha256(_encoded(key)).digest() for key in keys]
-        # Each is compared with each, so that the time does not depend on which one matches.
+        # Compare every pair, so that the time does not depend on which one matches.
         matches = [[compare_digest(one, own) for one in digests] for own in self._digests]
         return [number for number, row in enumerate(matches) if any(row)]
 
@@ -103,8 +103,8 @@ class Authenticator:
         """
         Refuse web pages on a loopback listener, on one without client keys, or with ALLOWED_HOSTS.
 
-        Elsewhere the client key is protection enough: no page has it. *target* is that of the
-        request line, which in its absolute form has a host as well (RFC 9112, 3.2.2).
+        Elsewhere the client key is sufficient protection: no page has it. *target* is the request
+        target, which also contains a host in its absolute form (RFC 9112, 3.2.2).
 
         Raises:
             Problem: 421 for a foreign host, 403 for a page's request.
@@ -121,12 +121,12 @@ class Authenticator:
         self, headers: CIMultiDictProxy[str], target: str, *, origin: str, is_form: bool
     ) -> None:
         """
-        Refuse requests for a page of the proxy that another site has caused.
+        Refuse requests for one of the proxy's own pages that another site initiated.
 
-        Any site may link to the page; *is_form*: only the page itself, at *origin*, may send it.
+        Any site may link to the page. If *is_form*, only the page itself, at *origin*, may send it.
 
         Raises:
-            Problem: 421 for a foreign host, 403 for a form of another site.
+            Problem: 421 for a foreign host, 403 for a form from another site.
         """
         self._check_host(headers, target)
         site = headers.get("Sec-Fetch-Site", "none").strip().lower()
@@ -144,10 +144,10 @@ class Authenticator:
 
     def check_key(self, headers: CIMultiDictProxy[str], user: User | None = None) -> User | None:
         """
-        Require a client key or the token of *user*, who is returned if there is no client key.
+        Require a client key or a user's token; return *user* if no client key matches.
 
-        Any of the offered keys may match: during a bypass, a session offers the proxy's key and
-        its own.
+        Any of the offered keys may match: during a bypass, a session sends both the proxy's key
+        and its own.
 
         Raises:
             Problem: 401, which must not be retried, if no offered key is a client key.
@@ -169,8 +169,8 @@ class Authenticator:
         Check a request that shows or changes the worker, after `check_origin`.
 
         Raises:
-            Problem: 400 for a missing or repeated Host, 403 for any page, also one of this machine,
-                and if no client key is set although the route is not harmless, 401 without a key.
+            Problem: 400 for a missing or repeated Host; 403 for any web page, even a local one, and
+                for a route that is not harmless if no client key is set; 401 without a key.
         """
         if len(headers.getall("Host", ())) != 1 or not headers["Host"]:
             raise Problem("invalid_request_error", "exactly one Host header is required")
@@ -186,7 +186,7 @@ class Authenticator:
 
 
 def offered_keys(headers: CIMultiDictProxy[str]) -> list[str]:
-    """Return the keys of a request: those in x-api-key first, as at Anthropic, then Bearer."""
+    """Return the request's keys: x-api-key first, as at Anthropic, then Bearer."""
     keys = list(headers.getall("x-api-key", ()))
     for value in headers.getall("Authorization", ()):
         scheme, _, key = value.partition(" ")
@@ -200,7 +200,7 @@ def _encoded(key: str) -> bytes:
 
 
 def _host_of(target: str) -> str:
-    """Return the host, with its port, of a request target; empty if it has none."""
+    """Return the host and port of a request target, or an empty string."""
     if target == "*" or target.startswith("/"):
         return ""
     _, _, absolute = target.partition("://")
@@ -208,7 +208,7 @@ def _host_of(target: str) -> str:
 
 
 def _host_name(host: str) -> str:
-    """Return a Host header without its port and IPv6's brackets; all of it if it is malformed."""
+    """Return a Host header without port and IPv6 brackets, or unchanged if it is malformed."""
     name, bracket, rest = host.removeprefix("[").partition("]")
     if bracket and host.startswith("["):
         return host if rest.rstrip("0123456789") not in ("", ":") else name.lower()

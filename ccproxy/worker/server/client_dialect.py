@@ -1,9 +1,9 @@
 """
-The API in which a client asks, for the steps that are the same for all of them.
+The client's API: the steps that depend on it.
 
-The requests of every API go the same way: an exchange makes the provider's request and the client's
-answer, and the same keys, retries and fallbacks apply. What differs is here. The endpoint sets
-`request.dialect`; the default is the Messages API.
+Requests of every API take the same path: an exchange makes the provider's request and the client's
+answer, and the same keys, retries and fallbacks apply. Only the differences are here. The endpoint
+sets `request.dialect`; the default is the Messages API.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 
 
 class ClientDialect:
-    """How the answer to a request is written; this class writes Messages, as the exchange does."""
+    """Writes answers in the client's API; this class keeps the exchange's Messages format."""
 
     path = "/v1/messages"
     """The path of the API, for requests to peers."""
 
     def ping(self) -> bytes:
-        """Return what fills a silence now."""
+        """Return the keep-alive to send during a silence."""
         return sse.PING
 
     def stream(self, converter: StreamConverter) -> StreamConverter:
-        """Return the converter for the client, from the one of the exchange."""
+        """Return the client's converter, made from the exchange's *converter*."""
         return converter
 
     def whole(self, answer: bytes) -> bytes:
-        """Return what the client gets for the whole *answer* of the exchange."""
+        """Return the client's response body for the exchange's whole *answer*."""
         return answer
 
     def error_event(self, problem: Problem, request_id: str) -> bytes:
-        """Return the event that ends a stream which has broken off."""
+        """Return the event that ends an interrupted stream."""
         return sse.encode(b"error", error_body(problem, request_id))
 
 
 class CompletionsDialect(ClientDialect):
-    """The exchange writes what the client gets: Chat Completions."""
+    """Chat Completions, as the exchange already writes them."""
 
     path = "/v1/chat/completions"
 
@@ -61,7 +61,7 @@ class CompletionsDialect(ClientDialect):
 
 
 class PassedResponsesDialect(ClientDialect):
-    """The exchange writes what the client gets: Responses."""
+    """Responses, as the exchange already writes them."""
 
     path = "/v1/responses"
 
@@ -80,9 +80,9 @@ class PassedResponsesDialect(ClientDialect):
 
 class ResponsesDialect(PassedResponsesDialect):
     """
-    The exchange writes Messages, and the client gets Responses.
+    Converts the Messages that the exchange writes into Responses.
 
-    The conversion is imported here: a worker without such clients does without it.
+    The conversion is imported on demand: a worker without such clients does not load it.
     """
 
     def __init__(self, writer: ResponseWriter) -> None:
@@ -90,7 +90,7 @@ class ResponsesDialect(PassedResponsesDialect):
         self._writer = writer
 
     def stream(self, converter: StreamConverter) -> StreamConverter:
-        """Return a converter of what *converter* makes."""
+        """Return a converter that converts the output of *converter*."""
         from ccproxy.convert.openai_clients.response_stream import ResponseStream
 
         return ResponseStream(converter, self._writer)

@@ -1,8 +1,7 @@
 """
 Requests that an exchange converts, or passes on in the client's own API.
 
-Direct mode, in which a provider of the Messages API gets and gives the client's bytes, is in
-`direct_mode.py`.
+Direct mode, which relays the bytes of the Messages API without conversion, is in `direct_mode.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from ccproxy.worker.server.stream_relay import relay_stream
 
 
 async def answer(request: ClientRequest, exchange: ConvertedExchange) -> web.StreamResponse:
-    """Answer with what *exchange* makes of the provider's answer, whole or as a stream."""
+    """Answer with the provider's answer, converted by *exchange*, whole or as a stream."""
     begin_exchange(request, exchange)
     if exchange.streams:
         return await _stream(request, exchange)

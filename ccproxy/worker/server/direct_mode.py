@@ -1,9 +1,9 @@
 """
 Direct mode: the provider serves the Messages API itself, so requests are not converted.
 
-Keys, retries and relaying are those of chat mode. What differs: the client's Messages headers are
-sent on, the provider's status, error body and limit headers come back, and a field that the
-provider refuses is left out from then on (`convert/direct/learning.py`).
+Keys, retries and relaying work as in chat mode. The differences: the client's Messages headers are
+forwarded; the provider's status, error body and limit headers are returned; and a field that the
+provider refuses is omitted from then on (`convert/direct/learning.py`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ async def messages(
 
 async def count_tokens(request: ClientRequest, body: bytes) -> web.Response | None:
     """
-    Let the provider count; None if it does not, for any reason.
+    Return the provider's token count, or None if it is unavailable for any reason.
 
     A failure does not affect messages, so it changes neither keys nor breaker.
     """
@@ -93,7 +93,7 @@ def _exchange(request: ClientRequest, body: bytes, dropped: tuple[str, ...] = ()
 
 
 def passthrough(request: ClientRequest, body: bytes, dropped: tuple[str, ...] = ()) -> Passthrough:
-    """Return the exchange of *body*, without the fields that the provider refuses."""
+    """Return the exchange for *body*, without the fields that the provider refuses."""
     exchange = _exchange(request, body, dropped)
     exchange.body = request.worker.lessons.apply(exchange.body, exchange.model)
     return exchange
@@ -137,7 +137,7 @@ async def stream_source(
 
 
 class MessageAsStream:
-    """A whole message of a provider that was asked for a stream."""
+    """A whole message from a provider that ignored the request for a stream."""
 
     is_over = True
 
@@ -153,7 +153,7 @@ class MessageAsStream:
 def sent_directly(
     request: ClientRequest, exchange: Passthrough
 ) -> AbstractAsyncContextManager[ProviderAnswer | RecordedAnswer]:
-    """Send the request; without the fields that the provider refuses, if it names any."""
+    """Send the request, and resend it without any fields that the provider refuses."""
     worker = request.worker
     url = worker.config.messages_url() + request.raw_query
     headers = direct_headers(exchange.body, worker.rules.target_of(exchange.model).quirks)

@@ -1,5 +1,5 @@
 """
-Error responses, in the form of the Messages API and of OpenAI's.
+Error responses in the formats of the Messages API and OpenAI's APIs.
 
 A message often quotes the provider, and providers quote the key that they refuse; so every text
 is redacted before it is sent.
@@ -25,13 +25,13 @@ _log = logging.getLogger(__name__)
 
 
 def unexpected(error: BaseException | None, *, status: int = 500) -> Problem:
-    """Log an unexpected exception and return the client's error, which quotes nothing of it."""
+    """Log an unexpected exception and return the client's error, which does not quote it."""
     _log.error("request failed unexpectedly", exc_info=error)
     return Problem("api_error", "Internal error in ccproxy; see its log file", status=status)
 
 
 def redacted(problem: Problem, redact: Callable[[str], str]) -> Problem:
-    """Return *problem* without keys in its text."""
+    """Return *problem* with all keys redacted from its text."""
     text = redact(problem.message)
     return problem if text == problem.message else problem.with_message(text)
 
@@ -58,7 +58,7 @@ def openai_problem_response(problem: Problem, request_id: str) -> web.Response:
 
 
 def problem_headers(problem: Problem) -> dict[str, str]:
-    """Return the headers by which a client decides whether and when to repeat the request."""
+    """Return the headers that control whether and when a client repeats the request."""
     headers = {name.lower(): value for name, value in problem.headers}
     for own in ("content-type", "request-id"):
         headers.pop(own, None)

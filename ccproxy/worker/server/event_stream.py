@@ -1,13 +1,13 @@
 """
-An event stream to the client: begun late, kept alive, one write per read.
+An event stream to the client: started late, kept alive, with one write per read.
 
-The status line waits for the first content, so that a failure before it still has an HTTP status.
-If there is no content within `commit_after` seconds, the stream begins with a ping, and a later
-failure is an event.
+The status line is sent with the first content, so that an earlier failure still has an HTTP status.
+If there is no content within `commit_after` seconds, the stream starts with a ping, and a later
+failure becomes an error event.
 
-Silence is filled with pings between events: Claude Code reports a stall after 20 s without a byte
-and gives up after 300 s. While the client does not read, a write waits for it, and so does reading
-from the provider.
+During a silence, pings are sent between events: Claude Code reports a stall after 20 s without a
+byte and times out after 300 s. While the client does not read, writing to it and reading from the
+provider both wait.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class EventStream:
     The response to one streaming request; use it in `async with`, then return `finish()`.
 
     If *commit_after* is 0, the status is sent with the first content. If *pings* is False, no pings
-    are sent while the provider is silent. Set `is_between_events` to False while half an event is
-    written.
+    are sent while the provider is silent. Set `is_between_events` to False while an event is
+    partly written.
     """
 
     def __init__(self, request: ClientRequest, *, commit_after: float, pings: bool = True) -> None:
@@ -71,7 +71,7 @@ class EventStream:
         """
         Send *data*, a part of the answer, at once; return False if the client does not keep up.
 
-        Then `drain` must be awaited. Raises ConnectionError if the client has left.
+        In that case, await `drain`. Raises ConnectionError if the client has disconnected.
         """
         record = self._request.record
         record.write_chunk()
@@ -90,7 +90,7 @@ class EventStream:
             await self.drain()
 
     async def finish(self) -> web.StreamResponse:
-        """End the body; the result is what the endpoint returns."""
+        """End the body; return the response for the endpoint to return."""
         self._pings = False
         await self._response.prepare(self._request)
         await self._response.write_eof()
@@ -115,16 +115,16 @@ class EventStream:
             self._response.bind(self._request)
         self._response.send(data)
 
-    # While nothing is written.
+    # Keep-alive pings.
 
     def _tick(self) -> None:
         now = self._loop.time()
         may_ping = self._pings and self.is_between_events and not self._response.is_full
         if may_ping and now >= self._ping_due():
-            with suppress(ConnectionError):  # a client that left cancels the endpoint's task
+            with suppress(ConnectionError):  # a disconnect cancels the endpoint's task
                 self._write(self._request.dialect.ping())
                 self._request.record.pings += 1
-        # Within one interval at the latest, because every write changes what is due.
+        # Within one interval at the latest, because every write postpones the next ping.
         soonest, latest = now + self._ping_seconds / 10, now + self._ping_seconds
         self._timer = self._loop.call_at(min(max(self._ping_due(), soonest), latest), self._tick)
 

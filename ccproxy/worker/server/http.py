@@ -5,16 +5,16 @@ aiohttp's HTTP server with the settings of a streaming proxy.
 |-----------------------------------------------|-------------------------------------------------|
 | request bodies of 1 MiB                       | 64 MiB, then 413 while reading                  |
 | bodies are decompressed without a limit       | compressed bodies are refused (415)             |
-| handlers run on after the client has left     | they are cancelled                              |
+| handlers keep running after a disconnect      | they are cancelled                              |
 | no time limit for headers or bodies           | headers 30 s, bodies 1 KiB/s after 30 s         |
 | headers of 8,190 bytes                        | 64 KiB                                          |
 | an oversized header is quoted and logged      | neither                                         |
 | `Server: Python/3.11 aiohttp/3.14`            | no such header                                  |
-| any number of connections                     | MAX_CONNECTIONS, idle ones are closed for new   |
+| any number of connections                     | MAX_CONNECTIONS; new ones evict idle ones       |
 | idle connections are closed after an hour     | after 75 s                                      |
 | a client may leave a response unread forever  | it is disconnected after 300 s without a read   |
 
-It is the low-level server, because routing a few fixed paths needs no application object.
+It uses the low-level server, because routing a few fixed paths needs no application object.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ from ccproxy.worker.upstream.provider_answer import AttemptFailed
 from ccproxy.worker.worker import Worker
 
 BODY_LIMIT = 64 * 1024 * 1024
-"""Bytes of a request body; the API's own limit is 32 MB."""
+"""Maximum bytes of a request body; the API's own limit is 32 MB."""
 HEADER_SECONDS = 30.0
-"""Limit for a request's headers; for the first one from the connection's start."""
+"""Time limit for a request's headers; for the first request, from the connection's start."""
 BODY_SECONDS = 30.0
 """How long a body may take before the minimum rate applies."""
 MIN_RATE = 1024
 """Bytes per second."""
 LINGER_SECONDS = 1.0
-"""How long the rest of a refused body is discarded, so that the client sees the response."""
+"""How long to keep discarding a refused body, so that the client receives the response."""
 KEEP_ALIVE_SECONDS = 75.0
 STALL_SECONDS = 300.0
-"""How long a client may read nothing while a response waits for it."""
+"""How long a client may leave a pending response unread."""
 FIELD_LIMIT = 64 * 1024
-"""Bytes of one header and of the request line."""
+"""Maximum bytes of one header and of the request line."""
 MAX_REASON = 300
-"""Characters of a refusal that are kept."""
+"""Maximum characters of a recorded refusal message."""
 RESERVED_DESCRIPTORS = 64
-"""File descriptors that no client can use up: logs, databases, the control socket."""
+"""File descriptors reserved for logs, databases and the control socket."""
 
 _TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -81,23 +81,23 @@ class ClientRequest(HookedRequest):
     worker: Worker
     record: AccessRecord
     chosen: Chosen | None = None
-    """Which entry and model answer, once that is decided."""
+    """The entry and model that answer, once chosen."""
     read_prompt: Callable[[], Prompt | None] | None = None
-    """Returns the prompt of a Messages request, once it is known which entry answers."""
+    """Returns the prompt of a Messages request; set once the answering entry is known."""
     user: User | None = None
-    """Who sends it, at the gateway of a team."""
+    """The user who sent it, on a team gateway."""
     dialect: ClientDialect = MESSAGES
-    """The API in which the client asks."""
+    """The API that the client uses."""
 
     @property
     def raw_query(self) -> str:
-        """The query as it was sent, with its question mark; empty if there is none."""
+        """The raw query string with its question mark, or an empty string."""
         query = self.rel_url.raw_query_string
         return f"?{query}" if query else ""
 
     async def body(self, limit: int = BODY_LIMIT) -> bytes:
         """
-        Read the body, of at most *limit* bytes.
+        Read a body of at most *limit* bytes.
 
         Raises:
             Problem: If it is too large, too slow, compressed, or has broken framing.
@@ -119,7 +119,7 @@ class ClientRequest(HookedRequest):
         return body if self.user is None else body_of_user(body)
 
     def attempt_failed(self, lease: Lease, failure: AttemptFailed, step: Step) -> None:
-        """Record an attempt that the provider refused, and what follows."""
+        """Record an attempt that the provider refused, and the next step."""
         verdict = failure.verdict
         following: Literal["end", "other_key", "repeat"] = "end"
         if step.again:
@@ -137,13 +137,13 @@ class ClientRequest(HookedRequest):
         self.worker.activity.refuse(self.record, refused, lease.id)
 
     async def discard_body(self, limit: int) -> None:
-        """Read the body without keeping it; raises the same errors as `body`."""
+        """Read and discard the body; raises the same errors as `body`."""
         await self._prepare_to_read(limit)
         async for _ in self._pieces(limit):
             pass
 
     def finish_headers(self, headers: CIMultiDict[str]) -> None:
-        """Add the request's id to a response, and remove aiohttp's version."""
+        """Add the request's id to a response, and remove aiohttp's Server header."""
         headers.popall(hdrs.SERVER, None)
         # OpenAI clients read x-request-id, Anthropic's read request-id.
         headers["request-id"] = headers["x-request-id"] = self.record.request_id
@@ -184,10 +184,10 @@ class ClientConnection(ClientProtocol):
     _header_timer: asyncio.TimerHandle | None = None
     _stall_timer: asyncio.TimerHandle | None = None
     _discards = False
-    """Whether what the client sends is discarded, because it is not HTTP."""
+    """Whether to discard the client's data, because it is not HTTP."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Accept the connection, or refuse it if there is no room for it."""
+        """Accept the connection, or refuse it if the server is full."""
         super().connection_made(transport)
         server = self.manager
         if isinstance(server, ClientServer) and not server.make_room():
@@ -196,7 +196,7 @@ class ClientConnection(ClientProtocol):
         self._await_headers()
 
     def data_received(self, data: bytes) -> None:
-        """Take *data*; the beginning of a request starts the time limit for its headers."""
+        """Handle *data*; the first bytes of a request start the time limit for its headers."""
         if self._discards:
             return
         super().data_received(data)
@@ -215,18 +215,18 @@ class ClientConnection(ClientProtocol):
         self._check_stall(None)
 
     def resume_writing(self) -> None:
-        """Go on writing: the client has read most of the buffer."""
+        """Resume writing: the client has read most of the buffer."""
         self._end_stall()
         super().resume_writing()
 
     def headers_arrived(self) -> None:
-        """End the time limit for headers."""
+        """Cancel the time limit for headers."""
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
 
     def close(self) -> None:
-        """Close after the response to the current request, at once if there is none."""
+        """Close after the response to the current request, or at once if idle."""
         super().close()
         if not self.is_busy:
             self.force_close()
@@ -258,7 +258,7 @@ class ClientConnection(ClientProtocol):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """
-        Send the end of a response; discard what follows invalid HTTP.
+        Finish a response; discard any data after invalid HTTP.
 
         Closing a socket with unread bytes resets the connection, and a reset can overtake the
         response.
@@ -275,7 +275,7 @@ class ClientConnection(ClientProtocol):
             self._stall_timer = None
 
     def _check_stall(self, unread_before: int | None) -> None:
-        """Disconnect a client that has read nothing since *unread_before* bytes were left."""
+        """Disconnect a client that has read nothing since *unread_before* bytes were pending."""
         if self.transport is None:
             return
         unread = self.transport.get_write_buffer_size()
@@ -305,7 +305,7 @@ class ClientServer(web.Server):
         self.max_connections = min(worker.config.max_connections, descriptor_limit())
 
     def make_room(self) -> bool:
-        """Return True if there is room for the newest connection, after closing an idle one."""
+        """Return True if there is room for the newest connection, closing an idle one if needed."""
         connections = self.connections
         if len(connections) <= self.max_connections:
             return True

@@ -14,7 +14,7 @@ from ccproxy.worker.server.error_response import JSON
 from ccproxy.worker.server.http import ClientRequest
 
 MAX_LIMIT = 1000
-"""Entries of one response."""
+"""Maximum number of entries in one response."""
 
 
 def json_response(body: Mapping[str, Any], *, status: int = 200) -> web.Response:
@@ -23,7 +23,7 @@ def json_response(body: Mapping[str, Any], *, status: int = 200) -> web.Response
 
 
 def now() -> str:
-    """Return the time as users read it."""
+    """Return the current time in UTC, in ISO format with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -44,7 +44,7 @@ async def json_of(request: ClientRequest) -> dict[str, Any]:
 
 def limit_of(request: ClientRequest, *, default: int) -> int:
     """
-    Return how many entries the query asks for, at most `MAX_LIMIT`.
+    Return the number of entries that the query requests, at most `MAX_LIMIT`.
 
     Raises:
         Problem: If `limit` is not a number.

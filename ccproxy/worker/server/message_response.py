@@ -1,7 +1,7 @@
 """
-Responses to requests for a message: JSON of a known length, or a stream of events.
+Responses to message requests: JSON of known length, or a stream of events.
 
-The head is built as bytes and goes out in one write with what follows it; each piece of a stream
+The head is built as bytes and sent in one write with the data after it; each piece of a stream
 is one write. aiohttp's own responses also handle cookies, compression and ranges, which cost more
 than the rest of a small request.
 """
@@ -21,7 +21,7 @@ _LAST_CHUNK = b"0\r\n\r\n"
 
 
 class WholeResponse(PreparedResponse):
-    """A whole message, or another body that is complete; *headers* include Content-Type."""
+    """A whole message or another complete body; *headers* include Content-Type."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class StreamedResponse(PreparedResponse):
         self._is_chunked = True
 
     def bind(self, request: web.BaseRequest) -> None:
-        """Fix status and headers; they go out with the first piece."""
+        """Set the status and headers; they are sent with the first piece."""
         super().bind(request)
         self._is_chunked = request.version >= HttpVersion11
         fields = [f"{name}: {value}" for name, value in self.headers.items()]
@@ -70,7 +70,7 @@ class StreamedResponse(PreparedResponse):
         Write a piece.
 
         Raises:
-            ConnectionError: If the client has left.
+            ConnectionError: If the client has disconnected.
         """
         head, self._unsent = self._unsent, b""
         if self._is_chunked:

@@ -23,12 +23,12 @@ from ccproxy.worker.upstream.recorded_answer import RecordedAnswer
 from ccproxy.worker.worker import Worker
 
 MAX_TRACEPARENT = 128
-"""Bytes of the header that names the client's span; it has 55."""
+"""Maximum bytes of the header that identifies the client's span; a valid one has 55."""
 ANTHROPIC_KEY_PREFIX = "sk-ant-"
 MAX_REVISIONS = 3
-"""How often one request is changed after a refusal; each refusal names one thing."""
+"""How many times one request is changed after refusals; each refusal names one fault."""
 RETRY_COUNT_HEADER = "x-stainless-retry-count"
-"""Sent by the SDKs of Anthropic and OpenAI: how often they have repeated the request."""
+"""Sent by the Anthropic and OpenAI SDKs: how many times they have repeated the request."""
 
 
 class ModelExchange(Protocol):
@@ -52,7 +52,7 @@ class ModelExchange(Protocol):
 
     @property
     def known_dropped(self) -> tuple[str, ...]:
-        """The same without unknown fields, which are costly to find."""
+        """Like `dropped`, but without unknown fields, which are costly to find."""
 
     @property
     def usage(self) -> Mapping[str, Any]:
@@ -63,7 +63,7 @@ class ModelExchange(Protocol):
 
 
 class ConvertedExchange(ModelExchange, StreamConverter, Protocol):
-    """An exchange that makes the provider's request, and the client's answer."""
+    """An exchange that makes the provider's request and the client's answer."""
 
     headers: Mapping[str, str]
 
@@ -75,14 +75,14 @@ class ConvertedExchange(ModelExchange, StreamConverter, Protocol):
         """Convert a whole answer. Raises Problem if it is an error."""
 
     def revise(self, problem: Problem) -> bool:
-        """Change the request by what *problem* refuses; False if nothing can be changed."""
+        """Change the part that *problem* refuses; return False if nothing can be changed."""
 
 
 def admit(request: ClientRequest, requested: str, model: str, *, stream: bool, size: int) -> None:
     """
-    Add a request for a model to the access record, and reserve what it may spend.
+    Add a model request to the access record, and reserve its budget.
 
-    *size* is the length of its body.
+    *size* is the length of its body in bytes.
 
     Raises:
         Problem: If a budget does not allow it.
@@ -119,7 +119,7 @@ def begin_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
     admit(request, exchange.requested, model, stream=exchange.streams, size=size)
     request.record.dropped = exchange.known_dropped
     if request.worker.config.log_level != "DEBUG":
-        return  # to list what was dropped costs more than the rest of a small request
+        return  # listing the dropped parts costs more than the rest of a small request
     request.worker.logs.requests.debug(
         "request.converted",
         request=request.record.request_id,
@@ -132,17 +132,17 @@ def begin_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
 
 
 def end_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
-    """Record the answer's token counts and stop reason, and what was not sent."""
+    """Record the answer's token counts and stop reason, and the parts that were not sent."""
     request.record.dropped = exchange.known_dropped
     request.record.end_model_request(exchange.usage, exchange.stop_reason)
 
 
 def end_converted(request: ClientRequest, exchange: ConvertedExchange) -> None:
     """
-    Put the end of a converted request into record and log.
+    Record and log the end of a converted request.
 
     Reasoning that the provider removed is logged: the answer looks normal, but is worse and costs
-    more, because something before that reasoning has changed since it was made.
+    more, because something before that reasoning has changed since it was generated.
     """
     end_exchange(request, exchange)
     if request.worker.auto_probe is not None and exchange.stop_reason is not None:
@@ -164,7 +164,7 @@ def finish_record(request: ClientRequest, *, counts: bool) -> None:
     """
     Log a request that has ended; a failure here does not undo the response.
 
-    *counts*: it counts in statistics, history and budgets, if it was for a model.
+    *counts*: whether a model request counts in statistics, history and budgets.
     """
     worker, record = request.worker, request.record
     used = None
@@ -219,7 +219,7 @@ def outgoing(
 
 
 def session_of(request: ClientRequest, exchange: ModelExchange) -> SessionRef | None:
-    """Return the session that decides the key of *request*; None if any key will do."""
+    """Return the session that determines the key of *request*, or None if any key will do."""
     worker = request.worker
     if not worker.pool.keeps_sessions:
         return None
@@ -236,7 +236,7 @@ def session_of(request: ClientRequest, exchange: ModelExchange) -> SessionRef | 
 def sent(
     request: ClientRequest, exchange: ConvertedExchange
 ) -> AbstractAsyncContextManager[ProviderAnswer | RecordedAnswer]:
-    """Send a converted request; without parts that the provider refuses, if it names them."""
+    """Send a converted request, and resend it without any parts that the provider refuses."""
     worker = request.worker
 
     def revise(problem: Problem) -> bool:
@@ -266,8 +266,8 @@ async def sent_with_revisions(
     """
     Send what *outgoing_now* returns and yield its answer.
 
-    After a refusal it is sent again if *revise* has changed it. This is another request, so
-    MAX_RETRIES does not count it.
+    After a refusal, the request is sent again if *revise* changed it. This is a different request,
+    so it does not count towards MAX_RETRIES.
     """
     upstream = request.worker.upstream
     for revision in range(MAX_REVISIONS + 1):
@@ -286,7 +286,7 @@ async def sent_with_revisions(
 def recorded(
     request: ClientRequest, exchange: ModelExchange, answer: ProviderAnswer
 ) -> ProviderAnswer | RecordedAnswer:
-    """Return *answer*, so that its bytes are kept if exchanges are recorded."""
+    """Return *answer*, wrapped to keep its bytes if exchanges are recorded."""
     if not (request.worker.session.recorder.is_on and exchange.asked):
         return answer
     recorded_answer = RecordedAnswer(exchange, answer)
@@ -298,7 +298,7 @@ def may_repeat(request: ClientRequest) -> bool:
     """
     Return False if the client is repeating the request itself.
 
-    Retries in two layers multiply: three attempts of an SDK with three of ours are nine.
+    Retries in two layers multiply: three attempts by an SDK times three of ours make nine.
     """
     return request.headers.get(RETRY_COUNT_HEADER, "0") == "0"
 
@@ -322,7 +322,7 @@ def passed_key(request: ClientRequest) -> str | None:
 
 
 def noted(request: ClientRequest, problem: Problem) -> Problem:
-    """Return *problem* as the client may see it, after putting it into the record."""
+    """Record *problem*, and return it as the client may see it."""
     if request.user is not None and problem.refusal is not None:
         problem.headers = tuple(without_limits(request, problem.headers))
     problem = redacted(problem, request.worker.logs.redact)
@@ -332,7 +332,7 @@ def noted(request: ClientRequest, problem: Problem) -> Problem:
 
 @contextmanager
 def shutdown_as_problem(worker: Worker) -> Iterator[None]:
-    """Turn the cancellation at the worker's end into a Problem for the client."""
+    """Turn the cancellation at worker shutdown into a Problem for the client."""
     try:
         yield
     except asyncio.CancelledError:

@@ -18,9 +18,9 @@ _ENDPOINTS = "ccproxy.worker.server.endpoints"
 
 def on_demand(module: str, name: str) -> Endpoint:
     """
-    Return the endpoint *name* of *module*, which is imported at the first request to it.
+    Return the endpoint *name* of *module*, which is imported on the first request.
 
-    For what most workers never serve: this saves an idle worker 1 MiB.
+    Use it for endpoints that most workers never serve: it saves an idle worker 1 MiB.
     """
     path = f"{_ENDPOINTS}.{module}"
 
@@ -34,7 +34,7 @@ def on_demand(module: str, name: str) -> Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """An endpoint for each method of a path, and what is special about the path."""
+    """The endpoint for each method of a path, and the properties of the path."""
 
     get: Endpoint | None = None
     post: Endpoint | None = None
@@ -48,17 +48,17 @@ class Route:
     is_harmless: bool = False
     """An admin route that is also served if no client key is set."""
     is_for_model: bool = False
-    """Counted in the statistics, and remembered in the history."""
+    """Counted in the statistics, and recorded in the history."""
     is_gateway: bool = False
     """Exists only where users are set."""
     is_page: bool = False
-    """A page for a browser, which refuses what other sites send."""
+    """A page for a browser, which refuses requests from other sites."""
     is_messages: bool = False
     """Forwarded unchanged while bypass is on."""
     problem_response: Callable[[Problem, str], web.Response] = problem_response
 
     def endpoint(self, method: str) -> Endpoint | None:
-        """Return the endpoint for *method*; HEAD is a GET whose body aiohttp leaves out."""
+        """Return the endpoint for *method*; HEAD is a GET whose body aiohttp omits."""
         endpoints = {"GET": self.get, "HEAD": self.get, "POST": self.post, "DELETE": self.delete}
         return endpoints.get(method)
 

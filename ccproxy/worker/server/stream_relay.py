@@ -1,7 +1,7 @@
 """
 Relays a stream from its source to the client: every streamed answer takes this path.
 
-The source is the provider, a peer or the bypass; the converter turns its bytes into the client's.
+The source is the provider, a peer or the bypass; the converter translates it for the client.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.provider_exchange import noted, shutdown_as_problem
 
 LINGER_SECONDS = 0.1
-"""How long to wait for the end of a body after the end of the answer in it."""
+"""How long to wait for the end of a body once the answer in it has ended."""
 
 
 class StreamSource(Protocol):
@@ -29,19 +29,19 @@ class StreamSource(Protocol):
 
     @property
     def is_over(self) -> bool:
-        """Whether all of it was read."""
+        """Whether the stream was read to its end."""
 
     async def pump(self, take: Callable[[bytes], bool]) -> bool:
         """
-        Pass every piece to *take* as it arrives; return True at the end, False when *take* has.
+        Pass every piece to *take* as it arrives; return True at the end, False if *take* does.
 
         Raises:
-            Problem: If the stream breaks off or falls silent.
+            Problem: If the stream is interrupted or stalls.
         """
 
 
 Fallback = Callable[[ClientRequest, Problem, EventStream], Awaitable[web.StreamResponse | Problem]]
-"""Returns the answer of a fallback in place of a problem, or the problem for the client."""
+"""Returns a fallback's answer in place of a problem, or the problem for the client."""
 
 
 async def relay_stream(
@@ -53,10 +53,10 @@ async def relay_stream(
     fallback: Fallback | None = None,
 ) -> web.StreamResponse:
     """
-    Answer with what *converter* makes of the stream that entering *source* opens.
+    Open *source* and answer with its stream, converted by *converter*.
 
-    A failure before the first content is answered by *fallback* if that can, and has an HTTP
-    status unless a ping was sent. Afterwards it is one error event.
+    Before the first content, *fallback* may answer in place of a failure; otherwise the failure has
+    an HTTP status, unless a ping was sent. After that, a failure is one error event.
 
     Raises:
         Problem: If the stream fails before the client has received anything.
@@ -75,7 +75,7 @@ async def relay_stream(
         if not events.is_open:
             raise result  # noqa: B904 - it may be the same problem
         await events.write(converter.fail(noted(request, result)))
-    except ConnectionError:  # the client has left
+    except ConnectionError:  # the client has disconnected
         raise
     except Exception as error:
         # Before the first byte, the connection answers it with a status; see `handle_error`.
@@ -89,7 +89,7 @@ async def _relay(source: StreamSource, events: EventStream, converter: StreamCon
     """
     Send every piece as it arrives, without a task switch in between.
 
-    Only if the client does not keep up, the task waits for it, and the source for the task.
+    The task waits for the client, and the source for the task, only if the client falls behind.
     """
 
     def take(data: bytes) -> bool:
@@ -105,9 +105,9 @@ async def _relay(source: StreamSource, events: EventStream, converter: StreamCon
 
 async def read_to_end(source: StreamSource) -> None:
     """
-    Read the end of the body, which follows the end of the answer in it.
+    Read the rest of the body after the answer in it has ended.
 
-    Its connection can then be used again. Some providers keep the body open for a while.
+    The connection can then be reused. Some providers keep the body open for a while.
     """
     if source.is_over:
         return

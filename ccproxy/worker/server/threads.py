@@ -2,9 +2,9 @@
 Message threads: conversations that the server stores (beta `message-threads-2026-08-12`).
 
 A client that continues a thread sends only its new messages. ccproxy and most providers store no
-conversations, so such a request must fail with the error after which the SDKs send everything:
-`create` is answered with thread_unsupported_request, and `continue` with thread_not_found. Without
-an error the model would answer without the conversation.
+conversations, so such a request must fail with the error that makes the SDKs resend everything:
+`thread_unsupported_request` for `create`, and `thread_not_found` for `continue`. Without an error,
+the model would answer without the conversation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ccproxy.worker.server.http import ClientRequest
 _BETA = "message-threads"
 _FIELD = b'"thread"'
 _WINDOW = 4096
-"""Bytes at both ends of a body that are searched if the beta header is missing."""
+"""Bytes to search at each end of a body if the beta header is missing."""
 
 
 def refuse_thread(request: ClientRequest, body: bytes) -> None:
@@ -28,7 +28,7 @@ def refuse_thread(request: ClientRequest, body: bytes) -> None:
     Refuse a request that uses a thread, unless the provider is Anthropic itself.
 
     Raises:
-        Problem: 400 with the `details` by which SDKs decide what to do.
+        Problem: 400 with the `details` that determine the SDK's next step.
     """
     if not _may_have_thread(request, body) or request.worker.config.takes_anthropic_keys:
         return

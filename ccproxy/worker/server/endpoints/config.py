@@ -9,7 +9,7 @@ from ccproxy.worker.server.json_response import json_response
 
 
 async def config(request: ClientRequest) -> web.Response:
-    """Return provider and models."""
+    """Return the provider and the models."""
     worker = request.worker
     tiers = worker.chooser.tiers()
     body = {

@@ -70,7 +70,7 @@ async def flush(request: ClientRequest) -> web.Response:
 
 
 async def load(request: ClientRequest) -> web.Response:
-    """Add the turns of an export."""
+    """Add the turns of an export to the history."""
     conversation = request.worker.session.history
     name = await _file_name(request)
     if not name:
@@ -118,7 +118,7 @@ def _last_model(turns: Sequence[Turn]) -> str:
 
 
 async def _file_name(request: ClientRequest) -> str:
-    """Return `file_path` of body or query: the name of a file in exports/, never a path."""
+    """Return `file_path` from the body or query: the name of a file in exports/, never a path."""
     fields: Mapping[str, Any] = await json_of(request)
     name = fields.get("file_path") or request.query.get("file_path") or ""
     if not isinstance(name, str):
@@ -128,7 +128,7 @@ async def _file_name(request: ClientRequest) -> str:
 
 @contextmanager
 def _as_problems() -> Iterator[None]:
-    """Turn errors of the store and of files into responses."""
+    """Turn database and file errors into error responses."""
     try:
         yield
     except Problem:

@@ -8,10 +8,10 @@ from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.json_response import json_response
 
 BODY_LIMIT = 4 * 1024 * 1024
-"""Bytes of one batch; no key is required, so that the body is never kept."""
+"""Maximum bytes of one batch; no key is required, so the body is never kept."""
 
 
 async def discard(request: ClientRequest) -> web.Response:
-    """Read the events and drop them."""
+    """Read and discard the events."""
     await request.discard_body(BODY_LIMIT)
     return json_response({})

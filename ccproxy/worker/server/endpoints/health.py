@@ -1,4 +1,4 @@
-"""GET /, /health, /livez and /readyz: what this proxy is and whether it works, without secrets."""
+"""GET /, /health, /livez and /readyz: the proxy's identity and state, without secrets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ccproxy.worker.worker import Worker
 
 
 async def health(request: ClientRequest) -> web.Response:
-    """Describe the configuration and the state of the keys, without asking the provider."""
+    """Describe the configuration and the state of the keys, without contacting the provider."""
     worker = request.worker
     config = worker.config
     facts = _key_facts(worker)
@@ -34,7 +34,7 @@ async def health(request: ClientRequest) -> web.Response:
 
 
 async def root(request: ClientRequest) -> web.Response:
-    """Introduce the proxy to a user who opens its address."""
+    """Describe the proxy to a user who opens its URL."""
     worker = request.worker
     config = worker.config
     body = {
@@ -63,7 +63,7 @@ async def root(request: ClientRequest) -> web.Response:
 
 
 async def live(_request: ClientRequest) -> web.Response:
-    """Confirm that the process answers."""
+    """Confirm that the process responds."""
     return web.Response(text="ok")
 
 
@@ -79,8 +79,8 @@ def _pool_facts(worker: Worker) -> dict[str, object]:
     """
     Return how the state of the keys is shared with other replicas; empty without REDIS_URL.
 
-    With replicas there is no timestamp in the answer: it changes only if the state does, so that
-    the answers of replicas can be compared.
+    With replicas, the response has no timestamp: it changes only with the state, so that responses
+    of replicas can be compared.
     """
     if worker.shared_pool is None:
         return {}

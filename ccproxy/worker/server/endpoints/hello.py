@@ -1,4 +1,4 @@
-"""HEAD and GET /api/hello: Claude Code's check at its start that there is a connection."""
+"""HEAD and GET /api/hello: Claude Code's connectivity check at startup."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ async def messages(request: ClientRequest) -> web.StreamResponse:
 
 
 async def answer(request: ClientRequest, body: bytes) -> web.StreamResponse:
-    """Answer a request with this *body*, which is the client's or was made from it."""
+    """Answer a request; *body* is the client's or derived from it."""
     chosen = choose(request, body, lambda: body)
     if chosen.ref is not None:
         return await answer_by_peer(request, chosen)
@@ -55,11 +55,11 @@ async def answer_here(
     return await converted_mode.answer(request, exchange)
 
 
-# What ccproxy adds is imported with the first request that needs it: most workers need none of it.
+# Added features are imported on the first request that needs them: most workers need none.
 
 
 async def _answer_assisted(request: ClientRequest, exchange: Exchange) -> web.StreamResponse | None:
-    """Answer with what ccproxy adds to a converted request; None if it adds nothing."""
+    """Answer a converted request with ccproxy's added features; return None if none apply."""
     may_add = exchange.searches or exchange.has_media or exchange.defers_tools
     if not may_add and not request.worker.config.added_features.judge:
         return None
@@ -72,7 +72,7 @@ async def _answer_assisted(request: ClientRequest, exchange: Exchange) -> web.St
 async def _answer_directly_assisted(
     request: ClientRequest, body: bytes
 ) -> web.StreamResponse | None:
-    """Answer with what ccproxy adds in direct mode; None if it adds nothing."""
+    """Answer a direct request with ccproxy's added features; return None if none apply."""
     features = request.worker.config.added_features
     if not (features.searches_directly or features.describer):
         return None

@@ -3,9 +3,8 @@ GET /v1/models and /v1/models/{id}: the models of this proxy, in the forms of bo
 GET /models: those of the whole fleet.
 
 Claude Code's discovery keeps only ids that contain "claude" or "anthropic", so each tier has an
-alias that does; its display name has the model that answers. The models of the whole fleet are
-listed as `anthropic/LABEL:model`. Every other name is answered by some model as well, so no id is
-unknown.
+alias that does; its display name contains the model that answers. The models of the whole fleet are
+listed as `anthropic/LABEL:model`. Every other name also maps to some model, so no id is unknown.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _CREATED_SECONDS = 1767225600
 
 
 async def list_models(request: ClientRequest) -> web.Response:
-    """Return the aliases of the tiers, the models themselves, then those of the fleet."""
+    """Return the tiers' aliases, the models themselves, then those of the fleet."""
     worker = request.worker
     tiers = worker.chooser.tiers()
     rows = [_row(worker, alias, tiers[tier] or alias) for tier, alias in _ALIASES.items()]
@@ -51,7 +50,7 @@ async def list_models(request: ClientRequest) -> web.Response:
 
 
 async def show_model(request: ClientRequest) -> web.Response:
-    """Return the model that answers for one name."""
+    """Return the model that one name maps to."""
     worker = request.worker
     name = request.path.removeprefix(PREFIX)
     model = model_for(worker.config.models, worker.chooser.switch.tiers, name)

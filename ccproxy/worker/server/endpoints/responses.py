@@ -1,10 +1,10 @@
 """
 POST /v1/responses: the Responses API for Codex and other OpenAI clients, over any provider.
 
-A model that its provider serves in this API gets the request itself. For every other model the
+A model that its provider serves in this API receives the request itself. For every other model the
 request is converted to the Messages API, and handled like Claude Code's requests.
 
-Nothing is stored: `store: true` and `previous_response_id` are refused with the error after which
+Nothing is stored: `store: true` and `previous_response_id` are refused with the error that makes
 clients send the whole conversation.
 """
 
@@ -82,8 +82,8 @@ async def _fail_in_stream(
     """
     Answer Codex with a failed response, as OpenAI does.
 
-    After an HTTP status it repeats the request in two layers, up to 25 times, and it neither shows
-    the text of a 429 nor waits for the time in it.
+    On an HTTP error status, Codex repeats the request in two layers, up to 25 times, and neither
+    shows the text of a 429 nor waits for the time that it specifies.
     """
     worker = request.worker
     response = new_response(worker.new_id("resp"), int(time.time()), outline.model)
@@ -113,7 +113,7 @@ async def _pass(
 
 
 def responses_dialect(form: MessagesForm, *, response_id: str, created_at: int) -> ResponsesDialect:
-    """Return what writes the answer to a converted request."""
+    """Return the dialect that writes the answer to a converted request."""
     return ResponsesDialect(
         ResponseWriter(
             form.request,
@@ -135,6 +135,6 @@ def messages_form(worker: Worker, body: bytes, model: str) -> MessagesForm:
         read_responses_request(body),
         seal=ReasoningSeal(worker.rules.signer, target),
         max_tokens=target.max_output or DEFAULT_MAX_TOKENS,
-        # Conversion leaves out a search that is not available; a provider refuses the request.
+        # Conversion drops an unavailable search; a provider refuses the request.
         with_search=not is_direct or config.takes_anthropic_keys or has_engine,
     )

@@ -1,4 +1,4 @@
-"""GET /v1/stats: tokens and costs since this worker started, and of all its replicas."""
+"""GET /v1/stats: tokens and costs since this worker started, and across all its replicas."""
 
 from __future__ import annotations
 

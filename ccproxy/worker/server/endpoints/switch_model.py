@@ -19,10 +19,10 @@ from ccproxy.worker.worker import Worker
 
 async def switch_model(request: ClientRequest) -> web.Response:
     """
-    Switch to other models, or back to those of the env file.
+    Switch to other models, or back to those in the env file.
 
     Raises:
-        Problem: 400 with the valid names, if a name is unknown; then nothing is changed.
+        Problem: 400 with the valid names, if a name is unknown; nothing is changed in that case.
     """
     worker = request.worker
     fields = await json_of(request)
@@ -44,7 +44,7 @@ async def switch_model(request: ClientRequest) -> web.Response:
 
 
 def current_models(worker: Worker) -> dict[str, Any]:
-    """Return the models of the tiers and the preset that they belong to."""
+    """Return the models of the tiers, and their preset."""
     tiers = worker.chooser.tiers()
     models = {f"{tier}_model": tiers[tier] for tier in TIERS}
     return {**models, "preset": worker.chooser.switch.preset}

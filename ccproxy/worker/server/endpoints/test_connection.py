@@ -1,4 +1,4 @@
-"""GET /test-connection: one small request, which shows a user whether key and model work."""
+"""GET /test-connection: one small request, which shows whether the key and the model work."""
 
 from __future__ import annotations
 

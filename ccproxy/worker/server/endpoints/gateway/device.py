@@ -2,12 +2,13 @@
 /device: the page on which a user approves a sign-in of Claude Code.
 
 The user enters the code that Claude Code shows, and the personal token. The page has no session of
-its own, so that nothing can be approved with what a browser sends by itself. Forms of other sites
-are refused three times: by Origin, by Sec-Fetch-Site, and by a field that belongs to a cookie.
+its own, so that nothing can be approved with data that a browser sends automatically. Forms from
+other sites are blocked by three checks: Origin, Sec-Fetch-Site, and a field that must match a
+cookie.
 
-An identity provider can take the place of the token. The user then confirms the code after coming
-back, because a link of a stranger with the stranger's code would lead through a provider that
-remembers its users without a question.
+An identity provider can replace the token. The user then confirms the code after returning, because
+a stranger's link with the stranger's code would pass without a prompt through a provider that
+remembers its users.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ _TOO_MANY = "<p>Too many wrong entries. Wait ten minutes.</p>"
 
 
 async def show(request: ClientRequest) -> web.Response:
-    """Show the form; a code in the address is filled in, but never sent by itself."""
+    """Show the form; a code in the URL is filled in, but never submitted automatically."""
     _check(request, is_form=False)
     return _form(request, _code_of(request.query.get("user_code", "")))
 
@@ -102,7 +103,7 @@ async def decide(request: ClientRequest) -> web.Response:
 
 
 async def return_from_provider(request: ClientRequest) -> web.Response:
-    """Identify the user who comes back from the identity provider, and ask for a confirmation."""
+    """Identify the user who returns from the identity provider, and ask for confirmation."""
     _check(request, is_form=False)
     gateway, address = gateway_of(request), address_of(request)
     provider = gateway.provider
@@ -132,7 +133,7 @@ async def return_from_provider(request: ClientRequest) -> web.Response:
 async def _go_to_provider(
     request: ClientRequest, provider: IdentityProvider, code: str
 ) -> web.Response:
-    """Lead the browser to the provider, by a page: a redirect of a form is against its policy."""
+    """Send the browser to the provider by a page: the form's policy forbids a redirect."""
     gateway = gateway_of(request)
     flow = new_flow(f"{origin_of(request)}/device/oidc", code)
     try:
@@ -145,7 +146,7 @@ async def _go_to_provider(
         f'<p><a href="{url}">Continue to the identity provider</a></p>'
     )
     sealed = gateway.signed.seal(_FLOW, asdict(flow), seconds=DEVICE_SECONDS)
-    # Lax: the provider's page leads back here.
+    # Lax: the provider redirects the browser back here.
     _set_cookie(request, response, _FLOW_COOKIE, sealed, same_site="Lax")
     return response
 
@@ -172,7 +173,7 @@ async def _approve(request: ClientRequest, gateway: Gateway, code: str, token: s
 
 
 async def _end(request: ClientRequest, code: str, user: User, approval: str) -> web.Response:
-    """Approve the sign-in; it may have been decided elsewhere meanwhile."""
+    """Approve the sign-in, unless it has been decided elsewhere."""
     gateway = gateway_of(request)
     if not await gateway.sign_ins.approve(code, approval):
         return _form(request, code, _WRONG_CODE)
@@ -188,7 +189,7 @@ def _check(request: ClientRequest, *, is_form: bool) -> None:
 
 
 def _code_of(text: str) -> str:
-    """Return the code that a user has typed; empty if it cannot be one."""
+    """Return the code that a user typed, or an empty string if it cannot be a code."""
     code = re.sub(r"[\s-]", "", text[:100]).upper()
     return code if _CODE.fullmatch(code) else ""
 
@@ -196,7 +197,7 @@ def _code_of(text: str) -> str:
 def _form(
     request: ClientRequest, code: str, error: str = "", user: User | None = None
 ) -> web.Response:
-    """Return the page with the form; *user* has been identified by the provider."""
+    """Return the page with the form; *user*, if any, was identified by the provider."""
     nonce = secrets.token_urlsafe(24)
     gateway = gateway_of(request)
     fields = _FORM.format(
@@ -242,7 +243,7 @@ def _set_cookie(
 
 
 def _without_flow(response: web.Response) -> web.Response:
-    """End the sign-in at the provider: its answer counts once."""
+    """Delete the provider sign-in's cookie: its answer is valid only once."""
     response.del_cookie(_FLOW_COOKIE, path="/device")
     return response
 

@@ -1,4 +1,4 @@
-"""GET /managed/settings: the settings that the owner of a gateway gives to Claude Code."""
+"""GET /managed/settings: the settings that the gateway's owner defines for Claude Code."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ccproxy.worker.server.json_response import json_response
 
 async def managed_settings(request: ClientRequest) -> web.Response:
     """
-    Return the settings of the user; 304 if the client has them, 404 if there are none.
+    Return the user's settings; 304 if the client has them, 404 if there are none.
 
-    Claude Code computes the checksum as well: of the JSON with sorted keys and without blanks.
+    Claude Code computes the same checksum, over the JSON with sorted keys and without spaces.
     """
     user = request.user
     if user is None or user.settings is None:
@@ -41,7 +41,7 @@ async def managed_settings(request: ClientRequest) -> web.Response:
 def _read(file: Path) -> dict[str, object]:
     try:
         if is_writable_by_others(file):
-            # They can run commands on every user's machine.
+            # Settings can run commands on every user's machine.
             text = f"other users may change {file.name}; run: chmod 600 {file.name}"
             raise Problem("api_error", f"the settings are not sent: {text}")
         settings = read_json(file)

@@ -28,7 +28,7 @@ from ccproxy.worker.server.json_response import json_response
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 FORM_LIMIT = 8192
-"""Bytes of a form; its sender is not authenticated."""
+"""Maximum bytes of a form; its sender is not authenticated."""
 MAX_FIELDS = 32
 
 _NOT_STORED = {"Cache-Control": "no-store", "Pragma": "no-cache"}
@@ -41,7 +41,7 @@ _ERRORS = {
 
 
 async def metadata(request: ClientRequest) -> web.Response:
-    """Return where the other endpoints are (RFC 8414)."""
+    """Return the URLs of the other endpoints (RFC 8414)."""
     origin = origin_of(request)
     return json_response(
         {
@@ -57,7 +57,7 @@ async def metadata(request: ClientRequest) -> web.Response:
 
 
 async def device_authorization(request: ClientRequest) -> web.Response:
-    """Begin a sign-in."""
+    """Start a sign-in."""
     gateway, origin = gateway_of(request), origin_of(request)
     await form_of(request)
     address = address_of(request)
@@ -107,7 +107,7 @@ async def revoke(request: ClientRequest) -> web.Response:
 
 
 def gateway_of(request: ClientRequest) -> Gateway:
-    """Return the gateway; routes of the gateway exist only where there is one."""
+    """Return the gateway; its routes exist only if there is one."""
     gateway = request.worker.gateway
     if gateway is None:
         raise RuntimeError("a route of the gateway is served without one")
@@ -116,7 +116,7 @@ def gateway_of(request: ClientRequest) -> Gateway:
 
 def origin_of(request: ClientRequest) -> str:
     """
-    Return the gateway's origin, which is never taken from a Host that a stranger can choose.
+    Return the gateway's origin, never from a Host header that a stranger can choose.
 
     Raises:
         Problem: If it is not set, and other machines can reach the gateway.
@@ -130,7 +130,7 @@ def origin_of(request: ClientRequest) -> str:
 
 
 def address_of(request: ClientRequest) -> str:
-    """Return the client's network, by which attempts are counted."""
+    """Return the client's network, for counting attempts."""
     transport = request.transport
     peer = transport.get_extra_info("peername") if transport is not None else None
     if not peer:
@@ -142,7 +142,7 @@ def address_of(request: ClientRequest) -> str:
 
 async def form_of(request: ClientRequest) -> Mapping[str, str]:
     """
-    Return the fields of a form-encoded body; of a field that is repeated, the first one.
+    Return the fields of a form-encoded body; the first one, if a field is repeated.
 
     Raises:
         Problem: If it is too large, or not such a form.
@@ -171,7 +171,7 @@ async def _poll(gateway: Gateway, device_code: str) -> web.Response:
 
 
 def _tokens(user: User, pair: TokenPair) -> web.Response:
-    # The account that approved, which Claude Code asks its user to confirm.
+    # Claude Code asks its user to confirm the email: the account that approved the sign-in.
     body = {
         "access_token": pair.access,
         "token_type": "Bearer",

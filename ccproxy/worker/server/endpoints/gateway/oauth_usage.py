@@ -1,4 +1,4 @@
-"""GET /api/oauth/usage: what a user of the gateway has spent, in the form of claude.ai."""
+"""GET /api/oauth/usage: a gateway user's spending, in claude.ai's format."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
 POST /v1/metrics, /v1/logs and /v1/traces: the telemetry of signed-in clients (OTLP over HTTP).
 
-A session that has signed in exports here regardless of its own settings, and logs an error for each
-answer but 200. The telemetry is forwarded if TELEMETRY_URL is set, and discarded otherwise.
+A signed-in session exports here regardless of its own settings, and logs an error for any status
+but 200. The telemetry is forwarded if TELEMETRY_URL is set, and discarded otherwise.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.json_response import json_response
 
 _TYPES = ("application/x-protobuf", "application/json")
-"""What OTLP has; another type is not passed on."""
+"""The content types of OTLP; others are not forwarded."""
 
 
 async def receive(request: ClientRequest) -> web.Response:
