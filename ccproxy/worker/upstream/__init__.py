@@ -1,1 +1,1 @@
-"""HTTP out: connections, requests, retries and key selection."""
+"""Outgoing HTTP: connections, requests, retries and key selection."""

@@ -1,7 +1,7 @@
 """
-Asks a provider about the account of a key.
+Fetches reports about a key's account from the provider.
 
-The key goes to the host of its base URL only, in a header, and redirects are not followed.
+The key is sent only to the host of its base URL, in a header, and redirects are not followed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "Accept
 
 
 class AccountClient:
-    """Asks for reports about the keys of one worker."""
+    """Fetches account reports for the keys of one worker."""
 
     def __init__(self, config: WorkerConfig, *, wall: Callable[[], float] = time.time) -> None:
         self._config = config
         self._wall = wall
 
     def endpoint(self, key: str) -> AccountEndpoint | None:
-        """Return the endpoint to ask about *key*; None if there is none, or it is switched off."""
+        """Return the account endpoint for *key*, or None if there is none or checks are off."""
         config = self._config
         if config.accounts.check == "off":
             return None
@@ -46,10 +46,10 @@ class AccountClient:
 
     async def ask(self, endpoint: AccountEndpoint, key: str) -> AccountReport:
         """
-        Return the report about *key*.
+        Return the account report for *key*.
 
         Raises:
-            AccountUnknown: If there is none.
+            AccountUnknown: If no report is available.
         """
         split = urlsplit(self._config.base_url)
         url = f"{split.scheme}://{split.netloc}{endpoint.path}"

@@ -11,11 +11,11 @@ from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.worker.upstream.connections import explain, open_session
 
 SECONDS = 15.0
-"""Limit for one answer."""
+"""Time limit for one answer."""
 
 
 class AuxiliaryRequestError(Exception):
-    """There is no usable answer; the text is the reason."""
+    """There is no usable answer; the message is the reason."""
 
 
 async def auxiliary_request(
@@ -25,7 +25,7 @@ async def auxiliary_request(
     Return the body of the answer to GET *url*, at most *most* bytes. Redirects are not followed.
 
     Raises:
-        AuxiliaryRequestError: If there is none, or it is larger.
+        AuxiliaryRequestError: If there is no answer, or it is larger.
     """
     timeout = aiohttp.ClientTimeout(total=SECONDS)
     try:
@@ -47,7 +47,7 @@ async def auxiliary_request(
 
 
 async def read_limited(answer: aiohttp.ClientResponse, most: int) -> bytes:
-    """Return the body of *answer*; AuxiliaryRequestError if it has more than *most* bytes."""
+    """Return the body of *answer*; raise AuxiliaryRequestError if it exceeds *most* bytes."""
     body = b""
     while len(body) <= most and (more := await answer.content.read(most + 1)):
         body += more

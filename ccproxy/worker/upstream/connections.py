@@ -17,15 +17,15 @@ from ccproxy.worker.aiohttp_internals import use_protocol
 from ccproxy.worker.upstream.transport import FIELD_LIMIT, READ_BUFFER, HttpTransport
 
 CONNECT_SECONDS = 10.0
-"""Limit for the TCP connection to one address."""
+"""Time limit for the TCP connection to one address."""
 SETUP_SECONDS = 30.0
-"""Limit for all that precedes a request: DNS, every address, the forward proxy, TLS."""
+"""Time limit for everything before a request: DNS, every address, the forward proxy, TLS."""
 IDLE_CONNECTION_SECONDS = 60.0
 MAX_CONNECTIONS = 4096
 
 _TIMEOUT = aiohttp.ClientTimeout(connect=SETUP_SECONDS, sock_connect=CONNECT_SECONDS)
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 8}
-"""A silent connection keeps its NAT entry, and is dead after two and a half minutes."""
+"""Keeps the NAT entry of a silent connection; detects a dead one within two and a half minutes."""
 
 
 def open_transport(
@@ -36,7 +36,7 @@ def open_transport(
 
 
 def open_session(ca_bundle: Path | None, **options: Any) -> aiohttp.ClientSession:  # noqa: ANN401 - ClientSession's
-    """Return a session of aiohttp's, for requests that are relayed without conversion."""
+    """Return an aiohttp session for requests that are relayed without conversion."""
     connector = _connector(ca_bundle, MAX_CONNECTIONS)
     use_protocol(connector, asyncio.get_running_loop())
     return aiohttp.ClientSession(
@@ -51,7 +51,7 @@ def open_session(ca_bundle: Path | None, **options: Any) -> aiohttp.ClientSessio
 
 def _connector(ca_bundle: Path | None, limit: int) -> aiohttp.TCPConnector:
     """Return a connection pool that trusts *ca_bundle* and the system's certificates."""
-    # True is the context that aiohttp created when it was imported.
+    # True selects the context that aiohttp created at import.
     trust = True if ca_bundle is None else _trust(ca_bundle)
     return aiohttp.TCPConnector(
         limit=limit,
@@ -63,7 +63,7 @@ def _connector(ca_bundle: Path | None, limit: int) -> aiohttp.TCPConnector:
 
 @cache
 def _trust(ca_bundle: Path) -> ssl.SSLContext:
-    """Trust the system's certificates and *ca_bundle*; cached because it takes nearly 1 MiB."""
+    """Return a TLS context that trusts *ca_bundle* too; cached because it takes nearly 1 MiB."""
     trust = ssl.create_default_context()
     trust.load_verify_locations(cafile=ca_bundle)
     return trust
@@ -74,12 +74,12 @@ def _socket(address: tuple[Any, ...]) -> socket.socket:
     connection = socket.socket(family=family, type=kind, proto=protocol)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEP_ALIVE.items():
-        if (option := getattr(socket, name, None)) is not None:  # not every system has them all
+        if (option := getattr(socket, name, None)) is not None:  # not every system has all of them
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
     return connection
 
 
-# Errors in words.
+# Error descriptions.
 
 
 _TEXTS = {errno.ECONNREFUSED: "connection refused: is a server running there?"}
@@ -119,7 +119,7 @@ _HTTP2_SETTINGS = re.compile(r"\\x00\\x00.{1,4}\\x04\\x00")
 
 
 def _explain_parser(error: BaseException, otherwise: str) -> str:
-    """Describe what is wrong with a response by the parser's messages; *otherwise* if unknown."""
+    """Describe an invalid response from the parser's messages, or return *otherwise*."""
     if isinstance(error, ResponseTooLarge):
         return str(error)
     details = _details(error).lower()
@@ -135,7 +135,7 @@ def _explain_parser(error: BaseException, otherwise: str) -> str:
 
 
 def _details(error: BaseException | None) -> str:
-    """Return the texts of an error and of its causes."""
+    """Return the texts of an error and its causes."""
     texts: list[str] = []
     while error is not None and len(texts) < 5:
         texts.append(f"{error!r} {getattr(error, 'message', '')}")
@@ -149,7 +149,7 @@ _CERTIFICATE_ERRORS: dict[int | None, str] = {
     **dict.fromkeys((62, 64), "is for another name; check the host of the URL"),
     **dict.fromkeys((18, 19, 20, 21), "is not trusted; set CA_BUNDLE if it is your own"),
 }
-"""By the codes of OpenSSL's X509_V_ERR_… (x509_vfy.h)."""
+"""Keyed by OpenSSL's X509_V_ERR_… codes (x509_vfy.h)."""
 
 _NO_TLS = ("wrong version number", "record layer failure", "http request", "packet length too long")
 

@@ -1,8 +1,8 @@
 """
-Waits for a key that is at its limit of requests in flight: first come, first served, and bounded.
+A bounded first-come, first-served queue for keys at their limit of requests in flight.
 
-A request that finds the pool full waits in a queue; every released key wakes the first. A waiter
-that is woken and then cancelled wakes the next, so that no wake-up is lost.
+A request that finds the pool full waits in a queue; every released key wakes the first waiter. A
+waiter that is woken and then cancelled wakes the next, so that no wake-up is lost.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class LeaseQueue(Protocol):
     async def take(
         self, model: str, *, skip: Collection[str] = (), session: SessionRef | None = None
     ) -> Lease:
-        """Return a key as soon as there is one; raise Problem if there is none."""
+        """Return a key as soon as one is free; raise Problem if none is usable."""
 
     def release(self, lease: Lease) -> None:
         """Return a key."""
 
 
 class KeyQueue:
-    """Takes keys out of a pool, waiting only while every usable key is in use."""
+    """Leases keys from a pool, waiting only while every usable key is in use."""
 
     def __init__(self, pool: KeyPool, *, wait_seconds: float = WAIT_SECONDS) -> None:
         self._pool = pool
@@ -45,10 +45,10 @@ class KeyQueue:
         self, model: str, *, skip: Collection[str] = (), session: SessionRef | None = None
     ) -> Lease:
         """
-        Return a key as soon as there is one.
+        Return a key as soon as one is free.
 
         Raises:
-            Problem: If there is none and waiting would not help, or took too long.
+            Problem: If no key is free and waiting would not help or took too long.
         """
         if not self._waiters:
             try:

@@ -1,11 +1,11 @@
 """
 Finds out quickly whether a connection from the pool still reaches the provider.
 
-After sleep, a change of VPN or a load balancer's silent timeout, the kernel retransmits data
-on a dead connection for about 15 minutes. So if no data of a request on a reused connection is
-acknowledged, unacknowledged data gets a limit (TCP_USER_TIMEOUT). It is removed with the first
-acknowledgement, because it also counts the time in which a provider does not read a large body,
-and because with it one lost keep-alive probe ends a silent stream.
+After sleep, a VPN change or a load balancer's silent timeout, the kernel retransmits data on a dead
+connection for about 15 minutes. So if none of a request's data on a reused connection is
+acknowledged, a time limit for acknowledgements is set (TCP_USER_TIMEOUT). It is removed at the
+first acknowledgement, because it also counts the time in which a provider does not read a large
+body, and because it lets one lost keep-alive probe end a silent stream.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import socket
 import struct
 
 UNACKNOWLEDGED_SECONDS = 6.0
-"""A connection on which nothing is acknowledged for so long is dead."""
+"""A connection on which nothing is acknowledged for this long is dead."""
 CHECK_SECONDS = 0.5
 
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
@@ -26,7 +26,7 @@ _LAST_ACK_RECEIVED = 56
 
 
 class LivenessTest:
-    """Watches *transport* from the moment that a request is sent on it until `end`."""
+    """Watches *transport* from the moment a request is sent on it until `end`."""
 
     __slots__ = ("_is_limited", "_loop", "_started", "_timer", "_transport")
 
@@ -37,7 +37,7 @@ class LivenessTest:
         self._loop = loop
         self._started = loop.time()
         self._is_limited = False
-        # Most responses begin earlier, and then the test has cost no system call.
+        # Most responses begin earlier, so the test costs no system call.
         self._timer = loop.call_later(CHECK_SECONDS, self._check)
 
     def end(self) -> None:
@@ -59,7 +59,7 @@ class LivenessTest:
         self._timer = self._loop.call_later(CHECK_SECONDS, self._check)
 
     def _seconds_since_ack(self) -> float | None:
-        """Return the age of the last acknowledgement; None if the system does not show it."""
+        """Return the age of the last acknowledgement, or None if the system does not report it."""
         if self._transport is None or _USER_TIMEOUT is None or _TCP_INFO is None:
             return None
         connection = self._transport.get_extra_info("socket")

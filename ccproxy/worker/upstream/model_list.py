@@ -1,4 +1,4 @@
-"""Asks a provider for its list of models: GET /models, as in the APIs of OpenAI and Anthropic."""
+"""Fetches a provider's list of models: GET /models, as in OpenAI's and Anthropic's APIs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ccproxy.protocol.headers import UpstreamHeaders
 from ccproxy.worker.upstream.auxiliary_request import AuxiliaryRequestError, auxiliary_request
 
 MAX_BYTES = 8 << 20
-"""Aggregators describe hundreds of models."""
+"""Enough for aggregators, which list hundreds of models."""
 
 
 class _Model(msgspec.Struct):
@@ -25,7 +25,7 @@ async def offered_models(config: WorkerConfig, key: str) -> list[str]:
     Return the names of the models that the provider lists for *key*.
 
     Raises:
-        AuxiliaryRequestError: If it does not list them.
+        AuxiliaryRequestError: If the provider returns no list.
     """
     headers = UpstreamHeaders(config.auth, custom=config.custom_headers)
     is_direct = config.api == "messages"

@@ -17,15 +17,15 @@ _NO_CONTENT = frozenset({"role", "name", "refusal_reason"})
 
 
 def is_preamble(data: bytes) -> bool:
-    """Return True if the event with this *data* begins an answer but has none of its content."""
+    """Return True if the event with this *data* begins an answer but carries no content."""
     try:
         event = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False  # whether it can be repaired is the converter's business
+        return False  # the converter decides whether it can be repaired
     if not isinstance(event, dict):
         return False
     if isinstance(choices := event.get("choices"), list):
-        # A chunk with nothing but usage ends the answer.
+        # A chunk with only usage ends the answer.
         has_content = any(map(_has_content, choices)) or (not choices and event.get("usage"))
         return not has_content
     match event.get("type"):

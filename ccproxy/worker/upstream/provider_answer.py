@@ -1,11 +1,12 @@
 """
 The provider's answer: checked before it is passed on, then passed on as it arrives.
 
-Checked are the status, the whole body of an answer that is not streamed, and the events of a
-stream up to the first with content. If these turn out to be an error (inside a 200, an HTML page,
-nothing at all), `AttemptFailed` is raised, so that the request can be repeated.
+The checks cover the status, the whole body of an answer that is not streamed, and the events of a
+stream up to the first with content. If they find an error (inside a 200, an HTML page, nothing at
+all), `AttemptFailed` is raised, so that the request can be repeated.
 
-After that the answer is bytes. A connection that breaks, or is silent for 900 s, raises a Problem.
+After that, the answer is only bytes. A connection that breaks or is silent for 900 s raises a
+Problem.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ from ccproxy.worker.upstream.preamble import is_preamble
 from ccproxy.worker.upstream.transport import ProviderReply, Take
 
 IDLE_SECONDS = 900.0
-"""Limit for silence within a stream; a provider was seen to go on after 713 s."""
+"""Limit for silence within a stream; one provider was observed to resume after 713 s."""
 MAX_WHOLE = 64 * 1024 * 1024
 MAX_ERROR = 1024 * 1024
 ERROR_SECONDS = 5.0
-"""Limit for reading the body of an error."""
+"""Time limit for reading the body of an error."""
 MAX_PREAMBLE = 64 * 1024
-"""Bytes that are held back for an answer to begin with content."""
+"""Maximum bytes to hold back before the first content of an answer."""
 
 _MAX_TOKENS = re.compile(rb'"max_(?:completion_|output_)?tokens"\s*:\s*(\d{1,15})(?!\d)')
 
@@ -57,7 +58,7 @@ BodyKind = Literal["whole", "stream", "neither"]
 
 
 class AttemptFailed(Exception):
-    """The provider refused an attempt or could not be reached; the verdict decides what follows."""
+    """The provider refused an attempt or could not be reached; the verdict sets the next step."""
 
     def __init__(self, cause: ProviderError, verdict: Verdict | None = None) -> None:
         super().__init__(cause.problem.message)
@@ -67,12 +68,12 @@ class AttemptFailed(Exception):
 
 @dataclass(slots=True)
 class ErrorReader:
-    """Reads the errors of one attempt; costs nothing while there are none."""
+    """Reads the errors of one attempt; costs nothing if there are none."""
 
     config: WorkerConfig
     model: str
     body: bytes = field(repr=False)
-    """The body that was sent."""
+    """The request body that was sent."""
     secrets: tuple[str, ...] = field(repr=False)
     api: Api
     """The dialect of the request and its answer."""
@@ -111,7 +112,7 @@ class ErrorReader:
 
 
 class ProviderAnswer:
-    """An answer of the model, as bytes."""
+    """A model's answer, as bytes."""
 
     def __init__(
         self, reply: ProviderReply, first: bytes, *, is_stream: bool, complete: bool
@@ -120,7 +121,7 @@ class ProviderAnswer:
         self.headers = reply.headers
         self.is_stream = is_stream
         self.first = first
-        """The part that was read to check the answer: all of it, if it is not a stream."""
+        """The part read to check the answer: all of it, unless it is a stream."""
         self._reply = reply
         self._complete = complete
         if not complete:
@@ -155,17 +156,17 @@ class ProviderAnswer:
         try:
             return await self._reply.pump(take)
         except aiohttp.ClientConnectionResetError:
-            raise  # from `take`: the client has left
+            raise  # from `take`: the client has disconnected
         except aiohttp.ClientError as error:
             raise _broken(error) from error
 
     @property
     def is_over(self) -> bool:
-        """Whether all of it was read."""
+        """Whether the whole answer has been read."""
         return self._complete or self._reply.is_over
 
     def close(self) -> None:
-        """Drop the rest of the answer; the connection is kept if there is no rest."""
+        """Drop the rest of the answer; keep the connection if the answer is complete."""
         self._reply.close()
 
 
@@ -178,7 +179,7 @@ def _broken(error: Exception) -> Problem:
 
 async def open_answer(reply: ProviderReply, errors: ErrorReader) -> ProviderAnswer:
     """
-    Check the beginning of an answer; every event, also a ping, renews the patience.
+    Check the beginning of an answer; every event, even a ping, restarts the silence timer.
 
     Raises:
         AttemptFailed: If it is an error, or no answer at all.
@@ -208,7 +209,7 @@ async def _read_whole(reply: ProviderReply, first: bytes) -> bytes:
 
 
 async def _read_error(reply: ProviderReply) -> bytes:
-    """Return as much of an error's body as arrives in time; the status alone has a meaning."""
+    """Return as much of an error's body as arrives in time; the status alone is enough."""
     body = bytearray()
     with contextlib.suppress(aiohttp.ClientError, TimeoutError):
         async with asyncio.timeout(ERROR_SECONDS):
@@ -218,7 +219,7 @@ async def _read_error(reply: ProviderReply) -> bytes:
 
 
 def _kind_of(content_type: str, first: bytes) -> BodyKind:
-    """Return what the body is by its first bytes, and by its type if these are ambiguous."""
+    """Return the kind of body by its first bytes, or by its type if these are ambiguous."""
     start = first.lstrip(b"\xef\xbb\xbf \t\r\n")[:6]
     if start[:1] in (b"{", b"[") or (not start and "json" in content_type):
         return "whole"
@@ -231,10 +232,9 @@ async def _read_preamble(
     reply: ProviderReply, first: bytes, errors: ErrorReader
 ) -> tuple[bytes, bool]:
     """
-    Read a stream up to its first content; return what was read, and whether the stream has ended.
+    Read a stream up to its first content; return the data, and whether the stream has ended.
 
-    Comments and pings are dropped if they go on for long; a preamble that goes on for long is
-    passed on.
+    A long run of comments and pings is dropped; a long preamble is passed on.
     """
     decoder = Decoder()
     lead = bytearray()
@@ -249,7 +249,7 @@ async def _read_preamble(
         if decoder.idle and len(lead) > MAX_PREAMBLE:
             lead.clear()
         elif len(lead) > LIMIT:
-            raise errors.failure(200, reply.headers, b"")  # an event without end
+            raise errors.failure(200, reply.headers, b"")  # an endless event
         data = await reply.read()
     if _has_content(decoder.close(), reply, errors):
         return bytes(lead), True
@@ -257,7 +257,7 @@ async def _read_preamble(
         problem = BadAnswer("The provider's stream ended before its first content")
         raise AttemptFailed(ProviderError(cause=Cause.SERVER, problem=problem, status=502))
     raw = bytes(lead)
-    # An error may be sent as JSON under the content type of a stream.
+    # An error may be sent as JSON with the content type of a stream.
     raise errors.failure(200, reply.headers, raw if is_error_body(raw) else b"")
 
 

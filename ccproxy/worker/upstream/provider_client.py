@@ -1,14 +1,13 @@
 """
 Sends a request to the provider: key, headers, attempt, verdict, next attempt.
 
-`send` takes a key, sends the request, and checks the answer before it returns it. An error, also
+`send` leases a key, sends the request, and checks the answer before returning it. An error, even
 one inside a 200 or at the beginning of a stream, gets a verdict: the request is sent with another
 key, is repeated, or ends with a Problem. So no request is repeated after its content has begun.
-From then on only the client decides: when it leaves, the connection is closed at once and the
-lease is released.
+If the client disconnects after that, the connection is closed at once and the lease is released.
 
 Limits: 10 s to connect, REQUEST_TIMEOUT of silence before the first content, 900 s of silence
-after it, none for the whole.
+after it, and none for the whole answer.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ from ccproxy.worker.upstream.transport import Headers, HttpTransport
 __all__ = ["Outgoing", "ProviderAnswer", "ProviderClient"]
 
 COUNT_SECONDS = 10.0
-"""Limit for a request that the answer to the client does not depend on."""
+"""Time limit for a request that the client's answer does not depend on."""
 
 
 _KEY_EVENTS = {
@@ -80,23 +79,23 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     client_key: str | None = None
     """The client's own key, if it is passed on instead of one of the pool's."""
     api: Api | None = None
-    """The dialect of the request; None: the worker's."""
+    """The dialect of the request; None for the worker's."""
     key_id: str | None = None
     """The only key to use, regardless of its state, because the user is testing it."""
     session: SessionRef | None = None
-    """The session that the key is chosen for; None: any key."""
+    """The session that the key is chosen for; None for any key."""
     hop: int = 0
     """How many proxies of the fleet the request has passed."""
     may_repeat: bool = True
-    """False if the client is repeating the request itself: then there is one attempt per key."""
+    """False if the client is repeating the request itself: each key then gets one attempt."""
     confirm: Callable[[], Awaitable[None]] | None = None
-    """Called when there is a key; raises Problem if other hosts have spent the budget meanwhile."""
+    """Called once a key is leased; raises Problem if other hosts have spent the budget."""
     on_attempt: Callable[[str], None] = lambda _key: None
-    """Called with the key, as it may be shown, each time that the request is sent."""
+    """Called with the masked key each time the request is sent."""
     on_failure: Callable[[Lease, AttemptFailed, Step], None] = lambda _lease, _failure, _step: None
-    """Called for each attempt that the provider refused, with what follows."""
+    """Called for each attempt that the provider refused, with the next step."""
     on_move: Callable[[MoveView], None] = lambda _move: None
-    """Called if the session of the request uses another key from now on."""
+    """Called if the request's session moves to another key."""
 
 
 class ProviderClient:
@@ -112,7 +111,7 @@ class ProviderClient:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Without a *queue*, the state of the keys is on this machine."""
+        """Without a *queue*, the state of the keys is local to this machine."""
         self._config = config
         self._pool = pool
         self._queue = queue or KeyQueue(pool, wait_seconds=config.key_wait)
@@ -121,7 +120,7 @@ class ProviderClient:
         self._jitter = jitter
         self._budget = RetryBudget(clock=clock)
         self.limit_headers: dict[str, tuple[float, Mapping[str, str]]] = {}
-        """By key: the headers of its last answer, and when it arrived."""
+        """For each key, the arrival time and the headers of its last answer."""
         self.on_key_wait: Callable[[float], None] = lambda _seconds: None
         self.breakers = Breakers(config.provider_name, clock=clock)
         self._logs_requests = config.log_level == "DEBUG"
@@ -146,7 +145,7 @@ class ProviderClient:
 
     @asynccontextmanager
     async def send(self, outgoing: Outgoing) -> AsyncIterator[ProviderAnswer]:
-        """Send a request; on leaving, the rest of the answer is dropped. Raises like `request`."""
+        """Send a request; on exit, drop the rest of the answer. Raises like `request`."""
         answer, lease = await self.request(outgoing)
         try:
             yield answer
@@ -158,7 +157,7 @@ class ProviderClient:
         Send a request; both results must be passed to `end`.
 
         Raises:
-            Problem: If no attempt brought an answer.
+            Problem: If no attempt succeeded.
         """
         ticket = self.breakers.enter(outgoing.model)
         self._budget.count_request()
@@ -174,7 +173,7 @@ class ProviderClient:
             else:
                 self.breakers.succeed(ticket)
             raise failure.problem from failure.__cause__
-        except BaseException:  # no evidence about the provider: no key, or the client left
+        except BaseException:  # no evidence about the provider: no key, or a client disconnect
             self.breakers.abandon(ticket)
             raise
         self.breakers.succeed(ticket)
@@ -191,8 +190,8 @@ class ProviderClient:
         """
         Return the answer to a request whose failure does not affect other requests.
 
-        Keys, breaker and retry budget neither count the request nor learn from it. With *is_cut*, a
-        stream is abandoned at its first content.
+        The request affects neither keys, breaker nor retry budget. With *is_cut*, a stream is
+        abandoned at its first content.
 
         Raises:
             Problem: If there is no answer.
@@ -213,7 +212,7 @@ class ProviderClient:
         except TimeoutError as error:
             raise Problem("timeout_error", f"no answer within {seconds:g} s") from error
 
-    # The attempts of one request...
+    # All attempts of one request.
 
     async def _try(self, outgoing: Outgoing) -> tuple[ProviderAnswer, Lease]:
         plan: RetryPlan | None = None
@@ -258,7 +257,7 @@ class ProviderClient:
     async def _lease(
         self, outgoing: Outgoing, tried: set[str], last: AttemptFailed | None
     ) -> Lease:
-        """Take a key; if there is none left, raise the last failure."""
+        """Lease a key; if none is left, raise the last failure."""
         key, key_id = outgoing.client_key, outgoing.key_id
         is_fixed = key is not None or key_id is not None
         if is_fixed and last is not None and last.verdict.next is not Next.REPEAT:
@@ -297,7 +296,7 @@ class ProviderClient:
         outgoing.on_move(view)
 
     def _note_limits(self, lease: Lease, headers: Mapping[str, str]) -> None:
-        """Keep the headers of the key's last answer; a key whose limit is used up cools down."""
+        """Store the headers of the key's last answer; cool the key down if its limit is used up."""
         if not lease.id:
             return
         now = time.time()
@@ -309,7 +308,7 @@ class ProviderClient:
         if lease.id:
             self._queue.release(lease)
 
-    # ...and one of them.
+    # A single attempt.
 
     async def _attempt(self, outgoing: Outgoing, lease: Lease) -> ProviderAnswer:
         """Send once and check the answer."""
@@ -339,7 +338,7 @@ class ProviderClient:
             raise self._unreachable(error) from error
 
     def _headers_of(self, outgoing: Outgoing, lease: Lease) -> Headers:
-        # A base URL may lead back to this fleet by a name that no check recognises.
+        # A base URL may lead back to this fleet under a name that no check recognises.
         hop = (("x-ccproxy-hop", str(outgoing.hop + 1)),) if self._is_plain_http else ()
         if (outgoing.api or self._config.api) != "messages":
             headers = self._headers.chat(
@@ -366,7 +365,7 @@ class ProviderClient:
         text = f"{self._config.provider_name} sent nothing for {seconds:g} s (REQUEST_TIMEOUT)"
         problem = Problem("timeout_error", text)
         cause = ProviderError(cause=Cause.TIMEOUT, problem=problem, status=504)
-        # A client that has waited for so long is not made to wait for it again.
+        # Do not make a client that has waited this long wait as long again.
         return AttemptFailed(cause, replace(judge(cause), next=Next.END))
 
     def _unreachable(self, error: Exception) -> AttemptFailed:

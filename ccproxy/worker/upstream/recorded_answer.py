@@ -14,7 +14,7 @@ from ccproxy.worker.upstream.provider_answer import ProviderAnswer
 
 
 class RecordedExchange(Protocol):
-    """What a recording keeps of an exchange."""
+    """The parts of an exchange that a recording keeps."""
 
     body: bytes
     model: str
@@ -26,7 +26,7 @@ class RecordedExchange(Protocol):
 
 
 class RecordedAnswer:
-    """A provider's answer that keeps the bytes as they are read."""
+    """A provider's answer that keeps its bytes as they are read."""
 
     def __init__(self, exchange: RecordedExchange, answer: ProviderAnswer) -> None:
         self.is_stream = answer.is_stream
@@ -42,7 +42,7 @@ class RecordedAnswer:
 
     @property
     def is_over(self) -> bool:
-        """Whether all of it was read."""
+        """Whether the whole answer has been read."""
         return self._answer.is_over
 
     async def read(self) -> bytes:
@@ -63,12 +63,12 @@ class RecordedAnswer:
     def _keep(self, data: bytes) -> None:
         self._read += len(data)
         if self._read > MAX_RECORDING:
-            self._pieces.clear()  # it will not be written
+            self._pieces.clear()  # too large to be recorded
             return
         self._pieces.append(Piece(round(time.monotonic() - self._started, 4), bytes(data)))
 
     def call(self, redact: Redactor) -> RecordedCall:
-        """Return what was recorded."""
+        """Return the recorded call, with keys masked."""
         exchange = self._exchange
         return RecordedCall(
             asked=masked(exchange.asked, redact),
@@ -85,7 +85,7 @@ class RecordedAnswer:
 
     @property
     def size(self) -> int:
-        """Bytes of its bodies."""
+        """The total size of the bodies, in bytes."""
         return len(self._exchange.asked) + len(self._exchange.body) + self._read
 
 
@@ -95,7 +95,7 @@ def masked(data: bytes, redact: Redactor) -> bytes:
 
 
 def _masked_pieces(pieces: list[Piece], redact: Redactor) -> tuple[Piece, ...]:
-    """Mask the keys in *pieces*; a key may be cut by their ends, so they are then one piece."""
+    """Mask the keys in *pieces*, joined into one if there are any: a key may span two pieces."""
     data = b"".join(piece.data for piece in pieces)
     safe = masked(data, redact)
     return tuple(pieces) if safe == data else (Piece(pieces[0].after, safe),)

@@ -1,5 +1,5 @@
 """
-HTTP requests on aiohttp's connections, with as little around them as a proxy needs.
+HTTP requests on aiohttp's connections, with only the features that a proxy needs.
 
 aiohttp's connector provides the connections (DNS, TLS, forward proxies, pooling) and its parser
 reads the responses. `ClientSession` is not used: cookies, redirects, forms, tracing and a task
@@ -7,8 +7,8 @@ that writes the body cost more than all of ccproxy's work on a small request.
 
 The body of a response can be read in two ways. `read` waits in a task, which the event loop wakes
 for every piece. `pump` passes every piece to a function at once, inside the connection's
-`data_received`: for a stream of small chunks the wake-up is most of the cost. What the function
-does not take stays in aiohttp's buffer, and aiohttp stops reading from the provider.
+`data_received`: for a stream of small chunks the wake-up is most of the cost. Data that the
+function does not take stays in aiohttp's buffer, and aiohttp stops reading from the provider.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from ccproxy.worker.upstream.liveness import LivenessTest, is_unacknowledged
 
 READ_BUFFER = 64 * 1024
 FIELD_LIMIT = 64 * 1024
-"""Bytes of one header of the provider's."""
+"""Maximum bytes of one header from the provider."""
 AT_ONCE_SECONDS = 1.0
 """A reused connection that ends within this time was closed before the request arrived."""
 
 _CACHED_HEADS = 512
 _CACHED_HEAD_SIZE = 8 * 1024
-"""Characters of a head that is worth caching."""
+"""Maximum characters of a head to cache."""
 _MAX_INTERIM = 16
-"""Interim responses (1xx) before the response; Early Hints are one or two."""
+"""Maximum interim responses (1xx) before the response; Early Hints need one or two."""
 _JOIN_LIMIT = 64 * 1024
-"""Bytes of a body that are copied to go out with the head in one write."""
+"""Maximum bytes of a body that is copied, so that it is sent in one write with the head."""
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 _NO_REQUEST_INFO = aiohttp.RequestInfo(URL(), "POST", CIMultiDictProxy(CIMultiDict()), URL())
 
 Headers = tuple[tuple[str, str], ...]
 Take = Callable[[bytes], bool]
-"""Takes a piece of a response; returns False if it wants no more for now."""
+"""Takes a piece of a response; returns False if it accepts no more for now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,16 +92,17 @@ class HttpTransport:
         on_send: Callable[[], None] = lambda: None,
     ) -> ProviderReply:
         """
-        Send a request and return its response as soon as that begins.
+        Send a request and return its response as soon as it begins.
 
         A connection from the pool may have died unnoticed. If the request cannot have reached the
-        provider on it, the request is sent once more on a fresh connection, after all idle
-        connections were closed: what killed one of them has probably killed the others.
-        *on_send* is called each time that the request is sent.
+        provider on it, all idle connections are closed, because they have probably died for the
+        same reason, and the request is sent once more on a fresh connection.
+        *on_send* is called each time the request is sent.
 
         Raises:
             TimeoutError: If nothing arrived for *patience* seconds.
-            aiohttp.ClientError: If there is no connection, it broke, or the response is not HTTP.
+            aiohttp.ClientError: If connecting fails, the connection breaks, or the response is not
+                HTTP.
         """
         head = self.head(url, headers)
         reply = await self._reply(head, patience)
@@ -120,7 +121,7 @@ class HttpTransport:
         return reply
 
     def head(self, url: str, headers: Headers) -> RequestHead:
-        """Build what precedes a body; a client sends the same headers again and again."""
+        """Return the head of a request; cached because a client keeps sending the same headers."""
         size = sum(map(len, chain.from_iterable(headers)), len(url))
         return (self._cached_head if size <= _CACHED_HEAD_SIZE else self._build_head)(url, headers)
 
@@ -137,9 +138,9 @@ class HttpTransport:
         self._idle.clear()
 
     def _build_head(self, url: str, headers: Headers) -> RequestHead:
-        # The client's query is sent as it came: yarl would decode and encode it.
+        # The client's query is sent unchanged: yarl would decode and re-encode it.
         path, mark, query = url.partition("?")
-        # aiohttp computes Host, and the credentials of a login in the URL.
+        # aiohttp computes Host, and the credentials from a login in the URL.
         request = aiohttp.ClientRequest(
             "POST", URL(path), headers=headers, loop=self._loop, proxy=self._proxy
         )
@@ -164,8 +165,8 @@ class ProviderReply:
     """
     One response: status and headers once it has begun, then its body.
 
-    Waiting for the provider is limited by the patience. Time in which the body is not read, because
-    the client does not keep up, does not count.
+    *patience* limits the wait for the provider. Time in which the body is not read, because the
+    client does not keep up, does not count.
     """
 
     status: int
@@ -200,7 +201,7 @@ class ProviderReply:
 
     @property
     def is_over(self) -> bool:
-        """Whether all of the body has been read."""
+        """Whether the whole body has been read."""
         return self._content is not None and self._content.at_eof()
 
     async def send(self, head: bytes, body: bytes) -> None:
@@ -240,7 +241,7 @@ class ProviderReply:
             self._timer = self._loop.call_later(patience, self._check_patience)
 
     async def read(self) -> bytes:
-        """Return what has arrived, as soon as there is something; empty at the end."""
+        """Return the next data as soon as some arrives; empty at the end."""
         self._waiting_since = self._loop.time()
         try:
             return await self._body.readany()
@@ -251,7 +252,7 @@ class ProviderReply:
         """
         Pass every piece to *take* as it arrives; return True when the body has ended.
 
-        Returns False when *take* has; what *take* raises is raised here.
+        Returns False when *take* does; exceptions from *take* are raised here.
         """
         pump = _Pump(self._body, take, self._loop)
 
@@ -267,7 +268,7 @@ class ProviderReply:
             self._protocol.on_data = self._waiting_since = None
 
     def close(self) -> None:
-        """Drop the rest of the response, and with it the connection, unless nothing is left."""
+        """Drop the rest of the response and the connection, unless the response is complete."""
         self._timer.cancel()
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -306,7 +307,7 @@ class ProviderReply:
         protocol.has_served = True
         transport = protocol.transport
         if transport is not None and transport.get_write_buffer_size():
-            connection.close()  # a response before the request was out: its rest is in the way
+            connection.close()  # an early response: part of the request is still unsent
             return
         protocol.is_idle = True
         self._idle.add(protocol)
@@ -326,7 +327,7 @@ class ProviderReply:
 
 
 class _Pump:
-    """Moves what arrives to the function that takes it, until the end, a pause or an error."""
+    """Passes arriving data to a function until the end, a pause or an error."""
 
     __slots__ = ("_content", "_has_more", "_is_busy", "_take", "done")
 
@@ -338,9 +339,9 @@ class _Pump:
         self.done: asyncio.Future[bool] = loop.create_future()
 
     def run(self) -> None:
-        """Move all data that has arrived. Called on every read, and may be re-entered."""
+        """Pass on all data that has arrived. Called on every read, and may be re-entered."""
         if self._is_busy:
-            # Taking from a full buffer lets aiohttp read on at once, which calls this again.
+            # Draining a full buffer makes aiohttp resume reading, which calls this again.
             self._has_more = True
             return
         if self.done.done():
@@ -348,7 +349,7 @@ class _Pump:
         self._is_busy = True
         try:
             self._move()
-        except BaseException as error:  # noqa: BLE001 - raised in the task that waits
+        except BaseException as error:  # noqa: BLE001 - raised in the waiting task
             self.done.set_exception(error)
         finally:
             self._is_busy = False
@@ -366,7 +367,7 @@ class _Pump:
 
 
 def _basic_credentials(proxy: URL | None) -> str | None:
-    """Return the login in the URL of a forward *proxy* as the value of a header."""
+    """Return the login in a forward *proxy*'s URL as a header value, or None."""
     if proxy is None or proxy.user is None:
         return None
     login = f"{proxy.user}:{proxy.password or ''}"
