@@ -1,1 +1,1 @@
-"""THE PROXY PROCESS: aiohttp on both sides of an exchange."""
+"""The proxy process: aiohttp on both sides of an exchange."""

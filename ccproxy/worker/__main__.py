@@ -7,14 +7,14 @@ The worker process: arguments -> configuration -> logs -> serve.
         [--echo text|color|json [--greeting TEXT]]
 
 `--env-file -` takes the settings from the process environment. Without --listen-fd the worker
-binds its address itself, without --ready-fd it reports errors on stderr, without --control it has
-no control socket; so it can be run by hand. With --echo it runs in the foreground: its log goes to
-stderr as well, with TEXT when it is ready.
+binds its address itself, without --ready-fd it reports errors on stderr, and without --control it
+has no control socket; so it can be run by hand. With --echo it runs in the foreground: its log is
+also written to stderr, with TEXT when it is ready.
 
 `python -m ccproxy.worker --fork-server …` forks workers: see `fork_server`.
 
 On the readiness pipe it writes a `Readiness` (`ccproxy/ipc/control_messages.py`) when it is ready
-or cannot start, and another one when it begins to drain. It exits with 78 if the configuration is
+or cannot start, and another one when it starts draining. It exits with 78 if the configuration is
 wrong, and with 1 if it cannot start for another reason.
 """
 
@@ -39,7 +39,7 @@ import uvloop
 if __name__ == "__main__":
     # Until the event loop handles signals, Ctrl-C ends the process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # structlog imports rich if it is installed: 60 modules, 3 MiB and 30 ms, for consoles.
+    # structlog imports rich if it is installed: 60 modules, 3 MiB and 30 ms, for console output.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
 from ccproxy.config.catalogue.catalogue_file import release_catalogue
@@ -140,7 +140,7 @@ async def _run(options: argparse.Namespace, config: WorkerConfig) -> int:
 
 
 def _tracer(worker: Worker, config: WorkerConfig) -> RequestTracer | None:
-    """Send traces if that is configured; the SDK starts threads, so this happens after the fork."""
+    """Send traces if configured; the SDK starts threads, so this must run after the fork."""
     if config.services.traces is None:
         return None
     from ccproxy.worker.traces.request_tracer import RequestTracer
@@ -159,7 +159,7 @@ async def _start_demo() -> DemoProvider:
 
 
 async def _metrics(worker: Worker, config: WorkerConfig) -> MetricsServer | None:
-    """Serve /metrics if it is configured; an unavailable address does not stop the worker."""
+    """Serve /metrics if configured; an unavailable address does not stop the worker."""
     if config.services.metrics is None:
         return None
     from ccproxy.worker.metrics.metrics_server import MetricsServer
@@ -177,7 +177,7 @@ async def _metrics(worker: Worker, config: WorkerConfig) -> MetricsServer | None
 def _control(
     options: argparse.Namespace, worker: Worker, lifecycle: Lifecycle, file: LogFile
 ) -> ControlSocket | None:
-    """Open the control socket, if the options have one."""
+    """Open the control socket if the options name one."""
     if not options.control:
         return None
     path = Path(options.control)
@@ -226,7 +226,7 @@ def _clear_settings() -> None:
 
 
 def _report(options: argparse.Namespace, readiness: Readiness) -> None:
-    """Write to the readiness pipe; without one, write an error to stderr."""
+    """Write to the readiness pipe; without one, write errors to stderr."""
     if options.ready_fd is None:
         if readiness.error:
             sys.stderr.write(f"{readiness.error}\n")
@@ -239,7 +239,7 @@ def _report(options: argparse.Namespace, readiness: Readiness) -> None:
 
 
 def _report_drain(options: argparse.Namespace) -> None:
-    """Report that this worker has stopped accepting, so that a successor is started at once."""
+    """Report that this worker accepts no more connections, so that a successor is started."""
     if options.ready_fd is None:
         return
     with suppress(OSError):  # the supervisor that started this worker may have ended
@@ -257,7 +257,7 @@ def _set_limits() -> None:
 
 
 def _settle_memory() -> None:
-    """Free what only the start needs, and collect garbage less often, never imported objects."""
+    """Free startup data, freeze imported objects, and collect garbage less often."""
     release_catalogue()
     gc.collect()
     gc.freeze()

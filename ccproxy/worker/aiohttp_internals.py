@@ -1,10 +1,10 @@
 """
 Everything in ccproxy that depends on aiohttp beyond its documented interface.
 
-A streaming proxy needs things that aiohttp has no public way to ask for. Each class below wraps
-them and offers names of its own; no other module uses a private name of aiohttp. `USED_NAMES` is
+A streaming proxy needs features that aiohttp does not expose publicly. Each class below wraps some
+of them under public names; no other module uses a private name of aiohttp. `USED_NAMES` is
 the complete list, which `tests/worker/test_aiohttp_internals.py` checks against the installed
-release; `docs/aiohttp.md` describes what each class is for and how to move to a new release.
+release; `docs/aiohttp.md` describes what each class is for and how to upgrade to a new release.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ USED_NAMES: Mapping[type, frozenset[str]] = {
 }  # fmt: skip
 
 _JOIN_LIMIT = 64 * 1024
-"""Bytes that are copied so that they go out in one write with what precedes them."""
+"""Maximum bytes that are copied, so that they are sent in one write with the data before them."""
 
 
 class ResumesOnlyPaused(BaseProtocol):
@@ -60,7 +60,7 @@ class ResumesOnlyPaused(BaseProtocol):
     __slots__ = ()
 
     def resume_reading(self, *args: bool, **kwargs: bool) -> None:
-        """Read on, if reading was paused."""
+        """Resume reading if it was paused."""
         if self._reading_paused:
             super().resume_reading(*args, **kwargs)
 
@@ -75,10 +75,10 @@ class ProviderProtocol(ResumesOnlyPaused, ResponseHandler):
     has_served = False
     """Whether it has carried a complete exchange, so that the provider may have closed it since."""
     is_idle = False
-    """Whether it is in the pool, where nothing may arrive."""
+    """Whether it is in the pool, where no data may arrive."""
 
     def data_received(self, data: bytes) -> None:
-        """Parse *data*; close a connection on which something arrives that was not requested."""
+        """Parse *data*; abort the connection if the data was not requested."""
         if self.is_idle:
             self.abort()
             return
@@ -89,17 +89,17 @@ class ProviderProtocol(ResumesOnlyPaused, ResponseHandler):
             self.abort()  # there were more bytes after the end of the response
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End the response, or break it off."""
+        """End or interrupt the response."""
         super().connection_lost(exc)
         if self.on_data is not None:
             self.on_data()
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         """
-        Fail the exchange, the body that is being read included.
+        Fail the exchange, including the body that is being read.
 
-        aiohttp's C parser reports broken framing in the middle of a body here only, so a reader of
-        the body would wait for its timeout.
+        aiohttp's C parser reports broken framing in the middle of a body only here, so a reader of
+        the body would otherwise wait for its timeout.
         """
         body = self._payload
         super().set_exception(exc, *cause)
@@ -118,7 +118,7 @@ def use_protocol(connector: aiohttp.BaseConnector, loop: asyncio.AbstractEventLo
 
 
 class ClientProtocol(ResumesOnlyPaused, RequestHandler):
-    """A client's connection, with the state that a server needs to see."""
+    """A client's connection, with the state that a server needs."""
 
     @property
     def manager(self) -> web.Server | None:
@@ -138,7 +138,7 @@ class ClientProtocol(ResumesOnlyPaused, RequestHandler):
 
 
 class HookedRequest(web.BaseRequest):
-    """A request that sees the headers of every response before they are sent."""
+    """A request that can change the headers of its response before they are sent."""
 
     def finish_headers(self, headers: CIMultiDict[str]) -> None:
         """Change the response's *headers* in place."""
@@ -158,7 +158,7 @@ class PreparedResponse(web.StreamResponse):
         return self._bound_to is not None and self._bound_to.protocol.writing_paused
 
     async def drain(self) -> None:
-        """Wait until the client has read most of what it was sent."""
+        """Wait until the client has read most of the data sent to it."""
         if self.is_full and self._payload_writer is not None:
             await self._payload_writer.drain()
 
@@ -183,11 +183,11 @@ class PreparedResponse(web.StreamResponse):
         return self._eof_sent
 
     def mark_ended(self) -> None:
-        """Tell aiohttp that the last byte was written."""
+        """Mark the response as complete for aiohttp."""
         self._eof_sent = True
 
     def head(self, *fields: str) -> bytes:
-        """Return status line and headers: *fields*, and Connection where it is needed."""
+        """Return the status line and headers: *fields*, and Connection if needed."""
         lines = [f"HTTP/1.1 {self._status} {self._reason}", *fields]
         if not self._keep_alive:
             lines.append("Connection: close")
@@ -195,10 +195,10 @@ class PreparedResponse(web.StreamResponse):
 
     def write_bytes(self, data: bytes, more: bytes = b"") -> None:
         """
-        Write *data* and *more*, without copying *more* where it is large.
+        Write *data* and *more*, without copying *more* if it is large.
 
         Raises:
-            ConnectionError: If the client has left.
+            ConnectionError: If the client has disconnected.
         """
         request = self._bound_to
         transport = None if request is None else request.transport

@@ -2,7 +2,7 @@
 The worker's control socket: one request and one reply per connection.
 
 The messages are in `ccproxy/ipc/control_messages.py`. The socket file has mode 0600, so only
-processes of the same user reach it. It answers until the worker exits, also during a drain: a new
+processes of the same user reach it. It answers until the worker exits, even during a drain: a new
 supervisor takes over running workers through it.
 """
 
@@ -59,14 +59,14 @@ _BUILD = installed_build()
 """Computed at import: an upgrade may replace the files while the process runs."""
 
 IO_SECONDS = 5.0
-"""Limit for reading a request and for writing a reply."""
+"""Time limit for reading a request and for writing a reply."""
 ACCEPT_RETRY_SECONDS = 0.1
 FILE_CHECK_SECONDS = 1.0
 """Time between two checks that the socket's file still exists."""
 MAX_LINE = 64 * 1024
 MAX_DRAIN_SECONDS = 86400
 MANY_CONNECTIONS = 0.9
-"""Share of MAX_CONNECTIONS from which `status` warns."""
+"""Share of MAX_CONNECTIONS at which `status` warns."""
 
 
 class ControlSocket:
@@ -91,7 +91,7 @@ class ControlSocket:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
-        """Bind the socket, replacing the file of a dead worker, and start to answer."""
+        """Bind the socket, replacing the file of a dead worker, and start answering."""
         self._bind()
         self._start(self._restore_file())
 
@@ -116,7 +116,7 @@ class ControlSocket:
         self._accepting = self._start(self._accept())
 
     async def _restore_file(self) -> None:
-        """Bind again whenever the file was removed: without it no command reaches the worker."""
+        """Bind again whenever the file is removed: without it, no command reaches the worker."""
         while True:
             await asyncio.sleep(self._file_check_seconds)
             if self._path.exists():
@@ -145,14 +145,14 @@ class ControlSocket:
                 line = await _read_line(connection)
             data, fds = await self._answer(line, connection)
             if fds:
-                # Fits into any socket buffer, so this neither blocks nor is cut.
+                # Fits into any socket buffer, so sending neither blocks nor truncates it.
                 socket.send_fds(connection, [data], fds)
                 return
             async with asyncio.timeout(IO_SECONDS):
                 await asyncio.get_running_loop().sock_sendall(connection, data)
 
     async def _answer(self, line: bytes, connection: socket.socket) -> tuple[bytes, list[int]]:
-        """Return the reply and the file descriptors to send with it; events are sent here."""
+        """Return the reply and the file descriptors to send with it; events are sent directly."""
         try:
             request = decode_request(line)
         except MessageError as error:
@@ -172,7 +172,7 @@ class ControlSocket:
     async def _reply(self, request: Request) -> Reply:
         try:
             return await self._reply_to(request)
-        except Exception:  # noqa: BLE001 - without a reply the worker seems to hang
+        except Exception:  # noqa: BLE001 - without a reply, the worker would seem to hang
             self._worker.logs.events.exception("control.failed", request=type(request).__name__)
             return Refusal(error="internal error in ccproxy; see the log of this worker")
 
@@ -282,7 +282,7 @@ class ControlSocket:
         file = self._log_file
         if file is None or not file.trouble:
             return ""
-        # There may be room again, which only another attempt shows.
+        # The disk may have room again; only another write can show it.
         self._worker.logs.events.warning("log.retried")
         if not file.trouble:
             return ""
@@ -324,7 +324,7 @@ async def _read_line(connection: socket.socket) -> bytes:
 
 
 def _retiring(worker: Worker, models: Iterable[str | None]) -> tuple[RetiringModel, ...]:
-    """Return those of *models* that are or soon will be retired."""
+    """Return the *models* that are retired or soon will be."""
     until = time.strftime("%Y-%m-%d", time.gmtime(time.time() + NOTICE_DAYS * 86400))
     result = retirements(filter(None, models), worker.config.models.card, until=until)
     return tuple(RetiringModel(**each._asdict()) for each in result)

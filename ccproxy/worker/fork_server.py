@@ -1,21 +1,21 @@
 """
-The fork server: imports once what every worker imports, and forks a worker per order.
+The fork server: imports the workers' modules once, and forks a worker per order.
 
     python -m ccproxy.worker --fork-server FD ROOM
 
 The supervisor runs one during a `start` or `reload`. A fleet is then ready about as soon as its
-first worker, and its workers share the memory of everything that was imported: 32 proxies start in
+first worker, and its workers share the memory of all imported modules: 32 proxies start in
 1.5 s and take 342 MiB instead of about 1,000. An order is one message on the socket FD: a JSON list
 of arguments, and three descriptors (the listening socket, the readiness pipe, the crash output).
 The answer is the worker's pid. The server ends when the supervisor closes the socket.
 
 - The server opens nothing: no event loop, thread, file or database. It reads no env file and draws
   no random number, so that workers share nothing but code.
-- It forks twice, and the process in between exits at once. The worker is then an orphan, which the
-  kernel gives to the supervisor as its subreaper, so it is the supervisor's child as if it had been
-  spawned, and outlives the fork server.
-- A worker replaces the server's command line with its own, for which ROOM (an argument of blanks)
-  makes space. `ps` shows it, and the next supervisor identifies the worker by it.
+- It forks twice, and the intermediate process exits at once. The kernel reparents the orphaned
+  worker to the supervisor, which is its subreaper. So the worker is the supervisor's child, as if
+  spawned by it, and outlives the fork server.
+- A worker replaces the server's command line with its own, for which ROOM (an argument of spaces)
+  reserves memory. `ps` shows it, and the next supervisor identifies the worker by it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def serve(fd: int) -> list[str] | None:
     """
     Fork a worker for every order on *fd* until the supervisor closes it.
 
-    Returns the arguments in every worker, and None in the server at its end.
+    Returns the arguments in every worker, and None in the server when it ends.
 
     Raises:
         OSError: If there is more than one thread, a command line is too long, or no process can
@@ -70,7 +70,7 @@ def serve(fd: int) -> list[str] | None:
 
 
 def _load_setproctitle() -> Callable[[str], None]:
-    # By default the library takes the memory that /proc/PID/environ shows as well.
+    # By default the library also overwrites the memory that /proc/PID/environ shows.
     os.environ["SPT_NOENV"] = "1"
     from setproctitle import setproctitle  # Linux only; a spawned worker does not need it
 
@@ -81,10 +81,10 @@ def _load_setproctitle() -> Callable[[str], None]:
 
 def _title(arguments: Sequence[str]) -> str:
     """
-    Return *arguments* as one text, from which `shlex.split` makes them again.
+    Return *arguments* as one string, which `shlex.split` can split again.
 
     Raises:
-        OSError: If there is no room for it.
+        OSError: If it does not fit.
     """
     title = shlex.join(arguments)
     room = sum(len(os.fsencode(argument)) + 1 for argument in sys.orig_argv)
@@ -94,7 +94,7 @@ def _title(arguments: Sequence[str]) -> str:
 
 
 def _prepare() -> None:
-    """Load what is the same for all workers, and check that forking is safe."""
+    """Load the data that all workers share, and check that forking is safe."""
     load_presets()
     load_families()
     active_catalogue()
@@ -123,7 +123,7 @@ def _fork_orphan() -> int:
         os.close(write)
         return 0
     os.close(write)
-    os.waitpid(intermediate, 0)  # afterwards the worker has its new parent
+    os.waitpid(intermediate, 0)  # after this, the worker has its new parent
     data = os.read(read, 20)
     os.close(read)
     if not data:

@@ -24,7 +24,7 @@ def make_pool(
     in_fleet: bool = False,
 ) -> KeyPool:
     """
-    Return the pool of *config*'s keys, which several *processes* of an entry share.
+    Return the pool of *config*'s keys, shared by the *processes* of its entry.
 
     *in_fleet* is True if `ccproxy keys LABEL` shows them. Must be called inside the event loop.
     """

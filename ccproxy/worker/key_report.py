@@ -2,7 +2,7 @@
 The state of the keys for their owner: `ccproxy keys` and the reason lines of `ccproxy status`.
 
 A key is shown by its last four characters only. A test sends one small request with the key,
-regardless of its state, and the pool learns from the response as from any other.
+regardless of its state, and the response updates the pool like any other.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from ccproxy.worker.worker import Worker
 NO_STORE = "the file for the state of the keys could not be opened at the start"
 
 _FAULTS = (Cause.BAD_KEY.value, Cause.OUT_OF_CREDIT.value)
-"""Causes that last until the user does something."""
+"""Causes that last until the user acts."""
 _LONG = {*_FAULTS, Cause.QUOTA.value}
 
 
 async def answer_keys(worker: Worker, request: KeysRequest) -> KeysReply | Refusal:
-    """Apply the action of *request* and return the keys after it."""
+    """Apply the action of *request* and return the resulting keys."""
     ids = [key.id for key in worker.pool.snapshot()]
     if request.id is not None:
         if request.id not in ids:
@@ -76,12 +76,12 @@ async def answer_keys(worker: Worker, request: KeysRequest) -> KeysReply | Refus
 
 
 def key_counts(keys: Sequence[KeyView]) -> KeyCounts:
-    """Return how many of *keys* are ready for every model, and how many there are."""
+    """Return the number of *keys* that are ready for every model, and their total."""
     return KeyCounts(ready=sum(key.state == "ready" for key in keys), total=len(keys))
 
 
 def key_rows(worker: Worker, keys: Sequence[KeyView]) -> tuple[KeyRow, ...]:
-    """Return each of *keys* with its state."""
+    """Return a row for each of *keys*, with its state."""
     return tuple(_row(worker, key) for key in keys)
 
 
@@ -101,10 +101,10 @@ def _row(worker: Worker, key: KeyView) -> KeyRow:
 
 
 async def _save(worker: Worker) -> str:
-    """Save the state of the keys; return why a restart will undo the change, empty if saved."""
+    """Save the state of the keys; return why a restart would undo the change, or ''."""
     if worker.keeper is not None:
         return await worker.keeper.save_now()
-    # Another process of the entry may own the file; the same action is sent to it.
+    # Another process of the entry may own the file; it receives the same action.
     return NO_STORE if worker.pool.is_writer else ""
 
 
@@ -129,7 +129,7 @@ async def _test(worker: Worker, key_id: str) -> KeyTest:
 
 
 def faulty_key(keys: Sequence[KeyView]) -> str:
-    """Return the id of the first key that was rejected or is out of credit; empty if none is."""
+    """Return the id of the first key that was rejected or is out of credit, or ''."""
     for key in keys:
         if key.state != "disabled" and any(cooldown.cause in _FAULTS for cooldown in key.cooldowns):
             return key.id
@@ -137,7 +137,7 @@ def faulty_key(keys: Sequence[KeyView]) -> str:
 
 
 def reason(worker: Worker, keys: Sequence[KeyView]) -> str | None:
-    """Describe for the user what is wrong with *keys* and the provider; None if nothing is."""
+    """Describe problems with *keys* and the provider for the user, or return None."""
     parts = []
     name = worker.config.provider_name
     for breaker in worker.upstream.breakers.open():
@@ -148,7 +148,7 @@ def reason(worker: Worker, keys: Sequence[KeyView]) -> str | None:
         wait = format_wait(limit.seconds)
         parts.append(f"{name} limits this address or account{scope}: cooling down for {wait}")
     unavailable = [key for key in keys if key.state != "ready"]
-    # Keys that are all out explain every failure.
+    # If all keys are out, that explains every failure.
     if not keys or len(unavailable) < len(keys):
         parts.append(worker.activity.provider_failures.describe())
     if unavailable:

@@ -1,9 +1,9 @@
 """
 Keeps the state of the keys on disk, so that it survives a restart and a kill -9.
 
-Changes are written a moment after they happen, in a thread, so that no request waits for a disk.
+Changes are written a moment after they happen, in a thread, so that no request waits for the disk.
 If the disk is full, cooldowns are lost at a restart, but no request fails. The store also keeps
-what was learned about a provider: how it counts tokens, and which fields it refuses.
+facts learned about the provider: how it counts tokens, and which fields it refuses.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from ccproxy.keys.pool import KeyPool
 from ccproxy.store.key_database import CALIBRATION, REFUSALS, SESSIONS, KeyStore, Rows
 
 SAVE_AFTER = 0.2
-"""Seconds in which changes are collected; a crash loses no more."""
+"""Seconds for which changes are collected before a save; a crash loses at most these."""
 CHECK_SECONDS = 2.0
 """Time between two checks that the file still exists."""
 SAVE_TIMEOUT = 3.0
-"""Seconds that a command waits for a save; less than its own limit for the worker's reply."""
+"""Seconds that a command waits for a save; less than its limit for the worker's reply."""
 LESSONS_MAX_AGE = 7 * 86400.0
 """Seconds after which a field that the provider refused is sent again."""
 
@@ -48,7 +48,7 @@ class PersistentState:
     calibration: Calibration
     learned: LearnedRefusals
     server: str = ""
-    """The provider's base URL; refusals of another server are not restored."""
+    """The provider's base URL; refusals by another server are not restored."""
     keeps_refusals: bool = True
     """False for a proxy without a table: each start may have other settings and another server."""
 
@@ -56,7 +56,7 @@ class PersistentState:
 def open_keeper(
     path: Path, state: PersistentState, *, log: FilteringBoundLogger
 ) -> KeyStateKeeper | None:
-    """Open the file at *path* and restore its content; None if that is impossible."""
+    """Open the file at *path* and restore its content; return None if that fails."""
     try:
         store = KeyStore(path)
         keeper = KeyStateKeeper(state, store, log=log)
@@ -90,13 +90,13 @@ class KeyStateKeeper:
         self._task: asyncio.Task[None] | None = None
         self._saved: Rows = {}
         self._sessions: tuple[int, object] = (-1, None)
-        """The version of the pool's sessions, and what is saved of them."""
+        """The version of the pool's sessions, and their exported form."""
         self._saved_values: dict[str, object] = {}
         self._error = ""
-        """Why the last attempt to save failed; empty if it did not."""
+        """Why the last save failed; empty if it succeeded."""
 
     def restore(self) -> None:
-        """Restore the pool, and follow its changes from now on."""
+        """Restore the pool, and start following its changes."""
         pool = self._state.pool
         for name, row in self._store.load().items():
             try:
@@ -124,7 +124,7 @@ class KeyStateKeeper:
             self._state.learned.restore(refusals["learnt"])
 
     def _restore_sessions(self) -> None:
-        """Restore which key each session uses; a new process finds the prompts still cached."""
+        """Restore the key of each session: the provider may still cache the session's prompts."""
         if (rows := self._store.load_value(SESSIONS)) is None:
             return
         try:
@@ -133,7 +133,7 @@ class KeyStateKeeper:
             self._log.warning("store.row_unreadable", row=SESSIONS, reason=repr(error))
 
     def _check_later(self) -> None:
-        """Check regularly that the file exists, because a removed one loses disabled keys."""
+        """Check regularly that the file exists: without it, a restart enables disabled keys."""
         loop = asyncio.get_running_loop()
         self._check = loop.call_later(CHECK_SECONDS, self._save_if_removed)
 
@@ -155,7 +155,7 @@ class KeyStateKeeper:
         self._store.close()
 
     async def save_now(self, *, limit: float = SAVE_TIMEOUT) -> str:
-        """Save pending changes; return why they are not saved after *limit* seconds, or ''."""
+        """Save pending changes; return why they are not saved within *limit* seconds, or ''."""
         running = self._task
         self._task = asyncio.get_running_loop().create_task(self._save_after_task(running))
         done, _ = await asyncio.wait({self._task}, timeout=limit)
@@ -205,7 +205,7 @@ class KeyStateKeeper:
             self._saved, self._saved_values, self._error = rows, values, ""
 
     async def _recreate_if_removed(self) -> None:
-        """If the file was removed, create it again; the next save writes everything."""
+        """Recreate the file if it was removed; the next save then writes everything."""
         try:
             is_new = await asyncio.to_thread(self._store.recreate_if_removed)
         except (sqlite3.Error, OSError, CcproxyError) as error:
@@ -239,7 +239,7 @@ class KeyStateKeeper:
 
 
 def _steady(row: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return *row* with the cooldowns of *before* if they differ by the clocks' drift only."""
+    """Return *row* with the cooldowns of *before* if they differ only by clock drift."""
     if before is None or len(row["cooldowns"]) != len(before["cooldowns"]):
         return row
     pairs = zip(row["cooldowns"], before["cooldowns"], strict=True)

@@ -1,12 +1,12 @@
 """
-The life of a worker at its socket: accept, drain, end.
+The lifecycle of a worker: accept, drain, end.
 
 A drain closes this process's copy of the listening socket. While the supervisor or the next worker
 holds another copy, connections queue there; otherwise the port refuses them. Running requests may
 finish, and every response from then on closes its connection. Connections without a request are
 closed a second later, so that a client that is about to use one still can. At the deadline, running
 requests are cancelled and end with an error for the client. A second drain can bring the deadline
-forward, not put it off.
+forward, but not postpone it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ IDLE_SECONDS = 1.0
 """How long a connection without a request stays open during a drain."""
 POLL_SECONDS = 0.05
 FLUSH_SECONDS = 2.0
-"""Limit for the last responses to reach their clients."""
+"""Time limit for the last responses to reach their clients."""
 
 
 class Lifecycle:
-    """One worker at its listening socket."""
+    """Starts, drains and ends one worker at its listening socket."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class Lifecycle:
         self._is_foreground = False
 
     async def start(self) -> None:
-        """Start to accept connections."""
+        """Start accepting connections."""
         loop = asyncio.get_running_loop()
         self.http = ClientServer(answer, self._worker)
-        # The event loop closes its copy; this one can then still be passed on.
+        # The event loop closes its copy; this one can still be passed on afterwards.
         files = self._worker.config.gateway.tls
         tls = None if files is None else ServerTls(files, log=self._worker.logs.events).context
         self._server = await loop.create_server(
@@ -65,7 +65,7 @@ class Lifecycle:
         )
         self._worker.accounts.start()
         if self._worker.config.added_features.auto_probe:
-            # An import that only such a worker should pay.
+            # Imported here, so that only such workers pay for it.
             from ccproxy.worker.probing.auto_probe import AutoProbe
 
             self._worker.auto_probe = AutoProbe(self._worker)
@@ -75,7 +75,7 @@ class Lifecycle:
         Drain on SIGTERM; end at once on a second one, or on SIGINT.
 
         In the *foreground*, Ctrl-C and a closed terminal are handled like SIGTERM, and the settings
-        say when and for how long SIGTERM drains: there is no supervisor that knows.
+        control the start and length of the drain, because there is no supervisor to control them.
         """
         loop = asyncio.get_running_loop()
         self._is_foreground = foreground
@@ -152,7 +152,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def inherit(fd: int) -> socket.socket:
-    """Take over the listening socket that the supervisor has bound."""
+    """Take over the listening socket that the supervisor bound."""
     listener = socket.socket(fileno=fd)
     listener.set_inheritable(False)
     return listener

@@ -22,14 +22,14 @@ from ccproxy.worker.worker import Worker
 
 
 async def client_session_state(worker: Worker, request: ClientSessionRequest) -> ClientSessionState:
-    """Return what the worker knows about the session that *request* names."""
+    """Return the state of the session that *request* names."""
     clients = worker.session.clients
     session = clients.get(request.id)
     waiting = session.waiting()
     last, totals = session.last_turn(), session.totals
     if last.at and request.model in ("", last.requested):
         target = worker.chooser.target(last.model)
-    else:  # before the first turn, or another model was chosen since the last one
+    else:  # before the first turn, or after a change of model
         last, target = _next_turn(worker, request.model)
     keys = worker.pool.snapshot()
     bypass = worker.session.bypass
@@ -70,14 +70,14 @@ def _refusal(waiting: AccessRecord | None) -> str:
 
 
 def _plan(accounts: Iterable[AccountRow]) -> AccountWindow | None:
-    """Return the fullest window of the account that has most left; None if none is known."""
+    """Return the fullest window of the account with the most left, or None if unknown."""
     windows = [account.windows for account in accounts if account.windows]
     fullest = [max(one, key=lambda window: window.used) for one in windows]
     return min(fullest, key=lambda window: window.used, default=None)
 
 
 def _next_turn(worker: Worker, requested: str) -> tuple[LastTurn, Target]:
-    """Return what the next turn will be if its model is *requested*, and the model's target."""
+    """Return the expected next turn with the model *requested*, and the model's target."""
     chooser = worker.chooser
     ref = parse_ref(requested, chooser.table.labels)
     if ref is None:
@@ -88,7 +88,7 @@ def _next_turn(worker: Worker, requested: str) -> tuple[LastTurn, Target]:
 
 
 def _low_budgets(worker: Worker) -> tuple[BudgetRow, ...]:
-    """Return the low budgets that concern the session; its client key is not known here."""
+    """Return the low budgets that apply to the session; its client key is unknown here."""
     rows = worker.payers.rows()
     has_one_client = len({row.client for row in rows if row.client}) == 1
     return tuple(row for row in rows if row.is_low and (has_one_client or not row.client))

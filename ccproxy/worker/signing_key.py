@@ -15,7 +15,7 @@ def load_signing_key(state: Path) -> bytes:
     Return the fleet's key from its *state* folder, after creating it if it is missing.
 
     Workers that start together agree on one key, because only one of them can create a hard link.
-    A file that is not a key is replaced; that costs the thinking of running sessions only.
+    A file that is not a key is replaced; this loses only the thinking of running sessions.
     """
     path = state / "signing.key"
     with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""One small request to the provider, which shows a user whether key and model work."""
+"""One small request to the provider, which shows whether the key and the model work."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def url_of_test_request(worker: Worker, model: str) -> str:
 
 async def send_test_request(worker: Worker, *, request_id: str, key_id: str) -> None:
     """
-    Send the request with the key *key_id*, regardless of its state.
+    Send a test request with the key *key_id*, regardless of the key's state.
 
     Raises:
         Problem: If the provider returns anything but a model's answer.

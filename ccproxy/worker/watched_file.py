@@ -24,7 +24,7 @@ class Watched(Generic[T]):
         self._value: T
 
     def get(self) -> T:
-        """Return the content; costs a system call for each file if none has changed."""
+        """Return the content; costs one system call per file if nothing has changed."""
         version = _version(self._name)
         if self._beside:
             version = (version, _version(self._beside))

@@ -1,4 +1,4 @@
-"""The worker: what lives as long as the process, and how it is put together."""
+"""The worker: the objects that live as long as the process, and their construction."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ _NUMBERS = count(1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logs:
-    """Where a worker logs."""
+    """The logs of a worker."""
 
     events: FilteringBoundLogger
     requests: RequestLog | FilteringBoundLogger
-    """For the line of every request."""
+    """Receives one line per request."""
     redact: Redactor
 
 
@@ -72,7 +72,7 @@ class RunningRequests:
 
     tasks: set[asyncio.Task[object] | None] = field(default_factory=set)
     leaving: bool = False
-    """A drain will begin; a load balancer is told not to send more."""
+    """A drain will begin soon; load balancers are told to send no more requests."""
     draining: bool = False
     """No new connection is accepted; running requests may finish."""
     ending: bool = False
@@ -88,25 +88,25 @@ class RunningRequests:
 
 @dataclass(slots=True, kw_only=True)
 class TokenCounting:
-    """How tokens are counted."""
+    """The state of token counting."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a request's tokens are estimated: Claude Code sends 25 such requests at once."""
     provider_counts: bool = True
-    """Direct mode: False once the provider has turned out not to count tokens."""
+    """In direct mode, False once the provider is known not to count tokens."""
 
 
 class BackgroundProbe(Protocol):
-    """Measures models while requests are answered; `probing/auto_probe.py`."""
+    """Measures models while requests are answered; see `probing/auto_probe.py`."""
 
     def note_answer(self, model: str, api: Api) -> None:
-        """Take note of an answer of *model*."""
+        """Record an answer from *model*."""
 
     def note_refusal(self, model: str, api: Api) -> None:
-        """Take note that *model* refused a feature."""
+        """Record that *model* refused a feature."""
 
     async def close(self) -> None:
-        """Cancel what is being measured."""
+        """Cancel running measurements."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,7 +120,7 @@ class Worker:
     shared_pool: SharedPool | None = None
     """The same pool, if its state is in Redis."""
     keeper: KeyStateKeeper | None
-    """Keeps the pool on disk; None if the disk does not allow it."""
+    """Keeps the pool on disk; None if the file cannot be used."""
     upstream: ProviderClient
     rules: ConversionContext
     lessons: Lessons
@@ -131,18 +131,18 @@ class Worker:
     search: SearchClient | None = None
     """Opened by the first search."""
     descriptions: DescriptionStore | None = None
-    """Of images; None if no model is named that describes them."""
+    """Descriptions of images; None if no model is configured to describe them."""
     auto_probe: BackgroundProbe | None = None
-    """Measures models in the background; None if that is off."""
+    """Measures models in the background; None if disabled."""
     pdf_texts: PdfTexts | None = None
     """Opened by the first PDF."""
     hinted: set[tuple[str, str]] = field(default_factory=set)
-    """Events and models for which the log has a hint."""
+    """Events and models for which a hint has been logged."""
     activity: Activity
     accounts: AccountWatch
     payers: Payers
     gateway: Gateway | None = None
-    """The users of a team; None if there are none."""
+    """The gateway of a team; None if no users are set."""
     counting: TokenCounting = field(default_factory=TokenCounting)
     requests: RunningRequests = field(default_factory=RunningRequests)
     removed_reasoning: int = 0
@@ -150,14 +150,14 @@ class Worker:
     started: float = field(default_factory=time.time)
     """Seconds since the epoch."""
     id_prefix: str = field(default_factory=lambda: secrets.token_hex(8))
-    """Random once, then counted: ids must be unique, not unpredictable."""
+    """Random per process, followed by a counter: ids must be unique, not unpredictable."""
 
     def new_id(self, kind: str) -> str:
         """Return a new identifier such as `req_…` or `msg_…`."""
         return f"{kind}_{self.id_prefix}{next(_NUMBERS):08x}"
 
     def has_valid_key(self) -> bool:
-        """Return True if at least one key has not been rejected."""
+        """Return True if at least one key is neither rejected nor disabled."""
         if not self.config.api_keys:
             return self.config.pass_client_key
         return any(key.state not in ("rejected", "disabled") for key in self.pool.snapshot())
@@ -200,9 +200,9 @@ def make_worker(
     processes: int = 1,
 ) -> Worker:
     """
-    Build the worker of *config*; its connections are not open yet.
+    Build the worker for *config*; its connections are not open yet.
 
-    *table* is the file of the fleet that it belongs to. Must be called inside the event loop.
+    *table* is the table file of its fleet. Must be called inside the event loop.
     """
     state = home / "state"
     config = _with_profiles(config, state)
@@ -252,7 +252,7 @@ def make_worker(
 
 
 def _with_profiles(config: WorkerConfig, state: Path) -> WorkerConfig:
-    """Return *config* with what was measured of its models."""
+    """Return *config* with the measured properties of its models."""
     profiles = read_profiles(profiles_path(state, config.base_url))
     return replace(
         config, measured=measured_quirks(profiles), measured_outputs=measured_outputs(profiles)
@@ -267,11 +267,11 @@ def _pools(
     *,
     in_fleet: bool,
 ) -> tuple[KeyPool, SharedPool | None]:
-    """Return the pool of *config*'s keys; with REDIS_URL also as one that replicas share."""
+    """Return the pool of *config*'s keys, and with REDIS_URL the pool that replicas share."""
     if config.services.redis is None:
         pool = make_pool(config, state=state, log=log, processes=processes, in_fleet=in_fleet)
         return pool, None
-    # hiredis is an extra, and costs time and memory that only such a worker should pay.
+    # hiredis is an optional extra; only workers that need it pay its time and memory.
     from ccproxy.worker.redis.shared_pool import open_shared_pool
 
     shared = open_shared_pool(config, config.services.redis, log=log, in_fleet=in_fleet)
@@ -286,7 +286,7 @@ def _payers(
     log: FilteringBoundLogger,
     shared: SharedPool | None,
 ) -> Payers:
-    """Return who pays; with REDIS_URL, replicas count together."""
+    """Return the payers of requests; with REDIS_URL, replicas count together."""
     return Payers(
         config,
         state=state,
@@ -323,20 +323,20 @@ def _gateway(
 
 
 def _allowed_hosts(config: WorkerConfig) -> tuple[str, ...]:
-    """Return the hosts that requests may address, with that of PUBLIC_URL; empty: the default."""
+    """Return the hosts that requests may address, including PUBLIC_URL's; empty for the default."""
     public = urlsplit(config.gateway.public_url).hostname
     is_limited = config.is_on_loopback or config.allowed_hosts
     return (*config.allowed_hosts, public) if public and is_limited else config.allowed_hosts
 
 
 def _signing_key(state: Path, *, in_fleet: bool, log: FilteringBoundLogger) -> bytes:
-    """Return the fleet's key; for a single proxy that cannot write its folder, a new one."""
+    """Return the fleet's key, or a new one for a single proxy that cannot write to its folder."""
     try:
         return load_signing_key(state)
     except OSError as error:
         if in_fleet:
             raise
-        # Thinking from before a restart is then not sent back.
+        # Thinking from before a restart will not be sent back.
         log.warning("signing_key.not_saved", folder=str(state), reason=error.strerror)
         return secrets.token_bytes(KEY_BYTES)
 
@@ -346,7 +346,7 @@ def _descriptions(
 ) -> DescriptionStore | None:
     if not (describer := config.added_features.describer):
         return None
-    # An import that only such a worker should pay.
+    # Imported here, so that only such workers pay for it.
     from ccproxy.worker.added_features.description_store import DescriptionStore
 
     return DescriptionStore(describer, state / "descriptions", log=log)
