@@ -5,7 +5,7 @@ The command line.
     command         the registry of commands, and the options that all of them accept
     commands/       one file per command, by group
     selection       opens the table and selects entries by label
-    confirmation    the question before a change that the user may not want
+    confirmation    asks before a change that the user may not want
     render/         tables, results and errors as text
     logs/           reads log files and formats their lines
     doctor/         the checks of `doctor`

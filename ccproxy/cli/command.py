@@ -1,8 +1,8 @@
 """
-The commands: how they are found, and what they have in common.
+Command discovery, and the options that all commands share.
 
-A command is the file `commands/GROUP/NAME.py`. The first line of its docstring is its line in the
-help, and it defines a function of the same name, decorated with `command`. Adding a file adds the
+A command is the file `commands/GROUP/NAME.py`. The first line of its docstring appears in the main
+help, and it defines a function of the same name, decorated with `command`. Adding a file adds a
 command. Listing the commands reads file names only and imports nothing, which keeps `--help` and
 completion fast.
 """
@@ -35,7 +35,7 @@ class CommandFile:
     path: Path
 
     def summary(self) -> str:
-        """Return the command's line in the help: the first line of the file's docstring."""
+        """Return the command's line in the main help, the first line of the file's docstring."""
         return _first_docstring_line(self.path)
 
     def load(self) -> click.Command:
@@ -47,7 +47,7 @@ class CommandFile:
 
 @cache
 def commands() -> Mapping[str, CommandFile]:
-    """Return every command by its name."""
+    """Return all commands by name."""
     # `import_.py` is the command `import`, which cannot be the name of a Python module.
     return {
         (name := path.stem.rstrip("_").replace("_", "-")): CommandFile(name, path.parent.name, path)
@@ -68,7 +68,7 @@ def _first_docstring_line(path: Path) -> str:
 @dataclass(slots=True)
 class Options:
     """
-    The options that every command accepts; filled in while click parses.
+    The options that every command accepts, filled in while click parses.
 
     `config` is the path as typed. `quiet` suppresses messages but not errors, `verbose` adds
     detail, `debug` shows tracebacks.
@@ -114,14 +114,14 @@ def command(
     """
     Return the decorator that makes a function a command; its help ends with *examples*.
 
-    The function gets the `Options`, then its own parameters.
+    The function receives the `Options`, then its own parameters.
     """
     make = click.command(cls=cls, examples=examples, **attributes)
     return lambda function: make(click.pass_obj(function))
 
 
 def _name_value(param: click.Parameter) -> None:
-    """Give an option's value a name for people: N for a number, NAME for a text of --name."""
+    """Set the metavar of an option without one: N for a number, NAME for the string of --name."""
     if not isinstance(param, click.Option) or param.metavar is not None or param.is_flag:
         return
     if isinstance(param.type, click.types.IntParamType | click.types.FloatParamType):
@@ -138,7 +138,7 @@ class Duration(click.ParamType[float]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return the seconds of *value*."""
+        """Return *value* in seconds."""
         try:
             return parse_duration(str(value))
         except ValueError as error:
@@ -147,7 +147,7 @@ class Duration(click.ParamType[float]):
 
 DURATION = Duration()
 
-# Options that several commands have, with the same meaning and default.
+# Options that several commands share, with the same meaning and default.
 drain_option = click.option(
     "--drain",
     type=DURATION,
@@ -192,7 +192,7 @@ def common_options(*, hidden: bool) -> list[click.Parameter]:
 
 def _store(name: str) -> Callable[[click.Context, click.Parameter, object], None]:
     def store(ctx: click.Context, _param: click.Parameter, value: object) -> None:
-        # An option before the command stays in force when it is absent after the command.
+        # An option before the command applies even if it is not repeated after the command.
         if value:
             setattr(ctx.ensure_object(Options), name, value)
             if name == "no_color":

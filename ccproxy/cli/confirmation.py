@@ -1,4 +1,4 @@
-"""The question before a change that the user may not want."""
+"""Asks before a change that the user may not want."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ccproxy.errors import UsageError
 
 
 class Declined(click.Abort):
-    """The user has answered no."""
+    """The user answered no."""
 
 
 def confirm(question: str, *, yes: bool, fix: str) -> None:
     """
-    Ask *question*, unless *yes* answers it; *fix* is the command line that does not ask.
+    Ask *question* unless *yes* is set; *fix* is a command line that does not ask.
 
     Raises:
         Declined: If the user answers no.

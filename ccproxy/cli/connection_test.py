@@ -26,7 +26,7 @@ def try_connection(config: WorkerConfig, *, limit: float = PROVIDER_SECONDS) -> 
     headers = {"x-api-key": config.client_keys[0]} if config.client_keys else {}
     url = f"{base_url(config)}/test-connection"
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - our own worker
-    # Without the HTTP proxy of the environment: the worker is on this machine.
+    # Ignore the environment's HTTP proxy: the worker is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=limit) as response:

@@ -1,4 +1,4 @@
-"""The addresses and models of a fleet's entries as its files are now, switches included."""
+"""The addresses and models of a fleet's entries, from its current files and switches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ccproxy.store.overrides import read_switch, switch_path
 
 
 def entry_url(fleet: Fleet, label: str) -> str:
-    """Return the URL of the proxy of *label* for a client on this machine."""
+    """Return the URL of the proxy *label* for a client on this machine."""
     entry = fleet.entry(label)
     if entry is None:
         return "http://127.0.0.1:PORT"

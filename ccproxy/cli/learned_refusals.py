@@ -1,4 +1,4 @@
-"""Learned refusals of a provider, as `ccproxy check` shows and deletes them."""
+"""Shows and deletes the learned refusals of a provider, for `ccproxy check`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOT_READABLE = (AttributeError, KeyError, TypeError, ValueError)
 
 
 def show_learned(home: Path, label: str) -> None:
-    """Print the features that the provider of *label* refused."""
+    """Print the features that the provider of *label* has refused."""
     value = _load(home, label)
     rows = list(_rows(value.get("learnt", {})))
     if not rows:
@@ -31,7 +31,7 @@ def show_learned(home: Path, label: str) -> None:
 
 
 def forget_learned(fleet: Fleet, label: str) -> None:
-    """Delete what was learned about the provider of *label*, also by its running worker."""
+    """Delete the learned refusals of *label*, including those that its running worker holds."""
     from ccproxy.store.key_database import REFUSALS, KeyStore, keys_path
     from ccproxy.supervisor.control.worker_requests import forget_refusals
 

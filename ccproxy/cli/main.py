@@ -27,7 +27,7 @@ from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.text import printable
 
 DAILY = ("run", "status", "start", "stop", "restart", "reload", "logs")
-"""The commands that head the main help."""
+"""The commands listed first in the main help."""
 GROUPS = ("fleet", "session", "inspect", "setup", "service")
 
 
@@ -39,7 +39,7 @@ class CcproxyGroup(click.Group):
         args: Sequence[str] | None = None,
         **extra: Any,  # noqa: ANN401 - click's signature
     ) -> NoReturn:
-        """Run *args*, by default the command line, and exit."""
+        """Run *args*, by default those of the command line, and exit."""
         options = Options()
         extra = {"prog_name": "ccproxy", "obj": options, **extra, "standalone_mode": False}
         try:
@@ -66,9 +66,7 @@ class CcproxyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """
-        Return the command that *args* begin with.
-        """
+        """Return the command that *args* begin with; UsageError if it does not exist."""
         name = args[0]
         if name not in commands() and name not in ALIASES and not name.startswith("-"):
             raise UsageError(f'"{name}" is not a command{suggestion(name)}')
@@ -125,7 +123,7 @@ def main() -> None:
     """Run the command line."""
     sys.excepthook = _report_internal_error
     if os.environ.get("_CCPROXY_COMPLETE", "").startswith("pwsh"):
-        # Adds PowerShell to the shells that click can complete for.
+        # Adds PowerShell to the shells that click supports.
         importlib.import_module("ccproxy.cli.commands.setup.completion")
     cli.main()
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def open_fleet(options: Options) -> Fleet:
-    """Read the table, or return the proxies of `ccproxy up --port`; ConfigError for mistakes."""
+    """Read the table, or the proxies of `ccproxy up --port`; ConfigError if it has mistakes."""
     fleet, mistakes = open_readable_part(options)
     if mistakes is not None:
         raise mistakes
@@ -35,7 +35,7 @@ def open_entry(options: Options, label: str) -> tuple[Fleet, Entry]:
 
 
 def open_checked(options: Options) -> CheckedFleet:
-    """Read the table and every env file; ConfigError with every mistake in them."""
+    """Read the table and every env file; ConfigError lists every mistake in them."""
     from ccproxy.config.fleet_check import load_all
 
     return load_all(find_config(options.config))
@@ -43,7 +43,7 @@ def open_checked(options: Options) -> CheckedFleet:
 
 def open_readable_part(options: Options) -> tuple[Fleet, ConfigError | None]:
     """
-    Read the entries without mistakes, and return the mistakes of the others.
+    Return the entries without mistakes, and the mistakes in the others.
 
     For commands that show or stop running proxies: a mistake in the table must not block them.
 
@@ -59,13 +59,13 @@ def open_readable_part(options: Options) -> tuple[Fleet, ConfigError | None]:
 
 def choose(fleet: Fleet, labels: Sequence[str]) -> tuple[Entry, ...]:
     """
-    Return the entries that *labels* name, in the order of the table; all if none is named.
+    Return the entries that *labels* name, in table order; all entries if *labels* is empty.
 
-    A label is matched without regard to case. It may be a glob pattern (`kimi*`), or the beginning
-    of a label if no other label begins with it.
+    Matching ignores case. A label may be a glob pattern (`kimi*`), or the beginning of a label if
+    no other label begins with it.
 
     Raises:
-        UsageError: If a label matches no entry, or is the beginning of several.
+        UsageError: If a label matches no entry, or is the beginning of several labels.
     """
     if not labels:
         return fleet.entries
@@ -74,7 +74,7 @@ def choose(fleet: Fleet, labels: Sequence[str]) -> tuple[Entry, ...]:
 
 
 def choose_one(fleet: Fleet, label: str) -> Entry:
-    """Return the one entry that *label* names; UsageError if it matches no entry or several."""
+    """Return the entry that *label* names; UsageError if it matches no entry or several."""
     entries = _matching_entries(fleet, label)
     if len(entries) > 1:
         names = ", ".join(entry.label for entry in entries)
@@ -88,8 +88,8 @@ def pick_entry(fleet: Fleet, *, fix: str) -> Entry:
     Return the only entry, or let the user choose one from a list on a terminal.
 
     Raises:
-        UsageError: If there are several and stdin is not a terminal; it names *fix*.
-        click.Abort: If the user gives up.
+        UsageError: If there are several and this is not a terminal; the message contains *fix*.
+        click.Abort: If the user cancels.
     """
     labels = [entry.label for entry in fleet.entries]
     if len(labels) == 1:
@@ -113,7 +113,7 @@ def pick_entry(fleet: Fleet, *, fix: str) -> Entry:
 
 
 def known_labels(fleet: Fleet, running: Sequence[str], typed: Sequence[str]) -> list[str]:
-    """Return the labels that *typed* names, also of *running* workers that left the table."""
+    """Return the labels that *typed* names, including *running* ones that are not in the table."""
     labels = [*running, *(entry.label for entry in fleet.entries if entry.label not in running)]
     if not typed:
         return labels

@@ -2,8 +2,8 @@
 A proxy without ccproxy.toml, as in a container: `ccproxy up --port 8081`.
 
 Its worker replaces the ccproxy process, so signals and the exit code are the worker's own. It gets
-a control socket and a record in its home folder, by which `ccproxy keys` and `ccproxy status` find
-it where there is no table.
+a control socket and a record in its home folder, through which `ccproxy keys` and `ccproxy status`
+find it without a table.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def read_settings(
     env_file: Path | None, port: int | None, label: str | None, environ: Mapping[str, str]
 ) -> SingleProxy:
     """
-    Return the proxy that *env_file*, or without one *environ*, describes.
+    Return the proxy that *env_file* describes, or *environ* if there is no file.
 
     Raises:
-        ConfigError: With every mistake in the settings; a missing file is one.
+        ConfigError: If the settings have mistakes, or the file is missing.
         UsageError: If the port is missing, or the label is not valid.
     """
     # Reads presets and conversion settings: too slow to load for --help and completion.
@@ -71,8 +71,8 @@ def default_home(environ: Mapping[str, str]) -> Path:
     """
     Return $XDG_STATE_HOME/ccproxy, or ~/.local/state/ccproxy.
 
-    If that folder cannot be written, as in a container with a random user, return a folder of this
-    user in the temporary folder, so that another `ccproxy` in the container finds the same one.
+    If that folder is not writable, as in a container with a random user, return this user's folder
+    in the temporary folder, so that another `ccproxy` in the container finds the same one.
     """
     home = _state_home(environ)
     if home is not None and _is_writable(home):
@@ -91,7 +91,7 @@ def _state_home(environ: Mapping[str, str]) -> Path | None:
 
 
 def _is_writable(folder: Path) -> bool:
-    """Return True if *folder* is writable, or can be made."""
+    """Return True if *folder* is writable or can be created."""
     while not os.path.lexists(folder):
         folder = folder.parent
     return os.access(folder, os.W_OK | os.X_OK)
@@ -145,7 +145,7 @@ def _register(proxy: SingleProxy, home: Path) -> dict[str, str | Path | int]:
     from ccproxy.supervisor.state.records import RecordFolder, Spec, WorkerRecord
 
     entry = proxy.entry
-    identity = identify(os.getpid())  # execve() keeps the pid and its start time
+    identity = identify(os.getpid())  # execve() keeps the pid and the start time
     if identity is None:
         return {}
     nonce = secrets.token_hex(16)
@@ -165,7 +165,7 @@ def _register(proxy: SingleProxy, home: Path) -> dict[str, str | Path | int]:
 
 
 def running_single_proxies(environ: Mapping[str, str]) -> Fleet | None:
-    """Return the proxies that run without a table, as a fleet; None if there are none."""
+    """Return the proxies that run without a table as a fleet, or None."""
     from ccproxy.supervisor.state.records import RecordFolder
 
     home = default_home(environ)
@@ -182,7 +182,7 @@ def has_table(fleet: Fleet) -> bool:
 
 
 def table_arguments(fleet: Fleet) -> list[str]:
-    """Return the arguments with which another ccproxy process finds *fleet*."""
+    """Return the arguments that select *fleet* in another ccproxy process."""
     return ["--config", str(fleet.file.absolute())] if has_table(fleet) else []
 
 

@@ -1,7 +1,7 @@
 """
 Suggestions for a command that does not exist.
 
-A suggestion never names a command that changes something: `stat` must not lead to `start`.
+A suggestion never names a command that changes anything: `stat` must not lead to `start`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ READ_ONLY = (
     *("check", "completion", "doctor", "env", "help", "history", "keys", "logs", "models", "route"),
     *("status", "top", "ui", "usage", "version"),
 )
-"""The commands that a misspelt name may be corrected to. Without arguments they only show."""
+"""Commands that may be suggested for a misspelled name: without arguments they are read-only."""
 
 _INTENDED = {
     ("watch", "monitor", "top", "live"): ("top", "status --watch"),
@@ -33,13 +33,13 @@ _INTENDED = {
     ("shell", "export", "activate"): ("env LABEL",),
     ("cost", "costs", "stats", "spend", "metrics"): ("usage",),
 }
-"""Common names of commands in other tools, and the commands that they mean here."""
+"""Common command names of other tools, and the corresponding commands of ccproxy."""
 
 _UPGRADE = ("update", "upgrade", "self-update")
 
 
 def suggestion(name: str) -> str:
-    """Return the rest of the error for the unknown command *name*: a guess and a fix."""
+    """Return the end of the error for the unknown command *name*: a suggestion and a fix."""
     typed = name.lower()
     if typed in _UPGRADE:
         return "\n  fix: python -m pip install --upgrade ccproxy-fleet, then: ccproxy reload"
