@@ -1,8 +1,8 @@
 """
 The live view of a fleet, `ccproxy top`.
 
-    fleet_view      what is shown: a thread keeps it up to date
-    view_text       its cells and sentences, pure
+    fleet_view      the data, which a thread keeps up to date
+    view_text       the data as cells and sentences, pure
     plain_view      shows it without Textual: a refreshed screen, or sentences for screen readers
-    dashboard       shows it with Textual, which is imported with this module only
+    dashboard       shows it with Textual, which only this module imports
 """

@@ -1,8 +1,8 @@
 """
 The live view with Textual.
 
-It shows what a `SnapshotSource` returns, once a second, and runs commands of ccproxy for the keys
-that steer. Textual follows NO_COLOR, and all states are words, so no color is needed.
+It shows the snapshots of a `SnapshotSource` and runs ccproxy commands for the keys that control the
+fleet. Textual respects NO_COLOR, and all states are words, so no color is needed.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from ccproxy.text import printable, printable_lines
 REFRESH_SECONDS = 1.0
 LOG_LINES = "200"
 MAX_ROWS = 100
-"""Requests in the table."""
+"""The maximum number of requests in the table."""
 WIDE = 100
-"""Columns of a terminal that shows everything."""
+"""The width, in columns, of a terminal that shows everything."""
 
 RunCommand = Callable[[Sequence[str]], str]
-"""Runs a command of ccproxy and returns its output."""
+"""Runs a ccproxy command and returns its output."""
 
 HELP = """\
 up, down      select an entry or a request
@@ -66,7 +66,7 @@ of the last five minutes."""
 
 
 class Dashboard(App[None]):
-    """Entries above, what is wrong with them, and requests below."""
+    """Shows the entries, their problems and, below them, the requests."""
 
     TITLE = "ccproxy top"
     ENABLE_COMMAND_PALETTE = False
@@ -119,7 +119,7 @@ class Dashboard(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Fill the tables, and refresh them from then on."""
+        """Fill the tables and start refreshing them."""
         for table, columns in ((self._entries, ENTRY_COLUMNS), (self._requests, REQUEST_COLUMNS)):
             for column in self._visible(columns):
                 table.add_column(column.head, key=column.head)
@@ -130,7 +130,7 @@ class Dashboard(App[None]):
     # Content.
 
     def refresh_view(self) -> None:
-        """Show the fleet as it is now."""
+        """Show the current state of the fleet."""
         self._snapshot = snapshot = self._view.snapshot()
         self.query_one("#summary", Static).update(summary(snapshot))
         rows = [(row.label, entry_cells(row, snapshot)) for row in snapshot.rows]
@@ -161,7 +161,7 @@ class Dashboard(App[None]):
         return rows[at] if 0 <= at < len(rows) else None
 
     def _visible(self, columns: Sequence[Column]) -> Sequence[Column]:
-        """Return the columns that fit; the others would push the last one out of sight."""
+        """Return the columns that fit; more would push the last one off the screen."""
         is_narrow = self.size.width < WIDE
         return [column for column in columns if not (is_narrow and column.head in NARROW_HIDES)]
 
@@ -173,7 +173,7 @@ class Dashboard(App[None]):
             self._steer(["restart", row.label])
 
     def action_drain(self) -> None:
-        """Stop the selected entry after its requests, if the user confirms."""
+        """Stop the selected entry when its requests have ended, if the user confirms."""
         if (row := self._entry) is not None:
             words = ["stop", row.label]
             text = f"Stop {row.label} when its {row.in_flight} requests have ended?"
@@ -181,7 +181,7 @@ class Dashboard(App[None]):
             self.push_screen(QuestionScreen(text, answers), partial(self._confirm, words))
 
     def action_switch(self) -> None:
-        """Ask for a preset of models for the selected entry."""
+        """Ask for a model preset for the selected entry."""
         if (row := self._entry) is not None:
             models = ", ".join(f"{tier} {name}" for tier, name in row.models.items() if name)
             text = f"Models of {row.label}: {printable(models)}\nPreset, or reset:"
@@ -208,13 +208,13 @@ class Dashboard(App[None]):
             self.run_worker(partial(self._show_output, words), thread=True, exclusive=True)
 
     def action_failed(self) -> None:
-        """Show failed requests only, or all."""
+        """Toggle between failed requests and all requests."""
         self._only_failed = not self._only_failed
         self.refresh_view()
         self.notify("failed requests only" if self._only_failed else "all requests")
 
     def action_help(self) -> None:
-        """Explain keys and columns."""
+        """Explain the keys and columns."""
         self.push_screen(PageScreen(HELP))
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
@@ -258,7 +258,7 @@ class Dashboard(App[None]):
 
 
 class PageScreen(ModalScreen[None]):
-    """A text that can be scrolled; Escape closes it."""
+    """A scrollable text; Escape closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,enter", "dismiss", "Close")]
 
@@ -282,7 +282,7 @@ class PageScreen(ModalScreen[None]):
 
 
 class QuestionScreen(ModalScreen[str]):
-    """A question that a list or a typed line answers; Escape cancels."""
+    """A question, answered by a list option or a typed line; Escape cancels."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Cancel")]
 
@@ -307,7 +307,7 @@ class QuestionScreen(ModalScreen[str]):
         self.dismiss(event.option_id)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Return what was typed."""
+        """Return the typed line."""
         self.dismiss(event.value.strip())
 
 
@@ -316,7 +316,7 @@ def _fill(
     rows: Sequence[tuple[str, Sequence[str]]],
     columns: Sequence[Column],
 ) -> None:
-    """Show *rows*, each with its key; the cursor stays at its row, or at the first one."""
+    """Show *rows*, each with its key; the cursor stays on the same row, or on the first."""
     keys = [key for key, _ in rows]
     texts = _visible_texts(table, [cells for _, cells in rows], columns)
     selected, was_first = _key_at_cursor(table), table.cursor_row <= 0
@@ -325,7 +325,7 @@ def _fill(
         for key, row in zip(keys, texts, strict=True):
             table.add_row(*row.values(), key=key)
         if was_first:
-            table.scroll_home(animate=False)  # the first row stays the newest
+            table.scroll_home(animate=False)  # the cursor stays on the first row
         elif selected in keys:
             table.move_cursor(row=keys.index(selected), animate=False)
         return
@@ -344,7 +344,7 @@ def _key_at_cursor(table: DataTable[Text]) -> str | None:
 def _visible_texts(
     table: DataTable[Text], rows: Sequence[Sequence[str]], columns: Sequence[Column]
 ) -> list[dict[str, Text]]:
-    """Return the texts of the visible columns by their heads, shortened to fit the terminal."""
+    """Return the texts of the visible columns by heading, shortened to fit the terminal."""
     visible = {key.value for key in table.columns}
     places = [at for at, column in enumerate(columns) if column.head in visible]
     chosen = [columns[at] for at in places]

@@ -1,4 +1,4 @@
-"""The data of `top`: the status of the fleet and its requests, updated by a thread."""
+"""The data of `top`: the fleet's status and requests, updated by a thread."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 STATUS_SECONDS = 2.0
 EVENT_SECONDS = 1.0
-"""Longest wait for an event."""
+"""The longest wait for an event."""
 TODAY_SECONDS = 5.0
-"""Time between two reads of the statistics."""
+"""The time between two reads of the statistics."""
 MAX_RECENT = 200
 
 
@@ -36,11 +36,11 @@ class Snapshot:
     today: Mapping[str, Totals] = field(default_factory=dict)
     running: Sequence[RequestTimeline] = ()
     recent: Sequence[RequestTimeline] = ()
-    """The requests that have ended, the newest first."""
+    """The finished requests, newest first."""
 
 
 class SnapshotSource(Protocol):
-    """Where a view gets its content."""
+    """The source of a view's content."""
 
     def snapshot(self) -> Snapshot:
         """Return the fleet now."""
@@ -65,14 +65,14 @@ class FleetView:
         self._thread = threading.Thread(target=self._follow, name="fleet view", daemon=True)
 
     def start(self) -> None:
-        """Read what there is, then follow in a thread."""
+        """Read the current state, then follow changes in a thread."""
         self._take(self._watch.next_events(0))
         self._read_past()
         self._read_today()
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread and close every connection."""
+        """Stop the thread and close every connection."""
         self._is_closing = True
         self._watch.wake()
         if self._thread.ident is not None:
@@ -114,7 +114,7 @@ class FleetView:
 
         try:
             totals = today(self._fleet.state)
-        except CcproxyError:  # the rest is shown all the same
+        except CcproxyError:  # the rest is still shown
             return
         with self._lock:
             self._today = totals
@@ -131,7 +131,7 @@ class FleetView:
                 elif event.event == "request.finished":
                     self._finish(request)
             alive = {label for label, row in self._watch.rows.items() if row.in_flight}
-            # The status is older than a request that has just begun.
+            # The status may be older than a request that has just started.
             before = self._at - 2 * STATUS_SECONDS
             for name, request in [*self._running.items()]:
                 if name[1] not in alive and request.started < before:

@@ -29,7 +29,7 @@ Wait = Callable[[float], None]
 
 
 def refresh(view: SnapshotSource, *, interval: float, wait: Wait = time.sleep) -> None:
-    """Print the view again and again, until it is interrupted."""
+    """Print the view repeatedly until interrupted."""
     while True:
         start = _CLEAR_SCREEN if sys.stdout.isatty() else ""
         show(start + screen(view.snapshot()))
@@ -37,7 +37,7 @@ def refresh(view: SnapshotSource, *, interval: float, wait: Wait = time.sleep) -
 
 
 def speak(view: SnapshotSource, *, interval: float, wait: Wait = time.sleep) -> None:
-    """Print sentences: the whole fleet first, then only what has changed."""
+    """Print sentences: first for the whole fleet, then only those that changed."""
     spoken_texts: dict[str, str] = {}
     while True:
         snapshot = view.snapshot()
@@ -61,7 +61,7 @@ def screen(snapshot: Snapshot) -> str:
 
 
 def sentences(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    """Return named sentences about entries and failed requests."""
+    """Yield sentences about entries and failed requests, each with its label or id."""
     for row in snapshot.rows:
         yield row.label, entry_sentence(row, snapshot)
     for one in reversed(requests_of(snapshot, failed=True)):

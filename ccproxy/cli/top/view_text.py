@@ -65,7 +65,7 @@ def request_cells_of_view(one: RequestTimeline, snapshot: Snapshot) -> tuple[str
 
 
 def requests_of(snapshot: Snapshot, *, failed: bool) -> list[RequestTimeline]:
-    """Return the running requests, then those that have ended, the newest first."""
+    """Return the running requests, then the finished ones, newest first."""
     running = sorted(snapshot.running, key=lambda one: -one.started)
     return [one for one in (*running, *snapshot.recent) if not failed or one.state == "failed"]
 
@@ -116,12 +116,12 @@ def summary(snapshot: Snapshot) -> str:
 
 
 def troubles_of(rows: Sequence[Row]) -> list[str]:
-    """Return a line for each entry that does not work as it should."""
+    """Return a line for each entry that has a problem."""
     return [f"{row.label}: {printable(row.reason)}" for row in rows if row.reason]
 
 
 def sparkline(history: Sequence[int], length: int = SPARK_LENGTH) -> str:
-    """Return *history* as bars; the highest one is full, and what is not zero is visible."""
+    """Return *history* as bars: the highest is full, and every value above zero is visible."""
     if not any(history):
         return ""
     size = max(1, math.ceil(len(history) / length))
