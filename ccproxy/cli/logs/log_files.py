@@ -1,8 +1,8 @@
 """
 Reads the log files of workers: backwards from the newest line, and new lines as they are written.
 
-`kimi.log` is the newest part of a log and `kimi.log.20261121_080000` the archive before it. A
-proxy with several worker processes has `kimi.log`, `kimi.2.log` and so on.
+`kimi.log` is the newest part of a log, and `kimi.log.20261121_080000` is an archive. A proxy with
+several worker processes has `kimi.log`, `kimi.2.log` and so on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class LogLine:
 
     @property
     def at(self) -> float | None:
-        """When it was written, in seconds since the epoch; None if it has no time."""
+        """The time in seconds since the epoch, or None."""
         try:
             return datetime.fromisoformat(self.fields["time"]).timestamp()
         except (KeyError, TypeError, ValueError):
@@ -42,7 +42,7 @@ class LogLine:
 
     @property
     def level(self) -> int:
-        """Its severity; a line that is not JSON counts as a warning."""
+        """The severity; a line that is not JSON counts as a warning."""
         return LEVELS.get(str(self.fields.get("level")), LEVELS["warning"])
 
 
@@ -119,7 +119,7 @@ def last_lines(log: Log, conditions: LogFilter, *, count: int) -> list[LogLine]:
 
 
 def last_lines_of_all(logs: Iterable[Log], conditions: LogFilter, *, count: int) -> list[LogLine]:
-    """Return the last *count* matching lines of all *logs* together, in order of time."""
+    """Return the last *count* matching lines of all *logs* together, sorted by time."""
     lines = sorted_by_time(
         line for log in logs for line in last_lines(log, conditions, count=count)
     )
@@ -136,7 +136,7 @@ def backwards(file: Path, size: int) -> Iterator[bytes]:
     """Yield the lines in the first *size* bytes of *file*, last line first, reading in blocks."""
     with file.open("rb") as stream:
         position = size
-        blocks: list[bytes] = []  # of the line whose begin was not read yet, last one first
+        blocks: list[bytes] = []  # of the line whose start is still unread, last block first
         while position:
             step = min(_BLOCK_BYTES, position)
             position -= step
@@ -156,7 +156,7 @@ def backwards(file: Path, size: int) -> Iterator[bytes]:
 
 class Follower:
     """
-    Reads the lines that are appended to a log, also after a rotation.
+    Reads the lines that are appended to a log, even across a rotation.
 
     A rotated file is read to its end before the new one is opened, so no line is lost.
     """
@@ -177,7 +177,7 @@ class Follower:
 
     def read(self) -> list[LogLine]:
         """Return the complete lines that were written since the last call."""
-        # Check before reading: what was written before the rename is in the old file.
+        # Check before reading: lines written before the rename are in the old file.
         is_rotated = self._is_rotated()
         lines = self._read_lines()
         if is_rotated:
@@ -196,7 +196,7 @@ class Follower:
         try:
             current = self._path.stat()
         except FileNotFoundError:
-            return False  # the moment between rename and reopen
+            return False  # between the rename and the reopening
         if self._file is None:
             return True
         ours = os.fstat(self._file.fileno())
@@ -221,7 +221,7 @@ def follow(
 
 
 def sorted_by_time(lines: Iterable[LogLine]) -> list[LogLine]:
-    """Sort the lines of several logs; a line without a time stays after the line before it."""
+    """Sort the lines of several logs by time; a line without one stays after its predecessor."""
     timed: list[tuple[float, LogLine]] = []
     for line in lines:
         timed.append((line.at or (timed[-1][0] if timed else 0.0), line))

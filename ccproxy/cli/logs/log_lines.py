@@ -1,4 +1,4 @@
-"""Log lines as text for people, and printing them while a command runs."""
+"""Formats log lines, and prints them while a command runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 
 def line_text(line: LogLine, *, with_label: bool, verbose: bool = False) -> str:
     """
-    Return *line* for people; *with_label* adds the proxy that wrote it.
+    Return *line* as readable text; *with_label* adds the proxy that wrote it.
 
     A finished request is `09:14:02 kimi 200 108 ms kimi-k3 …9f2c 5965 in (512 cached) 13 out`. With
     *verbose*, and for every other event, all fields of the record are shown.
@@ -78,7 +78,7 @@ def _color(status: object) -> str | None:
 
 @contextmanager
 def echoing(logs: Sequence[Log], show: Callable[[LogLine], None]) -> Iterator[None]:
-    """Call *show* with each line that is written to *logs* inside the block, up to the last."""
+    """Call *show* with each line written to *logs* during the block, including the last."""
     with ExitStack() as files:
         followers = [files.enter_context(closing(Follower(log))) for log in logs]
         ended = threading.Event()

@@ -1,1 +1,1 @@
-"""Output for people: terminal, tables and results."""
+"""Human-readable output: terminal, tables and results."""

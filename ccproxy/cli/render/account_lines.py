@@ -32,7 +32,7 @@ def window_text(window: AccountWindow) -> str:
 
 
 def account_warnings(rows: Iterable[AccountRow]) -> list[str]:
-    """Return a sentence for each plan window of which little is left."""
+    """Return a line for each plan window that is almost used up."""
     return [
         f"key {row.id} {printable(row.tail)}: {window_text(window)}"
         for row in rows

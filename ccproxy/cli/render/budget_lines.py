@@ -30,13 +30,13 @@ def budget_text(row: BudgetRow) -> str:
 
 
 def user_budgets(rows: Iterable[BudgetRow]) -> list[BudgetRow]:
-    """Return the budgets of users, each once although every entry reports it; the fullest first."""
+    """Return each user budget once, although several entries report it, most spent first."""
     found = {(row.user, row.unit, row.period): row for row in rows if row.user}
     return sorted(found.values(), key=lambda row: row.spent / row.limit, reverse=True)
 
 
 def budget_warnings(rows: Iterable[BudgetRow]) -> list[str]:
-    """Return a sentence for each budget of which little is left, or that misses requests."""
+    """Return a line for each budget that is almost spent or does not count every request."""
     warnings = []
     for row in rows:
         if row.spent >= row.limit:

@@ -1,8 +1,8 @@
 """
 The commands in our output, in a form that can be pasted into this shell.
 
-After `make run`, ccproxy is in `.venv/bin` and not on PATH. There, a plain `ccproxy logs` would not
-be found, or would be a ccproxy of another version.
+After `make run`, ccproxy is in `.venv/bin` and not on PATH. A plain `ccproxy logs` would not be
+found, or would run another version.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAME = "ccproxy"
 
 
 def callable_here(text: str) -> str:
-    """Return *text* with the path of this program in every command, `ccproxy NAME …`."""
+    """Return *text* with this program's path in every command `ccproxy NAME …`."""
     name = program(sys.argv[0])
     if name == NAME or NAME not in text:
         return text
@@ -29,7 +29,7 @@ def callable_here(text: str) -> str:
 
 
 def program(invoked: str) -> str:
-    """Return how to call ccproxy again, which was started as *invoked* (argv[0])."""
+    """Return the command that calls this ccproxy again; *invoked* is its argv[0]."""
     if Path(invoked).stem != NAME or os.sep not in invoked:
         return NAME  # on PATH, or started under another name such as `python -m ccproxy`
     on_path = shutil.which(NAME)

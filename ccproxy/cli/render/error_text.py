@@ -69,6 +69,6 @@ def _mistake_text(mistake: Mistake) -> str:
 
 
 def _existing_part(name: str) -> Path:
-    """Return the path *name*, or the nearest folder above it that exists."""
+    """Return the path *name* if it exists, else its nearest existing parent."""
     path = Path(name)
     return next((part for part in (path, *path.parents) if os.path.lexists(part)), path)

@@ -34,7 +34,7 @@ _COLUMNS = (
     Column(head="MODEL", least=24),
 )
 _MOST_USERS = 8
-"""Budgets of users that `status` shows."""
+"""The number of user budgets that `status` shows."""
 
 
 def status_text(
@@ -68,7 +68,7 @@ def status_text(
 
 
 def _shortened(texts: Sequence[str]) -> list[str]:
-    """Return the first *texts*; a team has many users, and `status` must fit on a screen."""
+    """Return the first *texts*: a team may have many users, and `status` must fit on a screen."""
     rest = len(texts) - _MOST_USERS
     more = [f"{rest} more low budgets of users: ccproxy usage --by user"] if rest > 0 else []
     return [*texts[:_MOST_USERS], *more]
@@ -90,7 +90,7 @@ def _summary(status: FleetStatus, fleet: Fleet, rows: Sequence[Row]) -> str:
 
 
 def version_text(status: FleetStatus, rows: Sequence[Row]) -> str:
-    """Return the installed version, and what is running if that is another one."""
+    """Return the installed version, and the running version or code if it differs."""
     running = {row.version for row in rows if row.version}
     if status.supervisor is not None:
         running.add(status.supervisor.version or __version__)
@@ -113,7 +113,7 @@ def _builds(status: FleetStatus, rows: Sequence[Row]) -> set[str]:
 
 
 def display_state(row: Row) -> str:
-    """Return the state, or `bypassed` for a proxy that passes its requests on unchanged."""
+    """Return the state, or `bypassed` for a proxy that forwards its requests unchanged."""
     return "bypassed" if row.passes_to and row.state in UP else row.state
 
 
@@ -140,7 +140,7 @@ def _model(row: Row) -> str:
 
 
 def _overrides(row: Row) -> list[str]:
-    """Return a line for each switch that the user may have forgotten, and for low budgets."""
+    """Return a line for each switch that the user may have forgotten and each low budget."""
     # Reads conversion settings: too slow to load for `status --help`.
     from ccproxy.routing.retirement import Retirement, retirement_text
 

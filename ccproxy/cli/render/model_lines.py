@@ -40,13 +40,13 @@ class ModelRow:
     api: str
     price: Price | None
     facts: ModelFacts | None
-    """The row of the catalogue; None if it has none."""
+    """The model's row in the catalogue, or None."""
     is_offered: bool | None = None
     """Whether the provider lists it; None if the provider's list was not requested."""
 
     @property
     def is_retired(self) -> bool:
-        """True if the catalogue has the model only as a retired one."""
+        """True if the catalogue lists the model as retired."""
         return self.facts is not None and self.facts.status == "retired"
 
     def as_json(self) -> dict[str, Any]:
@@ -72,8 +72,8 @@ class ModelRow:
 
 
 def model_rows(config: WorkerConfig, provider_models: Sequence[str] | None) -> list[ModelRow]:
-    """Return the models of *config*: of its tiers, of the catalogue, and the *provider_models*."""
-    # The rows of a server without a preset are facts about any model, not its list.
+    """Return the models of *config*: those of its tiers, the catalogue and *provider_models*."""
+    # Without a preset, the rows describe any known model, not the models of this server.
     listed_names = config.models.rows if config.provider else ()
     names = dict.fromkeys((*config.models.tiers(), *listed_names, *(provider_models or ())))
     listed = None if provider_models is None else {name.lower() for name in provider_models}
@@ -150,7 +150,7 @@ def _notes(row: ModelRow) -> Iterator[str]:
 
 
 def difference(rows: Sequence[ModelRow]) -> Mapping[str, list[str]]:
-    """Return the names that only the provider's list has, and that only the catalogue has."""
+    """Return the names that only the provider lists, and those that only the catalogue has."""
     return {
         "only_offered": [row.id for row in rows if row.is_offered and row.facts is None],
         "only_known": [

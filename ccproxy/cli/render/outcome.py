@@ -32,14 +32,14 @@ RECENT_SECONDS = 60.0
 
 
 def warn_about_changes(options: Options, row: Row) -> None:
-    """Warn if the proxy of *row* runs, but with other files than there are now."""
+    """Warn if the proxy of *row* is running and its files have changed since it started."""
     if row.changed and row.state in UP:
         text = f"{row.label} runs with its files as they were before you changed them"
         notify(options, f"warning: {text}\n  fix: ccproxy reload")
 
 
 def exit_code(rows: Sequence[Row]) -> int:
-    """Return 0 if all are up, 5 if only ports prevented it, 7 if only time did, else 1."""
+    """Return 0 if all are up, 5 if only ports in use prevented it, 7 if only time did, else 1."""
     down = [row for row in rows if row.state not in UP]
     if not down:
         return 0
@@ -65,7 +65,7 @@ def finish(answer: ControlReply, *, seconds: float) -> int:
 
 
 def report(rows: Sequence[Row], *, seconds: float) -> None:
-    """Print a line for each row; *seconds* is how long the command has taken."""
+    """Print a line for each row; *seconds* is the duration of the command."""
     lines = table((Column(), Column(), Column()), [_cells(row, seconds) for row in rows])
     for row, line in zip(rows, lines, strict=True):
         show(f"  {line}")
@@ -98,19 +98,19 @@ def bypass_text(url: str) -> str:
 
 
 def fix(row: Row) -> str:
-    """Return what to do about a proxy that is not up."""
+    """Return the fix for a proxy that is not up."""
     if row.state == "foreign":
         return f"stop the other program, or give {row.label} another port in the table"
     return f"ccproxy logs {row.label}"
 
 
 def show_last_lines(fleet: Fleet, rows: Sequence[Row]) -> None:
-    """Print the end of the log of each worker that was not ready in time, then its stack."""
+    """Print the last log lines of each worker that was not ready in time, then its stack."""
     for row in rows:
         if row.state in UP or not _is_late(row):
             continue
         logs = logs_of(fleet.logs, row.label)
-        # Archives are of earlier starts.
+        # Archives belong to earlier starts.
         current = [
             replace(one, parts=tuple(p for p in one.parts if p[0] == one.path)) for one in logs
         ]
@@ -127,7 +127,7 @@ def show_last_lines(fleet: Fleet, rows: Sequence[Row]) -> None:
 
 
 def _crash_output(log: Path) -> list[str]:
-    """Return the end of what the process of *log* wrote to stderr, if it is recent."""
+    """Return the last stderr lines of the process that writes *log*, if they are recent."""
     file = log.with_suffix(".out")
     try:
         is_recent = file.stat().st_mtime > time.time() - RECENT_SECONDS

@@ -1,4 +1,4 @@
-"""Requests as text for people: one line each, and the timeline of one."""
+"""Requests as text: one line each, and the timeline of a single request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ccproxy.ipc.activity import CacheLoss, FailedAttempt, RequestTimeline
 
 ID_LENGTH = 10
-"""Characters at the end of an id that are shown; they identify a request in practice."""
+"""The number of trailing characters of an id that are shown; in practice they are unique."""
 
 COLUMNS = (
     Column(head="TIME"),
@@ -35,7 +35,7 @@ _TYPICAL = (
     *("00:00:00", "0" * ID_LENGTH, "entry-label", "…0000", "claude-opus-4-1", "STATUS"),
     *("0.00 s", "0.00 s", "000k/000k/000k", "$0.0000", "a short note"),
 )
-"""The widths of the columns for lines that are printed one by one."""
+"""Determines the column widths of lines that are printed one by one."""
 _STATE_COLORS = {"running": "cyan", "failed": "red", "client_left": "yellow"}
 _CAUSES = {
     "tool_added": "a tool was added",
@@ -58,7 +58,7 @@ _CAUSES = {
 
 
 def one_row_per_request(requests: Iterable[RequestTimeline]) -> list[RequestTimeline]:
-    """Return *requests* without those that the answering entry reports as well."""
+    """Return *requests* without those that the answering entry also reports."""
     requests = [*requests]
     answered = {one.id for one in requests if not one.answered_by}
     return [one for one in requests if not one.answered_by or one.id not in answered]
@@ -68,7 +68,7 @@ def request_cells(one: RequestTimeline, *, at: float = 0.0) -> tuple[str, ...]:
     """
     Return the cells of `COLUMNS` for one request.
 
-    *at* is the present in seconds since the epoch, for a running one that is read from events.
+    *at* is the current time in seconds since the epoch, for a running request from an event.
     """
     is_running = one.state == "running"
     state = "running" if is_running else str(one.status or one.state)
@@ -88,17 +88,17 @@ def request_cells(one: RequestTimeline, *, at: float = 0.0) -> tuple[str, ...]:
 
 
 def aligned_head(width: int | None) -> str:
-    """Return the head of the lines of `aligned_line`."""
+    """Return the header line for the lines of `aligned_line`."""
     return table(COLUMNS, [_TYPICAL], width=width)[0]
 
 
 def aligned_line(one: RequestTimeline, width: int | None) -> str:
-    """Return the line of one request; all lines have the same columns, as long as texts fit."""
+    """Return the line of one request; the columns of all lines align unless a text is too long."""
     return table(COLUMNS, [_TYPICAL, request_cells(one)], width=width)[2]
 
 
 def note(one: RequestTimeline) -> str:
-    """Return who sent a request, and what is unusual about it, in a few words."""
+    """Return a short note: the user of a request, and anything unusual about it."""
     parts = [one.user] if one.user else []
     if one.state == "running":
         parts.append(f"{one.chunks} chunks" if one.chunks else "waiting")
@@ -115,7 +115,7 @@ def note(one: RequestTimeline) -> str:
 
 
 def timeline_lines(one: RequestTimeline, *, url: str) -> list[str]:
-    """Return the timeline of one request, and how to repeat it at the proxy's *url*."""
+    """Return the timeline of one request, and a command that repeats it at the proxy's *url*."""
     head = f"{one.id}  {one.state}" + (f" {one.status}" if one.status else "")
     lines = [click.style(printable(head), fg=_STATE_COLORS.get(one.state), bold=True)]
     facts = [
@@ -138,7 +138,7 @@ def timeline_lines(one: RequestTimeline, *, url: str) -> list[str]:
 
 
 def _steps(one: RequestTimeline) -> Iterator[tuple[float, str]]:
-    """Yield what happened, each with its time in seconds."""
+    """Yield the steps of a request, each with its time in seconds."""
     kind = "stream" if one.stream else "whole answer"
     yield 0.0, f"accepted: {one.path}, {format_size(one.size)}, {kind}"
     if one.converted_s is not None:
@@ -182,7 +182,7 @@ def _token_sentence(one: RequestTimeline) -> str:
 
 
 def cause(loss: CacheLoss) -> str:
-    """Return why the cache was not read, with the block."""
+    """Return why the cache was not read, with the block that changed."""
     return _CAUSES.get(loss.cause, loss.cause) + (f" ({loss.block})" if loss.block else "")
 
 
@@ -194,7 +194,7 @@ def _loss_sentence(loss: CacheLoss) -> str:
 
 
 def _short_request(one: RequestTimeline) -> tuple[str, Mapping[str, Any]]:
-    """Return path and body of a short request to the same model, in the API of *one*."""
+    """Return the path and body of a short request to the same model, in the API of *one*."""
     model, prompt = one.requested or one.model, "Reply with one word."
     if one.path.endswith("/responses"):
         body = {"model": model, "max_output_tokens": 64, "stream": one.stream, "input": prompt}
@@ -224,7 +224,7 @@ def short_id(request_id: str) -> str:
 
 
 def clock(at: float) -> str:
-    """Return the time of day, with the date if it is another one."""
+    """Return the time of day, with the date unless it is today."""
     moment = datetime.fromtimestamp(at)
     is_today = moment.date() == datetime.now().date()
     return moment.strftime("%H:%M:%S" if is_today else "%m-%d %H:%M:%S")

@@ -1,7 +1,7 @@
 """
-Tables for people.
+Human-readable tables.
 
-Every table of the command line is made here. On a terminal that is too narrow, long texts are
+Every table of the command line is built here. On a terminal that is too narrow, long texts are
 shortened. If that is not enough, whole columns are left out, the least important first, and a last
 line names them.
 """
@@ -37,9 +37,9 @@ def table(
     indent: str = "",
 ) -> list[str]:
     """
-    Return the lines of the table; without a head if no column has one.
+    Return the lines of the table, without a header if no column has a head.
 
-    Cells may contain colors. *width* is in characters; None means without a limit.
+    Cells may contain colors. *width* is in characters; None means no limit.
     """
     heads = [column.head for column in columns]
     lines = [heads, *rows] if any(heads) else list(rows)
@@ -57,7 +57,7 @@ def table(
 def shortened(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int
 ) -> list[tuple[str, ...]]:
-    """Return the cells of *rows*, with long ones shortened so that all columns fit if possible."""
+    """Return the cells of *rows*, shortened so that all columns fit if possible."""
     kept = [replace(column, drop_order=0) for column in columns]
     widths = _fitted(kept, [[column.head for column in columns], *rows], width=width)
     return [tuple(_shortened(row[at], widths[at]) for at in widths) for row in rows]
@@ -66,7 +66,7 @@ def shortened(
 def _fitted(
     columns: Sequence[Column], lines: Sequence[Sequence[str]], *, width: int | None
 ) -> dict[int, int]:
-    """Return the widths of the visible columns, by their number."""
+    """Return the widths of the visible columns by index."""
     widths = {at: max((_width(one[at]) for one in lines), default=0) for at in range(len(columns))}
     if width is None:
         return widths
@@ -89,7 +89,7 @@ def _total(widths: dict[int, int]) -> int:
 
 
 def _shortened(text: str, width: int) -> str:
-    """Return *text* in at most *width* columns; if it is shortened it loses its color."""
+    """Return *text* in at most *width* columns; a shortened text loses its color."""
     if _width(text) <= width:
         return text
     text = click.unstyle(text)[:width]
@@ -105,7 +105,7 @@ def _padded(cell: str, width: int, column: Column) -> str:
 
 
 def _width(text: str) -> int:
-    """Return how many columns of a terminal *text* fills."""
+    """Return the number of terminal columns that *text* fills."""
     text = click.unstyle(text)
     if text.isascii():
         return len(text)

@@ -68,12 +68,12 @@ def notify(options: Options, text: str) -> None:
 
 
 def print_error(text: str, *, color: bool | None = None) -> None:
-    """Print to stderr, also with --quiet."""
+    """Print to stderr, even with --quiet."""
     click.echo(_encodable(callable_here(text), sys.stderr), err=True, color=color)
 
 
 def warn_unsaved(label: str, reason: str) -> bool:
-    """Warn that a change of the proxy *label* is not on disk; return False if *reason* is empty."""
+    """Warn that a change to the proxy *label* is not saved; return False if *reason* is empty."""
     if reason:
         text = f"warning: {label}: not saved ({reason}); a restart of the proxy undoes it"
         print_error(printable(text))
@@ -102,7 +102,7 @@ def state_mark(state: str) -> str:
 
 
 def tilde(path: Path) -> str:
-    """Return *path* with `~` for the home folder."""
+    """Return *path* with `~` in place of the home folder."""
     try:
         home = Path.home()
     except RuntimeError:  # a container's user without a home folder
@@ -136,7 +136,7 @@ def address(listener: HasAddress) -> str:
 
 
 def columns() -> int | None:
-    """Return how many columns a table may fill; None, without a limit, for a pipe or a file."""
+    """Return the maximum width of a table; None, which means no limit, for a pipe or a file."""
     try:
         # `watch` pipes the output and sets COLUMNS to the width of the terminal.
         width = int(os.environ.get("COLUMNS", "")) or os.get_terminal_size().columns
@@ -148,7 +148,7 @@ def columns() -> int | None:
 
 
 def _encodable(text: str, stream: TextIO) -> str:
-    """Return *text* with the characters that the encoding of *stream* lacks replaced."""
+    """Replace the characters of *text* that the encoding of *stream* lacks."""
     encoding = stream.encoding or "ascii"
     if encoding.lower().replace("-", "") == "utf8":
         return text
