@@ -3,7 +3,7 @@ Settings with which other programs use a proxy: the VS Code extension, JetBrains
 
 The extension reads `claudeCode.environmentVariables` in VS Code's settings.json and otherwise asks
 for a login. The JetBrains plugin runs a command in the IDE's terminal. Claude Desktop, with Cowork,
-takes a gateway in "third-party inference" and lists only models with the names of Claude models.
+accepts a gateway in "third-party inference" and lists only models with Claude model names.
 Pure, except that the location of settings.json depends on the platform.
 """
 
@@ -19,7 +19,7 @@ from ccproxy.cli.session.claude_environment import MANAGED, TOKEN, Session
 VARIABLES = "claudeCode.environmentVariables"
 NO_LOGIN = "claudeCode.disableLoginPrompt"
 _TIER_NAMES = {"OPUS": "claude-opus-4-8", "SONNET": "claude-sonnet-5", "HAIKU": "claude-haiku-4-5"}
-"""A name of each tier that Claude Desktop accepts; the proxy maps it to the tier's model."""
+"""A name that Claude Desktop accepts for each tier; the proxy maps it to the tier's model."""
 
 
 def vscode_file(environ: Mapping[str, str]) -> Path:
@@ -34,7 +34,7 @@ def vscode_file(environ: Mapping[str, str]) -> Path:
 
 def vscode_settings(session: Session, present: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return *present* with the variables of *session*; those that ccproxy does not set are kept.
+    Return *present* with the variables of *session*; variables that ccproxy does not set are kept.
 
     With an empty *session* the settings are removed.
     """

@@ -52,7 +52,7 @@ UNSET = (
 )
 """Variables that a session always unsets."""
 TIERS: Mapping[str, Tier] = {"OPUS": "big", "SONNET": "middle", "HAIKU": "small", "FABLE": "big"}
-"""The tier of ccproxy that answers for each of Claude Code's model aliases."""
+"""The ccproxy tier that answers for each of Claude Code's model aliases."""
 _TIER_SUFFIXES = ("", "_NAME", "_DESCRIPTION", "_SUPPORTED_CAPABILITIES")
 _TIER_VARIABLES = tuple(
     f"ANTHROPIC_DEFAULT_{tier}_MODEL{suffix}" for tier in TIERS for suffix in _TIER_SUFFIXES
@@ -99,9 +99,9 @@ class Limits:
     windows: Mapping[str, int]
     """Context windows in tokens by model name, in the order big, middle, small."""
     max_output: int | None
-    """The longest answer in tokens to ask for; None: Claude Code's default."""
+    """The output limit to request, in tokens; None means Claude Code's default."""
     is_claude: bool
-    """True if the big model is a Claude model: Claude Code knows the limits of these."""
+    """True if the big model is a Claude model, whose limits are built into Claude Code."""
     price_thresholds: Mapping[str, int] = field(default_factory=dict)
     """With PRICE_GUARD: the tokens above which a Claude model costs more, by name."""
 
@@ -126,7 +126,7 @@ def session(
     A tier may be a model of another entry; *fleet_models* resolves it. While the proxy
     *is_bypassed*, requests go to Anthropic: no model is set, and ANTHROPIC_API_KEY is left alone.
     *saved_model* is the model in Claude Code's settings. *network_environ* is the environment with
-    the variables of these settings; it is searched for HTTP proxies.
+    the variables from these settings; it is searched for HTTP proxies.
     """
     settings: dict[str, str | None] = dict.fromkeys(MANAGED)
     settings |= {
@@ -134,14 +134,14 @@ def session(
         TOKEN: _token(config, environ, is_bypassed=is_bypassed),
         # The header changes with each request and breaks the provider's prompt cache.
         "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",
-        # Without a judge here, Claude Code would announce that the gateway cannot judge.
+        # Without a judge in the proxy, Claude Code would report that the gateway cannot judge.
         "CLAUDE_CODE_AUTO_MODE_SERVER": None if _judges_calls(config) else "0",
         "CLAUDE_CODE_GATEWAY_HINT_HEADERS": "1",
         "API_TIMEOUT_MS": "3000000",
         ACTIVE: config.label,
     }
     settings |= _proxy_exceptions(network_environ or environ, config.host)
-    if is_bypassed:  # Anthropic answers: it has its own models, and takes the user's own key
+    if is_bypassed:  # Anthropic answers: it has its own models and accepts the user's own key
         del settings[OWN_KEY]
         return settings
     limits = find_limits(config, fleet_models=fleet_models)
@@ -157,7 +157,7 @@ def session_model(config: WorkerConfig, saved_model: str | None) -> str | None:
     """
     Return the model of a new session: the saved one if this entry has it, else the big model.
 
-    A saved alias such as `sonnet` selects that tier. None if the entry sends names on unchanged.
+    A saved alias such as `sonnet` selects that tier. None if the entry forwards names unchanged.
     """
     saved = (saved_model or "").removesuffix("[1m]")
     if saved in ALIASES:
@@ -188,7 +188,7 @@ def is_claude_name(name: str) -> bool:
 def find_limits(
     config: WorkerConfig, *, fleet_models: FleetModels[WorkerConfig] | None = None
 ) -> Limits:
-    """Return what is known about the models that answer for the tiers of *config*."""
+    """Return the known limits of the models that answer for the tiers of *config*."""
     answering = _answering(config, fleet_models)
     targets = [chain.target for chain in answering if chain.target is not None]
     names: dict[str, str | None] = {tier: config.models.tier(tier) for tier in TIER_NAMES}
@@ -211,7 +211,7 @@ def find_limits(
 
 
 def _price_thresholds(config: WorkerConfig) -> dict[str, int]:
-    """Return the price thresholds of the Claude models of an entry, with PRICE_GUARD."""
+    """Return the price thresholds of an entry's Claude models if PRICE_GUARD is on."""
     if not config.price_guard:
         return {}
     prices = {name: config.models.price(name) for name in config.models.rows}
@@ -226,7 +226,7 @@ def session_window(chain: ModelChain[WorkerConfig]) -> int | None:
     """
     Return the context window of the model at the end of *chain*; None if it is unknown.
 
-    With PRICE_GUARD it ends at the price threshold, since Claude Code compacts before its end.
+    With PRICE_GUARD the window ends at the price threshold, because Claude Code compacts before it.
     """
     config, window = chain.config, chain.target.window if chain.target else None
     price = config.models.price(chain.model) if config and config.price_guard else None
@@ -239,7 +239,7 @@ def session_window(chain: ModelChain[WorkerConfig]) -> int | None:
 def window_note(
     config: WorkerConfig, *, fleet_models: FleetModels[WorkerConfig] | None = None
 ) -> str | None:
-    """Return a note that the big model's context window is unknown; None if it is known."""
+    """Return a note if the big model's context window is unknown, else None."""
     limits = find_limits(config, fleet_models=fleet_models)
     if limits.windows or limits.is_claude:
         return None
@@ -255,7 +255,7 @@ def no_session() -> Session:
 
 
 def masked(session: Session) -> Session:
-    """Return *session* with its token as it may be shown."""
+    """Return *session* with its token masked."""
     token = session[TOKEN]
     return session if token in (None, PLACEHOLDER) else {**session, TOKEN: mask_key(token)}
 
@@ -312,7 +312,7 @@ def _answering(
 
 
 def _is_claude_model(config: WorkerConfig, answering: Iterable[ModelChain[WorkerConfig]]) -> bool:
-    """Return True if the big model is a Claude model: Claude Code knows the limits of these."""
+    """Return True if the big model is a Claude model, whose limits are built into Claude Code."""
     names = [
         config.models.big or "claude-",
         *(chain.model for chain in answering if chain.refs[0].model == "big"),
@@ -330,15 +330,15 @@ def _longest_answer(window: int | None, max_output: int | None, limit: int | Non
 def _token(config: WorkerConfig, environ: Mapping[str, str], *, is_bypassed: bool) -> str:
     if config.client_keys:
         return config.client_keys[0]
-    # With the bypass, ANTHROPIC_API_KEY stays set and is sent in a header of its own.
+    # While the proxy is bypassed, ANTHROPIC_API_KEY stays set and is sent in a separate header.
     own_key = environ.get(TOKEN) or (None if is_bypassed else environ.get(OWN_KEY))
-    # A shell that is set to another label holds that label's client key: do not forward it.
+    # A shell that uses another label contains that label's client key: do not forward it.
     is_own = environ.get(ACTIVE, config.label) == config.label
     return own_key if config.pass_client_key and own_key and is_own else PLACEHOLDER
 
 
 def _proxy_exceptions(environ: Mapping[str, str], host: str) -> Session:
-    """Return NO_PROXY with this machine's addresses added; nothing without an HTTP proxy."""
+    """Return NO_PROXY with this machine's addresses added; empty without an HTTP proxy."""
     if not any(environ.get(name) for name in _PROXIES):
         return {}
     names = [name for name in ("NO_PROXY", "no_proxy") if environ.get(name)] or ["NO_PROXY"]

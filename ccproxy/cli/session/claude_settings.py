@@ -1,5 +1,5 @@
 """
-Claude Code's settings files: what they override, and the one that `run` passes.
+Claude Code's settings files: the variables they override, and the file that `run` passes.
 
 `env` in a settings.json overrides the environment that Claude Code was started with, and `model`
 selects the model of a new session. `--settings FILE` overrides the files of the user and the
@@ -35,12 +35,12 @@ from ccproxy.errors import UsageError
 from ccproxy.files import read_json, read_object, write_atomically
 
 _UNUSED_DAYS = 30
-"""After that a file for other --settings is removed; it was written again at each use."""
+"""A file for the user's own --settings is removed after this time; each use rewrites it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsFile:
-    """One settings file of Claude Code, as far as it matters to a session."""
+    """The parts of one Claude Code settings file that matter to a session."""
 
     path: Path
     env: Mapping[str, str]
@@ -94,14 +94,14 @@ def find_conflicts(session: Session, files: Sequence[SettingsFile]) -> tuple[Con
 
 
 def saved_model(files: Sequence[SettingsFile]) -> tuple[str, SettingsFile] | None:
-    """Return the model of a new session, and the file that sets it; None if none does."""
+    """Return the model of a new session and the file that sets it, or None."""
     return next(((file.model, file) for file in reversed(files) if file.model), None)
 
 
 def effective_environment(
     environ: Mapping[str, str], files: Sequence[SettingsFile]
 ) -> dict[str, str]:
-    """Return *environ* with the variables that the settings files override."""
+    """Return *environ* with the overrides from the settings files applied."""
     merged = dict(environ)
     for file in files:
         merged |= file.env
@@ -123,16 +123,16 @@ def session_settings(
     """
     Return the content of the --settings file of *session*.
 
-    *user_settings* are those that the user passes; they take precedence, except for the variables
-    of the session. *picker* has the fleet's models, *status_line* is the command of our status
-    line; rows and the command of the user come before ours, because this file hides theirs.
+    *user_settings*, which the user passes, take precedence except for the session's variables.
+    *picker* contains the fleet's models, and *status_line* is the command of our status line. The
+    user's own picker rows and status line come before ours, because this file hides them.
     """
     env = {name: value for name, value in session.items() if value is not None}
     # A settings file cannot unset a variable, only set it to an empty value.
     env |= dict.fromkeys((name for name in UNSET if session.get(name, "") is None), "")
     overridden = [variable for _, variable in find_conflicts(session, files)]
     env |= {name: "" for name in overridden if session[name] is None}
-    # `model` replaces ANTHROPIC_MODEL, with which Claude Code would comment each model switch.
+    # `model` replaces ANTHROPIC_MODEL, which makes Claude Code comment on each model switch.
     model = env.pop(MODEL, None)
     if model is not None:
         env[MODEL] = ""
@@ -159,8 +159,8 @@ def write_session_settings(folder: Path, label: str, settings: Mapping[str, Any]
     Write the --settings file of *label* and return its path, which stays valid.
 
     Claude Code repeats the path in its resume command and passes it to background sessions. So
-    there is one file per label, and one more for each *key* that is not empty: the --settings of
-    the user that are merged into it.
+    there is one file per label, and another for each non-empty *key*, the user's --settings that
+    are merged into it.
     """
     suffix = f"+{hashlib.sha256(key.encode()).hexdigest()[:12]}" if key else ""
     path = folder / f"{label}{suffix}.json"
@@ -175,7 +175,6 @@ def split_settings_argument(arguments: Sequence[str]) -> tuple[dict[str, Any], l
 
     Raises:
         UsageError: If they are not JSON, or the file cannot be read.
-
     """
     rest = list(arguments)
     for number, argument in enumerate(rest):
@@ -192,7 +191,7 @@ def split_settings_argument(arguments: Sequence[str]) -> tuple[dict[str, Any], l
 
 
 def _tier_names(session: Session, picker: FleetPicker) -> dict[str, str]:
-    """Return the models of Claude Code's aliases by the names that the picker has for them."""
+    """Return the variables of Claude Code's aliases, with the models named as in the picker."""
     variables = {f"ANTHROPIC_DEFAULT_{alias}_MODEL": tier for alias, tier in TIERS.items()}
     return {
         name: f"{picker.label}:{tier}"
@@ -203,9 +202,9 @@ def _tier_names(session: Session, picker: FleetPicker) -> dict[str, str]:
 
 def _window_variables(session: Session, limits: Limits, picker: FleetPicker) -> dict[str, str]:
     """
-    Return the window of all models that Claude Code does not know; `modelSettings` lowers it.
+    Return the variables that set one window for all models unknown to Claude Code.
 
-    A window that is too small for `modelSettings` has to be the window of all models.
+    `modelSettings` lowers it per model; a window too small for that applies to all models.
     """
     own = list(limits.windows.values()) if not limits.is_claude else []
     windows = [*own, *(row.window for row in picker.rows if row.window)]
@@ -214,7 +213,7 @@ def _window_variables(session: Session, limits: Limits, picker: FleetPicker) -> 
     is_small = bool(own) and min(own) < SMALLEST_COMPACTION
     variables = {MAX_CONTEXT: str(min(own) if is_small else max(windows))}
     if session.get(DISABLE_1M) and not is_small:
-        variables[DISABLE_1M] = ""  # every model has its own window, and a notice would be wrong
+        variables[DISABLE_1M] = ""  # every model has its own window, so a notice would be wrong
     return variables
 
 
@@ -227,7 +226,7 @@ def _compact_windows(
     model = session.get(MODEL)
     if model and windows and model not in windows:
         windows[model] = min(windows.values())
-    windows |= limits.price_thresholds  # Claude Code knows the windows of these models
+    windows |= limits.price_thresholds  # the windows of these models are built into Claude Code
     return {
         name: {"autoCompactWindow": window}
         for name, window in windows.items()
@@ -266,12 +265,11 @@ def user_settings_file(environ: Mapping[str, str]) -> Path:
 
 def read_user_settings(path: Path) -> dict[str, Any]:
     """
-    Return the settings in *path*, to be changed; empty if there is no file.
+    Return the settings in *path* for editing; empty if there is no file.
 
     Raises:
-        UsageError: If it is not a JSON object; it is left alone then.
+        UsageError: If the file is not a JSON object; it is not changed.
         OSError: If it cannot be read.
-
     """
     try:
         document = read_json(path)
@@ -285,10 +283,8 @@ def read_user_settings(path: Path) -> dict[str, Any]:
 
 
 def write_user_settings(path: Path, document: Mapping[str, Any]) -> None:
-    """
-    Replace the user's settings in *path*, as Claude Code writes them; the mode is kept.
-    """
-    target = path.resolve()  # the file may be a link into a repository of dotfiles
+    """Replace the user's settings in *path*, formatted as by Claude Code; the mode is kept."""
+    target = path.resolve()  # the file may be a symlink into a dotfiles repository
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     write_atomically(target, text, mode=mode)
@@ -307,7 +303,7 @@ def _paths(environ: Mapping[str, str], cwd: Path) -> Iterator[tuple[Path, bool]]
 
 
 def _user_rows(files: Sequence[SettingsFile]) -> tuple[Mapping[str, Any], ...]:
-    """Return the picker rows that Claude Code would show: a project has none."""
+    """Return the picker rows that Claude Code would show; it ignores those of a project."""
     user_files = (file for file in reversed(files) if file.is_managed or file.is_user)
     return next((file.picker_rows for file in user_files if file.picker_rows), ())
 
@@ -318,7 +314,7 @@ def _user_line(files: Sequence[SettingsFile]) -> Mapping[str, Any] | None:
 
 
 def _without_null(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *settings* without values of null, with which Claude Code ignores the whole file."""
+    """Return *settings* without null values, which make Claude Code ignore the whole file."""
     return {name: value for name, value in settings.items() if value is not None}
 
 

@@ -1,8 +1,8 @@
 """
 Settings that make Codex CLI use one proxy: configuration overrides, and a variable for the key.
 
-`-c` overrides apply to one run. No file is edited, and CODEX_HOME stays, so that the user's own
-settings, skills and history work as before. The overrides come before the user's arguments, which
+`-c` overrides apply to one run. No file is edited, and CODEX_HOME is unchanged, so that the user's
+own settings, skills and history keep working. The overrides precede the user's arguments, which
 therefore win. All of this was tested with Codex CLI 0.171.
 """
 
@@ -15,7 +15,7 @@ from typing import Final
 from ccproxy.cli.session.claude_environment import TOKEN, Limits, Session
 
 KEY: Final = "CCPROXY_CLIENT_KEY"
-"""The variable with the proxy's key: every user of the machine can read a process's arguments."""
+"""The variable with the proxy's key. In an argument, every user of the machine could read it."""
 _PROVIDER: Final = "ccproxy"
 
 
@@ -23,9 +23,9 @@ def codex_overrides(
     session: Session, limits: Limits, *, label: str, model: str | None
 ) -> list[str]:
     """
-    Return the arguments that select the proxy of *session*, and its *model* if it has a name.
+    Return the arguments that select the proxy of *session* and, unless it is None, *model*.
 
-    Codex has context windows for OpenAI's models only, so the window of other models is passed.
+    Codex has built-in context windows for OpenAI's models only, so the model's window is passed.
     """
     provider = {
         "name": f"{label} by ccproxy",
@@ -46,5 +46,5 @@ def codex_overrides(
 
 
 def codex_environment(session: Session, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return *environ*, which belongs to *session*, with the key of the proxy."""
+    """Return *environ*, the environment of *session*, with the proxy's key added."""
     return {**environ, KEY: session[TOKEN] or ""}

@@ -61,7 +61,7 @@ def complete_model_preset(
 def complete_key_words(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return labels, then actions, then key ids: the words of `ccproxy keys`."""
+    """Return labels, actions or key ids, depending on the position in `ccproxy keys`."""
     words = [*(ctx.params.get("words") or ())]
     labels = [CompletionItem(label) for label in complete_label(ctx, param, incomplete)]
     match words:

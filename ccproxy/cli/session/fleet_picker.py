@@ -1,8 +1,8 @@
 """
 The fleet's models in Claude Code's model picker (`/model`). Pure.
 
-Claude Code sends the name of a row unchanged, and every proxy of the fleet sends such a request to
-the entry that has the label.
+Claude Code sends the name of a row unchanged, and every proxy of the fleet forwards such a request
+to the entry with that label.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ccproxy.routing.model_listing import ListedModel, by_title, list_models
 from ccproxy.routing.tiers import TIERS, without_mark
 
 _TEXT_FIELDS = ("label", "description", "behavesAs")
-"""The optional fields of a row; a row with a value of another type is reported by a dialog."""
+"""The optional text fields of a row; Claude Code reports other types of values in a dialog."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +27,13 @@ class FleetPicker:
 
     label: str = ""
     rows: tuple[ListedModel, ...] = ()
-    """Every tier and every further model; tiers with the same model have the same title."""
+    """Every tier and every other model; tiers with the same model have the same title."""
 
     def find(self, name: str) -> str | None:
         """
-        Return the name under which the picker shows *name*, a `LABEL:model` in any case.
+        Return the name under which the picker shows *name*, or None.
 
-        None if there is no such row. Tiers with the same model have one row together.
+        *name* is a `LABEL:model` in upper or lower case. Tiers with the same model share a row.
         """
         name = without_mark(name).lower()
         match = next((row for row in self.rows if row.name.lower() == name), None)
@@ -49,7 +49,7 @@ class FleetPicker:
 
 
 NO_PICKER = FleetPicker()
-"""For a bypassed entry: Anthropic answers, and knows none of the names."""
+"""For a bypassed entry: Anthropic answers and accepts none of the names."""
 
 
 def fleet_picker(
@@ -59,7 +59,7 @@ def fleet_picker(
     *,
     running: Collection[str],
 ) -> FleetPicker:
-    """Return the models of the entry *label* and the *others*, of which some are *running*."""
+    """Return the models of *label* and of the *others*; *running* lists the running labels."""
     listed = list_models(models, label, others, running=running)
     rows = (replace(row, window=session_window(models.chain(row.ref))) for row in listed)
     return FleetPicker(label=label, rows=tuple(rows))
@@ -70,7 +70,7 @@ def picker_setting(picker: FleetPicker, own: Sequence[Mapping[str, Any]]) -> dic
     Return Claude Code's `modelPicker`: the user's *own* rows, then those of the fleet.
 
     Of two rows with the same model, Claude Code shows the first. Its built-in rows stay if the
-    session's entry has no models of its own and sends the names of Claude models on.
+    session's entry has no models of its own and forwards the names of Claude models.
     """
     options = [*own]
     options += [
@@ -82,7 +82,7 @@ def picker_setting(picker: FleetPicker, own: Sequence[Mapping[str, Any]]) -> dic
 
 
 def valid_rows(setting: object) -> list[dict[str, Any]]:
-    """Return those rows of a `modelPicker` setting that Claude Code accepts."""
+    """Return the rows of a `modelPicker` setting that Claude Code accepts."""
     options = setting.get("options") if isinstance(setting, Mapping) else None
     return [row for row in options if _is_valid(row)] if isinstance(options, list) else []
 

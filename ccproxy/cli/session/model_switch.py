@@ -1,4 +1,4 @@
-"""Saves a switch of models; the workers of the entry notice it."""
+"""Saves a model switch, which the workers of the entry detect."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def apply_switch(
     wait: float | None,
 ) -> ModelSwitch:
     """
-    Save *new_models* for the entry *label*, and return the switch that is in effect.
+    Save *new_models* for the entry *label* and return the switch in effect.
 
-    *reset* removes the switch. For *wait* seconds, running sessions may keep their models. Without
-    *reset* and *new_models* nothing is changed.
+    *reset* removes the switch. Running sessions may keep their models for *wait* seconds. Without
+    *reset* or *new_models*, nothing changes.
 
     Raises:
         UsageError: If a preset or a model is unknown.

@@ -1,4 +1,4 @@
-"""The environment of `ccproxy run --pane`, with which Claude Code loads the mod in `pane/`."""
+"""The environment of `ccproxy run --pane`, which makes Claude Code load the mod in `pane/`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def copy_pane(folder: Path) -> Path:
     """
     Copy the mod into *folder* and return its path there.
 
-    Claude Code writes type declarations into a mod's folder, which must not be that of a package.
+    Claude Code writes type declarations into a mod's folder, so it must be outside the package.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Path(shutil.copytree(SOURCE, folder / "pane.mod", dirs_exist_ok=True))
@@ -26,10 +26,10 @@ def pane_environment(
     environ: Mapping[str, str], mod: Path, *, python: str, table: Sequence[str], status_line: str
 ) -> dict[str, str]:
     """
-    Return the variables that load the *mod*, and the commands that it shows the output of.
+    Return the variables that load the *mod*, and those with the commands whose output it shows.
 
-    Mods that *environ* loads already stay. *table* are the arguments that name the fleet,
-    *status_line* is the command of the session's line.
+    Mods that *environ* already loads are kept. *table* holds the arguments that name the fleet, and
+    *status_line* is the command of the session's status line.
     """
     folders = [folder for folder in environ.get(PLUGINS, "").split(":") if folder]
     fleet = [python, "-P", "-m", "ccproxy", *table, "--no-color", "status"]

@@ -1,4 +1,4 @@
-"""Preparation of a session for `run` and `env`: reads its settings and prints the warnings."""
+"""Prepares a session for `run` and `env`: reads its settings and prints the warnings."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class SessionPlan:
     picker: FleetPicker = NO_PICKER
 
     def environ(self) -> dict[str, str]:
-        """Return the environment of a program that belongs to the session."""
+        """Return the environment of a program in this session."""
         session = self.session
         environ = {name: value for name, value in os.environ.items() if name not in session}
         return environ | {name: value for name, value in session.items() if value is not None}
@@ -76,7 +76,7 @@ class SessionPlan:
         """
         Print the warnings and notes about the session.
 
-        *is_claude*: the session starts Claude Code itself, with --settings that override its files.
+        *is_claude* means that the session starts Claude Code itself, with overriding --settings.
         """
         self.warn_about_proxy(options)
         if not self.bypassed:
@@ -87,9 +87,9 @@ class SessionPlan:
 
     def _note_windows(self, options: Options, *, is_shared: bool) -> None:
         """
-        Note which context window is used if the models of the tiers have different ones.
+        Note which context window is used if those of the tiers' models differ.
 
-        *is_shared*: one setting applies to all models, as in a shell.
+        *is_shared* means that one setting applies to all models, as in a shell.
         """
         if self.limits.is_claude or len(set(self.limits.windows.values())) < 2:
             return
@@ -101,7 +101,7 @@ class SessionPlan:
         notify(options, text)
 
     def _warn_about_saved_model(self, options: Options) -> None:
-        """Warn that Claude Code saved a model of another provider; the session uses its own."""
+        """Warn if Claude Code has saved a model of another provider; the session uses its own."""
         saved = saved_model(self.files)
         if saved is None or not is_foreign_model(self.config, saved[0]):
             return
@@ -125,7 +125,10 @@ class SessionPlan:
 
 def plan_session(fleet: Fleet, entry: Entry) -> SessionPlan:
     """
-    Plan a session on *entry*, started from this process's environment and folder.
+    Plan a session on *entry* in this process's environment and folder.
+
+    Raises:
+        ConfigError: If the settings of *entry* have mistakes.
     """
     config = load_worker(entry.env_file, entry=entry)
     models = fleet_models(fleet)
@@ -158,7 +161,7 @@ def plan_claude_session(
     Plan a session of Claude Code itself, whose model picker lists the models of the fleet.
 
     *choice* is the model of the last session on *entry*; empty if there was none. *running* lists
-    the labels of the running proxies. Raises the same errors as `plan_session`.
+    the labels of the running proxies. It raises the same errors as `plan_session`.
     """
     plan = plan_session(fleet, entry)
     if plan.bypassed:
@@ -182,9 +185,9 @@ def _first_model(plan: SessionPlan, picker: FleetPicker, choice: str) -> str | N
     """
     Return the model of a new session; None leaves it to Claude Code.
 
-    A model in the project's settings comes before the user's last choice, and that before the model
-    in the user's own settings. A model of another entry is used only if it was chosen in a session
-    on this one.
+    A model in the project's settings takes precedence over the user's last choice, and that choice
+    over the model in the user's own settings. A model of another entry is used only if it was
+    chosen in a session on this one.
     """
     saved = saved_model(plan.files)
     own = _own_name(plan.config, picker, saved[0]) if saved is not None else None

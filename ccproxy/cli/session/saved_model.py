@@ -3,10 +3,10 @@ The model that Claude Code saves in the user's settings.json.
 
 A choice in `/model` is always saved there, and a saved name selects the model of every later
 session, on every provider. A name such as `Kimi:small` means nothing to Anthropic and selects the
-wrong provider elsewhere. So such a name is moved out of the file when a session begins and when one
-ends: the user's own value is restored, and the choice is kept for the label of the session.
+wrong provider elsewhere. So such a name is removed from the file when a session starts and when one
+ends: the user's own value is restored, and the choice is saved for the label of the session.
 
-A running session does not follow changes of the file (measured with 2.1.332).
+A running session does not react to changes of the file (measured with 2.1.332).
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class SavedModel:
 
     def clean(self) -> str:
         """
-        Put the user's own model back if the file has a model of the fleet; return that model.
+        Restore the user's own model if the file contains one of the fleet; return the latter.
 
-        It becomes the choice of its own label: which session saved it is unknown.
+        It becomes the choice of its own label, because the session that saved it is unknown.
         """
         name = self._read()
         ref = parse_ref(name, self._labels) if isinstance(name, str) else None
@@ -59,7 +59,7 @@ class SavedModel:
 
     @contextmanager
     def session(self, label: str) -> Iterator[None]:
-        """Keep the choice that is made during a session on *label*, and put the model back."""
+        """Save the choice made during a session on *label*, and restore the user's own model."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         lock = os.open(self._folder / _SESSIONS, flags, 0o600)
@@ -75,14 +75,14 @@ class SavedModel:
         ref = parse_ref(name, self._labels) if isinstance(name, str) else None
         if ref is None:
             return
-        # Another running session may have saved the name; then it is a choice for its own label.
+        # Another running session may have saved the name, so it is a choice for its own label.
         self._keep_choice(label if is_only else ref.label, str(name))
         self._put_back()
 
     # The files.
 
     def _read(self) -> object:
-        """Return the saved model; None if there is none."""
+        """Return the saved model, or None."""
         return read_object(self._settings).get("model")
 
     def _put_back(self) -> None:

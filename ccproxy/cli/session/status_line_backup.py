@@ -1,4 +1,4 @@
-"""The user's own status lines, which ccproxy's has replaced in Claude Code's settings."""
+"""A backup of the user's status lines that ccproxy's replaces in Claude Code's settings."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ccproxy.files import read_object, write_atomically
 
 
 def keep_status_line(state: Path, settings: Path, line: object) -> None:
-    """Save the *line* of the file *settings*; None if it had none."""
+    """Save the user's status *line* of the file *settings*; None if there was none."""
     file = _saved_lines(state)
     write_atomically(file, json.dumps({**read_object(file), str(settings): line}) + "\n")
 
 
 def remove_status_line(state: Path, settings: Path) -> None:
-    """Put the line back that ccproxy's has replaced in the file *settings*."""
+    """Restore the status line that ccproxy's has replaced in the file *settings*."""
     document = read_user_settings(settings)
     document.pop("statusLine", None)
     if (before := read_object(_saved_lines(state)).get(str(settings))) is not None:

@@ -1,5 +1,5 @@
 """
-Claude Code's `statusLine` setting: the command of ccproxy's line, around that of the user. Pure.
+Claude Code's `statusLine` setting: ccproxy's command, wrapped around the user's. Pure.
 
 Claude Code shows the status line of one settings file only. So the user's own command becomes an
 argument of ours, which runs it and prints its lines first.
@@ -41,7 +41,7 @@ def status_setting(program: str, own: Mapping[str, Any] | None = None) -> dict[s
 
 
 def status_command(setting: object) -> Mapping[str, Any] | None:
-    """Return a `statusLine` setting if Claude Code runs its command; None otherwise."""
+    """Return a `statusLine` setting if Claude Code runs its command, or None."""
     if not isinstance(setting, Mapping) or setting.get("type") != "command":
         return None
     return setting if isinstance(setting.get("command"), str) and setting["command"] else None
@@ -54,7 +54,7 @@ def is_ours(setting: object) -> bool:
 
 
 def wrapped_command(command: str) -> str:
-    """Return the user's command in a *command* of ours; empty if there is none."""
+    """Return the user's command that our *command* wraps; empty if there is none."""
     words = _split(command)
     return words[words.index(WRAP) + 1] if WRAP in words[:-1] else ""
 

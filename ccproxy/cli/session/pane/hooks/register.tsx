@@ -1,5 +1,5 @@
 // A pane (/ccproxy) and a line above the prompt, in sessions of `ccproxy run --pane`.
-// Both show the output of commands that `run` puts into the session's environment.
+// Both show the output of commands that `run` stores in the session's environment.
 import type { Register } from 'claude-code'
 
 const PANE = 'ccproxy'
