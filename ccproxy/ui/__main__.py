@@ -1,8 +1,8 @@
 """
 The process of `ccproxy ui`: listens on loopback, prints a link, and runs until it is interrupted.
 
-The link contains a one-time code. A browser is opened with the path of a private file that leads
-there, because other users can read the arguments of processes.
+The link contains a one-time code. The browser opens a private file that redirects to it, because
+other users can read the arguments of processes.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ async def _listen(runner: web.AppRunner, port: int) -> None:
 
 
 class _Link:
-    """Prints links; a link can be used once."""
+    """Prints links; each can be used once."""
 
     def __init__(self, fleet: Fleet, sign_in: SignIn, url: Callable[[], str]) -> None:
         self._file = fleet.state / f"ui-{os.getpid()}.html"
@@ -114,13 +114,13 @@ class _Link:
             webbrowser.open(self._file.as_uri())
 
     def remove_file(self) -> None:
-        """Remove the file with the link, which was used."""
+        """Remove the file with the used link."""
         with suppress(OSError):
             self._file.unlink(missing_ok=True)
 
 
 async def _interrupted(link: _Link) -> None:
-    """Return at a signal; print another link at each Enter."""
+    """Wait for a signal, and print another link each time Enter is pressed."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

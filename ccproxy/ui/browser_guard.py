@@ -1,14 +1,14 @@
 """
-Which requests of browsers are accepted.
+The checks that requests from browsers must pass.
 
 | check | refuses | status |
 |---|---|---|
 | Host is the loopback address and our port | DNS rebinding | 421 |
 | Origin, if there is one, is ours | forms and scripts of other pages | 403 |
-| Sec-Fetch-Site is same-origin or none | the same, also where Origin is missing | 403 |
-| the session's cookie and token | everything without the one-time code | 401 |
+| Sec-Fetch-Site is same-origin or none | the same, even without Origin | 403 |
+| the session's cookie and token | everything without a session | 401 |
 
-A link on another page that leads here is refused as well, because nothing needs it.
+Links from other pages are refused as well, because nothing needs them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ccproxy.ui.sign_in import SignIn
 
 TOKEN_HEADER = "x-ccproxy-ui-token"  # noqa: S105 - the name of a header
 OPEN_PATHS = frozenset({"/", "/session", "/sign_in.js", "/sign_in.css", "/icon.svg"})
-"""What is served without a session; `/` is the sign-in page then. None of it contains data."""
+"""Paths served without a session, where `/` is the sign-in page. None of them contains data."""
 DATA_PREFIX = "/api/"
 
 CONTENT_SECURITY_POLICY = "; ".join((
@@ -61,11 +61,11 @@ class BrowserGuard:
 
     @property
     def cookie_name(self) -> str:
-        """The name of the cookie; cookies of one host are shared by all ports."""
+        """The name of the cookie, with the port because all ports of a host share its cookies."""
         return f"ccproxy_ui_{self._port()}"
 
     def has_session(self, request: web.Request) -> bool:
-        """Return True if the request has the cookie of a session."""
+        """Return True if the request has a session's cookie."""
         return self._sign_in.knows_cookie(request.cookies.get(self.cookie_name, ""))
 
     def middleware(self) -> Middleware:

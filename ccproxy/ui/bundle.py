@@ -1,4 +1,4 @@
-"""The files of the page: hand-written modules and vendored libraries, served as they are."""
+"""The files of the page: hand-written modules and vendored libraries, served unchanged."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
 An inspected request as a list of blocks with their tokens, for the page.
 
-The tokens of each block are estimated; if the provider has reported the input of the request, they
-are scaled so that their sum is that number. Parts that cannot be read are shown as text.
+The tokens of each block are estimated. If the provider has reported the request's input tokens, the
+estimates are scaled to that sum. Parts that cannot be parsed are shown as text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ccproxy.errors import Problem
 from ccproxy.protocol.messages import Message, MessagesRequest, read_request
 
 MAX_TEXT = 20_000
-"""Characters of one block that are shown."""
+"""The maximum number of characters shown of one block."""
 MAX_BLOCKS = 2000
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -30,7 +30,7 @@ class PromptBlock(msgspec.Struct, kw_only=True, omit_defaults=True):
     role: str = ""
     kind: str = "text"
     name: str = ""
-    """Of a tool."""
+    """The name of a tool."""
     turn: int = 0
     """The number of the message."""
     text: str = ""
@@ -65,7 +65,7 @@ def _blocks(request: MessagesRequest) -> Iterator[PromptBlock]:
 
 
 def _parts(raw: Raw) -> Iterable[Raw]:
-    """Return the items of a list, or the whole of anything else."""
+    """Return the items of a list, or any other value as a single item."""
     data = bytes(raw)
     if not data or data == b"null":
         return ()
@@ -98,7 +98,7 @@ def _block(section: str, raw: Raw, *, role: str, turn: int = 0) -> PromptBlock:
 
 
 def _text(fields: Mapping[str, object]) -> str:
-    """Return what a person reads of a block: its text, or its content as JSON."""
+    """Return the readable content of a block: its text, or else its fields as JSON."""
     for name in ("text", "thinking"):
         if isinstance(text := fields.get(name), str):
             return text

@@ -1,9 +1,9 @@
 """
-The fleet as it changes, for every open page.
+The live state of the fleet, for every open page.
 
-One `FleetView` follows the fleet, however many pages are open. Once a second its content is encoded
-once and sent to all of them. A page that does not read fast enough is disconnected; it connects
-again and gets everything.
+One `FleetView` follows the fleet, however many pages are open. Every second its content is encoded
+once and sent to all of them. A page that reads too slowly is disconnected; it reconnects and
+receives everything.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ccproxy.ipc.activity import RequestTimeline
 
 TICK_SECONDS = 1.0
 MAX_RUNNING = 200
-"""Running requests in one message, the newest."""
+"""The maximum number of running requests in one message; the newest are sent."""
 MAX_PENDING = 8
-"""Messages that wait for one page."""
+"""The maximum number of pending messages per page."""
 MAX_PAGES = 32
 
 
 class FleetFeed:
-    """Sends the content of *view* to its readers."""
+    """Sends the content of *view* to every open page."""
 
     def __init__(self, view: SnapshotSource, *, tick_seconds: float = TICK_SECONDS) -> None:
         self._view = view
@@ -41,14 +41,14 @@ class FleetFeed:
         return len(self._readers) >= MAX_PAGES
 
     async def run(self) -> None:
-        """Send the fleet again and again."""
+        """Send the current fleet to every page at each tick."""
         while True:
             await asyncio.sleep(self._tick_seconds)
             if self._readers:
                 self._send(self._view.snapshot())
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
-        """Yield the whole content, then what changes, as server-sent events."""
+        """Yield the whole content, then each update, as server-sent events."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(MAX_PENDING)
         self._readers.add(queue)
         try:

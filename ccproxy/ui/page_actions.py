@@ -35,7 +35,7 @@ class KeyCommand(msgspec.Struct, forbid_unknown_fields=True):
     id: str | None = None
 
     def run(self, fleet: Fleet) -> Result:
-        """Apply the action and return the keys after it."""
+        """Apply the action and return the resulting keys."""
         if self.action == "disable" and self.id is None:
             raise UsageError("disable needs a key")
         label = known_entry(fleet, self.label)
@@ -49,7 +49,7 @@ class EntryCommand(msgspec.Struct, forbid_unknown_fields=True):
     label: str = ""
 
     def run(self, fleet: Fleet) -> Result:
-        """Carry it out and wait."""
+        """Run the action and wait until it has finished."""
         require_table(fleet)
         if (self.action == "reload") == bool(self.label):
             raise UsageError("reload takes no label, the other actions need one")
@@ -68,7 +68,7 @@ class SwitchCommand(msgspec.Struct, forbid_unknown_fields=True):
     reset: bool = False
 
     def run(self, fleet: Fleet) -> Result:
-        """Save the switch and return it with warnings."""
+        """Save the switch and return it with any warnings."""
         require_table(fleet)
         label = known_entry(fleet, self.label)
         checked = check_fleet(fleet.file)
@@ -92,13 +92,13 @@ class ToggleCommand(msgspec.Struct, forbid_unknown_fields=True):
     history: Literal["on", "off"] | None = None
 
     def run(self, fleet: Fleet) -> Result:
-        """Set the switches and return all."""
+        """Set the switches and return all of them."""
         label = known_entry(fleet, self.label)
         return asdict(switch_session(fleet, label, proxy=self.proxy, history=self.history))
 
 
 class RouteCommand(msgspec.Struct, forbid_unknown_fields=True):
-    """A rule of `[routes.LABEL]` in the table; without `write` it is only shown."""
+    """A rule of `[routes.LABEL]` in the table; without `write` it is only previewed."""
 
     label: str
     rule: str
@@ -126,4 +126,4 @@ COMMANDS: dict[str, Callable[[bytes], Any]] = {
     "toggle": msgspec.json.Decoder(ToggleCommand).decode,
     "routes": msgspec.json.Decoder(RouteCommand).decode,
 }
-"""By the last part of the path, `/api/NAME`."""
+"""The decoder of each action, by the last part of the path, `/api/NAME`."""

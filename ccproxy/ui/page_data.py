@@ -33,9 +33,9 @@ MAX_LOG_LINES = 500
 MAX_REQUESTS = 1000
 MAX_DAYS = 366
 MAX_USAGE_ROWS = 5000
-"""A month of sessions can be longer. Those that cost the most are shown."""
+"""A month of sessions can have more. The most expensive ones are shown."""
 MAX_MODELS = 200
-"""Models of one entry in the list of routes."""
+"""The maximum number of models per entry in the list of routes."""
 SUPERVISOR = "supervisor"
 RULES = (*(name for name in ORDER if name != "agents"), "long_context")
 """The rules that the page can change."""
@@ -44,7 +44,7 @@ Query = Mapping[str, str]
 
 
 def known_entry(fleet: Fleet, label: str) -> str:
-    """Return the label of an entry as the table writes it; UsageError if there is none."""
+    """Return the label of an entry as written in the table; UsageError if there is no entry."""
     entry = fleet.entry(label)
     if entry is None:
         raise UsageError(f'"{label}" is not an entry of the table')
@@ -64,7 +64,7 @@ def fleet_facts(fleet: Fleet, _: Query) -> dict[str, Any]:
 
 
 def requests(fleet: Fleet, query: Query) -> dict[str, Any]:
-    """Return finished requests, the newest first, and the running ones."""
+    """Return the finished requests, newest first, and the running ones."""
     label = query.get("label", "")
     labels = [known_entry(fleet, label)] if label else None
     request = RequestsRequest(
@@ -78,7 +78,7 @@ def requests(fleet: Fleet, query: Query) -> dict[str, Any]:
 
 
 def inspected(fleet: Fleet, query: Query) -> dict[str, Any]:
-    """Return the conversation of a request by blocks, and the bodies."""
+    """Return the conversation of a request as blocks, and the bodies."""
     label, request_id = known_entry(fleet, query.get("label", "")), query.get("id", "")[:200]
     bodies = inspected_request(fleet, label, request_id)
     one = _request_of(fleet, label, request_id)
@@ -115,7 +115,7 @@ def _input_cost(fleet: Fleet, label: str, one: RequestTimeline) -> float | None:
 
 
 def usage(fleet: Fleet, query: Query) -> dict[str, Any]:
-    """Return the totals by the groups that the query names."""
+    """Return the totals, grouped as the query requests."""
     names = query.get("by", "day").split(",")
     by: list[By] = [name for name in GROUPS if name in names]
     days = _number(query, "days", 7, MAX_DAYS)
@@ -138,7 +138,7 @@ def usage(fleet: Fleet, query: Query) -> dict[str, Any]:
 
 
 def logs(fleet: Fleet, query: Query) -> dict[str, Any]:
-    """Return the last lines of the logs that match."""
+    """Return the last matching lines of the logs."""
     label = query.get("label", "")
     sources = [SUPERVISOR, *(entry.label for entry in fleet.entries)]
     if label:
@@ -174,7 +174,7 @@ def doctor(fleet: Fleet, query: Query) -> dict[str, Any]:
 
 
 def routes(fleet: Fleet, _: Query) -> dict[str, Any]:
-    """Return rules, models, switches and model presets of every entry."""
+    """Return the rules, models, switches and model presets of every entry."""
     require_table(fleet)
     checked = check_fleet(fleet.file)
     return {
@@ -223,4 +223,4 @@ VIEWS: Mapping[str, Callable[[Fleet, Query], dict[str, Any]]] = {
     "doctor": doctor,
     "routes": routes,
 }
-"""By the last part of the path, `/api/NAME`."""
+"""The function of each view, by the last part of the path, `/api/NAME`."""

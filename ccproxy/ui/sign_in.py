@@ -1,8 +1,8 @@
 """
 Sign-in with a one-time code.
 
-The link that the command prints has the code in its fragment, which browsers do not send. A script
-of the page exchanges it for a session, which consists of two secrets:
+The link that the command prints contains the code in its fragment, which browsers do not send. A
+script of the page exchanges it for a session, which consists of two secrets:
 
 - a cookie that scripts cannot read. Browsers send it to every port of the host, so another
   program on this machine may see it.
@@ -21,10 +21,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 CODE_SECONDS = 600.0
-"""How long a code can be used."""
+"""The lifetime of a code."""
 SESSION_SECONDS = 24 * 3600.0
 MAX_SESSIONS = 16
-"""The oldest session ends when there are more."""
+"""The maximum number of sessions; one more ends the oldest."""
 
 
 class BrowserSession(NamedTuple):
@@ -41,7 +41,7 @@ def new_secret() -> str:
 
 
 class SignIn:
-    """One code that can be used once, and the sessions that began with codes."""
+    """The current one-time code, and the sessions that codes have started."""
 
     def __init__(
         self,
@@ -56,13 +56,13 @@ class SignIn:
         self._sessions: list[BrowserSession] = []
 
     def new_code(self) -> str:
-        """Return a code; the one before cannot be used any more."""
+        """Return a new code, which invalidates the previous one."""
         self._code = self._secret()
         self._code_ends = self._clock() + CODE_SECONDS
         return self._code
 
     def exchange(self, code: str) -> BrowserSession | None:
-        """Begin a session if *code* is right, in time and used for the first time."""
+        """Start a session if *code* is correct, unused and not expired."""
         if not self._code or self._clock() > self._code_ends or not _equal(code, self._code):
             return None
         self._code = ""

@@ -22,7 +22,7 @@ from ccproxy.ui.sign_in import SESSION_SECONDS, SignIn
 MAX_BODY = 64 * 1024
 WRITE_SECONDS = 30.0
 MAX_WORK = 8
-"""Views and actions that run at the same time, each in a thread."""
+"""The maximum number of concurrent views and actions, each in a thread."""
 
 
 class WebApp:
@@ -42,7 +42,7 @@ class WebApp:
         self._guard = BrowserGuard(sign_in, port=port)
         self._work = asyncio.Semaphore(MAX_WORK)
         self.on_sign_in: Callable[[], None] = lambda: None
-        """Called when a code has been used."""
+        """Called when a code is used."""
 
     def application(self) -> web.Application:
         """Return the application for an aiohttp runner."""
@@ -103,7 +103,7 @@ class WebApp:
             return _refused(503, "too many pages are open")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        # A page that was closed, and one that has not read for long.
+        # A closed page, or one that has stopped reading.
         with suppress(ConnectionResetError, TimeoutError):
             async with aclosing(self._feed.messages()) as messages:
                 async for message in messages:

@@ -1,4 +1,4 @@
-// The frame of the page: navigation, theme, language, keys.
+// The frame of the page: navigation, theme, language, keyboard shortcuts.
 
 import { html, render, useEffect, useRef } from "./ui.js";
 import { follow, keepSetting, setting, signOut, store, useStore } from "./store.js";
@@ -59,7 +59,7 @@ function App() {
   useEffect(() => {
     const change = () => store.change();
     addEventListener("hashchange", () => {
-      // A new link was opened after the session had ended.
+      // A new link was opened after the session ended.
       if (store.connection === "signed_out" && !location.hash.startsWith("#/")) signOut();
       change();
     });
@@ -105,7 +105,7 @@ function Side({ current, theme, language, connection }) {
   </nav>`;
 }
 
-// Keys: digits open views, / searches, ? lists the keys.
+// Keyboard shortcuts: digits open views, / searches, ? lists the shortcuts.
 
 function onKey(event) {
   const isTyping = event.target.matches("input, select, textarea");

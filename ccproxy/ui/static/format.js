@@ -28,7 +28,7 @@ export function latency(seconds) {
   return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
 }
 
-// As the command line writes them.
+// Formats costs like the command line.
 export function dollars(cost) {
   if (cost == null) return NONE;
   if (cost > 0 && cost < 0.0001) return "<$0.0001";

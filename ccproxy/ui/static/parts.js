@@ -22,7 +22,7 @@ export const Failure = ({ text }) => (text ? html`<p class="error" role="alert">
 
 export const Empty = ({ children }) => html`<p class="empty">${children}</p>`;
 
-// Bars of the requests in each five seconds.
+// Bars for the requests in each five-second interval.
 export function Sparkline({ values = [], label }) {
   const bars = values.slice(-60);
   const most = Math.max(1, ...bars);
@@ -57,7 +57,7 @@ export const Table = ({ label, columns, name = "", children }) => html`
     </table>
   </div>`;
 
-// Up and down move between the links of a table's rows.
+// The up and down keys move between the links of a table's rows.
 export function moveRow(event) {
   const step = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1 }[event.key];
   if (!step || !event.target.matches?.("[data-row]")) return;
@@ -210,7 +210,7 @@ export function Dialog() {
   });
   if (!current) return null;
   const close = (value) => {
-    dialog.current.close(); // gives the focus back
+    dialog.current.close(); // restores the focus
     question = null;
     store.change();
     current.answer(value);
@@ -225,7 +225,7 @@ export function Dialog() {
   </dialog>`;
 }
 
-// Why a key is out, with a clock that runs down from `at`, in milliseconds.
+// Describes why a key is unavailable, with a countdown that starts at `at`, in milliseconds.
 export function cooldownText(cooldown, at) {
   const left = cooldown.seconds - (Date.now() - at) / 1000;
   const parts = [word("cause", cooldown.cause) + (cooldown.status ? ` (${cooldown.status})` : "")];

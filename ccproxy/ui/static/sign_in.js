@@ -20,11 +20,11 @@ function ask(text) {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  // The whole link may be pasted as well.
+  // The user may also paste the whole link.
   signIn(input.value.trim().split("#").pop()).catch((error) => ask(`Not signed in: ${error.message}`));
 });
 
-// Also when a new link is opened while the page shows that an old one does not work.
+// Also runs if a new link is opened while the page shows that an old one has failed.
 function begin() {
   const code = location.hash.slice(1);
   history.replaceState(null, "", "/");

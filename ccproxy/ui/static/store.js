@@ -6,7 +6,7 @@ const TOKEN = "ccproxy.token";
 const MAX_FINISHED = 500;
 const RETRY_MS = 2000;
 
-// Control and format characters, such as those that change the direction of text, are shown as escapes.
+// Control and format characters, such as those that change the text direction, are shown as escapes.
 // Joiners are format characters too, but many scripts need them.
 const HARMFUL = /(?![\t\n\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
 const escaped = (char) => `\\u${char.codePointAt(0).toString(16).padStart(4, "0")}`;
@@ -79,14 +79,14 @@ export async function post(command, body) {
   }));
 }
 
-// Afterwards `/` is the sign-in page; a code in the fragment is used there.
+// After the reload, `/` is the sign-in page, which uses a code in the fragment.
 export async function signOut() {
   localStorage.removeItem(TOKEN);
   await fetch("/session", { method: "DELETE" });
   location.reload();
 }
 
-// EventSource cannot send a header, so the stream is read by hand.
+// EventSource cannot send a header, so the stream is parsed here.
 export async function follow() {
   for (;;) {
     try {
@@ -95,7 +95,7 @@ export async function follow() {
       if (!response.ok) throw new Error(String(response.status));
       await readEvents(response.body.getReader());
     } catch {
-      // The server has ended, or the computer slept.
+      // The server has exited, or the computer was asleep.
     }
     store.lose("lost");
     await new Promise((done) => setTimeout(done, RETRY_MS));
@@ -114,7 +114,7 @@ async function readEvents(reader) {
   }
 }
 
-// Loads a view, and again every `seconds` if given; keeps the old content while it loads.
+// Loads a view, and reloads it every `seconds` unless 0; the old content stays until then.
 export function useView(view, query, seconds = 0) {
   const [result, setResult] = useState({ content: null, error: "" });
   const name = JSON.stringify([view, query]);

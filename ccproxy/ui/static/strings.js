@@ -1,4 +1,4 @@
-// Every text of the page: English, Chinese.
+// Every text of the page, in English and Chinese.
 
 const TEXTS = {
   overview: ["Overview", "总览"],
@@ -290,14 +290,14 @@ export function setLanguage(name) {
   document.documentElement.lang = language ? "zh-CN" : "en";
 }
 
-// The text `name`, with {words} replaced.
+// Returns the text `name` with its {words} replaced.
 export function t(name, words = {}) {
   const texts = TEXTS[name];
   if (!texts) return name;
   return texts[language].replace(/\{(\w+)\}/g, (_, word) => words[word] ?? "");
 }
 
-// The text `prefix_word`, or the word itself if there is none.
+// Returns the text `prefix_name`, or the name itself if there is none.
 export function word(prefix, name) {
   const key = `${prefix}_${name.replaceAll("-", "_")}`;
   return TEXTS[key] ? t(key) : name.replaceAll("_", " ");

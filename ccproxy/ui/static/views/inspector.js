@@ -1,4 +1,4 @@
-// One request in full, while INSPECT is on: blocks with tokens, both requests, the answer.
+// One request in full if INSPECT is on: blocks with tokens, both request bodies, the answer.
 
 import { html, useEffect, useMemo, useState } from "../ui.js";
 import { useStore, useView } from "../store.js";
@@ -124,7 +124,7 @@ function textUntil(events, end) {
   return text.trim();
 }
 
-// Replays the events at the times at which they were sent; `times` is empty if those are unknown.
+// Replays the events at their original times; `times` is empty if these are unknown.
 function Answer({ text, times }) {
   const events = useMemo(() => parseEvents(text), [text]);
   const when = useMemo(() => events.map((_, index) => times[index] ?? times.at(-1) ?? (index * EVENT_MS) / 1000), [events, times]);
@@ -164,7 +164,7 @@ function Answer({ text, times }) {
     </div>`;
 }
 
-// How many events were sent in each part of the answer's duration, up to event `at` in color.
+// Shows the number of events in each part of the answer's duration, colored up to event `at`.
 function Arrival({ when, at }) {
   const last = when.at(-1) || 1;
   const bars = Array.from({ length: BARS }, () => [0, 0]);

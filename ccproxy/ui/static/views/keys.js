@@ -1,4 +1,4 @@
-// The keys of every entry: state, causes with clocks, limits, and what can be done.
+// The keys of every entry: state, causes with countdowns, limits and actions.
 
 import { html } from "../ui.js";
 import { useStore } from "../store.js";

@@ -1,4 +1,4 @@
-// The last lines of the logs, all together.
+// The last lines of all logs.
 
 import { html, useEffect, useRef, useState } from "../ui.js";
 import { useStore, useView } from "../store.js";
@@ -40,5 +40,5 @@ export function Logs() {
       : html`<div class="panel"><${Empty}>${t("no_lines")}</${Empty}></div>`)}`;
 }
 
-// The text begins with the time and perhaps the level, which have columns of their own.
+// The text starts with the time and, in some lines, the level, which have their own columns.
 const stripped = (line) => line.text.replace(/^(\d\d-\d\d )?\d\d:\d\d:\d\d(\.\d+)?\s+/, "").replace(/^[A-Z]+ +/, "");

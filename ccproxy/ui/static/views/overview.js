@@ -1,4 +1,4 @@
-// Entries with their state and traffic, keys that are out, and the latest requests.
+// Entries with their state and traffic, unavailable keys, and the latest requests.
 
 import { html, useState } from "../ui.js";
 import { useStore } from "../store.js";

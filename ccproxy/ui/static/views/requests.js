@@ -1,4 +1,4 @@
-// Running and finished requests, and the timeline of one.
+// Running and finished requests, and the timeline of the selected one.
 
 import { html, useEffect, useRef, useState } from "../ui.js";
 import { get, same, useStore } from "../store.js";
@@ -50,7 +50,7 @@ function Timeline({ label, id }) {
   }, [label, id, !live]);
   const panel = useRef(null);
   const one = live || old.one;
-  // On a narrow screen it is above the list.
+  // On a narrow screen the timeline is above the list.
   useEffect(() => panel.current?.scrollIntoView({ block: "nearest" }), [label, id, !one]);
   if (!one) return html`<aside class="panel" aria-label=${t("timeline")}>${old.error ? html`<${Failure} text=${old.error} />` : t("loading")}</aside>`;
   return html`<aside class="panel" ref=${panel} aria-label=${t("timeline")}>

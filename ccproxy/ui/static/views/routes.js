@@ -23,7 +23,7 @@ export function Routes() {
     ${entry ? html`<${RulesOf} key=${entry.label} entry=${entry} content=${content} reload=${reload} />` : html`<div class="panel"><${Empty}>${t("no_entries")}</${Empty}></div>`}`;
 }
 
-// Models of the entry itself go by their name, those of others with a label.
+// The entry's own models are shown by name, those of others with their label.
 const nameOf = (home, label, model) => (home === label ? model : `${label}:${model}`);
 
 function RulesOf({ entry, content, reload }) {

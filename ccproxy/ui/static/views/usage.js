@@ -66,11 +66,11 @@ function Plots({ rows, days }) {
   </div>`;
 }
 
-// $0.5 instead of $0.5000, for an axis.
+// Shortens $0.5000 to $0.5, for an axis.
 const shortest = (number) => number.replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-// Bars are stacked: each series is drawn from the sum of those before it.
+// Bars are stacked: each series starts at the sum of the previous ones.
 function Plot({ title, x, series, text, lines = false, most }) {
   const box = useRef(null);
   const theme = document.documentElement.dataset.theme;
