@@ -1,1 +1,1 @@
-"""Claude Code's status line: an entry point of its own, which imports little and never fails."""
+"""Claude Code's status line: a separate entry point that imports little and never fails."""

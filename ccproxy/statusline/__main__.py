@@ -58,7 +58,7 @@ def output(arguments: Sequence[str], data: bytes, environ: Mapping[str, str]) ->
 
 
 class _WrappedCommand:
-    """The user's own status line, which runs while the workers are asked."""
+    """The command of the user's own status line, which runs while the workers are queried."""
 
     def __init__(self, command: str, data: bytes) -> None:
         self._process = None
@@ -91,7 +91,7 @@ class _WrappedCommand:
 
 
 def _options(arguments: Sequence[str]) -> dict[str, str]:
-    """Return the options with their values; others are ignored, as in a later version."""
+    """Return the known options with their values; those of later versions are ignored."""
     words = iter(arguments)
     return {argument: next(words, "") for argument in words if argument in OPTIONS}
 
@@ -101,7 +101,7 @@ def _stdin() -> bytes:
 
 
 def _facts(data: bytes) -> ClientFacts:
-    """Read Claude Code's JSON; what is missing or of another type is left out."""
+    """Parse Claude Code's JSON; missing fields and those of other types are left out."""
     try:
         document = json.loads(data)
     except ValueError:
@@ -131,7 +131,7 @@ def _port(url: str) -> int | None:
 
 def _columns(environ: Mapping[str, str]) -> int:
     text = environ.get("COLUMNS", "")
-    # Claude Code keeps two columns free at each side of the line, and cuts what is longer.
+    # Claude Code keeps two columns free on each side of the line, and cuts longer lines.
     return max(20, int(text) - 4) if text.isascii() and text.isdigit() and len(text) < 6 else 120
 
 

@@ -1,8 +1,8 @@
 """
 A worker's `ClientSessionState` with the fields that the status line shows.
 
-The program runs every few seconds in every session. It spent half of its time on building all
-messages of `ipc/control_messages.py` as dataclasses, which it does not need.
+The program runs every few seconds in every session. Importing `ipc/control_messages.py`, which
+builds all messages as dataclasses, would take half of its time.
 `tests/statusline/test_entry_state.py` compares names, defaults and meaning with that module.
 """
 
@@ -21,14 +21,14 @@ class ReadyKeys(NamedTuple):
 
 
 class PlanUse(NamedTuple):
-    """The `AccountWindow` of the key that has most left."""
+    """The `AccountWindow` of the key with the most quota left."""
 
     name: str = ""
     used: float = 0.0
 
 
 class LowBudget(NamedTuple):
-    """A `BudgetRow` of which little is left."""
+    """A `BudgetRow` that is almost spent."""
 
     unit: str = ""
     period: str = ""
@@ -37,7 +37,7 @@ class LowBudget(NamedTuple):
 
 
 class EntryState(NamedTuple):
-    """What one worker knows about a session."""
+    """The state of a session in one worker."""
 
     label: str = ""
     port: int = 0
@@ -66,12 +66,12 @@ class EntryState(NamedTuple):
 
 
 def request_line(session: str, model: str) -> bytes:
-    """Return the `ClientSessionRequest` for a session whose model is *model*."""
+    """Return the `ClientSessionRequest` for a *session* that uses *model*."""
     return json.dumps({"op": "client_session", "id": session, "model": model}).encode() + b"\n"
 
 
 def read_entry(line: bytes) -> EntryState | None:
-    """Read a worker's reply; None if it is a refusal or something else."""
+    """Parse a worker's reply; None if it is a refusal or is not valid."""
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError):
@@ -89,5 +89,5 @@ def read_entry(line: bytes) -> EntryState | None:
 
 
 def _tuple_of(kind: Any, fields: Any) -> Any:  # noqa: ANN401 - a NamedTuple, of parsed JSON
-    """Return a *kind* of those *fields* that it has; a worker of another release has others."""
+    """Return a *kind* from the *fields* that it declares; workers of other releases have others."""
     return kind(**{name: fields[name] for name in kind._fields if name in fields})

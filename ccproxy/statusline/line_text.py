@@ -2,9 +2,9 @@
 The text of the status line. Pure.
 
 It begins with the label and the model that really answers, and with the reason if another one was
-requested. What follows is left out from the end where the terminal is too narrow: the context in
-percent of the model's true window, the cost, the keys, and the part of the input that came from the
-provider's cache. A long note about a problem is cut before the context is left out.
+requested. Then come the context in percent of the model's true window, the cost, the keys, and the
+part of the input that came from the provider's cache. If the terminal is too narrow, these are left
+out from the end. A long note about a problem is cut before the context is left out.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ccproxy.text import format_dollars, format_duration, format_tokens, printab
 
 GAP = "  "
 SLOW_SECONDS = 5.0
-"""A first attempt that has waited for less than this is not worth a word."""
+"""A shorter wait of a first attempt is not shown."""
 MAX_REASON = 200
 LEAST_NOTE = 40
-"""Columns. A note is not cut further for the sake of the figures."""
+"""Columns. A note is not cut further to make room for the figures."""
 
 _YELLOW, _PLAIN = "\x1b[33m", "\x1b[0m"
 _ROUTE_REASON = re.compile(r"\((.*?)\)(?:;|$)")
@@ -35,11 +35,11 @@ class ClientFacts(NamedTuple):
     session_id: str = ""
     model: str = ""
     tokens: int | None = None
-    """In the context of the last request; None if that is unknown."""
+    """The tokens in the context of the last request, or None."""
 
 
 def status_line(view: SessionView, facts: ClientFacts, *, columns: int, color: bool) -> str:
-    """Return the line, at most *columns* wide; *color* marks what needs attention."""
+    """Return the line, at most *columns* wide; *color* highlights the note."""
     head, note, figures = _head(view, facts), _note(view), _figures(view, facts)
     if note and figures:  # a long note leaves room for the first figure, the context
         room = columns - _width(GAP.join([head, "", figures[0]]))
@@ -57,12 +57,12 @@ def status_line(view: SessionView, facts: ClientFacts, *, columns: int, color: b
 
 
 def no_answer_line(label: str, *, columns: int) -> str:
-    """Return the line for an entry if its proxy does not answer."""
+    """Return the line for an entry whose proxy does not answer."""
     return _cut(f"{label}: the proxy does not answer; fix: ccproxy start {label}", columns)
 
 
 def session_lines(view: SessionView, facts: ClientFacts) -> list[str]:
-    """Return the same, one fact per line, for a pane."""
+    """Return the content of the status line, one fact per line, for a pane."""
     return [_head(view, facts), *filter(None, [_note(view)]), *_figures(view, facts)]
 
 
@@ -82,7 +82,7 @@ def _head(view: SessionView, facts: ClientFacts) -> str:
 
 
 def _note(view: SessionView) -> str:
-    """Describe why the session waits, or what went wrong; empty if all is well."""
+    """Return why the session is waiting or what has failed; empty if there is no problem."""
     own = view.own
     parts = []
     if own.waiting_s >= SLOW_SECONDS or (own.waiting_s and own.attempts > 1):

@@ -36,12 +36,12 @@ class SessionView(NamedTuple):
 
     @property
     def cost(self) -> float:
-        """US dollars at all entries."""
+        """The cost at all entries, in US dollars."""
         return sum(one.cost for one in (self.own, *self.others))
 
     @property
     def unpriced(self) -> int:
-        """Requests without a known price."""
+        """The number of requests without a known price."""
         return sum(one.unpriced for one in (self.own, *self.others))
 
     @property
@@ -55,7 +55,7 @@ class SessionView(NamedTuple):
 
 def view_session(home: str, request: bytes, *, label: str, port: int | None) -> SessionView | None:
     """
-    Return what the workers of the fleet at *home* answer to *request*; None if none answers.
+    Send *request* to the workers of the fleet at *home* and merge the replies; None without any.
 
     Without a *label*, the entry is the one that listens on *port*.
     """
@@ -82,12 +82,12 @@ def view_session(home: str, request: bytes, *, label: str, port: int | None) -> 
 
 
 def _named(paths: Iterable[str], label: str) -> list[str]:
-    """Return the sockets that may be of *label*: another label may begin with it."""
+    """Return the sockets that may belong to *label*: another label may begin with it."""
     return [path for path in paths if f"{label.lower()}." in path.rpartition("/")[2].lower()]
 
 
 def _merged(states: Sequence[EntryState]) -> EntryState:
-    """Return the processes of one entry as one: the last turn of any, and the sums of all."""
+    """Merge the processes of one entry: take the latest turn, and add up the counts."""
     last = max(states, key=lambda one: one.at)
     waiting = max(states, key=lambda one: one.waiting_s)
     return last._replace(
