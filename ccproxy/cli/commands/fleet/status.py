@@ -85,17 +85,17 @@ def _print_status(
 
 
 def _today(fleet: Fleet) -> Mapping[str, Totals] | None:
-    """Return the statistics of today by label; None if they cannot be read."""
+    """Return today's statistics by label; None if they cannot be read."""
     from ccproxy.store.usage_totals import today  # SQLite
 
     try:
         return today(fleet.state)
-    except CcproxyError:  # the state of the fleet is shown all the same
+    except CcproxyError:  # the state of the fleet is still shown
         return None
 
 
 def _usage_fields(totals: Mapping[str, Totals] | None, label: str) -> dict[str, object]:
-    """Return the fields of `status --json` that come from the statistics; null if unknown."""
+    """Return the fields of `status --json` that come from the statistics; None if unknown."""
     if totals is None:
         return {"requests_today": None, "errors_today": None, "cost_today": None}
     one = totals.get(label)
@@ -106,7 +106,7 @@ def _usage_fields(totals: Mapping[str, Totals] | None, label: str) -> dict[str, 
 
 
 def exit_code(result: FleetStatus, rows: Sequence[Row]) -> int:
-    """Return 0 if all are ready, 3 if nothing is running, else 1."""
+    """Return 0 if all proxies are ready, 3 if none is running, else 1."""
     if all(row.state == "ready" for row in rows):
         return 1 if result.note else 0
     if all(row.state in ("stopped", "foreign") and not row.pids for row in rows):

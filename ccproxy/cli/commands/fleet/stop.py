@@ -31,7 +31,7 @@ def stop(options: Options, labels: tuple[str, ...], *, drain: float, now: bool) 
 
     Running requests get time to finish. Aborted ones end with an error event.
     """
-    # A mistake in the table must not prevent stopping what is running.
+    # A mistake in the table must not prevent stopping running proxies.
     fleet, _ = open_readable_part(options)
     status = fleet_status(fleet)
     chosen = known_labels(fleet, [row.label for row in status.proxies], labels)
@@ -62,7 +62,7 @@ def _stop(
 
 
 def _reporter(options: Options) -> Callable[[Progress], None]:
-    """Return a function that reports the requests that a drain waits for."""
+    """Return a function that reports how many requests a drain is waiting for."""
     last = ""
 
     def report(progress: Progress) -> None:

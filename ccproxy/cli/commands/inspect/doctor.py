@@ -61,7 +61,7 @@ def doctor(
 
 
 def _repair(options: Options, results: Sequence[CheckedFinding]) -> bool:
-    """Apply the safe fixes; return True if there was one."""
+    """Apply the safe fixes; return True if any was applied."""
     repaired = False
     for _, finding in results:
         if finding.repair is None:

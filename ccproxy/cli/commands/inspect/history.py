@@ -105,11 +105,11 @@ def _show(
 
 
 def _flush(fleet: Fleet, entries: Sequence[Entry]) -> None:
-    """Have running workers write pending turns, which they otherwise do every few seconds."""
+    """Make running workers write pending turns, which they otherwise do every few seconds."""
     from ccproxy.supervisor.control.worker_requests import switch_session
 
     for entry in entries:
-        with contextlib.suppress(CcproxyError):  # what is stored can be shown without the worker
+        with contextlib.suppress(CcproxyError):  # stored turns can be shown without the worker
             switch_session(fleet, entry.label)
 
 

@@ -30,7 +30,7 @@ from ccproxy.text import printable_json
 SUPERVISOR = "supervisor"
 DEFAULT_COUNT = 100
 _PROCESS_NUMBER = re.compile(r"\.\d+$")
-"""The suffix in the log name of a second process of a proxy, as in `kimi.2`."""
+"""The suffix in the log name of a proxy's additional processes, as in `kimi.2`."""
 
 
 @command(
@@ -106,7 +106,7 @@ def _print_lines(
     follows: bool,
     text: Callable[[LogLine], str],
 ) -> bool:
-    """Print the last *count* lines and, with *follows*, the new ones; return True if any."""
+    """Print the last *count* lines and, with *follows*, new ones; return True if there were any."""
     # Followers are opened before the archives are read, so that a rotation loses no line.
     with ExitStack() as open_files:
         followers = [open_files.enter_context(closing(Follower(log))) for log in files]
@@ -120,7 +120,7 @@ def _print_lines(
 
 
 def _sources(fleet: Fleet, labels: Sequence[str], *, is_complete: bool) -> list[str]:
-    """Return the labels of the requested logs; the supervisor has a log of its own."""
+    """Return the labels of the requested logs, including the supervisor's if requested."""
     names = [label for label in labels if label != SUPERVISOR or fleet.entry(label)]
     supervisor = [SUPERVISOR] if len(names) < len(labels) else []
     if supervisor and not names:
@@ -129,7 +129,7 @@ def _sources(fleet: Fleet, labels: Sequence[str], *, is_complete: bool) -> list[
 
 
 def _labels(fleet: Fleet, *, is_complete: bool) -> list[str]:
-    """Return the labels of the table; if it could not be read completely, also those of logs."""
+    """Return the labels of the table; if it is not *is_complete*, also those found in log names."""
     labels = [entry.label for entry in fleet.entries]
     if is_complete or not fleet.logs.is_dir():
         return labels

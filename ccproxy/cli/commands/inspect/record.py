@@ -78,7 +78,7 @@ def _list(options: Options, fleet: Fleet, label: str) -> None:
 
 
 def recording_of(fleet: Fleet, recording_id: str) -> Recording:
-    """Return a recording of any entry; CcproxyError if there is none, or its file is damaged."""
+    """Return a recording of any entry; CcproxyError if it is missing or damaged."""
     from ccproxy.store.recordings import find_recording
 
     try:

@@ -38,7 +38,7 @@ _ID = re.compile(r"(?:req_)?[0-9a-f]{8,}|req_\w+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
-    """Filters of the listed requests."""
+    """The filters of the listed requests."""
 
     fleet: Fleet
     labels: Sequence[str] | None
@@ -49,7 +49,7 @@ class _Choice:
         from ccproxy.ipc.activity import is_slow
 
         if one.answered_by and self.labels is None:
-            return False  # the entry that answered reports it as well
+            return False  # the entry that answered also reports it
         if self.request.failed and one.state != "failed":
             return False
         return not self.request.slow or is_slow(one)
@@ -147,12 +147,12 @@ def _show_timelines(choice: _Choice, *, as_json: bool) -> None:
 
 
 def _follow(choice: _Choice, *, as_json: bool) -> None:
-    """Show the last requests, then each one as it ends, until it is interrupted."""
+    """Show the last requests, then each new one as it ends, until interrupted."""
     from ccproxy.ipc.activity import encode_line
     from ccproxy.supervisor.control.fleet_activity import FleetWatch, recent_requests
 
     with closing(FleetWatch(choice.fleet, choice.labels)) as watch:
-        watch.next_events(0)  # connect first, so that no request is missed in between
+        watch.next_events(0)  # connect first, so that no request is missed
         finished = recent_requests(choice.fleet, choice.labels, choice.request).finished
         finished_ids = {(one.id, one.label) for one in finished}
         if not as_json:

@@ -18,7 +18,7 @@ from ccproxy.config.fleet import Fleet
 
 PLAIN_SECONDS = 5.0
 COMMAND_SECONDS = 120.0
-"""Limit for a command that a key starts; a restart waits for running requests."""
+"""The limit for a command started by a key; a restart waits for running requests."""
 
 
 @command(
@@ -102,7 +102,7 @@ def run_command(fleet: Fleet, words: Sequence[str]) -> str:
 
 
 def _is_terminal() -> bool:
-    """Return True if both outputs are a terminal: Textual writes to stderr."""
+    """Return True if stdout and stderr are a terminal: Textual writes to stderr."""
     return sys.stdout.isatty() and sys.stderr.isatty()
 
 

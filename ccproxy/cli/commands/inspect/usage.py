@@ -47,14 +47,14 @@ _WHOLE_DAYS = timedelta(days=2)
 
 
 class Since(Duration):
-    """The begin of a period: a duration such as `12h`, `today` or `yesterday`."""
+    """The start of a period: a duration such as `12h`, `today` or `yesterday`."""
 
     name = "since"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return the begin in seconds since the epoch."""
+        """Return the start in seconds since the epoch."""
         days = {"today": 0, "yesterday": 1}.get(str(value).strip().lower())
         if days is not None:
             return _midnight(days)
@@ -66,7 +66,7 @@ class Since(Duration):
 
 
 def _midnight(days: int) -> float:
-    """Return the begin of the day *days* ago, in seconds since the epoch."""
+    """Return the start of the day *days* ago, in seconds since the epoch."""
     today = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0)
     return (today - timedelta(days=days)).timestamp()
 
@@ -176,7 +176,7 @@ def _show_cache_losses(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Report:
-    """The sums of a period."""
+    """The totals of a period."""
 
     by: Sequence[By]
     rows: Sequence[UsageRow]
@@ -209,7 +209,7 @@ class _Report:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         for row in self.rows:
-            # A spreadsheet would run a text that begins so as a formula.
+            # A spreadsheet would evaluate a text with this prefix as a formula.
             group = [f"'{name}" if name.startswith(_FORMULA) else name for name in row.group]
             writer.writerow([*group, *row.totals.as_json().values()])
         return file.getvalue().rstrip("\n")
@@ -237,7 +237,7 @@ def _limited_rows(fleet: Fleet, labels: Sequence[str] | None) -> list[Row]:
 
     try:
         rows = fleet_status(fleet).proxies
-    except CcproxyError:  # the statistics are shown all the same
+    except CcproxyError:  # the statistics are still shown
         return []
     chosen = [row for row in rows if labels is None or row.label in labels]
     return [row for row in chosen if row.budgets or row.accounts]

@@ -48,7 +48,7 @@ def _with_running_version(options: Options) -> str:
     try:
         fleet, _ = open_readable_part(options)
     except CcproxyError:
-        return f"ccproxy {__version__}"  # no fleet, or none that can be read
+        return f"ccproxy {__version__}"  # no fleet, or one that cannot be read
     # Slow to load; `version --json` and `--help` do not need it.
     from ccproxy.cli.render.fleet_table import version_text
     from ccproxy.supervisor.control.client import fleet_status

@@ -67,7 +67,7 @@ def cleanup(
 
 
 def _is_clock_steady(fleet: Fleet, *, dry_run: bool) -> bool:
-    """Return False, and report it, if the clock jumped: every archive may seem old then."""
+    """Report a clock jump and return False: after a jump every archive may seem old."""
     jump = WallClock(fleet.state).jump(is_dry_run=dry_run)
     if jump:
         fix = "correct the clock, or use --force; after a day the clock is trusted again"
@@ -86,7 +86,7 @@ def _report(removed: Sequence[Removed], folder: Path, *, older_than: float, dry_
 
 
 def _prune_history(fleet: Fleet, *, older_than: float, dry_run: bool) -> None:
-    """Delete old turns; prints nothing if there are none."""
+    """Delete old turns; print nothing if there are none."""
     from ccproxy.store.history import prune_turns  # imports SQLite
 
     turns = prune_turns(fleet.state, keep=timedelta(seconds=older_than), dry_run=dry_run)
@@ -100,7 +100,7 @@ def _prune_history(fleet: Fleet, *, older_than: float, dry_run: bool) -> None:
 
 
 def add_cron_line(fleet: Fleet, job: cron.Job, *, dry_run: bool) -> None:
-    """Add the line of *job* to the user's crontab, if it is not there."""
+    """Add the line of *job* to the user's crontab unless it is already there."""
     line = cron.line_for(fleet, python=sys.executable, job=job)
     text = line.decode().rstrip()
     before = cron.read()

@@ -67,7 +67,7 @@ def _wants_state_deleted(*, yes: bool) -> bool:
 
 
 def _stop(fleet: Fleet, supervisor: SupervisorInfo | None) -> None:
-    """Stop the fleet, and wait for the supervisor, which logs its end."""
+    """Stop the fleet, and wait for the supervisor, which logs its exit."""
     from ccproxy.supervisor.control.client import request, wait_until_gone
 
     try:

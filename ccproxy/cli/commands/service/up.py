@@ -21,7 +21,7 @@ from ccproxy.text import printable_json
 
 
 class UpCommand(Command):
-    """Lists the settings in its help, because a proxy can be run with these alone."""
+    """Lists the settings in its help, because a proxy can be run with settings alone."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples, then the settings."""
@@ -128,6 +128,6 @@ def _run_fleet(options: Options, labels: tuple[str, ...], *, as_json: bool) -> i
 
 
 def _log_from_now(path: Path, label: str) -> Log:
-    """Return the log at *path*, from its present end on."""
+    """Return the log at *path*, starting at its current end."""
     parts = ((path, path.stat().st_size),) if path.is_file() else ()
     return Log(source=label, path=path, parts=parts)

@@ -110,7 +110,7 @@ def _undo(shell: str, *, write: bool, yes: bool) -> None:
 
 
 def _text_for(program: str, session: Session, label: str) -> str:
-    """Return what *program* needs to use *session*."""
+    """Return the settings that make *program* use *session*."""
     from ccproxy.cli.session.app_settings import desktop_profile, vscode_settings
 
     if program == "jetbrains":
@@ -120,7 +120,7 @@ def _text_for(program: str, session: Session, label: str) -> str:
 
 
 def _write_vscode(session: Session, label: str, *, yes: bool) -> None:
-    """Put *session* into VS Code's settings, or remove what an earlier one has put there."""
+    """Write *session* to VS Code's settings; an empty one removes ccproxy's settings."""
     from ccproxy.cli.session.app_settings import vscode_file, vscode_settings
     from ccproxy.cli.session.claude_settings import read_user_settings, write_user_settings
 
@@ -145,7 +145,7 @@ def _write_vscode(session: Session, label: str, *, yes: bool) -> None:
 
 
 def _warn_if_not_running(options: Options, fleet: Fleet, entry: Entry) -> None:
-    """Warn that the proxy does not answer, or that it runs with older files."""
+    """Warn if the proxy does not answer, or if its files have changed since it started."""
     from ccproxy.cli.render.outcome import UP, fix, warn_about_changes
     from ccproxy.supervisor.control.client import fleet_status
 
@@ -166,13 +166,13 @@ def script(session: Mapping[str, str | None], shell: str) -> str:
     statement = _STATEMENTS.get(shell, _posix)
     lines = [statement(name, value) for name, value in session.items()]
     if shell == "fish" and None in session.values():
-        # `set -e` of an unset variable fails, and then `… | source && claude` would not go on.
+        # `set -e` of an unset variable fails, and `… | source && claude` would then stop.
         lines.append("true;")
     return "\n".join(lines)
 
 
 def detect_shell(environ: Mapping[str, str]) -> str:
-    """Return the user's shell according to $SHELL; bash if it is another one."""
+    """Return the user's shell according to $SHELL; bash if that is not supported."""
     name = Path(environ.get("SHELL", "")).name
     if name in SHELLS:
         return name

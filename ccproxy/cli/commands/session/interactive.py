@@ -1,8 +1,9 @@
 """
 Manage a proxy at a prompt.
+
 The twelve commands of the prompt act on the current proxy. Every other verb of ccproxy works as on
-the command line; the current label is added where a verb needs one. A command that fails reports
-why and the prompt goes on.
+the command line; the current label is added where a verb needs one. If a command fails, the prompt
+reports why and continues.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def interactive(options: Options, label: str | None) -> None:
 
 
 def _default_entry(fleet: Fleet) -> Entry:
-    """Return the entry that this shell uses, else the newest one that is not the demo."""
+    """Return the entry that this shell uses, or else the newest one that is not the demo."""
     active = fleet.entry(os.environ.get("CCPROXY_ACTIVE", ""))
     if active is not None:
         return active
@@ -91,7 +92,7 @@ def _verb_runner(options: Options, fleet: Fleet) -> Callable[..., int]:
 
 @dataclass(slots=True, kw_only=True)
 class Prompt:
-    """The state of the prompt: the fleet and the current proxy."""
+    """The state of the prompt, with the fleet and the current proxy."""
 
     fleet: Fleet
     entry: Entry
@@ -136,10 +137,10 @@ class PromptCommand(NamedTuple):
     """One command of the prompt."""
 
     action: Callable[..., bool]
-    """Takes the prompt and the argument; returns False if it failed."""
+    """Takes the prompt and the argument; returns False on failure."""
     help: str
     metavar: str = ""
-    """The optional argument; empty if there is none."""
+    """The name of the optional argument; empty if there is none."""
 
 
 # Commands that show the current proxy...
@@ -281,7 +282,7 @@ _ALIASES = {"exit": "quit", "q": "quit", "?": "help"}
 
 
 def _typed_lines(prompt: Prompt) -> Iterator[str]:
-    """Read lines until end of input; Ctrl-C discards the line."""
+    """Yield lines until the end of input; Ctrl-C discards the line."""
     read_line = _line_reader(prompt)
     while True:
         try:
@@ -312,7 +313,7 @@ def _line_reader(prompt: Prompt) -> Callable[[str], str]:
 
 
 def _history_file(fleet: Fleet) -> str:
-    """Create the file of typed lines, readable only by the user, and return its path."""
+    """Create the history file, readable only by the user, and return its path."""
     fleet.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = fleet.state / "interactive.history"
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC

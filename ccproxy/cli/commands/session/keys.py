@@ -33,9 +33,9 @@ from ccproxy.text import format_duration, printable
 FILE_ACTIONS = ("add", "remove")
 """Actions on the env file, for which the proxy need not run."""
 KEY_ERRORS = {"authentication_error", "permission_error", "billing_error"}
-"""The error types that are caused by the key, not by the request or the time."""
+"""The error types that are caused by the key, not by the request or a temporary condition."""
 OUT_OF_CREDIT = "out_of_credit"
-"""The cause of a cooldown that ends early when the user pays."""
+"""The cause of a cooldown that ends early if the user pays."""
 BYPASSED = "   (bypassed: requests do not use these keys)"
 _COLUMNS = (
     Column(head="KEY"),
@@ -47,16 +47,16 @@ _COLUMNS = (
     Column(head="WHY"),
 )
 _CAUSES = {"per_day": "KEY_PER_DAY is reached"}
-"""Causes that are limits set by the user; the others are the provider's."""
+"""Causes that are limits set by the user; all others come from the provider."""
 _COLORS = {"ready": "green", "cooldown": "yellow", "disabled": "bright_black"}
 
 
 class _Request(NamedTuple):
     label: str | None
-    """None: every proxy."""
+    """None means every proxy."""
     action: KeyAction
     ids: tuple[str, ...]
-    """Empty: every key."""
+    """Empty means every key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +133,7 @@ def keys(options: Options, words: tuple[str, ...], *, as_json: bool, yes: bool) 
 
 def _parse(words: Sequence[str]) -> _Request:
     match list(words):
-        case ["disable"] | [_, "disable"]:  # it would stop the proxy
+        case ["disable"] | [_, "disable"]:  # without an id, it would stop the proxy
             raise UsageError("disable needs a key\n  fix: ccproxy keys LABEL disable k1")
         case []:
             return _Request(None, "list", ())

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ccproxy.config.fleet_check import CheckedFleet
 
 _SERVING = ("ready", "degraded", "starting")
-"""The states of an entry to which a fallback may turn."""
+"""The states in which an entry can serve as a fallback."""
 
 
 @command(
@@ -91,7 +91,7 @@ def route(
 
 
 def _note_skipped(options: Options, fleet: Fleet, fallback: Sequence[str]) -> None:
-    """Note which entries of *fallback* are skipped because they do not serve."""
+    """Note which entries of *fallback* are skipped because they are not running."""
     from ccproxy.supervisor.control.client import fleet_status
 
     rows = fleet_status(fleet).proxies if fallback else ()
@@ -132,7 +132,7 @@ def _fact_lines(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _read_request(file: str) -> tuple[bytes, dict[str, str]]:
-    """Read a body, or an object with headers and a body."""
+    """Read a request body and its headers; a file may contain the body alone."""
     data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     try:
         content = json.loads(data)

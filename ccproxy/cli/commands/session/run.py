@@ -31,7 +31,7 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class CommandNotFound(click.ClickException):
-    """The command does not exist. Exits like a shell."""
+    """The command does not exist; the exit code is that of a shell."""
 
     exit_code = 127
 
@@ -90,7 +90,7 @@ def run(options: Options, label: str | None, command: tuple[str, ...], *, pane: 
 def _entry_and_words(
     fleet: Fleet, label: str | None, command: Sequence[str]
 ) -> tuple[Entry, list[str]]:
-    """Return the entry of *label* and the command; without a label, let the user choose."""
+    """Return the entry *label* and the command; without a label, let the user choose an entry."""
     words = [*(command[1:] if command[:1] == ("--",) else command)]
     fix = "ccproxy run LABEL -- claude"
     if label is None:
@@ -118,7 +118,7 @@ def _find_program(words: Sequence[str], entry: Entry) -> str:
 
 
 def known_program(program: str, typed: str) -> str:
-    """Return `claude` or `codex` if the command is that, by the typed name or the resolved path."""
+    """Return `claude` or `codex` if the typed name or the resolved path is that program's."""
     names = {Path(path).name.removesuffix(".exe").removesuffix(".cmd") for path in (typed, program)}
     return next((name for name in _PACKAGES if name in names), "")
 
@@ -126,7 +126,7 @@ def known_program(program: str, typed: str) -> str:
 def _run_claude(
     options: Options, fleet: Fleet, entry: Entry, command: Sequence[str], *, pane: bool
 ) -> int:
-    """Run Claude Code and return its exit code; its choice of a model is kept for *entry*."""
+    """Run Claude Code and return its exit code; the model chosen in it is saved for *entry*."""
     from ccproxy.cli.commands.fleet.start import bring_up
     from ccproxy.cli.render.outcome import UP
     from ccproxy.cli.session.claude_environment import MODEL
@@ -196,9 +196,9 @@ def _note_overridden(options: Options, plan: SessionPlan) -> None:
 
 def _write_settings(fleet: Fleet, plan: SessionPlan, user_settings: Mapping[str, Any]) -> Path:
     """
-    Write the session's --settings, merged with those of the user, and return their file.
+    Write the session's --settings, merged with the user's, to a file and return its path.
 
-    It has mode 0600; the arguments of a process can be read by every user of the machine.
+    The file has mode 0600; the arguments of a process can be read by every user of the machine.
     """
     from ccproxy.cli.session.claude_settings import session_settings, write_session_settings
     from ccproxy.cli.session.status_setting import status_program
@@ -229,7 +229,7 @@ def _run_child(command: Sequence[str], environ: Mapping[str, str]) -> int:
         raise CcproxyError(f"cannot run {command[0]}: {error.strerror}") from error
 
     def forward(number: int, _frame: FrameType | None) -> None:
-        # The terminal sends the keyboard's signals to the whole group: the child has them already.
+        # The terminal sends the keyboard's signals to the whole group, including the child.
         if number not in (signal.SIGINT, signal.SIGQUIT) or not _is_foreground():
             child.send_signal(number)
 

@@ -44,7 +44,7 @@ class PowerShellComplete(ShellComplete):
     source_template = _PWSH
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Return the complete words, and the incomplete one at the cursor."""
+        """Return the complete words and the incomplete one at the cursor."""
         words = os.environ["COMP_WORDS"].split("\n")[1:]
         incomplete = os.environ.get("COMP_INCOMPLETE", "")
         if incomplete and words and words[-1] == incomplete:
@@ -52,7 +52,7 @@ class PowerShellComplete(ShellComplete):
         return words, incomplete
 
     def format_completion(self, item: CompletionItem) -> str:
-        """Return one line of the output."""
+        """Return the line of output for *item*."""
         return str(item.value)
 
 
@@ -72,7 +72,7 @@ def completion(_: Options, shell: str) -> None:
         raise UsageError(f"no completion for {shell}")
     program = click.get_current_context().find_root().command
     script = completion_class(program, {}, "ccproxy", VARIABLE)
-    # Not script.source(): that starts a bash, only to check its version.
+    # Not script.source(), which starts bash only to check its version.
     show(_adapted(shell, script.source_template) % script.source_vars())
 
 
@@ -82,6 +82,6 @@ def _adapted(shell: str, template: str) -> str:
         case "zsh":  # a .zshrc may source the script before it loads the completion system
             load = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }"
             return template.replace("    compdef %", f"    {load}\n    compdef %")
-        case "fish":  # click's split at every comma cuts the description
+        case "fish":  # click splits at every comma, which would cut the description
             return template.replace('string split ","', 'string split --max 1 ","')
     return template

@@ -57,7 +57,7 @@ def _lines(form: str, entries: Sequence[ContainerEntry]) -> Iterator[str]:
 
 
 def _check_names(entries: Sequence[ContainerEntry]) -> None:
-    """Check that no two entries have the same name; UsageError if two have."""
+    """Raise UsageError if two entries have the same name."""
     labels: dict[str, str] = {}
     for entry in entries:
         if (other := labels.setdefault(entry.name, entry.label)) != entry.label:

@@ -107,7 +107,7 @@ class _Change:
         self._entries = "\n".join(filter(None, (_entries(fleet, new), routes)))
 
     def show(self) -> None:
-        """Print what would be written, without keys."""
+        """Print the text that would be written, with keys masked."""
         for path, text in self._files.items():
             show(click.style(short_path(path), bold=True))
             show(without_secrets(text) + self._notes[path])
@@ -115,7 +115,7 @@ class _Change:
         show(printable_lines(self._entries))
 
     def write(self) -> None:
-        """Write the env files and the entries, all or none of them."""
+        """Write all env files and entries, or none of them."""
         written = []
         with exclusive(self._fleet.home):
             try:
@@ -194,7 +194,7 @@ def _show_left_out(imported: Imported) -> None:
 
 
 def _entries(fleet: Fleet, new: Sequence[ImportedProxy]) -> str:
-    """Return the entries of *new*, with free ports."""
+    """Return the entries for *new*, with free ports."""
     labels = {proxy.label for proxy in new}
     ports = free_ports({entry.port for entry in fleet.entries})
     return "\n".join(

@@ -107,7 +107,7 @@ def init(
 
 
 def _notes(proxy: NewProxy, fleet: Fleet, *, is_tested: bool) -> Iterator[str]:
-    """Return what the user may have to do before the first session."""
+    """Yield notes about steps that may be needed before the first session."""
     from ccproxy.cli.session.claude_environment import window_note
 
     config = replace(proxy.config(fleet), env_file=fleet.home / proxy.env_name)

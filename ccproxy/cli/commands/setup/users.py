@@ -102,7 +102,7 @@ def users(
 
 def _change(path: Path, action: str, name: str, block: str) -> str:
     """
-    Write the change to *path*; return the new token, empty if there is none.
+    Write the change to *path*; return the new token, or an empty string.
 
     *block* is the table of a new user, without its tokens.
     """
@@ -136,7 +136,7 @@ def _block(name: str, role: str, email: str, *, oidc: bool) -> str:
 
 
 def _with_value(text: str, name: str, key: str, value: str) -> str:
-    """Return *text* with another value of the user *name*; everything else stays as it is."""
+    """Return *text* with *key* of the user *name* set to *value* and nothing else changed."""
     parts = re.split(r"(?m)^(?=[ \t]*\[)", text)
     quoted = re.escape(name)
     is_user = re.compile(rf"""(?m)^\s*\[\[\s*user\s*\]\][^\0]*?^\s*name\s*=\s*["']{quoted}["']""")
@@ -152,7 +152,7 @@ def _with_value(text: str, name: str, key: str, value: str) -> str:
 def _write_checked(
     path: Path, text: str, name: str, hashes: tuple[str, ...], *, is_end: bool
 ) -> None:
-    """Write *text* if it is valid and gives *name* these tokens; otherwise *path* is unchanged."""
+    """Write *text* if it is valid and gives *name* these tokens; else leave *path* unchanged."""
     from ccproxy.config.team.users import read_users
 
     draft = path.with_name(f".{path.name}.draft")
