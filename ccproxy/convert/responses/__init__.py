@@ -1,1 +1,1 @@
-"""Messages API to OpenAI's Responses API and back."""
+"""Conversion between the Messages API and OpenAI's Responses API."""

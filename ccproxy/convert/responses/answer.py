@@ -1,8 +1,8 @@
 """
-Events and whole bodies of a Responses provider, and the errors among them.
+Read the events and whole answers of a Responses provider, and detect errors in them.
 
 Errors have four forms: an `error` event (nested as OpenAI sends it, or flat as its SDK describes
-it), a `response.failed` event, a whole answer with the status failed, and the usual error body.
+it), a `response.failed` event, a whole answer with the status `failed`, and the usual error body.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def read_event(event: sse.ServerEvent, quirks: Quirks) -> StreamEvent | Provider
 
 
 def read_response(body: bytes, quirks: Quirks) -> Response | ProviderError:
-    """Read a whole answer that came with status 200. Raises BadAnswer if it is not an answer."""
+    """Read a whole answer with HTTP status 200. Raises BadAnswer if it is not a response."""
     if is_error_body(body):
         return classify_error(200, {}, body, quirks=quirks)
     response = decode_response(body)
@@ -55,9 +55,9 @@ def read_response(body: bytes, quirks: Quirks) -> Response | ProviderError:
 
 def find_first_output(events: Sequence[sse.ServerEvent]) -> tuple[bool, bytes | None]:
     """
-    Look for the first event that is more than the announcement of an answer.
+    Find the first event after the preamble of an answer.
 
-    Return whether there is one, and the body of the error if it is one.
+    Return whether such an event exists, and its error body if it is an error.
 
     Raises:
         BadAnswer: If an event is not JSON.
@@ -73,7 +73,7 @@ def find_first_output(events: Sequence[sse.ServerEvent]) -> tuple[bool, bytes | 
 
 
 def _error_in(event: StreamEvent, data: bytes) -> bytes | None:
-    """Return the error in *event* as a body; None if it is not an error."""
+    """Return *event* as an error body, or None if it is not an error."""
     if event.type == "response.failed":
         error = event.response.error if event.response is not None else None
         return msgspec.json.encode({"error": error}) if error else _FAILURE
@@ -86,12 +86,12 @@ def to_message(
     body: bytes, context: AnswerContext, machine: ResponsesToMessageStream | None = None
 ) -> dict[str, Any]:
     """
-    Return the answer *body* as a message; a body of server-sent events is one too.
+    Convert the answer *body*, which is JSON or a stream of events, into a message.
 
-    *machine* is a new one of the caller's, if it reads more of the answer than the message.
+    Callers that need more than the message pass a new *machine* and read its attributes.
 
     Raises:
-        Problem: If it is an error, no answer, or only a part of one.
+        Problem: If the body is an error, is not an answer, or is incomplete.
     """
     machine = machine or ResponsesToMessageStream(context)
     if is_stream(body):
@@ -102,7 +102,7 @@ def to_message(
 def to_events(
     body: bytes, machine: ResponsesToMessageStream, context: AnswerContext
 ) -> list[Event]:
-    """Return all events of the whole answer *body*; raises the same errors as `to_message`."""
+    """Return all events of the whole answer *body*. Raises the same errors as `to_message`."""
     response = read_response(body, context.target.quirks)
     if isinstance(response, ProviderError):
         raise response.problem

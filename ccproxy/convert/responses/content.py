@@ -1,4 +1,4 @@
-"""Parts of a Chat message as parts of Responses items."""
+"""Convert the parts of Chat messages into parts of Responses items."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def _input_part(part: Part) -> Item:
 
 
 def _with_suffix(name: Raw) -> Raw:
-    """Return *name* as that of a PDF file; the API decides by the suffix."""
+    """Return *name* with the suffix of PDF files, by which the API detects the type."""
     inner = bytes(name)[1:-1]
     return name if inner.lower().endswith(_PDF_SUFFIX) else Raw(b'"%b%b"' % (inner, _PDF_SUFFIX))
 
 
 def tool_output(block: Block, conversion: Conversion) -> tuple[Raw | list[Item], list[Part]]:
     """
-    Convert a tool_result into the output of a call and the parts that must follow it.
+    Convert a tool_result into the output of a call, and the parts that must follow the output.
 
-    Images and files are part of the output where the provider accepts lists; elsewhere they follow
-    in a user message.
+    Images and files belong to the output if the provider accepts lists. Otherwise they follow in a
+    user message.
     """
     has_blocks = is_present(block.content) and not is_string(block.content)
     if conversion.quirks.output_parts and has_blocks:
@@ -58,7 +58,7 @@ def tool_output(block: Block, conversion: Conversion) -> tuple[Raw | list[Item],
 
 
 def _marked(parts: list[Part], block: Block) -> list[Part]:
-    """Put "Error:" in front of *parts* if the tool failed: an output has no field for that."""
+    """Prefix *parts* with "Error:" if the tool failed, because outputs have no error field."""
     if block.is_error is ABSENT or block.is_error != TRUE:
         return parts
     is_text = parts[0]["type"] == "text"

@@ -1,16 +1,16 @@
 """
-The messages of a conversation as input items.
+Convert the messages of a conversation into input items.
 
 Rules:
-    1. An item depends only on what comes before it, so the input of the next request begins with
-       the input of this one. Newer models drop earlier reasoning without notice when anything
-       before it has changed, and the prompt cache needs it as well.
-    2. The outputs of an assistant's calls follow the calls directly, in their order. Other messages
-       that arrive meanwhile wait until they are written.
-    3. A call without a result gets an output that says so; a result without a call becomes text.
-    4. Ids of calls are unique in the conversation and have 1 to 64 characters.
-    5. A reasoning item is followed by an item of the same answer, or it is left out.
-    6. Nothing is empty: an empty message is left out.
+    1. An item depends only on the messages before it, so the input of the next request begins with
+       the input of this one. Newer models silently drop earlier reasoning if anything before it
+       has changed, and the prompt cache needs a stable prefix as well.
+    2. The outputs of the assistant's calls directly follow the calls, in the same order. Messages
+       between a call and its result are written after the outputs.
+    3. A call without a result gets a placeholder output; a result without a call becomes text.
+    4. Call ids are unique in the conversation and have 1 to 64 characters.
+    5. A reasoning item without a following item of the same answer is omitted.
+    6. Empty messages are omitted.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _SEARCH_BLOCKS = frozenset(("server_tool_use", "web_search_tool_result"))
 
 
 def message_item(role: str, content: Raw | list[Item]) -> Item:
-    """Return a message item; `type` is optional at OpenAI and required by some gateways."""
+    """Return a message item with its `type`, which OpenAI infers and some gateways require."""
     return {"type": "message", "role": role, "content": content}
 
 
 class InputWriter(ConversationWriter):
-    """Converts the messages of one request. Used once: `add` each, then `finish`."""
+    """Converts the messages of one request: `add` each of them, then `finish`. Not reusable."""
 
     RESULT_FIELD = "output"
 
@@ -80,7 +80,7 @@ class InputWriter(ConversationWriter):
             raise with_path(problem, "messages", index) from problem
 
     def finish(self) -> list[Item | Raw]:
-        """Return the input items, several of them in one `Raw`."""
+        """Return the input items; one `Raw` can hold several of them."""
         self._settle()
         is_system_only = all(item.get("role") in ("system", "developer") for item in self._entries)
         if not self._written and is_system_only:
@@ -88,7 +88,7 @@ class InputWriter(ConversationWriter):
         written = [Raw(self._written)] if self._written else []
         return [*self._head, *written, *self._entries]
 
-    # System and user messages...
+    # System and user messages
 
     def _system(self, blocks: list[Block]) -> None:
         first = not (self._head or self._written or self._entries or self._waiting)
@@ -116,7 +116,7 @@ class InputWriter(ConversationWriter):
         self._has_results = True
         return media
 
-    # ...what the assistant answered...
+    # Assistant messages
 
     def _assistant(self, blocks: list[Block]) -> None:
         if self._has_results or self._waiting:
@@ -151,7 +151,7 @@ class InputWriter(ConversationWriter):
             items.append(message_item("assistant", join_literals("\\n\\n", content)))
 
     def _other_texts(self, block: Block) -> list[Raw]:
-        """Return the texts of a block of another type; the provider's own searches have none."""
+        """Return the texts of a block of any other type; the provider's own searches have none."""
         if block.type in _SEARCH_BLOCKS and (
             text_of(block.id) or text_of(block.tool_use_id)
         ).startswith(SEARCH_ID_PREFIX):
@@ -159,17 +159,15 @@ class InputWriter(ConversationWriter):
         parts = block_to_parts(block, self._conversion)
         return [part["text"] for part in parts if part["type"] == "text"]
 
-    # ...with its calls...
+    # Tool calls and their results
 
     def _call(self, block: Block) -> Item:
         sent_id, name = self._begin_call(block)
         arguments = to_arguments(block.input)
         return {"type": "function_call", "call_id": sent_id, "name": name, "arguments": arguments}
 
-    # ...and how the calls are settled.
-
     def _settle(self) -> None:
-        """Write the outputs of the open calls, then what waited for them."""
+        """Write the outputs of the open calls, then the messages that waited for them."""
         self._write_results(self._calls)
         self._entries += self._waiting
         self._calls, self._waiting, self._has_results = [], [], False
@@ -177,9 +175,9 @@ class InputWriter(ConversationWriter):
 
 def _add_phases(items: list[dict[str, Any]]) -> None:
     """
-    Mark the assistant's messages that were remarks before a call.
+    Set the phase of the assistant's messages: commentary before a call, otherwise final answer.
 
-    The API sends the phase with each message and asks for it back; it follows from the order.
+    The API sends the phase with each message and expects it back; it follows from the order.
     """
     phase = "final_answer"
     for item in reversed(items):

@@ -1,13 +1,14 @@
 """
-The fast path for deltas of text and arguments, which are nearly all events of a stream.
+The fast path for text and argument deltas, which make up nearly all events of a stream.
 
-Theory of operation: the deltas of one text differ in their string, and in a few fields without
-meaning here (a counter, an id, padding). A pattern that leaves exactly these open is learned from
-one event. While the bytes match it, only the string is decoded. That of a text is copied into the
-client's event, because a JSON string has the same form in both APIs.
+Theory of operation: the deltas of one text differ only in their string and in a few fields that the
+conversion ignores (a counter, an id, padding). A pattern built from one event leaves exactly these
+fields open. While the bytes match it, only the string is decoded. A text's string is copied into
+the client's event as it is, because both APIs encode JSON strings alike.
 
-The result must be that of the state machine. So a pattern is learned only from a delta that the
-machine has just taken, and every other byte must be equal. The machine costs 5 µs more per delta.
+The result must equal that of the state machine. Therefore a pattern is built only from a delta that
+the machine has just processed, and all other bytes must be equal. The machine takes 5 µs more per
+delta.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import STRING
 
 _LONGEST_EVENT: Final = 2_048
-"""Bytes; the patterns of longer events are not learned."""
+"""In bytes; no patterns are built from longer events."""
 _PATTERNS_KEPT: Final = 64
-"""Compiled patterns; there is one for each provider and position of a text in its answer."""
+"""The number of cached patterns; each provider and position of a text has its own."""
 
 _OPEN_FIELD = re.compile(
     rb'"(?P<name>delta|item_id|obfuscation|sequence_number)"(?P<colon>\s*:\s*)(?:\d+|%b)' % STRING
@@ -43,20 +44,20 @@ class DeltaPattern:
     """Finds events that differ only in their delta."""
 
     def __init__(self, before: bytes, pattern: re.Pattern[bytes]) -> None:
-        # The bytes before the first open field are compared apart: that is ten times faster.
+        # Comparing the bytes before the first open field separately is ten times faster.
         self._before = before
         self._frame = before[: before.index(b"data: ") + len(b"data: ")]
         self._match = pattern.match
 
     def framed(self, data: bytes) -> bytes:
-        """Return the event with *data* as it would be in a read."""
+        """Return the bytes of an event with *data*, as the provider sends it."""
         return self._frame + data + b"\n\n"
 
     def find(self, data: bytes, start: int) -> tuple[list[bytes], list[str], int]:
         """
-        Read the events from *start* in *data*, as far as they match.
+        Read the consecutive matching events of *data* from the offset *start*.
 
-        Return their deltas as JSON literals and as text, and where the rest begins.
+        Return their deltas as JSON literals and as text, and the offset of the remaining data.
         """
         literals: list[bytes] = []
         texts: list[str] = []
@@ -78,7 +79,7 @@ class DeltaPattern:
 
 
 def text_events(literals: list[bytes], block: int) -> bytes:
-    """Return the client's events of the text deltas *literals* in the block number *block*."""
+    """Return the client's events for the text deltas *literals* of the block with index *block*."""
     opening = (
         b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
         b'"delta":{"type":"text_delta","text":' % block
@@ -87,7 +88,7 @@ def text_events(literals: list[bytes], block: int) -> bytes:
 
 
 def learn(event: sse.ServerEvent) -> DeltaPattern | None:
-    """Return the pattern of the delta *event*; None if it has none."""
+    """Return a pattern for the delta *event*, or None if it is unsuitable."""
     data = event.data
     if len(data) > _LONGEST_EVENT or b"\n" in data:
         return None

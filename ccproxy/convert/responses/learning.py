@@ -1,15 +1,14 @@
 """
-Features that a Responses provider refused, and requests without them.
+Learn the features that a Responses provider refuses, and leave them out of requests.
 
-Three kinds of refusals name the feature. The request is repeated once without it, and the worker
-remembers it:
+Three kinds of refusals name the feature. The request is repeated once without the feature, and the
+worker remembers it:
 
-* encrypted reasoning that the provider cannot read: it was made with the key of another
-  organization, account or deployment. The ciphertexts are remembered, so that later reasoning is
-  kept;
-* a parameter that the model does not support, such as `reasoning.summary` (organizations that are
-  not verified), `include` (models that do not reason) or an unknown parameter;
-* the dialect itself: the model is not served by this API.
+* encrypted reasoning that the provider cannot decrypt, because it belongs to another organization,
+  account or deployment. Only these ciphertexts are remembered, so later reasoning is still sent;
+* a parameter that the model does not support, such as `reasoning.summary` (unverified
+  organizations), `include` (models without reasoning) or an unknown parameter;
+* the dialect itself, if this API does not serve the model.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from ccproxy.errors import Problem, ProviderRefusal
 from ccproxy.providers.quirks import Api
 
 _NEVER_DROPPED: Final = frozenset(("model", "input", "stream", "store", "tools"))
-"""Without these a request is another one, or is stored."""
+"""Without these parameters the request would have another meaning, or would be stored."""
 
 _STALE_REASONING = re.compile(
     r"encrypted[ _](?:content|reasoning)\b.*(?:verified|decrypt|pars|different|not issued|match)",
@@ -43,7 +42,7 @@ _BLAME = re.compile(
 _BLAME_CODES: Final = frozenset(
     ("unknown_parameter", "unsupported_parameter", "unsupported_value", "invalid_value")
 )
-"""Codes with which OpenAI names the parameter in `param`."""
+"""OpenAI's errors with these codes name the parameter in `param`."""
 
 _NEEDS_RESPONSES = re.compile(
     r"v1/responses|not accessible via the /chat/completions", re.IGNORECASE
@@ -66,14 +65,14 @@ _FIELDS = msgspec.json.Decoder(dict[str, Any])
 
 
 class Refusals:
-    """The learned refusals of a worker: `apply` before a request, `learn` after a refusal."""
+    """The refusals known to a worker: `apply` before a request, `learn` after a refusal."""
 
     def __init__(self, learned: LearnedRefusals | None = None) -> None:
         self._learned = LearnedRefusals() if learned is None else learned
 
     @property
     def refused_reasoning(self) -> Collection[str]:
-        """Digests of the ciphertexts that the provider could not read."""
+        """Digests of the ciphertexts that the provider could not decrypt."""
         return self._learned.opaque
 
     def apply(self, body: dict[str, Any], model: str) -> dict[str, Any]:
@@ -83,7 +82,7 @@ class Refusals:
         return body
 
     def learn(self, problem: Problem, body: bytes, model: str) -> bool:
-        """Record what *problem* refuses of *body*; False if it names nothing."""
+        """Record the feature of *body* that *problem* refuses; return False if it names none."""
         refusal = problem.refusal
         if refusal is None or problem.status not in (400, 422):
             return False
@@ -113,10 +112,10 @@ class Refusals:
 
 def other_api(problem: Problem, api: Api) -> Api | None:
     """
-    Return the dialect that the model requires instead; None if *problem* names none.
+    Return the dialect that the model requires instead of *api*, or None if *problem* names none.
 
-    A model that is served by the Responses API only is refused with its name; a server without
-    that API answers 404 without naming the model.
+    If only the Responses API serves the model, the refusal names the model. A server without that
+    API answers 404 without naming the model.
     """
     refusal = problem.refusal
     if refusal is None or refusal.status not in (400, 404, 405):
@@ -129,7 +128,7 @@ def other_api(problem: Problem, api: Api) -> Api | None:
 
 
 def _blamed_parameter(refusal: ProviderRefusal) -> str:
-    """Return the parameter that is refused, such as `reasoning.summary`; empty if none is."""
+    """Return the refused parameter, such as `reasoning.summary`, or an empty string."""
     if refusal.codes & _BLAME_CODES and refusal.parameter:
         return refusal.parameter
     match = _BLAME.search(refusal.text)
@@ -146,4 +145,4 @@ def _without(body: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 NOTHING_REFUSED: Final = Refusals()
-"""The refusals of a provider that has refused nothing."""
+"""For providers that have refused nothing; read-only."""

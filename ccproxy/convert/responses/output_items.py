@@ -1,8 +1,7 @@
 """
-The items of one answer as they arrive, with the text that is not yet written.
+The items of an incoming answer, with their unwritten text.
 
-Each class collects the pieces of one type of item. Which of them is written when is decided in
-`stream.py`.
+Each class collects the pieces of one type of item; `stream.py` decides when they are written.
 """
 
 from __future__ import annotations
@@ -21,27 +20,27 @@ from ccproxy.protocol.lenient_json import objects, string
 from ccproxy.protocol.responses import Item
 
 PartKey = tuple[str, Any]
-"""Field of the item and index of the part in it."""
+"""The item's field, and the index of the part in this field."""
 
 _WRAPPER_NAMES = frozenset(("parallel", "multi_tool_use.parallel", "multi_tool_use_parallel"))
-"""OpenAI's internal tool for several calls; its models sometimes call it unasked."""
+"""OpenAI's internal tool for several calls; its models sometimes call it unprompted."""
 _NAMESPACE = "functions."
 
 SEARCH_ID_PREFIX = "srvtoolu_ws_"
-"""Begins the ids of searches that a provider made itself; they are not sent back to it."""
+"""Prefix of the ids of the provider's own searches, which are not sent back to it."""
 
 
 class OutputItem:
-    """An item; one whose type has no counterpart is skipped."""
+    """An item of any type; this base class is used for types that are skipped."""
 
     def __init__(self, item: Item, index: int) -> None:
         self.type = string(item.type)
         self.index = index
         self.pieces: list[str] = []
-        """Text that is not written yet."""
+        """The unwritten text."""
         self.is_done = False
         self.lengths: dict[PartKey, int] = {}
-        """Characters of each part so far, in the order of the parts."""
+        """The number of characters received for each part, in the order of the parts."""
 
     def add_delta(self, part: PartKey, text: str) -> None:
         """Add *text* to the end of a part."""
@@ -50,30 +49,30 @@ class OutputItem:
             self.pieces.append(text)
 
     def add_length(self, part: PartKey, characters: int) -> None:
-        """Count characters of a part that are written already."""
+        """Count *characters* that were received for a part."""
         self.lengths[part] = self.lengths.get(part, 0) + characters
 
     def add_rest(self, part: PartKey, text: str) -> None:
-        """Add what the whole *text* of a part has beyond its deltas."""
+        """Add the end of a part's complete *text* that its deltas did not contain."""
         self.add_delta(part, text[self.lengths.get(part, 0) :])
 
     def finish(self, item: Item | None) -> None:
-        """Store the completed *item*; None if no more of it will come."""
+        """Mark the item as done, after storing the completed *item* if the provider sent it."""
         if item is not None:
             self.read(item)
         self.is_done = True
 
     def read(self, item: Item) -> None:
-        """Store what the completed *item* adds."""
+        """Store the fields of the completed *item*."""
 
 
 class MessageItem(OutputItem):
-    """A message: parts of text and refusals."""
+    """A message, made of text parts and refusal parts."""
 
     is_refusal = False
 
     def read(self, item: Item) -> None:
-        """Add text that no delta had."""
+        """Add the text that was in no delta."""
         for number, part in enumerate(objects(item.content)):
             text = string(part.get("text"))
             if part.get("type") == "refusal":
@@ -87,10 +86,10 @@ class ReasoningItem(OutputItem):
 
     encrypted_content = ""
     block: int | None = None
-    """Index of the block that it became, or before which it would have been one."""
+    """Index of the item's thinking block, or of the next block if it has none."""
 
     def add_delta(self, part: PartKey, text: str) -> None:
-        """Add *text*; parts are separated, and of summary and reasoning only the first is read."""
+        """Add *text*, separating the parts; after a summary, ignore reasoning, and vice versa."""
         if not text or (self.lengths and next(iter(self.lengths))[0] != part[0]):
             return
         if self.lengths and part not in self.lengths:
@@ -98,19 +97,19 @@ class ReasoningItem(OutputItem):
         super().add_delta(part, text)
 
     def read(self, item: Item) -> None:
-        """Store the encrypted content, and text that no delta had."""
+        """Store the encrypted content, and add the text that was in no delta."""
         self.encrypted_content = string(item.encrypted_content)
         for field, parts in (("summary", item.summary), ("content", item.content)):
             for number, part in enumerate(objects(parts)):
                 self.add_rest((field, number), string(part.get("text")))
 
     def summary_lengths(self) -> list[int]:
-        """Return the lengths of the summary's parts."""
+        """Return the number of characters of each part of the summary."""
         return [length for (field, _), length in self.lengths.items() if field == "summary"]
 
 
 class FunctionCall(OutputItem):
-    """A call of one of the client's tools."""
+    """A call to one of the client's tools."""
 
     def __init__(self, item: Item, index: int) -> None:
         super().__init__(item, index)
@@ -120,7 +119,7 @@ class FunctionCall(OutputItem):
         self._is_incomplete = False
 
     def set_arguments(self, arguments: object) -> None:
-        """Store the whole arguments; they replace the deltas."""
+        """Store the complete arguments, which replace the deltas."""
         if arguments:
             self._arguments = arguments
 
@@ -131,14 +130,14 @@ class FunctionCall(OutputItem):
         self._is_incomplete = item.status == "incomplete"
         self.set_arguments(item.arguments)
 
-    @cached_property  # the completed item is looked at with every later event
+    @cached_property  # read again with every later event
     def is_doubtful(self) -> bool:
-        """True: the call may have been cut off within its arguments, or before its name."""
+        """Whether the call may have been cut off in its arguments or before its name."""
         text = self._text()
         return self._is_incomplete or not self.name or (bool(text.strip()) and not _is_json(text))
 
     def calls(self) -> Iterator[ToolCall]:
-        """Return the call, or those that it contains if it is OpenAI's wrapper."""
+        """Yield the call, or the calls inside it if it is OpenAI's wrapper."""
         text = self._text()
         wrapped = _wrapped_calls(text) if self.name in _WRAPPER_NAMES else []
         if not wrapped:
@@ -156,7 +155,7 @@ class FunctionCall(OutputItem):
 
 
 class HostedSearch(OutputItem):
-    """A web search that the provider made itself."""
+    """A web search run by the provider."""
 
     def __init__(self, item: Item, index: int) -> None:
         super().__init__(item, index)
@@ -167,7 +166,7 @@ class HostedSearch(OutputItem):
         self._item = item
 
     def blocks(self) -> Iterator[tuple[dict[str, Any], str]]:
-        """Return the search and its result as blocks, each with its input as JSON."""
+        """Yield the search and its result as blocks, each with its input as JSON."""
         action = self._item.action if isinstance(self._item.action, dict) else {}
         if action.get("type", "search") != "search":
             return
@@ -202,7 +201,7 @@ def _tool_call(name: str, call_id: str, arguments: str) -> ToolCall:
 
 
 def _wrapped_calls(text: str) -> list[tuple[str, str]]:
-    """Return name and arguments of the calls in a wrapper's arguments; none for other text."""
+    """Return the names and arguments of the calls in a wrapper's arguments *text*."""
     uses = objects((object_of(text) or {}).get("tool_uses"))
     names = [string(use.get("recipient_name")) for use in uses]
     if not all(name.startswith(_NAMESPACE) for name in names):

@@ -1,14 +1,14 @@
 """
-Reasoning items in the signatures of thinking blocks.
+Store reasoning items in the signatures of thinking blocks.
 
-A reasoning item goes back to the provider, endpoint and model that made it, with its encrypted
-content and its summary as they were received, and without its id: the API verifies the ciphertext
-alone, and some gateways change ids with every event. The summary's text is the text of the block;
-the signature carries only the lengths of its parts.
+A reasoning item is returned only to the provider, endpoint and model that created it, with its
+encrypted content and summary unchanged. Its id is omitted: the API verifies only the ciphertext,
+and some gateways change ids with every event. The summary is the text of the block; the signature
+carries only the lengths of the summary's parts.
 
-Some servers (Azure) send the encrypted content only in the final event, when the block is closed.
-Then an empty thinking block at the end of the message carries it, with the index of the block
-before which, or in which, the item belongs.
+Some servers (Azure) send the encrypted content only in the final event, when the block is already
+closed. In that case an empty thinking block at the end of the message carries it, with the index
+of the item's own block or of the next one.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from ccproxy.protocol.messages import Block
 from ccproxy.providers.quirks import Target
 
 REASONING_ITEM: Final = "reasoning_item"
-"""Key in a signature: the item of this block."""
+"""Key in a signature: the reasoning item of this block."""
 LATE_ITEMS: Final = "late_reasoning_items"
-"""Key in a signature: items of earlier blocks, each with the index of its block."""
+"""Key in a signature: the reasoning items of earlier blocks, each with the index of its block."""
 PART_SEPARATOR: Final = "\n\n"
-"""Between the parts of a summary in the text of a thinking block."""
+"""Separates the parts of a summary in the text of a thinking block."""
 
 Packed = Mapping[str, Any]
 
 
 def pack(encrypted_content: str, summary_lengths: Sequence[int], target: Target) -> dict[str, Any]:
-    """Return what a signature carries of a reasoning item."""
+    """Return the fields of a reasoning item that a signature carries."""
     return {
         "endpoint": target.endpoint,
         "encrypted_content": encrypted_content,
@@ -43,7 +43,7 @@ def pack(encrypted_content: str, summary_lengths: Sequence[int], target: Target)
 
 
 def digest(encrypted_content: str) -> str:
-    """Return a short name of a ciphertext, to remember it by."""
+    """Return a short hash that identifies a ciphertext."""
     return hashlib.blake2b(encrypted_content.encode(), digest_size=12).hexdigest()
 
 
@@ -63,7 +63,7 @@ class ReasoningItems:
                 self._late |= dict(origin.carried.get(LATE_ITEMS, ()))
 
     def before(self, index: int) -> dict[str, Any] | None:
-        """Return the item to send for the block at *index*, or before it if it is not thinking."""
+        """Return the item that replaces the thinking block at *index* or precedes another block."""
         packed = self._late.get(index)
         origin = self._origins[index]
         if packed is None and origin is not None:
@@ -85,7 +85,7 @@ class ReasoningItems:
         return {"type": "reasoning", "summary": summary, "encrypted_content": encrypted_content}
 
     def _origin(self, block: Block) -> Origin | None:
-        """Return who signed *block* if it is the provider and model that will read it."""
+        """Return the origin of *block* if it is the provider and model of this request."""
         if block.type != "thinking":
             return None
         origin = self._conversion.signer.open(text_of(block.signature))
@@ -96,7 +96,7 @@ class ReasoningItems:
 
 
 def _summary_parts(lengths: Sequence[int], thinking: str) -> list[str]:
-    """Cut *thinking* into the parts of the summary; one part if the client changed the text."""
+    """Split *thinking* into the summary's parts, or one part if the client changed the text."""
     if not lengths:
         return []
     if sum(lengths) + len(PART_SEPARATOR) * (len(lengths) - 1) != len(thinking):

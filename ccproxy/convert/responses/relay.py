@@ -1,7 +1,7 @@
 """
-Conversion of a Responses stream to the client's, from bytes to bytes.
+Convert the bytes of a Responses stream into the bytes of the client's stream.
 
-Deltas that look like the previous one are converted without decoding (`delta_pattern.py`).
+Deltas that match the pattern of the previous one are not decoded (`delta_pattern.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ccproxy.protocol import sse
 from ccproxy.protocol.responses import DONE, StreamEvent
 
 _MAX_ATTEMPTS = 16
-"""Patterns that matched no event, after which no more are learned."""
+"""After this many unused patterns in succession, no more are built."""
 
 
 class ResponsesRelay(AnswerRelay[ResponsesToMessageStream]):
@@ -33,7 +33,7 @@ class ResponsesRelay(AnswerRelay[ResponsesToMessageStream]):
 
     @property
     def removed_reasoning(self) -> list[dict[str, Any]]:
-        """Reasoning items of the request that the API reports as removed."""
+        """The request's reasoning items that the API reports as removed."""
         return self._machine.removed_reasoning
 
     def _whole_events(self, body: bytes) -> list[Event]:
@@ -59,7 +59,7 @@ class ResponsesRelay(AnswerRelay[ResponsesToMessageStream]):
             self._convert(event, out)
 
     def _copy_whole(self, event: sse.ServerEvent, out: list[bytes]) -> bool:
-        """Copy an event that came in two reads; False if it does not match the pattern."""
+        """Copy an event split across two reads; return False if it does not match the pattern."""
         if self._pattern is None:
             return False
         framed = self._pattern.framed(event.data)

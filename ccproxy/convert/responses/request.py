@@ -1,9 +1,9 @@
 """
-A Messages request as a Responses request.
+Convert a Messages request into a Responses request.
 
-The request is stateless: nothing is stored, the whole conversation is sent, and reasoning travels
-encrypted. The system prompt is the first item of the input and not `instructions`: some providers
-ignore those, and newer models read and bill them after the input.
+The request is stateless: the provider stores nothing, every request contains the whole
+conversation, and reasoning is sent encrypted. The system prompt is the first input item instead of
+`instructions`, which some providers ignore and newer models read and bill after the input.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from ccproxy.protocol.messages import MessagesRequest
 from ccproxy.providers.quirks import Quirks, Target
 
 LEAST_OUTPUT_TOKENS: Final = 16
-""""Expected a value >= 16" (code integer_below_min_value); Claude Code probes with 1."""
+"""OpenAI refuses less (code integer_below_min_value); Claude Code probes with 1."""
 
 _ENCODER = msgspec.json.Encoder()
 _IMAGE_ITEM = b'{"type":"input_image"'
@@ -69,9 +69,9 @@ def to_responses(
     refusals: Refusals = NOTHING_REFUSED,
 ) -> ConvertedRequest:
     """
-    Convert *request* for *target*; `stream` None: stream if the client does.
+    Convert *request* for *target*. By default, the answer is streamed if the client asks for it.
 
-    *cache* speeds up the conversion of the next request of a conversation; the result is the same.
+    *cache* speeds up the conversion of a conversation's next request without changing the result.
     *refusals* are the features that the provider has refused.
 
     Raises:
@@ -172,7 +172,7 @@ def _text_format(request: MessagesRequest) -> dict[str, Any]:
 
 
 def _cache_key(request: MessagesRequest, conversion: Conversion) -> dict[str, str]:
-    """Return the key of the session's prompt cache: a hash, never a part of the user's id."""
+    """Return the key of the session's prompt cache, which contains the user id only as a hash."""
     user_id = request.metadata.user_id if request.metadata else None
     if request.metadata and not (user_id and conversion.quirks.cache_key):
         conversion.drop("metadata")
@@ -190,9 +190,9 @@ def _stream_fields(target: Target, *, streams: bool) -> dict[str, Any]:
 
 def _reasoning(requested: ReasoningRequest, quirks: Quirks, *, hide: bool) -> dict[str, Any]:
     """
-    Return `reasoning`; empty if the model does not reason or the client requests nothing.
+    Return the `reasoning` field, empty if the model does not reason or the client requests nothing.
 
-    *hide*: the reasoning is not shown to the client, so no summary is needed.
+    With *hide*, the client does not receive the reasoning, so no summary is requested.
     """
     if quirks.reasoning not in ("effort", "openrouter"):
         return {}
@@ -209,5 +209,5 @@ def _effort(requested: ReasoningRequest, quirks: Quirks) -> str | None:
         return min(quirks.efforts, key=EFFORTS.index, default=None)
     if effort := requested.effort_or_budget():
         return nearest_effort(effort, quirks.efforts)
-    # A model that accepts "none" may not reason without an effort.
+    # Models that accept "none" may not reason by default.
     return "medium" if requested.thinks and "none" in quirks.efforts else None

@@ -1,21 +1,21 @@
 """
-A Responses answer as a Messages stream: the state machine.
+The state machine that converts a Responses answer into a Messages stream.
 
-Theory of operation: an answer is a list of items, and each item becomes a block (reasoning,
-function call) or several (text). The events of an item are found by its `output_index`: item ids
-are different in every event at some servers (Copilot). Items are written in the order of their
-indexes, one at a time; what arrives for a later item waits until the earlier ones are complete.
+Theory of operation: an answer is a list of items, and each item becomes one block (reasoning,
+function call) or several (text). Events belong to the item with their `output_index`, because some
+servers (Copilot) change the item ids with every event. Items are written one at a time, in the
+order of their indexes; the data of later items waits until the earlier ones are complete.
 
 Rules:
 
-* Deltas of text and summaries are written as they arrive. What a `done` event or the final
-  response contains beyond them is written then, so an answer without deltas loses nothing.
-* A function call is written when its arguments are complete. Deltas are previews: some servers
-  encrypt them, and a call that the token limit cut off must not reach the client at all.
-* Encrypted reasoning is taken from the `done` event of its item, or from the final response.
+* Deltas of text and summaries are written as they arrive. Text that only a `done` event or the
+  final response contains is written when that arrives, so an answer without deltas is complete.
+* A function call is written when its arguments are complete. Its deltas are only previews: some
+  servers encrypt them, and a call cut off by the token limit must not reach the client.
+* Encrypted reasoning is read from the `done` event of its item, or from the final response.
 * An answer ends with a final event. Without one, `close` raises.
 
-A whole answer uses the same machine: its items are given to it as if they had just been completed.
+A whole answer uses the same machine, which processes its items as if they had just been completed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from ccproxy.protocol.lenient_json import string
 from ccproxy.protocol.responses import FINAL_EVENTS, Item, Response, StreamEvent
 
 Absorb = Callable[[list[str]], int | None]
-"""Takes the texts of deltas that were not fed; see `absorber`."""
+"""Handles the texts of deltas that bypass `feed`; see `absorber`."""
 
 _ITEM_TYPES: Mapping[str, type[OutputItem]] = {
     "message": MessageItem,
@@ -59,21 +59,21 @@ _UNFINISHED = _FAILED | {"incomplete"}
 """Statuses that override the type of the final event."""
 _REFUSALS = frozenset(("response.refusal.delta", "response.refusal.done"))
 _INCOMPLETE_REASONS = {"content_filter": "refusal"}
-"""Reason of an incomplete answer -> stop_reason; every other reason means max_tokens."""
+"""Reason for an incomplete answer -> stop_reason; every other reason means max_tokens."""
 
 
 class _Text(NamedTuple):
-    """An event with text of an item."""
+    """How one type of event carries the text of an item."""
 
     item_type: str
     field: str
-    """The field of the item that the text belongs to."""
+    """The item's field for the text."""
     number: str
-    """The field of the event with the index of the part."""
+    """The event's field for the index of the part."""
     source: str
-    """The field of the event with the text."""
+    """The event's field for the text."""
     is_whole: bool = False
-    """True: the whole text of the part, not a delta."""
+    """Whether the event has the whole text of the part instead of a delta."""
 
 
 _TEXTS: Mapping[str, _Text] = {
@@ -99,8 +99,8 @@ class ResponsesToMessageStream:
     """
     Converts one answer.
 
-    Feed it every event, or the whole response, then close it; feeding and closing return the
-    events to send. Created per request, used once, not thread-safe.
+    Feed every event or the whole response, then close; all of these methods return the events to
+    send. An instance belongs to one request and is not thread-safe.
     """
 
     def __init__(self, context: AnswerContext) -> None:
@@ -109,7 +109,7 @@ class ResponsesToMessageStream:
         self._items: list[OutputItem] = []
         self._by_index: dict[int, OutputItem] = {}
         self._last_index = -1
-        self._next = 0  # position of the item that is being written
+        self._next = 0  # position of the item being written
         self._tags = ThinkTags() if context.target.quirks.think_tags else None
         self._stops = StopCutter(context.stop_sequences)
         self._calls = ToolCalls(context.message_id, context.known_ids)
@@ -120,21 +120,21 @@ class ResponsesToMessageStream:
         self._status = ""
         self._refused = False
         self.removed_reasoning: list[dict[str, Any]] = []
-        """Reasoning items of the request that the API reports as removed."""
+        """The request's reasoning items that the API reports as removed."""
 
     @property
     def stopped(self) -> bool:
-        """True: a stop sequence cut the answer, nothing more of it is needed."""
+        """Whether a stop sequence ended the answer, so the rest is not needed."""
         return self._stops.matched is not None
 
     @property
     def complete(self) -> bool:
-        """True: the answer has its end, and `close` will not raise."""
+        """Whether the end of the answer has arrived."""
         return self._final is not None or self.stopped or self._ended
 
     @property
     def usage(self) -> dict[str, Any]:
-        """The usage in the Messages API's sense; estimates where none was reported."""
+        """The usage in the Messages API's terms, estimated where the provider reported none."""
         return to_usage(
             chat_usage(self._final.usage if self._final else None),
             self._context.target.quirks,
@@ -143,7 +143,7 @@ class ResponsesToMessageStream:
         )
 
     def feed(self, event: StreamEvent) -> list[Event]:
-        """Process one event that is not an error and return the events that it causes."""
+        """Process an event that is not an error, and return the resulting events."""
         self._start()
         if event.type in FINAL_EVENTS:
             self._take_final(event.response or Response(), event.type.removeprefix("response."))
@@ -153,10 +153,10 @@ class ResponsesToMessageStream:
 
     def absorber(self, event: StreamEvent) -> Absorb | None:
         """
-        Return a function that takes further deltas like *event*, which was fed last.
+        Return a function that handles further deltas like *event*, which must have been fed last.
 
-        It takes their texts and returns the number of the block that they must be written to, or
-        None if nothing is written yet. None instead of a function: such deltas must be fed.
+        The function takes their texts and returns the index of the block to write them to, or None
+        if they are not written yet. If there is no such function, the deltas must be fed.
         """
         index = _index(event.output_index, default=-1)
         item = self._by_index.get(index)
@@ -177,14 +177,14 @@ class ResponsesToMessageStream:
         return partial(_absorb_text, item, part, writer, writer.index)
 
     def feed_response(self, response: Response) -> list[Event]:
-        """Process a whole answer and return its events, apart from its end."""
+        """Process a whole answer and return its events, except those that end the message."""
         self._start()
         self._take_final(response, string(response.status) or "completed")
         return self._writer.take()
 
     def close(self) -> list[Event]:
         """
-        Return the events that end the message; nothing if it has ended.
+        Return the events that end the message, or none if it has already ended.
 
         Raises:
             BadAnswer: If the answer is incomplete.
@@ -210,7 +210,7 @@ class ResponsesToMessageStream:
             self._begun = True
             self._writer.start()
 
-    # Events of items...
+    # Item events
 
     def _take_event(self, event: StreamEvent) -> None:
         if (text := _TEXTS.get(event.type)) is not None:
@@ -238,7 +238,7 @@ class ResponsesToMessageStream:
             item.finish(final)
 
     def _item_of(self, event: StreamEvent, item_type: str) -> OutputItem:
-        """Return the item of a delta; one that was not announced begins here (LM Studio)."""
+        """Return the item of a delta, creating it if the server never announced it (LM Studio)."""
         index = _index(event.output_index, default=max(self._last_index, 0))
         item = self._by_index.get(index)
         if item is None or item.type != item_type or item.is_done:
@@ -250,13 +250,13 @@ class ResponsesToMessageStream:
         self._last_index = max(self._last_index, number)
         added = _ITEM_TYPES.get(string(item.type), OutputItem)(item, number)
         self._by_index[number] = added
-        # After the items that are or are being written, and after all lower indexes.
+        # Insert it after all written items, the one being written, and all lower indexes.
         begun = self._next + (self._writer.block is not None)
         position = bisect_right(self._items, number, lo=begun, key=attrgetter("index"))
         self._items.insert(position, added)
         return added
 
-    # ...and the end of the answer.
+    # The end of the answer
 
     def _take_final(self, response: Response, status: str) -> None:
         if self._final is not None:
@@ -275,14 +275,14 @@ class ResponsesToMessageStream:
 
     def _match_output(self, output: list[Item]) -> None:
         """
-        Complete the items with those of the final response, and add those that are missing.
+        Complete the streamed items from the final response, and add the missing ones.
 
         Items are matched by type and order, because some servers do not number them.
         """
         streamed: dict[str, deque[OutputItem]] = {}
         for item in self._items:
             streamed.setdefault(item.type, deque()).append(item)
-        # The stream already had these, in another form or place.
+        # The stream already contained these, in another form or position.
         repeated = {"message"} & streamed.keys() | ({"reasoning"} if streamed else set())
         for final in output:
             kind = string(final.type)
@@ -296,13 +296,13 @@ class ResponsesToMessageStream:
                 self._add_item(final, None).finish(final)
 
     def _take_late(self, item: ReasoningItem, final: Item) -> None:
-        """Keep encrypted content that came after its block was closed (Azure)."""
+        """Keep encrypted content that arrives after its block was closed (Azure)."""
         encrypted = string(final.encrypted_content)
         if encrypted and not item.encrypted_content and item.block is not None:
             packed = pack(encrypted, item.summary_lengths(), self._context.target)
             self._late.append((item.block, packed))
 
-    # Writing items in their order...
+    # Writing items in order
 
     def _advance(self) -> None:
         while self._next < len(self._items) and not self.stopped:
@@ -352,7 +352,7 @@ class ResponsesToMessageStream:
             if self._final is None:
                 return False
             if self._status == "incomplete":
-                return True  # the limit cut it off: a part of a call must not be run
+                return True  # cut off by the token limit: a partial call must not be run
         if not item.name:
             raise BadAnswer("The provider sent a tool call without a name")
         for call in item.calls():
@@ -360,7 +360,7 @@ class ResponsesToMessageStream:
             self._writer.end_block()
         return True
 
-    # ...and their text.
+    # Writing text
 
     def _show(self, text: str) -> None:
         if self._tags is None:
@@ -372,7 +372,7 @@ class ResponsesToMessageStream:
             self._tags = None
 
     def _flush_text(self) -> None:
-        """Write the text that was held back."""
+        """Write the text held back for think tags and stop sequences."""
         if self._tags is not None:
             for kind, piece in self._tags.flush():
                 self._write_tagged(kind, piece)
@@ -416,7 +416,7 @@ def _index(value: object, *, default: int) -> int:
 
 
 def chat_usage(usage: object) -> dict[str, Any] | None:
-    """Return *usage* under the names of Chat Completions, which the shared reader knows."""
+    """Return *usage* with the field names of Chat Completions, which `to_usage` reads."""
     if not isinstance(usage, dict):
         return None
     return {

@@ -1,9 +1,9 @@
 """
-Tool definitions and tool_choice of the Responses API.
+Convert tool definitions and tool_choice for the Responses API.
 
-Functions are flat here, and `strict` is always sent: left out, the API tries strict mode and
-rewrites the schema so that every optional property becomes required. A web search that the client
-leaves to its provider becomes the provider's own.
+Function definitions are flat in this API, and `strict` is always sent: without it the API tries
+strict mode and makes every optional property of the schema required. The Messages API's web search
+server tool becomes the provider's own search.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class ResponsesTools:
     """The converted tools of a request."""
 
     definitions: Raw
-    """The JSON list, ready to be sent."""
+    """The encoded JSON list."""
     functions: ToolSet
     search_name: str | None
-    """The client's name of the web search; None if there is none."""
+    """The client's name for the web search, or None."""
 
     @property
     def count(self) -> int:
-        """The number of tools that are sent."""
+        """The number of tools sent."""
         return len(self.functions.sent_names) + (self.search_name is not None)
 
 
@@ -46,7 +46,7 @@ NO_RESPONSES_TOOLS: Final = ResponsesTools(Raw(b"[]"), NO_TOOLS, None)
 
 
 def to_responses_tools(tools: Raw, conversion: Conversion) -> ResponsesTools:
-    """Convert the tools of a request; a client sends the same ones with every request."""
+    """Convert the tools of a request, or reuse the result of an earlier one."""
     if not is_present(tools):
         return NO_RESPONSES_TOOLS
     functions = to_chat_tools(tools, conversion)
@@ -99,7 +99,7 @@ class ResponsesChoice(NamedTuple):
 def to_responses_choice(
     choice: ToolChoice | None, tools: ResponsesTools, conversion: Conversion
 ) -> ResponsesChoice:
-    """Convert tool_choice, which means something only if there are *tools*."""
+    """Convert tool_choice, which has no effect without *tools*."""
     if choice is None or not tools.count:
         return ResponsesChoice({}, None, without_tools=False)
     if choice.type == "tool" and choice.name == tools.search_name:
@@ -115,8 +115,8 @@ def to_responses_choice(
     return ResponsesChoice(fields, converted.instruction, converted.without_tools)
 
 
-def _forced_search(tools: ResponsesTools) -> Any:  # noqa: ANN401 - a word or an object
-    """Force the search; tool_choice cannot name it unless it is the only tool."""
+def _forced_search(tools: ResponsesTools) -> Any:  # noqa: ANN401 - a string or an object
+    """Return a tool_choice that forces the search, which it cannot name directly."""
     if tools.count == 1:
         return "required"
     return {"type": "allowed_tools", "mode": "required", "tools": [_SEARCH]}
