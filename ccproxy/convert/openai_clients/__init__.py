@@ -1,1 +1,1 @@
-"""Requests and answers of OpenAI clients, over a provider of any dialect."""
+"""Serve OpenAI clients with providers of any dialect."""

@@ -1,8 +1,8 @@
 """
-A Chat Completions request for a provider of that API, passed on.
+Pass a Chat Completions request through to a provider of the same API.
 
-Request and answer keep every byte but the model's name. The stream gets its end, `[DONE]`, and an
-error object if it is interrupted.
+The request and the answer are unchanged, except for the model name in the request. A missing
+`[DONE]` is added to the stream, and an error object if the stream is interrupted.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _CHUNK = msgspec.json.Decoder(_Chunk)
 
 
 class CompletionsPassthrough(PassedExchange):
-    """One request and its answer."""
+    """A Chat Completions request and its answer."""
 
     api: Api = "chat"
 
@@ -92,11 +92,11 @@ class CompletionsPassthrough(PassedExchange):
         self._is_done = False
 
     def conversation(self) -> ConversationOutline | None:
-        """Return the parts of the request that identify its conversation; None if unreadable."""
+        """Return the parts of the request that identify its conversation, or None if unreadable."""
         return read_outline(self.body)
 
     def revise(self, _problem: Problem) -> bool:
-        """Return False: the request is the client's own."""
+        """Return False, because the client's request is never changed."""
         return False
 
     def whole(self, body: bytes) -> bytes:
@@ -105,12 +105,12 @@ class CompletionsPassthrough(PassedExchange):
         return body
 
     def close(self) -> bytes:
-        """Return `[DONE]`, unless the provider has sent it; raises as the base class does."""
+        """Return the last event, and `[DONE]` if missing. Raises BadAnswer if it is incomplete."""
         rest = super().close()
         return rest if self._is_done else rest + b"data: " + DONE + b"\n\n"
 
     def fail(self, problem: Problem) -> bytes:
-        """Return an error object, as OpenAI sends it."""
+        """Return an error object in OpenAI's form."""
         return b"data: " + openai_error(problem, self._request_id) + b"\n\n"
 
     def _read(self, data: bytes) -> bytes:
@@ -130,11 +130,11 @@ class CompletionsPassthrough(PassedExchange):
 
 
 def _chars_of(data: bytes) -> int:
-    """Return how long the texts of a chunk are."""
+    """Return the number of characters in the texts of a chunk."""
     try:
         choices = _CHUNK.decode(data).choices or ()
     except NOT_JSON:
-        return 0 if data == DONE else len(data) // CHARS_PER_TOKEN  # of another form
+        return 0 if data == DONE else len(data) // CHARS_PER_TOKEN  # an unknown form
     chars = 0
     for delta in filter(None, (choice.delta for choice in choices)):
         for text in (delta.content, delta.reasoning_content or delta.reasoning):

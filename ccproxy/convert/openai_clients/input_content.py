@@ -1,4 +1,4 @@
-"""The content of Responses items as content blocks: texts, images, files and results of calls."""
+"""Convert the content of Responses items into blocks: texts, images, files and call outputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def blocks_of_parts(
     parts: Sequence[InputPart], path: Path, dropped: dict[str, None]
 ) -> list[Block]:
     """
-    Return the content blocks of *parts*; the types of what is left out are added to *dropped*.
+    Convert *parts* into content blocks, and add the types of unsupported parts to *dropped*.
 
     Raises:
         Problem: If a part refers to a stored file, or is invalid.
@@ -47,7 +47,7 @@ def blocks_of_parts(
 
 
 def result_content(item: InputItem, dropped: dict[str, None]) -> Raw | str | list[Block]:
-    """Return the content of the tool_result for the output *item*."""
+    """Return the tool_result content for the output *item*."""
     output = item.output
     if is_string(output):
         return output
@@ -84,7 +84,7 @@ def _document(part: InputPart, path: Path) -> Block:
 
 
 def _source(text: str, default_type: str, path: Path) -> dict[str, str]:
-    """Return the source of a data URI, of a URL, or of plain base64 data."""
+    """Return the block source for a data URI, a URL or plain base64 data."""
     if text.startswith(("https://", "http://")):
         return {"type": "url", "url": text}
     uri = _DATA_URI.match(text)

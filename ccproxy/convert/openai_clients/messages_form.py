@@ -1,15 +1,15 @@
 """
-A Responses request as a request of the Messages API.
+Convert a Responses request into a Messages request.
 
-The conversion of `convert/chat` and `convert/responses`, and direct mode, then treat it like any
-other one. It only ever appends: the messages of one request begin with those of the request before
-it in the conversation, so that prompt caches and encrypted reasoning stay valid.
+`convert/chat`, `convert/responses` and direct mode can handle the result like any other request.
+The conversion is append-only: the messages of a request begin with those of the conversation's
+previous request, so prompt caches and encrypted reasoning stay valid.
 
-* `instructions` and the developer messages at the beginning are the system prompt; later ones are
-  system messages in their place.
-* Reasoning, texts and calls without anything in between are one assistant message. The results of
-  its calls follow at once, in the order of the calls, wherever the client has put them.
-* Reasoning that nothing of the assistant follows is left out; providers refuse it.
+* `instructions` and the initial developer messages become the system prompt; later developer
+  messages become system messages at their position.
+* Consecutive reasoning, texts and calls become one assistant message. The results of its calls
+  follow directly, in the order of the calls, regardless of their position in the request.
+* Reasoning without a following text or call of the assistant is dropped; providers refuse it.
 """
 
 from __future__ import annotations
@@ -61,23 +61,23 @@ _VALID_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _NO_OUTPUT: Final = "(no output)"
 _JSON_ONLY: Final = "Answer with one JSON object and nothing else."
 _OUTPUT: Final = "_output"
-"""The end of the types of items that are results of calls."""
+"""Suffix of the types of all items that hold the result of a call."""
 _READ_ELSEWHERE: Final = frozenset(("additional_tools", "configuration_update"))
 _COMPACTIONS: Final = frozenset(("compaction", "context_compaction"))
-"""Summaries that only the provider can read which made them."""
+"""Summaries that only the provider that wrote them can read."""
 _UNREADABLE: Final = (
     "(The conversation before this point was summarized by another provider, in a form that cannot "
     "be read here. Ask the user for what you need of it.)"
 )
 _EFFORTS: Final = {"minimal": "low"}
-"""Words for the effort that the Messages API does not have."""
+"""Efforts that the Messages API lacks, and their replacements."""
 _CALLS: Final = frozenset(
     ("function_call", "custom_tool_call", "local_shell_call", "tool_search_call")
 )
 
 
 class MessagesForm:
-    """One request, converted."""
+    """A converted request."""
 
     def __init__(
         self, request: ResponsesRequest, *, seal: ReasoningSeal, max_tokens: int, with_search: bool
@@ -85,11 +85,11 @@ class MessagesForm:
         """
         Convert *request*.
 
-        *max_tokens* is the limit if the client sets none. *with_search*: the provider searches the
-        web itself.
+        *max_tokens* is the default limit. *with_search* means that the provider supports the web
+        search tool.
 
         Raises:
-            Problem: With the path of what cannot be converted.
+            Problem: If a field cannot be converted; it contains the field's path.
         """
         self.request = request
         self.seal = seal
@@ -112,10 +112,10 @@ class MessagesForm:
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """The parts of the request that are left out."""
+        """The omitted parts of the request."""
         return (*self._dropped, *self.tools.dropped)
 
-    # The conversation.
+    # The conversation
 
     def _add(self, item: InputItem, position: int) -> None:
         if item.type == "agent_message" or (item.type == "message" and item.role != "assistant"):
@@ -163,10 +163,10 @@ class MessagesForm:
             self._assistant.append(block)
 
     def _end_assistant(self) -> None:
-        """End the assistant's message, and add the results of its calls."""
+        """Finish the assistant message, and add the results of its calls."""
         blocks, self._assistant = self._assistant, []
         if all("thinking" in block["type"] for block in blocks):
-            return  # also if there are none
+            return  # also without any blocks
         self._messages.append({"role": "assistant", "content": blocks})
         results = [self._result(block) for block in blocks if block["type"] == "tool_use"]
         if results:
@@ -178,7 +178,7 @@ class MessagesForm:
         return {"type": "tool_result", "tool_use_id": call["id"], "content": content}
 
     def _add_orphan(self, item: InputItem) -> None:
-        """Add a result without a call as text; the results of calls were added already."""
+        """Add the result *item* as text if it has no call; other results are already added."""
         outputs = self._outputs.get(_call_id(item))
         if outputs and outputs[0] is item:
             outputs.popleft()
@@ -188,12 +188,12 @@ class MessagesForm:
                 content = [{"type": "text", "text": f"Result of an earlier call: {text}"}]
             self._messages.append({"role": "user", "content": content})
 
-    # The rest of the request.
+    # The other fields
 
     def _encode(self, max_tokens: int) -> bytes:
         request = self.request
         if not any(message["role"] == "user" for message in self._messages):
-            # The Messages API needs one; a client may send instructions only.
+            # The Messages API requires a user message; a client may send only instructions.
             text = self._system.pop() if self._system else {"type": "text", "text": "Continue."}
             self._messages.insert(0, {"role": "user", "content": [text]})
         fields: dict[str, Any] = {
@@ -213,7 +213,7 @@ class MessagesForm:
         return msgspec.json.encode(fields)
 
     def _answer_fields(self) -> dict[str, Any]:
-        """Return the fields about reasoning and the format of the answer."""
+        """Return the fields for reasoning and for the format of the answer."""
         reasoning = self._reasoning
         fields: dict[str, Any] = {}
         output: dict[str, Any] = self._format()
@@ -270,7 +270,7 @@ _CHOICES: Final = {
 
 
 def _updated(reasoning: ReasoningConfig, updates: Sequence[ReasoningConfig]) -> ReasoningConfig:
-    """Return *reasoning* with the effort of the last of the *updates* that has one."""
+    """Return *reasoning* with the last effort in *updates*, if any."""
     efforts = [update.effort for update in updates if update.effort]
     return ReasoningConfig(efforts[-1] if efforts else reasoning.effort, reasoning.summary)
 
@@ -302,7 +302,7 @@ def _call(item: InputItem) -> Block:
 
 
 def _arguments(arguments: Raw) -> Raw | dict[str, Any]:
-    """Return the arguments as an object; any other value becomes a field of one."""
+    """Return the arguments as an object; wrap any other value in one."""
     if is_object(arguments):
         return arguments
     text = text_of(arguments)
@@ -318,7 +318,7 @@ def _shell_arguments(action: Raw) -> dict[str, Any]:
 
 
 def _call_id(item: InputItem) -> str:
-    """Return an ID that every provider of the Messages API accepts."""
+    """Return a call id that every provider of the Messages API accepts."""
     call_id = item.call_id or ""
     if _VALID_ID.fullmatch(call_id):
         return call_id

@@ -1,10 +1,10 @@
 """
-Errors in OpenAI's form: the body of an HTTP response, and the code by which clients decide.
+Errors in OpenAI's form: the body of an HTTP response, and the codes that clients act on.
 
-Codex CLI repeats a request after most errors of a stream, up to five times. It reports
-`context_length_exceeded`, `insufficient_quota` and `server_is_overloaded` at once and in its own
-words, `invalid_prompt` at once and in ours, and waits for the time that the text of
-`rate_limit_exceeded` names (measured with 0.171).
+Codex CLI retries a request up to five times after most stream errors. It reports
+`context_length_exceeded`, `insufficient_quota` and `server_is_overloaded` at once with its own
+message, and `invalid_prompt` at once with ours. After `rate_limit_exceeded` it waits for the time
+in the message (measured with 0.171).
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _STREAM_CODES: Final[Mapping[str, str]] = {
     "timeout_error": "server_error",
     "conflict_error": "server_error",
 }
-"""The codes of a failed response; every other error is `invalid_prompt`: it is not repeated."""
+"""The codes of a failed response; all others become `invalid_prompt`, which is not retried."""
 
 
 def error_code(problem: Problem) -> str | None:
-    """Return OpenAI's code for *problem*, None if it has none."""
+    """Return OpenAI's code for *problem*, or None."""
     if _TOO_LONG.search(problem.message):
         return CONTEXT_LENGTH
     if _LOST_RESPONSE.match(problem.message):
@@ -65,7 +65,7 @@ def openai_error(problem: Problem, request_id: str) -> bytes:
 
 
 def stream_error(problem: Problem) -> dict[str, Any]:
-    """Return the error of a response that failed after its beginning."""
+    """Return the error object for a response that fails after it has started."""
     message = problem.message
     if problem.retry_after is not None and problem.kind == "rate_limit_error":
         message = f"{message} Please try again in {problem.retry_after}s."

@@ -1,4 +1,4 @@
-"""What passed requests have in common: the provider speaks the client's own API."""
+"""The base class of exchanges that need no conversion: the provider has the client's API."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from ccproxy.protocol.messages import replace_lone_surrogates
 
 
 class RequestOutline(Protocol):
-    """The fields that every passed request has."""
+    """The common fields of all passed requests."""
 
     model: str
     stream: bool | None
 
 
 class PassedExchange(ABC):
-    """One request and its answer; see `Exchange` for those that are converted."""
+    """A request and its answer without conversion; see `Exchange` for converted ones."""
 
     headers: Mapping[str, str] = {}
     removed_reasoning: tuple[str, ...] = ()
     stop_reason: str | None = None
     ended = stopped = False
-    """The stream is always read to its end."""
+    """Always False: the stream is read to its end."""
     dropped: tuple[str, ...] = ()
-    """The parts of the request that are not sent to the provider."""
+    """The parts of the request that are omitted."""
 
     def __init__(
         self,
@@ -45,9 +45,9 @@ class PassedExchange(ABC):
         is_recorded: bool,
     ) -> None:
         """
-        Take the request *body*; *model* and *requested* override its `model`.
+        Read the request *body*; *model* and *requested* override its `model`.
 
-        `asked` keeps it only if the exchange *is_recorded*, because it may be large.
+        `asked` keeps the body only if the exchange *is_recorded*, because it may be large.
         """
         self.requested = requested or outline.model
         self.model = model or rules.pick_model(outline.model)
@@ -70,9 +70,9 @@ class PassedExchange(ABC):
     @property
     def usage(self) -> Mapping[str, Any]:
         """
-        The token counts in the Messages API's sense; empty if they are unknown.
+        The token counts in the Messages API's terms, empty if unknown.
 
-        Those of a stream are estimated if it does not report them, or the client left before.
+        The counts of a stream are estimated if it reports none or the client disconnects early.
         """
         counts, chars = self._counts, self._chars
         if not counts and not chars:
@@ -81,15 +81,15 @@ class PassedExchange(ABC):
         return to_usage(counts, self._target.quirks, input_estimate=estimate, chars=chars)
 
     def feed(self, data: bytes) -> bytes:
-        """Return the events that are complete, so that an error event can follow any of them."""
+        """Return only complete events, so that an error event can follow any of them."""
         return b"".join([self._passed(event) for event in self._decoder.feed(data)])
 
     def close(self) -> bytes:
         """
-        Return the last event, if its blank line never came.
+        Return the last event if its final blank line is missing.
 
         Raises:
-            BadAnswer: If the answer has no end.
+            BadAnswer: If the answer is incomplete.
         """
         rest = b"".join([self._passed(event) for event in self._decoder.close()])
         if not self._is_finished:
@@ -98,7 +98,7 @@ class PassedExchange(ABC):
 
     @abstractmethod
     def _read(self, data: bytes) -> bytes:
-        """Read the data of an event; return the data to pass on."""
+        """Process the data of an event, and return the data for the client."""
 
     def _passed(self, event: sse.ServerEvent) -> bytes:
         data = self._read(event.data)

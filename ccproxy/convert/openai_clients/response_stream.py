@@ -1,7 +1,7 @@
 """
-The answer of an exchange for a Responses client: bytes of Messages in, bytes of Responses out.
+Convert the answer of an exchange for a Responses client, from Messages bytes to Responses bytes.
 
-`Exchange` and `Passthrough` make the Messages stream, or the whole message; this converts it.
+`Exchange` and `Passthrough` return the Messages stream or message that this module converts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ResponseStream:
-    """Converts the stream of one exchange."""
+    """Converts the stream of an exchange."""
 
     def __init__(self, source: StreamConverter, writer: ResponseWriter) -> None:
         self._source = source
@@ -38,15 +38,15 @@ class ResponseStream:
         return self._source.stopped
 
     def feed(self, data: bytes) -> bytes:
-        """Convert a piece of the provider's stream. Raises Problem if it is an error."""
+        """Convert bytes of the provider's stream. Raises Problem if they contain an error."""
         return self._converted(self._source.feed(data))
 
     def close(self) -> bytes:
-        """Return the end of the answer. Raises Problem if it has none."""
+        """Return the end of the answer. Raises Problem if the answer is incomplete."""
         return self._converted(self._source.close()) + self._writer.close()
 
     def fail(self, problem: Problem) -> bytes:
-        """Return `response.failed`, or the end of an answer that is complete."""
+        """Return `response.failed`, or the end of the answer if it is complete."""
         rest = self._source.fail(problem)
         if rest.startswith(b"event: error"):
             return self._writer.fail(problem)
@@ -58,7 +58,7 @@ class ResponseStream:
 
 
 def whole_response(message: bytes, writer: ResponseWriter) -> bytes:
-    """Return the response for a whole *message*. Raises Problem if it is invalid."""
+    """Convert a whole *message* into a response. Raises Problem if it is invalid."""
     for event in sse.Decoder().feed(message_events(message)):
         writer.take(_read(event))
     return _encode(writer.response)

@@ -1,5 +1,5 @@
 """
-Converts the events of a Messages stream to those of a Responses stream.
+Convert the events of a Messages stream into events of a Responses stream.
 
 | block                     | item                                                                 |
 |---------------------------|----------------------------------------------------------------------|
@@ -7,10 +7,10 @@ Converts the events of a Messages stream to those of a Responses stream.
 | thinking                  | reasoning: the text is its summary, the signature its ciphertext     |
 | redacted_thinking         | reasoning without a summary                                          |
 | tool_use                  | the call of the client's tool, see `tool_kinds.py`                   |
-| server_tool_use           | web_search_call; its result is not passed on, nor a search for tools |
+| server_tool_use           | web_search_call; its result and tool searches are omitted            |
 
-Items come one after the other, so every item is complete before the next one begins. The final
-event repeats them all. Texts stay JSON literals: they are joined and copied, not decoded.
+Items are sequential: each one is complete before the next one begins. The final event repeats all
+of them. Texts stay JSON literals, which are joined and copied but not decoded.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _INCOMPLETE: Final[Mapping[str, str]] = {
     "model_context_window_exceeded": "max_output_tokens",
     "refusal": "content_filter",
 }
-"""Stop reasons of answers that are not complete."""
+"""Stop reason of an incomplete answer -> reason in `incomplete_details`."""
 KEEP_ALIVE: Final = sse.encode(b"keepalive", b'{"type":"keepalive","sequence_number":0}')
-"""Clients ignore this event, but unlike a comment it restarts their idle timeout."""
+"""Clients ignore this event but, unlike a comment, it resets their idle timeout."""
 _CALLS: Final[Mapping[Kind, tuple[str, dict[str, Any]]]] = {
     "function": ("fc", {"arguments": ""}),
     "custom": ("ctc", {"input": ""}),
     "local_shell": ("lsh", {"action": {"type": "exec", "command": [], "env": {}}}),
     "tool_search": ("tsc", {"execution": "client", "arguments": {}}),
 }
-"""How the id of a call begins, and its own fields as they are at first."""
+"""Kind of call -> prefix of the item's id, and the initial values of the item's specific fields."""
 _REPEATED: Final = (
     *("max_output_tokens", "metadata", "parallel_tool_calls", "prompt_cache_key", "reasoning"),
     *("temperature", "text", "tool_choice", "top_p"),
@@ -57,7 +57,7 @@ _NO_USAGE: Final = {"input_tokens": 0, "output_tokens": 0}
 
 
 class BlockDelta(msgspec.Struct, gc=False):
-    """A part of a block, or the end of the message."""
+    """The delta of a block or of the message."""
 
     type: str = ""
     text: Raw = EMPTY
@@ -68,7 +68,7 @@ class BlockDelta(msgspec.Struct, gc=False):
 
 
 class ContentBlock(msgspec.Struct, gc=False):
-    """A block as it begins."""
+    """The start of a block."""
 
     type: str = ""
     id: str = ""
@@ -77,7 +77,7 @@ class ContentBlock(msgspec.Struct, gc=False):
 
 
 class MessageEvent(msgspec.Struct, gc=False):
-    """One event of a Messages stream."""
+    """An event of a Messages stream."""
 
     type: str = ""
     delta: BlockDelta | None = None
@@ -88,7 +88,7 @@ class MessageEvent(msgspec.Struct, gc=False):
 
 
 class ResponseWriter:
-    """Writes one response; `take` takes the events of the message."""
+    """Writes one response; pass the events of the message to `take`."""
 
     def __init__(
         self,
@@ -106,12 +106,12 @@ class ResponseWriter:
         self.response: dict[str, Any] = response | _requested(request)
         self.has_begun = False
         self.is_over = False
-        """True: the final event was written."""
+        """Whether the final event is written."""
         self._out: list[bytes] = []
         self._sequence = 0
         self._usage: dict[str, Any] = dict(_NO_USAGE)
         self._stop_reason: str | None = None
-        # The open block.
+        # State of the open block
         self._kind = ""
         self._item: dict[str, Any] = {}
         self._tool = ToolKind("function", "")
@@ -119,7 +119,7 @@ class ResponseWriter:
         self._signature = ""
 
     def take(self, event: MessageEvent) -> bytes:
-        """Return the events that *event* causes."""
+        """Return the Responses events for *event*."""
         delta, block = event.delta, event.content_block
         if event.type == "content_block_delta" and delta is not None:
             self._continue(delta)
@@ -139,19 +139,19 @@ class ResponseWriter:
         return self._written()
 
     def close(self) -> bytes:
-        """Return the end of an answer that ended without its last event."""
+        """Return the end of an answer whose last event is missing."""
         if not self.is_over and self._stop_reason is not None:
             self._finish()
         return self._written()
 
     def fail(self, problem: Problem) -> bytes:
-        """Return the event that ends a response which failed."""
+        """Return the events that end a failed response."""
         if not self.is_over:
             self._fail(problem)
         return self._written()
 
     def keep_alive(self) -> bytes:
-        """Return an event without meaning; before the first event only a comment is allowed."""
+        """Return an event that clients ignore, or a comment before the first event."""
         return KEEP_ALIVE if self.has_begun and not self.is_over else sse.COMMENT
 
     # Events
@@ -162,7 +162,7 @@ class ResponseWriter:
         self._out.append(sse.encode(kind.encode(), _encode(event)))
 
     def _write_part(self, kind: str, **fields: Any) -> None:  # noqa: ANN401 - JSON
-        """Write an event about the open item."""
+        """Write an event of the open item."""
         index = len(self.response["output"])
         self._write(kind, {"item_id": self._item["id"], "output_index": index, **fields})
 
@@ -201,7 +201,7 @@ class ResponseWriter:
     # Items
 
     def _open(self, block: ContentBlock) -> None:
-        self._close()  # a block that is open still has no end
+        self._close()  # the end of the previous block may be missing
         self._kind, self._texts, self._signature = block.type, [], ""
         match block.type:
             case "text":
@@ -238,7 +238,7 @@ class ResponseWriter:
         index = len(self.response["output"])
         self._item = {"id": f"{prefix}_{self._suffix}{index}", "status": "in_progress", **fields}
         if fields["type"] == "reasoning":
-            del self._item["status"]  # a client that returns it would be refused
+            del self._item["status"]  # clients return it, and the API refuses it
         self._write("response.output_item.added", {"output_index": index, "item": self._item})
 
     def _continue(self, delta: BlockDelta) -> None:
@@ -322,7 +322,7 @@ class ResponseWriter:
 
 
 def new_response(response_id: str, created_at: int, model: str) -> dict[str, Any]:
-    """Return a response without content."""
+    """Return a new response without output."""
     return {
         "id": response_id,
         "object": "response",
@@ -351,7 +351,7 @@ def new_response(response_id: str, created_at: int, model: str) -> dict[str, Any
 
 
 def failed_response(response: Mapping[str, Any], problem: Problem, *, has_begun: bool) -> bytes:
-    """Return the events that end *response* with *problem*, and begin it unless *has_begun*."""
+    """Return the events that fail *response* with *problem*, and start it unless *has_begun*."""
     failed = {**response, "status": "failed", "error": stream_error(problem)}
     states = [("response.failed", failed)]
     if not has_begun:
@@ -365,7 +365,7 @@ def failed_response(response: Mapping[str, Any], problem: Problem, *, has_begun:
 
 
 def _requested(request: ResponsesRequest) -> dict[str, Any]:
-    """Return the parameters that a response repeats, except those that are long."""
+    """Return the request parameters that a response repeats, except long ones."""
     parameters = {name: getattr(request, name) for name in _REPEATED}
     if request.text is None or not request.text.format:
         del parameters["text"]
@@ -377,7 +377,7 @@ def _part(text: Raw) -> dict[str, Any]:
 
 
 def _object_in(text: Raw) -> dict[str, Any]:
-    """Return the arguments of a call as an object; an empty one if they are not an object."""
+    """Return the arguments of a call as an object, empty if they are not an object."""
     return object_of(text_of(text)) or {}
 
 
@@ -386,7 +386,7 @@ def _numbers(usage: object) -> dict[str, Any]:
 
 
 def _to_usage(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the usage of the Responses API; its input tokens include the cached ones."""
+    """Convert *usage* for the Responses API, whose input tokens include cached ones."""
     cached = _count(usage.get("cache_read_input_tokens"))
     written = _count(usage.get("cache_creation_input_tokens"))
     details = usage.get("output_tokens_details")

@@ -1,15 +1,15 @@
 """
-A Responses request for a model that its provider serves in that API, passed on.
+Pass a Responses request through to a provider that serves the model with the same API.
 
-Conversion to the Messages API and back would lose what only this API has: hosted tools, grammars
-that are enforced, phases, item ids. Request and answer keep every byte, except that
+Conversion to the Messages API and back would lose features that only this API has: hosted tools,
+enforced grammars, phases and item ids. The request and the answer are unchanged, except that
 
-* the model is the one that the name maps to, and `store` is false: keys of several accounts could
-  not share what one of them stores;
-* encrypted reasoning is sealed for the client, and only the model that made it gets it back
-  (`sealed_reasoning.py`). If other reasoning is left out, so are the ids of the items: with them
-  the API would look for the reasoning that belonged to them;
-* parameters that the model is known to refuse are left out (`convert/responses/learning.py`).
+* the model name is mapped, and `store` is false, because the keys of several accounts cannot share
+  stored responses;
+* encrypted reasoning is sealed for the client, and only the model that created it receives it again
+  (`sealed_reasoning.py`). If other reasoning is omitted, so are all item ids, which would make the
+  API look up the omitted reasoning;
+* parameters that the model is known to refuse are omitted (`convert/responses/learning.py`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ResponsesPassthrough(PassedExchange):
-    """One request and its answer."""
+    """A Responses request and its answer."""
 
     api: Api = "responses"
 
@@ -74,9 +74,9 @@ class ResponsesPassthrough(PassedExchange):
         is_recorded: bool = False,
     ) -> None:
         """
-        Take the request *body*; see `PassedExchange`.
+        Read the request *body*; see `PassedExchange`.
 
-        *response_id* and *created_at* are those of a response that fails before its beginning.
+        *response_id* and *created_at* are used for a response that fails before it has started.
         """
         super().__init__(
             body, outline, rules=rules, model=model, requested=requested, is_recorded=is_recorded
@@ -90,11 +90,11 @@ class ResponsesPassthrough(PassedExchange):
         self._response = new_response(response_id, created_at, self.requested)
 
     def conversation(self) -> ConversationOutline | None:
-        """Return the parts of the request that identify its conversation; None if unreadable."""
+        """Return the parts of the request that identify its conversation, or None if unreadable."""
         return read_responses_outline(self.body)
 
     def revise(self, problem: Problem) -> bool:
-        """Leave out what *problem* refuses, now and from then on; False if it names nothing."""
+        """Permanently omit the feature that *problem* refuses; return False if it names none."""
         refusals, refused = self._rules.refusals, self.body
         if not refusals.learn(problem, refused, self.model):
             return False
@@ -102,7 +102,7 @@ class ResponsesPassthrough(PassedExchange):
         return self.body != refused
 
     def whole(self, body: bytes) -> bytes:
-        """Return a whole answer, its reasoning sealed."""
+        """Return a whole answer with sealed reasoning."""
         response = object_of(body)
         if response is None:
             return body
@@ -112,14 +112,14 @@ class ResponsesPassthrough(PassedExchange):
         return body
 
     def fail(self, problem: Problem) -> bytes:
-        """Return `response.failed`; nothing if the answer has its end already."""
+        """Return `response.failed`, or nothing if the answer has already ended."""
         if self._is_finished:
             return b""
         self._is_finished = True
         return failed_response(self._response, problem, has_begun=self._has_begun)
 
     def keep_alive(self) -> bytes:
-        """Return an event without meaning; before the first event only a comment is allowed."""
+        """Return an event that clients ignore, or a comment before the first event."""
         return KEEP_ALIVE if self._has_begun and not self._is_finished else sse.COMMENT
 
     # The request
@@ -142,7 +142,7 @@ class ResponsesPassthrough(PassedExchange):
         return _encode(fields)
 
     def _opened_input(self, raw: Raw | None) -> Any:  # noqa: ANN401 - JSON
-        """Return the input with the reasoning of this model opened, and without any other."""
+        """Return the input with this model's reasoning unsealed and other reasoning removed."""
         if raw is None or bytes(raw)[:1] != b"[":
             return raw
         items: list[Any] = []
@@ -177,7 +177,7 @@ class ResponsesPassthrough(PassedExchange):
             return data
         event = object_of(data)
         if event is None:
-            return data  # passed on as it is: the client reads the provider's own events
+            return data  # not JSON: pass it on unchanged
         response = event.get("response")
         if isinstance(response, dict):
             self._has_begun = True
@@ -202,7 +202,7 @@ class ResponsesPassthrough(PassedExchange):
 
 
 def _chars_of(data: bytes) -> int:
-    """Return how long the text of an event is."""
+    """Return the number of characters in the text of an event."""
     try:
         return len(_DELTA_EVENT.decode(data).delta)
     except NOT_JSON:

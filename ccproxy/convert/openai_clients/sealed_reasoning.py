@@ -1,10 +1,10 @@
 """
-Reasoning in the `encrypted_content` of a Responses client.
+Seal reasoning in the `encrypted_content` of Responses clients.
 
 A client returns `encrypted_content` verbatim, so it can carry the same authenticated signatures as
-the thinking blocks of the Messages API. What a provider itself encrypted or signed is put into such
-a signature, with its origin. It goes back to the same provider, model and endpoint only, so that a
-session survives a change of provider. Foreign data, and data that was changed, is never passed on.
+the thinking blocks of the Messages API. Such a signature wraps the data that the provider encrypted
+or signed, together with its origin. The data is returned only to the same provider, model and
+endpoint, so a session survives a change of provider. Foreign and modified data is never passed on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _REDACTED: Final = "redacted_thinking"
 
 
 class ReasoningSeal:
-    """Seals reasoning of the model *target* for the client, and opens it again."""
+    """Seals the reasoning of *target* for the client, and unseals it in later requests."""
 
     def __init__(self, signer: Signer, target: Target) -> None:
         self._signer = signer
@@ -33,23 +33,23 @@ class ReasoningSeal:
     def _is_converted(self) -> bool:
         return self._target.api != "messages"
 
-    # The provider's own blocks of the Messages API.
+    # Blocks of the Messages API
 
     def seal_thinking(self, signature: str) -> str:
-        """Return the `encrypted_content` for a thinking block with this *signature*."""
+        """Return the `encrypted_content` for a thinking block with *signature*."""
         if not signature or self._is_converted:
-            return signature  # the conversion authenticates its own
+            return signature  # already authenticated by the conversion
         return self._mint({_THINKING: signature, "endpoint": self._target.endpoint})
 
     def seal_redacted(self, data: str) -> str:
-        """Return the `encrypted_content` for a redacted_thinking block with this *data*."""
+        """Return the `encrypted_content` for a redacted_thinking block with *data*."""
         return self._mint({_REDACTED: data, "endpoint": self._target.endpoint})
 
     def thinking_block(self, thinking: str, encrypted: str) -> dict[str, Any] | None:
         """
-        Return the block for the client's reasoning; None if the target cannot read it.
+        Return the block for the client's reasoning, or None if the target cannot read it.
 
-        A converted request accepts signatures made by the conversion, and text without a signature.
+        A converted request accepts the conversion's own signatures, and text without a signature.
         """
         if self._is_converted:
             signature = encrypted if encrypted.startswith(PREFIX) else ""
@@ -63,14 +63,14 @@ class ReasoningSeal:
             return {"type": "thinking", "thinking": thinking, "signature": carried[_THINKING]}
         return None
 
-    # The provider's own items of the Responses API.
+    # Items of the Responses API
 
     def seal_item(self, encrypted: str, summary_lengths: Sequence[int]) -> str:
-        """Return the sealed form of an item's encrypted content."""
+        """Return the encrypted content of an item in sealed form."""
         return self._mint({REASONING_ITEM: pack(encrypted, summary_lengths, self._target)})
 
     def open_item(self, encrypted: str) -> str | None:
-        """Return the encrypted content of an item of this target; None for other targets."""
+        """Return an item's original encrypted content, or None if it is from another target."""
         packed = self._open(encrypted).get(REASONING_ITEM)
         if packed is None or packed["endpoint"] != self._target.endpoint:
             return None
@@ -84,7 +84,7 @@ class ReasoningSeal:
         )
 
     def _open(self, encrypted: str) -> dict[str, Any]:
-        """Return the content of *encrypted*; empty if it belongs to another target."""
+        """Return the content of *encrypted*, empty if it is from another target."""
         origin, target = self._signer.open(encrypted), self._target
         if origin is None or (origin.provider, origin.model) != (target.provider, target.model):
             return {}

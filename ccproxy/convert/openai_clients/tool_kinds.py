@@ -1,5 +1,5 @@
 """
-Tools of Responses clients as tools of the Messages API, and calls back in the client's form.
+Convert the tools of Responses clients for the Messages API, and calls back to the client's form.
 
 | the client's tool          | sent as                              | a call of it becomes   |
 |----------------------------|--------------------------------------|------------------------|
@@ -10,9 +10,9 @@ Tools of Responses clients as tools of the Messages API, and calls back in the c
 | tool_search (client's own) | a function                           | tool_search_call       |
 | web_search                 | the Messages API's server tool       | web_search_call        |
 
-The grammar of a custom tool is a part of its description: the model is asked to follow it, and
-nothing enforces it. Other hosted tools are left out, and so is the search if the client has a tool
-of its own with that name: names are unique in the Messages API.
+The grammar of a custom tool is added to its description as an instruction to the model; it is not
+enforced. Other hosted tools are omitted. So is the web search if a client tool has the same name,
+because names are unique in the Messages API.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ LOCAL_SHELL: Final = "local_shell"
 TOOL_SEARCH: Final = "tool_search"
 WEB_SEARCH: Final = "web_search"
 CUSTOM_INPUT: Final = "input"
-"""The argument that holds the free text of a custom tool's call."""
+"""The argument with the free text in the call of a custom tool."""
 
 _LONGEST_NAME: Final = 128
 MOST_CHARACTERS: Final = 256
-"""Of a tool's name and namespace together; each name is hashed."""
+"""The limit for a tool's name plus its namespace; every name is hashed."""
 _ANY_OBJECT: Final = {"type": "object", "properties": {}}
 _STRING: Final = {"type": "string"}
 _SHELL_SCHEMA: Final = {
@@ -67,13 +67,13 @@ class ToolKind(NamedTuple):
 
 
 class ToolKinds:
-    """The tools of one request: their definitions to send, and their forms by sent name."""
+    """The tools of one request: their converted definitions, and their original forms."""
 
     def __init__(self, tools: Iterable[ToolDefinition], *, with_search: bool) -> None:
-        """Convert *tools*; *with_search*: the provider searches the web itself."""
+        """Convert *tools*; *with_search* means that the provider supports the web search tool."""
         self.definitions: list[dict[str, Any]] = []
         self.dropped: list[str] = []
-        """The types of the tools that are left out."""
+        """The types of the omitted tools."""
         self._with_search = with_search
         self._search: dict[str, Any] | None = None
         self._kinds: dict[str, ToolKind] = {}
@@ -84,11 +84,11 @@ class ToolKinds:
             self.dropped.append(f"tools.{WEB_SEARCH}")
 
     def kind_of(self, sent: str) -> ToolKind:
-        """Return the client's form of the tool *sent*; a name that was not sent is a function."""
+        """Return the client's form of the tool named *sent*; unknown names are functions."""
         return self._kinds.get(sent) or ToolKind("function", sent)
 
     def keep_only(self, names: Iterable[str]) -> None:
-        """Send only the tools with these sent *names*."""
+        """Keep only the tools with these sent *names*."""
         allowed = set(names)
         self.definitions = [tool for tool in self.definitions if tool["name"] in allowed]
 
@@ -118,13 +118,13 @@ class ToolKinds:
             text = f"the name of a tool has at most {MOST_CHARACTERS} characters"
             raise invalid_request(text, "tools")
         name = sent_name(kind.name, kind.namespace)
-        if name not in self._kinds:  # a tool that was added again is the same one
+        if name not in self._kinds:  # the same tool can be added again
             self._kinds[name] = kind
             self.definitions.append({"name": name, **fields})
 
 
 def _described(namespace: ToolDefinition) -> list[ToolDefinition]:
-    """Return the tools of a namespace, its own description before that of the first one."""
+    """Return a namespace's tools, with its description prepended to that of the first tool."""
     first, *others = namespace.tools or (ToolDefinition("empty namespace"),)
     if namespace.description:
         about = f"{namespace.name}: {namespace.description}"
@@ -134,7 +134,7 @@ def _described(namespace: ToolDefinition) -> list[ToolDefinition]:
 
 
 def sent_name(name: str, namespace: str | None) -> str:
-    """Return the name under which a tool is sent."""
+    """Return the name of a tool in the converted request."""
     if namespace:
         name = f"{namespace}{name}" if namespace.endswith("__") else f"{namespace}__{name}"
     return tool_name(name, _LONGEST_NAME)
