@@ -1,13 +1,13 @@
 """
-Auto mode: the model that judges tool calls, its request, its verdict, and the verdict in a stream.
+Auto mode: the request to the model that judges tool calls, its verdict, and the client's stream.
 
 Claude Code sends `safeguards` with its rules and expects `safeguard_results` in the last
-message_delta of every answer (measured with 2.1.332). A call without a verdict, or with
-"unavailable", is judged by the client's own classifier; so anything but a clear verdict is
+message_delta of every answer (measured with 2.1.332). If a call has no verdict, or the verdict
+"unavailable", the client's own classifier judges it. Therefore every unclear verdict becomes
 "unavailable".
 
-The judge sees the user's texts and the agent's calls, but no output of tools: such text comes from
-files and web pages, and could try to persuade it. A call is judged only if it was sent whole.
+The judge sees the user's texts and the agent's calls, but no tool output, which comes from files
+and web pages and could try to influence it. A call that is too long to be sent whole is not judged.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from ccproxy.protocol.messages import Event, Message, MessagesRequest, blocks_of
 
 SAFEGUARD: Final = "dangerous_tool_use"
 JUDGE_TOKENS: Final = 4096
-"""Limit of the judge's answer, with room to reason."""
+"""Limit for the judge's answer, including its reasoning."""
 MAX_TRANSCRIPT: Final = 24_000
-"""Characters."""
+"""In characters."""
 MAX_CONTEXT: Final = 16_000
 MAX_CALL: Final = 16_000
 _MAX_TEXT: Final = 4_000
@@ -67,16 +67,16 @@ _VERDICT = re.compile(r"(\d{1,4})[.:)]?\s+(allow|block)\b[\s:.,–-]*(.*)", re.I
 
 
 class ToolCallToJudge(msgspec.Struct, frozen=True):
-    """One call of the answer."""
+    """A tool call in the answer."""
 
     id: str
     name: str
     arguments: str
-    """JSON."""
+    """As JSON."""
 
 
-def classifier_context(safeguards: Raw) -> Any:  # noqa: ANN401 - JSON of the client's
-    """Return the rules of the request's safeguard; None if it has none that ccproxy knows."""
+def classifier_context(safeguards: Raw) -> Any:  # noqa: ANN401 - the client's JSON
+    """Return the rules of the request's safeguard, or None if it has no supported one."""
     if not is_present(safeguards):
         return None
     try:
@@ -89,15 +89,15 @@ def classifier_context(safeguards: Raw) -> Any:  # noqa: ANN401 - JSON of the cl
     return None
 
 
-# The judge's request.
+# The request to the judge
 
 
 def judge_request(
     context: object, request: MessagesRequest, calls: Sequence[ToolCallToJudge]
 ) -> dict[str, Any]:
-    """Return the fields of the request to the judge, except the model."""
+    """Return the fields of the request to the judge, without the model."""
     settings = msgspec.json.encode(context).decode()[:MAX_CONTEXT]
-    # A line break is white space in JSON, but here it could begin another call.
+    # A line break is only white space in JSON, but here it could start another call.
     lines = (f"{each.name} {each.arguments}".replace("\n", " ") for each in calls)
     numbered = "\n".join(f"{number} {line}" for number, line in enumerate(lines, 1))
     text = (
@@ -119,7 +119,7 @@ def is_judged(call: ToolCallToJudge) -> bool:
 
 
 def transcript(messages: Sequence[Message]) -> str:
-    """Return the user's texts and the agent's calls: the first text, then the latest that fit."""
+    """Return the user's texts and the agent's calls: the first one, then the latest that fit."""
     lines = [line for message in messages for line in _lines(message)]
     if not lines:
         return ""
@@ -148,13 +148,13 @@ def _lines(message: Message) -> Iterator[str]:
             yield f"agent called: {text_of(block.name)} {arguments}"
 
 
-# The verdict.
+# The verdict
 
 
 def read_verdicts(
     message: Mapping[str, Any], calls: Sequence[ToolCallToJudge]
 ) -> dict[str, dict[str, str]]:
-    """Return the result of each of *calls* from the judge's *message*."""
+    """Return the result for each of *calls* from the judge's *message*."""
     if message.get("stop_reason") == "refusal":
         return unavailable(calls, "refused")
     if message.get("stop_reason") == "max_tokens":
@@ -164,7 +164,7 @@ def read_verdicts(
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     verdict_lines = [_VERDICT.fullmatch(line) for line in lines]
     numbers = [int(match[1]) for match in verdict_lines if match is not None]
-    # Each call has exactly one line, and there is nothing else.
+    # Require exactly one line per call and nothing else.
     if None in verdict_lines or sorted(numbers) != list(range(1, len(calls) + 1)):
         return unavailable(calls, "error")
     by_number = {int(match[1]): match for match in verdict_lines if match is not None}
@@ -172,7 +172,7 @@ def read_verdicts(
 
 
 def unavailable(calls: Sequence[ToolCallToJudge], reason: str) -> dict[str, dict[str, str]]:
-    """Return results without a verdict; the client then judges the calls itself."""
+    """Return results without a verdict, so that the client judges the calls itself."""
     return {each.id: {"type": "unavailable", "reason": reason} for each in calls}
 
 
@@ -189,14 +189,14 @@ def safeguard_results(results: Mapping[str, dict[str, str]]) -> list[dict[str, A
     return [{"type": SAFEGUARD, "status": status}]
 
 
-# The verdict in a stream.
+# The client's stream
 
 
 class SafeguardedStream:
     """
     Holds back the end of a Messages stream until its calls are judged.
 
-    Feed it the stream; then `calls` are what the model called, and `close` returns the end.
+    Feed the whole stream, judge `calls`, and pass the results to `close`, which returns the end.
     """
 
     def __init__(self) -> None:
@@ -206,10 +206,10 @@ class SafeguardedStream:
         self._delta: Event | None = None
         self._end: list[bytes] = []
         self.calls: list[ToolCallToJudge] = []
-        """The calls of the client's tools."""
+        """The calls to the client's tools."""
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes of the stream; return those that the client may have now."""
+        """Process bytes of the stream; return the bytes that the client may receive."""
         return b"".join([self._passed(event) for event in self._decoder.feed(data)])
 
     def _passed(self, event: sse.ServerEvent) -> bytes:
@@ -236,7 +236,7 @@ class SafeguardedStream:
         return written
 
     def close(self, results: Mapping[str, dict[str, str]]) -> bytes:
-        """Return the end of the stream with *results*; nothing if the stream has no end."""
+        """Return the end of the stream with *results*, or nothing if the stream is incomplete."""
         if self._delta is None:
             return b""
         delta = {**self._delta["delta"], "safeguard_results": safeguard_results(results)}

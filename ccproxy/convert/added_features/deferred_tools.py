@@ -1,11 +1,11 @@
 """
-The tools that a request sends, and those that the model must search for first.
+Select the tools to send with a request, and those that the model must search for first.
 
-Providers limit the number of tools (OpenAI and Copilot: 128), and every tool costs tokens with
-every turn. Above the limit, or if the client asks for the API's tool search, tools are held back:
-tools of MCP servers, then the last of the others. A tool that the conversation has used or found is
-sent after all others, in the order of its first use: so the list of a conversation only grows at
-its end, which keeps the provider's prompt cache.
+Providers limit the number of tools (OpenAI and Copilot: 128), and every tool costs tokens in
+every turn. Above the limit, or if the client requests the API's tool search, tools are deferred:
+those of MCP servers first, then the last of the others. Deferred tools that the conversation has
+used or found are sent after all others, in order of first use. The list therefore grows only at its
+end, which preserves the provider's prompt cache.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from ccproxy.protocol.json_splice import fields_of
 from ccproxy.protocol.lenient_json import string
 
 TOOL_SEARCH_TYPE: Final = "tool_search_tool_"
-"""Begins the type of the API's tool search."""
+"""Prefix of the type of the API's tool search."""
 FUNCTION: Final = "tool_search"
 FOUND_TOOLS: Final = 5
-"""Tools that one search finds; the API finds three to five."""
+"""The maximum number of results of a search; the API returns three to five."""
 LISTED: Final = 6_000
-"""Characters of names in the description of the search."""
+"""The maximum length of the list of names in the description of the search function."""
 PLACEHOLDER: Final = "DeferredToolPlaceholder"
-"""Claude Code's placeholder for tools that are not loaded yet: "never call this tool"."""
+"""Claude Code's placeholder for unloaded tools, described as "never call this tool"."""
 
 _MCP: Final = "mcp__"
 _TEXT: Final = 2_000
-"""Characters of a description, and of a query, that are read."""
+"""The number of characters read from a description or a query."""
 _LOADED_SHARE: Final = 4
-"""One in so many tools of the limit is left free for tools that are found."""
+"""The limit divided by this number is reserved for tools found by searches."""
 _NAME_WEIGHT: Final = 3.0
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]+")
 _NAMES = re.compile(r"[\w-]+")
 _DEPTH: Final = 8
-"""A reference in a result's content is at the end: list, message, list, block, list, reference."""
+"""The nesting limit; a reference in a result is inside list, message, list, block and list."""
 _MAX_TERMS: Final = 32
 _DESCRIPTION: Final = (
     "Finds tools that are available but not loaded yet. Call it before you conclude that a tool is "
@@ -78,15 +78,15 @@ class ToolPlan:
     """The tools of one request."""
 
     initial: tuple[Raw, ...]
-    """Sent with every turn."""
+    """The tools sent with every turn."""
     held: tuple[_DeferredTool, ...]
-    """Those that a search can find, also if they are loaded."""
+    """The deferred tools, which a search can find even after they are loaded."""
     loaded: tuple[str, ...]
-    """Names of the held tools that the conversation has used or found, in this order."""
+    """The names of the deferred tools that the conversation has used or found, in order."""
     function: str
-    """The name of the search."""
+    """The name of the search function."""
     room: int
-    """The largest number of loaded tools."""
+    """The maximum number of loaded tools."""
 
     @cached_property
     def _by_name(self) -> dict[str, _DeferredTool]:
@@ -112,7 +112,7 @@ class ToolPlan:
         return Raw(msgspec.json.encode(fields))
 
     def find(self, query: str) -> list[str]:
-        """Return the names of the tools that fit *query*, the best first."""
+        """Return the names of the tools that match *query*, best matches first."""
         query = query[:_TEXT]
         names = set(_NAMES.findall(query))
         named = [tool.name for tool in self.held if tool.name in names]
@@ -131,7 +131,7 @@ class ToolPlan:
 
 
 def defers_tools(tools: Raw) -> bool:
-    """Return True if the client asks for the API's tool search."""
+    """Return True if the client requests the API's tool search."""
     return TOOL_SEARCH_TYPE.encode() in memoryview(tools).tobytes() and any(
         _is_search(_decoded(raw)) for raw in _RAW_TOOLS.decode(tools)
     )
@@ -139,9 +139,9 @@ def defers_tools(tools: Raw) -> bool:
 
 def tool_plan(body: bytes, limit: int) -> ToolPlan | None:
     """
-    Return the tools of the request *body*; None if all of them can be sent.
+    Return the tools of the request *body*, or None if all of them can be sent.
 
-    *limit* is the largest number of tools, 0 without one.
+    *limit* is the provider's maximum number of tools, 0 if unlimited.
     """
     fields = fields_of(body) or {}
     tools = [(raw, _decoded(raw)) for raw in _RAW_TOOLS.decode(fields.get("tools", Raw(b"[]")))]
@@ -230,7 +230,7 @@ def _argument_texts(schema: object) -> Iterator[str]:
 
 
 def _terms(text: str) -> list[str]:
-    """Return the words of *text*, without the plural s."""
+    """Return the words of *text* in lower case, without a plural "s"."""
     words = [part.lower() for part in _WORDS.findall(text)]
     return [part[:-1] if len(part) > 3 and part[-1] == "s" else part for part in words]
 

@@ -1,4 +1,4 @@
-"""The images and PDFs in the messages of a request, and their replacement in place."""
+"""Find and replace the images and PDFs in the messages of a request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ccproxy.protocol.messages import BASE64
 Content = dict[str, Any]
 """A content block."""
 Replace = Callable[[Content], list[Content] | None]
-"""Returns what replaces a block; None: it stays."""
+"""Returns the replacement of a block, or None to keep the block."""
 
 PDF_TYPE: Final = "application/pdf"
 _KINDS: Final = ("image", "document")
@@ -24,7 +24,7 @@ _MESSAGES = msgspec.json.Decoder(list[Raw])
 
 
 class MediaBody:
-    """The body of a request, to replace its images and documents."""
+    """The body of a request whose images and documents can be replaced."""
 
     def __init__(self, body: bytes) -> None:
         self._fields = fields_of(body) or {}
@@ -38,18 +38,18 @@ class MediaBody:
         return len(self._raw)
 
     def message(self, index: int) -> dict[str, Any]:
-        """Return the message at *index*, which may be changed."""
+        """Return the message at *index*, which the caller may modify."""
         message = self._decoded.get(index)
         if message is None:
             message = self._decoded[index] = msgspec.json.decode(self._raw[index])
         return message
 
     def media(self) -> list[tuple[int, Content]]:
-        """Return every image and document with base64 data, with the index of its message."""
+        """Return every image and document with base64 data, and the index of its message."""
         found: list[tuple[int, Content]] = []
         for index, message in sorted(self._decoded.items()):
             blocks: list[Content] = []
-            _replaced(message.get("content"), blocks.append)  # it returns None: nothing changes
+            _replaced(message.get("content"), blocks.append)  # None keeps each block
             found += [(index, block) for block in blocks]
         return found
 
@@ -59,18 +59,18 @@ class MediaBody:
             message["content"] = _replaced(message.get("content"), change)
 
     def body(self) -> bytes:
-        """Return the changed body."""
+        """Return the body with all changes."""
         messages = [self._decoded.get(index, raw) for index, raw in enumerate(self._raw)]
         return msgspec.json.encode({**self._fields, "messages": messages})
 
 
 def text_block(text: str) -> Content:
-    """Return a block with *text*."""
+    """Return a text block."""
     return {"type": "text", "text": text}
 
 
 def data_of(block: Content) -> str:
-    """Return the base64 data of a block; empty if it has none."""
+    """Return the base64 data of a block, or an empty string."""
     source = block.get("source")
     is_base64 = isinstance(source, dict) and source.get("type") == "base64"
     data = source.get("data") if is_base64 and isinstance(source, dict) else None
@@ -83,7 +83,7 @@ def media_type_of(block: Content) -> str:
 
 
 def digest(*parts: str) -> str:
-    """Return a name for the cache: the hash of *parts*."""
+    """Return the hash of *parts*, for use as a cache key."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The pages of a PDF as content blocks, for providers that take no PDFs."""
+"""Convert the pages of a PDF into content blocks, for providers that accept no PDFs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ SCAN_NOTE = "[this page is a picture without text]"
 
 
 class PdfPage(msgspec.Struct, frozen=True):
-    """One page."""
+    """A page of a PDF."""
 
     text: str = ""
     image: str = ""
-    """A picture of a page without text, as PNG in base64."""
+    """The picture of a page without text, as base64 PNG."""
 
 
 class PdfPages(msgspec.Struct, frozen=True):
-    """What was read of a PDF."""
+    """The result of reading a PDF."""
 
     pages: tuple[PdfPage, ...] = ()
     total: int = 0
@@ -27,12 +27,12 @@ class PdfPages(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """The characters of texts and pictures."""
+        """The number of characters in all texts and base64 pictures."""
         return sum(len(page.text) + len(page.image) for page in self.pages)
 
 
 def pdf_blocks(document: Content, read: PdfPages, *, shows_pictures: bool) -> list[Content]:
-    """Return the replacement of *document*, with pictures only if *shows_pictures*."""
+    """Return the blocks that replace *document*, with pictures only if *shows_pictures*."""
     title = document.get("title")
     name = f'PDF "{title}"' if isinstance(title, str) and title else "PDF"
     if read.error:

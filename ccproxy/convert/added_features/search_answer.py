@@ -1,8 +1,8 @@
 """
-Searches as content blocks of the Messages API, and back as calls for the model.
+Convert web searches into content blocks of the Messages API, and back into text for the model.
 
-A result's text is in the text block that follows (Claude Code gives nothing else to the main model)
-and, for later turns of other clients, in `encrypted_content`, which clients return unread.
+The text of a result is in the following text block, the only part that Claude Code passes to its
+main model. It is also in `encrypted_content`, which other clients return unchanged in later turns.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from ccproxy.convert.added_features.search_results import SearchOutcome, SearchR
 from ccproxy.protocol.json_splice import fields_of
 
 USE_PREFIX: Final = "srvtoolu_ccp"
-"""Begins the ids of the searches that ccproxy made."""
+"""Prefix of the ids of ccproxy's own searches."""
 _OWN = "ccproxy."
 _CITED: Final = 150
-"""Characters of a citation (the API's own limit)."""
+"""The length limit for a citation in characters, the same as the API's."""
 NO_RESULTS: Final = "The search found nothing."
 
 
 def use_block(use_id: str, name: str, query: str) -> Content:
-    """Return the block that shows a search."""
+    """Return the block that shows a search to the client."""
     return {"type": "server_tool_use", "id": use_id, "name": name, "input": {"query": query}}
 
 
 def result_block(use_id: str, outcome: SearchOutcome) -> Content:
-    """Return the block with the links, or with the error."""
+    """Return the block with the links or the error."""
     content: object
     if outcome.error:
         content = {"type": "web_search_tool_result_error", "error_code": outcome.error}
@@ -50,7 +50,7 @@ def result_block(use_id: str, outcome: SearchOutcome) -> Content:
 
 
 def text_blocks(outcome: SearchOutcome) -> list[Content]:
-    """Return the search results as text blocks, each with its citation."""
+    """Return the search results as text blocks with citations."""
     if outcome.error:
         return [text_block(outcome.reason)]
     blocks = [_cited(number, each) for number, each in enumerate(outcome.results, 1)]
@@ -60,14 +60,14 @@ def text_blocks(outcome: SearchOutcome) -> list[Content]:
 
 
 def outcome_text(outcome: SearchOutcome) -> str:
-    """Return the search results as text for the model, the result of a call."""
+    """Return the search results as the text of a tool result for the model."""
     return "".join(block["text"] for block in text_blocks(outcome)).strip()
 
 
 def side_message(
     outcome: SearchOutcome, *, message_id: str, model: str, use_id: str, name: str, query: str
 ) -> bytes:
-    """Return the answer to Claude Code's WebSearch, without a model."""
+    """Return the answer to Claude Code's WebSearch as a message, without using a model."""
     searches = 0 if outcome.error else 1
     message = {
         "id": message_id,
@@ -91,7 +91,7 @@ def side_message(
 
 
 def found_text(content: object) -> str:
-    """Return the text of a `web_search_tool_result`, for the model that continues after it."""
+    """Return the *content* of a `web_search_tool_result` as text for the model."""
     if not isinstance(content, list):
         code = content.get("error_code") if isinstance(content, dict) else None
         return f"The web search failed: {code or 'unavailable'}"
@@ -135,9 +135,9 @@ def _unpacked(packed: object) -> str:
 
 def without_own_searches(body: bytes) -> bytes:
     """
-    Return *body* with the searches that ccproxy made as text; itself if there are none.
+    Return *body* with ccproxy's own searches replaced with text.
 
-    Anthropic refuses `encrypted_content` that it has not written.
+    Anthropic refuses `encrypted_content` that it has not created.
     """
     fields = fields_of(body) if USE_PREFIX.encode() in body else None
     if fields is None or "messages" not in fields:
@@ -152,7 +152,7 @@ def without_own_searches(body: bytes) -> bytes:
 
 
 def _as_text(block: object) -> list[object]:
-    """Return what replaces *block* for a provider that did not make the search."""
+    """Return the replacement of *block* for a provider that did not run the search."""
     if not isinstance(block, dict):
         return [block]
     kind = block.get("type")

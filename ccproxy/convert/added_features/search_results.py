@@ -1,8 +1,8 @@
 """
-Requests to a search back end, and the results in its answer.
+Build requests to a search back end, and read the results from its response.
 
-Results are untrusted: HTML and control characters are removed, long texts are cut, tags of the
-client are defused, and only plain http(s) links are accepted.
+Results are untrusted: HTML and control characters are removed, long texts are truncated, imitations
+of the client's tags are neutralized, and only plain http(s) links are accepted.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from ccproxy.providers.search_backends import SearchBackend
 
 MAX_RESULTS: Final = 10
 MAX_TEXT: Final = 800
-"""Characters of one result's text."""
+"""The maximum length of a result's text in characters."""
 MAX_TOTAL: Final = 8000
-"""Characters of all texts together."""
+"""The maximum length of all texts together in characters."""
 MAX_SUMMARY: Final = 8000
 MAX_CHARGE: Final = 100.0
-"""US dollars for one search; a higher charge is a mistake of the back end."""
+"""In US dollars per search; a higher charge must be an error of the back end."""
 _MAX_LINK = 2000
 _MAX_SITES = 10
 
 _TAG = re.compile(r"<[a-zA-Z/!][^<>]{0,500}>")
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
 _NOT_IN_LINK = re.compile(rf"""{_UNSAFE.pattern}|[\s<>"\\^`{{|}}]""")
-"""Characters that RFC 3986 excludes; they could end the block that contains the link."""
+"""Characters that RFC 3986 excludes, and that could end the block with the link."""
 _PLACEHOLDER = re.compile(r"\{(?:query|query_json|model)\}")
 _SPACE = re.compile(r"[ \t]+")
 _LINK = re.compile(r"https?://[^\s<>\"')\]}]{3,2000}")
@@ -44,7 +44,7 @@ _LINK = re.compile(r"https?://[^\s<>\"')\]}]{3,2000}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """One result."""
+    """A search result."""
 
     url: str
     title: str
@@ -58,24 +58,24 @@ class SearchOutcome:
 
     results: tuple[SearchResult, ...] = ()
     summary: str = ""
-    """A text about the results, if the back end writes one."""
+    """A summary of the results, if the back end returns one."""
     error: str = ""
-    """One of the API's error codes; empty: the search succeeded."""
+    """One of the API's error codes, or empty if the search succeeded."""
     reason: str = ""
     """The cause of the failure and the fix, for the user."""
     fee: float = 0.0
-    """US dollars."""
+    """In US dollars."""
     usage: Mapping[str, int] = field(default_factory=dict)
-    """Tokens of the model that searched, in the fields of the Messages API."""
+    """The token counts of the searching model, in the fields of the Messages API."""
 
 
-# The request.
+# The request
 
 
 def search_request(
     backend: SearchBackend, query: str, tool: SearchTool, *, model: str
 ) -> dict[str, Any]:
-    """Return the JSON body, or the parameters of a GET."""
+    """Return the JSON body, or the query parameters of a GET request."""
     takes_allowed, takes_blocked = backend.takes_domains
     allowed, blocked = tool.allowed_domains or [], tool.blocked_domains or []
     terms = _site_terms([] if takes_allowed else allowed, [] if takes_blocked else blocked)
@@ -92,7 +92,7 @@ def search_request(
 
 
 def _site_terms(allowed: list[str], blocked: list[str]) -> str:
-    """Return the operators that most search engines understand."""
+    """Return the domains as `site:` operators, which most search engines support."""
     if allowed:
         return " (" + " OR ".join(f"site:{name}" for name in allowed[:_MAX_SITES]) + ")"
     return "".join(f" -site:{name}" for name in blocked[:_MAX_SITES])
@@ -111,11 +111,11 @@ def _filled(value: Any, texts: Mapping[str, str], lists: Mapping[str, list[str]]
     return _PLACEHOLDER.sub(lambda match: texts[match[0]], value)
 
 
-# The answer.
+# The response
 
 
 def read_results(backend: SearchBackend, body: bytes, tool: SearchTool) -> SearchOutcome:
-    """Read the *body* of an answer with status 200."""
+    """Read the *body* of a response with status 200."""
     try:
         answer = msgspec.json.decode(body)
     except NOT_JSON:
@@ -134,7 +134,7 @@ def read_results(backend: SearchBackend, body: bytes, tool: SearchTool) -> Searc
         _first_texts(answer, backend.summary or backend.text_with_links) if unique_results else ""
     )
     if backend.summary and (tool.blocked_domains or tool.allowed_domains):
-        summary = ""  # it may be about results that are not allowed
+        summary = ""  # it may cover results that the domains exclude
     return SearchOutcome(
         results=unique_results,
         summary=summary,
@@ -150,7 +150,7 @@ def _fee(answer: object, backend: SearchBackend) -> float:
 
 
 def _silent_sources(answer: object, backend: SearchBackend) -> str:
-    """Name the sources that did not answer, each as text or as a pair of name and reason."""
+    """Return the names of failed sources; the back end sends texts or pairs of name and reason."""
     sources = _walk(answer, backend.failures) if backend.failures else ()
     texts = [": ".join(map(str, each)) if isinstance(each, list) else str(each) for each in sources]
     return _clean(", ".join(texts[:MAX_RESULTS]), 300)
@@ -164,15 +164,15 @@ def _usage(answer: object, backend: SearchBackend) -> dict[str, int]:
 
 
 def failed(reason: str, *, code: str = "unavailable") -> SearchOutcome:
-    """Return the outcome of a search that failed."""
+    """Return the outcome of a failed search."""
     return SearchOutcome(error=code, reason=reason)
 
 
 def refused(backend: SearchBackend, status: int, *, key: str) -> SearchOutcome:
     """
-    Return the outcome of a search that the back end answered with an error *status*.
+    Return the outcome of a search that the back end refused with *status*.
 
-    *key* names the setting of its key.
+    *key* is the name of the setting with its API key.
     """
     reason = f"{backend.title} refused the search ({status})"
     fix = backend.fixes.get(str(status))
@@ -210,7 +210,7 @@ def _linked(answer: object, backend: SearchBackend) -> Iterator[SearchResult]:
 
 
 def _distinct(results: Iterator[SearchResult]) -> tuple[SearchResult, ...]:
-    """Return the first results, each link once, within the limit of all texts."""
+    """Return the first results with distinct links, limiting the length of their texts."""
     unique_results: dict[str, SearchResult] = {}
     room = MAX_TOTAL
     for result in results:
@@ -232,7 +232,7 @@ def _is_admitted(result: SearchResult, backend: SearchBackend, tool: SearchTool)
 
 
 def _is_plain_link(url: str) -> bool:
-    """Return True if *url* is an http(s) address without a login."""
+    """Return True if *url* is an http(s) URL without credentials."""
     if len(url) > _MAX_LINK or _NOT_IN_LINK.search(url):
         return False
     try:
@@ -251,13 +251,13 @@ def _first_texts(answer: object, paths: tuple[str, ...]) -> str:
 
 
 def _first(item: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    """Return the first text under *names*."""
+    """Return the first non-empty text at the paths *names*."""
     values = (value for name in names for value in _walk(item, name))
     return next((value for value in values if isinstance(value, str) and value.strip()), "")
 
 
 def _walk(value: object, path: str) -> Iterator[Any]:
-    """Return every value at *path*; lists are followed into their elements."""
+    """Return every value at *path*, descending into the elements of lists."""
     values: list[object] = [value]
     for name in path.split("."):
         inner = [each[name] for each in values if isinstance(each, dict) and name in each]
@@ -266,7 +266,7 @@ def _walk(value: object, path: str) -> Iterator[Any]:
 
 
 def _clean(text: str, limit: int) -> str:
-    """Return *text* without HTML and control characters, cut to *limit* characters."""
+    """Return *text* without HTML and control characters, truncated to *limit* characters."""
     text = without_imitations(unescape(_TAG.sub("", text[: 4 * limit])))
     text = _SPACE.sub(" ", _UNSAFE.sub(" ", text)).strip()
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,9 +1,9 @@
 """
 The web search tool of a Messages request: its limits, and the query of Claude Code's WebSearch.
 
-Claude Code's WebSearch sends a request with no other tool and one text, "Perform a web search for
-the query: …" (measured with 2.1.329 and 2.1.332). It needs no model; one could only add inventions.
-Other clients mix the search with tools of their own.
+Claude Code's WebSearch sends a request with no other tool and a single text, "Perform a web search
+for the query: …" (measured with 2.1.329 and 2.1.332). Answering it needs no model, which could only
+hallucinate. Other clients combine the search with their own tools.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ccproxy.protocol.literals import BRACKET, is_string, text_of
 from ccproxy.protocol.messages import MessagesRequest, blocks_of
 
 SEARCH_TYPE: Final = "web_search_"
-"""Begins the type of the tool; a date follows."""
+"""Prefix of the tool's type, followed by a date."""
 DEFAULT_USES: Final = 8
-"""Searches of one request without `max_uses` in its tool; Claude Code sends 8."""
+"""The limit for a request if the tool has no `max_uses`; Claude Code sends 8."""
 _SIDE_PREFIX = re.compile(r"\s*Perform a web search for the query:\s*", re.IGNORECASE)
 
 
@@ -38,16 +38,16 @@ class SearchTool(msgspec.Struct, frozen=True):
 
     @property
     def uses(self) -> int:
-        """The largest number of searches."""
+        """The maximum number of searches."""
         return DEFAULT_USES if self.max_uses is None else max(0, self.max_uses)
 
     @property
     def is_contradictory(self) -> bool:
-        """True: the API refuses both kinds of domains in one request."""
+        """Whether both kinds of domains are set, which the API refuses."""
         return bool(self.allowed_domains and self.blocked_domains)
 
     def admits(self, url: str) -> bool:
-        """Return True if the domains allow a result with this *url*."""
+        """Return True if the domains allow a result with *url*."""
         if self.allowed_domains:
             return any(_is_in(url, domain) for domain in self.allowed_domains)
         return not any(_is_in(url, domain) for domain in self.blocked_domains or ())
@@ -70,10 +70,10 @@ _TOOL = msgspec.json.Decoder(SearchTool)
 
 def search_tool(tools: Raw) -> tuple[SearchTool, bool] | None:
     """
-    Return the search among *tools*, and whether it is the only tool; None if there is none.
+    Return the web search in *tools* and whether it is the only tool, or None.
 
-    A definition that the API would refuse is not a search, such as one with the name of another
-    tool: that name is the client's own tool.
+    A definition that the API would refuse is ignored. For example, its name may also be the name of
+    a client tool, which then takes precedence.
     """
     if SEARCH_TYPE.encode() not in bytes(tools) or memoryview(tools)[0] != BRACKET:
         return None
@@ -89,7 +89,7 @@ def search_tool(tools: Raw) -> tuple[SearchTool, bool] | None:
 
 
 def without_search(tools: Raw, function: Raw | None) -> list[Raw]:
-    """Return *tools* with *function* in place of the search, or without it."""
+    """Return *tools* with the search removed, or replaced with *function*."""
     remaining_tools: list[Raw] = []
     for raw in _RAW_TOOLS.decode(tools):
         if not _HEAD.decode(raw).is_search:
@@ -101,7 +101,7 @@ def without_search(tools: Raw, function: Raw | None) -> list[Raw]:
 
 
 def side_query(request: MessagesRequest) -> str | None:
-    """Return the query of Claude Code's WebSearch; None if the last message is another text."""
+    """Return the query of Claude Code's WebSearch, or None for any other request."""
     last = request.messages[-1]
     if last.role != "user":
         return None
@@ -115,7 +115,7 @@ def side_query(request: MessagesRequest) -> str | None:
 
 
 def _is_in(url: str, domain: str) -> bool:
-    """Return True if *url* is at *domain*, a host with or without a path, or a subdomain."""
+    """Return True if *url* belongs to *domain*, a host with an optional path, or a subdomain."""
     try:
         parts = urlsplit(url)
     except ValueError:

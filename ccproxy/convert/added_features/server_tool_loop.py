@@ -1,13 +1,13 @@
 """
-A request whose model may call a function that ccproxy answers, as several rounds of one stream.
+Run a server tool for the model: ccproxy answers its calls in several rounds within one stream.
 
-The calls become `server_tool_use` blocks, what ccproxy found the result blocks of the API, and the
-streams of all rounds one stream. A round that also calls the client's tools is the last one: the
-client sends the results of its tools and, in its history, those of the function.
+The model's calls become `server_tool_use` blocks, ccproxy's results become the API's result blocks,
+and the streams of all rounds become one. A round that also calls client tools is the last one: the
+client's next request contains the results of its tools, and those of the server tool as history.
 
-The caller feeds a round's Messages stream, resolves `searches`, and repeats that while
-`needs_round`; then `close` returns the end of the answer. It works on the Messages API, so it is
-the same for every dialect.
+The caller feeds the Messages stream of a round, resolves `searches`, and repeats both while
+`needs_round` is true. Finally, `close` returns the end of the answer. The loop uses the Messages
+API only, so it works with every dialect.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ from ccproxy.protocol.lenient_json import string
 from ccproxy.protocol.messages import Event
 
 MAX_ROUNDS: Final = 10
-"""Requests to the model for one answer; the last one has no search."""
+"""The maximum number of requests to the model per answer; the last one offers no search."""
 _CALL: Final = "_call_"
-"""In the ids of the client's blocks before the id of the model's call, in hexadecimal digits."""
+"""Precedes the hexadecimal id of the model's call in the ids of the client's blocks."""
 _OWN_ID = re.compile(rf"{USE_PREFIX}\w*{_CALL}((?:[0-9a-f]{{2}})+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingSearch:
-    """A search that the model wants."""
+    """A search that the model has requested."""
 
     call_id: str
-    """Id of the model's call."""
+    """The id of the model's call."""
     use_id: str
-    """Id of the block that the client sees."""
+    """The id of the client's block."""
     query: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedTool:
-    """A server tool that is a function for the model."""
+    """A server tool that the model uses as a function."""
 
     name: str
     """The function's name."""
@@ -66,14 +66,14 @@ class ServedTool:
     result: str
     """The type of its result blocks."""
     model_content: Callable[[object], object]
-    """Returns the content of a `tool_result` for that of a result block."""
+    """Converts the content of a result block into the content of a `tool_result`."""
 
 
 class ServerToolLoop(ABC):
-    """The rounds of one request. Used once."""
+    """The rounds of one request. Not reusable."""
 
     USAGE: str
-    """The name of the count of searches in `usage.server_tool_use`."""
+    """The field of `usage.server_tool_use` that counts the searches."""
 
     def __init__(self, body: bytes, tool: ServedTool, *, new_id: Callable[[], str]) -> None:
         self._served = tool
@@ -81,7 +81,7 @@ class ServerToolLoop(ABC):
         self._fields = fields_of(body) or {}
         self._messages = with_calls(body, tool)
         self._rounds = 0
-        self._index = 0  # of the client's next block
+        self._index = 0  # index of the client's next block
         self._usage: dict[str, Any] = {}
         self._searched = 0
         self._start_round()
@@ -90,7 +90,7 @@ class ServerToolLoop(ABC):
         self._rounds += 1
         self._decoder = sse.Decoder()
         self._events: list[Event] = []
-        self._pieces: list[str] | None = None  # input of the search call that is open
+        self._pieces: list[str] | None = None  # input of the open search call
         self._call: Content = {}
         self._delta: Event | None = None
         self._offset = self._index
@@ -103,13 +103,13 @@ class ServerToolLoop(ABC):
         """The request of this round."""
 
     def _use_block(self, search: PendingSearch) -> Content:
-        """Return the block that shows *search*."""
+        """Return the block that shows *search* to the client."""
         return use_block(search.use_id, self._served.name, search.query)
 
     # One round
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes of the round's stream and return the client's."""
+        """Convert bytes of the round's stream into bytes for the client."""
         out: list[bytes] = []
         with reading_events():
             for event in self._decoder.feed(data):
@@ -133,12 +133,12 @@ class ServerToolLoop(ABC):
             case "error":
                 raise problem_of(event["error"])
             case "message_stop":
-                pass  # the client gets one for all rounds
+                pass  # the client receives one for all rounds
             case _:
                 yield event
 
     def _take_block(self, event: Event) -> Iterator[Event]:
-        """Pass a block on with its index in the whole answer; hold back a search."""
+        """Yield a block's event with its index in the whole answer; collect search calls."""
         kind = event["type"]
         if kind == "content_block_start":
             block = event["content_block"]
@@ -169,13 +169,17 @@ class ServerToolLoop(ABC):
     # Between rounds
 
     def end_round(self) -> None:
-        """Note the end of the round's stream. Raises BadAnswer if it has no end."""
+        """Add the usage of the round. Raises BadAnswer if its stream is incomplete."""
         if self._delta is None:
             raise BadAnswer("the provider's stream broke off before the end of the answer")
         self._usage = add_usage(self._usage, self._delta["usage"])
 
     def _resolve(self, answers: list[tuple[Content, object]]) -> bytes:
-        """Take the result block and the text for the model of every search, in their order."""
+        """
+        Return the events of the result blocks, and start another round if one is needed.
+
+        *answers* has a result block and the content of the model's `tool_result` for each search.
+        """
         events: list[bytes] = []
         results: list[Content] = []
         for search, (block, shown_content) in zip(self.searches, answers, strict=True):
@@ -194,7 +198,7 @@ class ServerToolLoop(ABC):
 
     @property
     def needs_round(self) -> bool:
-        """True: the model waits for the results of its searches, and for nothing else."""
+        """Whether the model is waiting only for the results of its searches."""
         starts = (event for event in self._events if event["type"] == "content_block_start")
         calls = sum(event["content_block"].get("type") == "tool_use" for event in starts)
         return 0 < len(self.searches) == calls and self._rounds < MAX_ROUNDS
@@ -203,7 +207,7 @@ class ServerToolLoop(ABC):
         """Return the end of the answer."""
         end = dict(self._delta or {})
         if self._rounds == MAX_ROUNDS and self.searches:
-            end["delta"] = {**end["delta"], "stop_reason": "end_turn"}  # no call is left to answer
+            end["delta"] = {**end["delta"], "stop_reason": "end_turn"}  # no call is pending
         served = {**self._usage.get("server_tool_use", {}), self.USAGE: self._searched}
         usage = {**self._usage, "server_tool_use": served}
         return encode_event({**end, "usage": usage}) + encode_event({"type": "message_stop"})
@@ -213,7 +217,7 @@ def with_calls(body: bytes, tool: ServedTool) -> list[Raw]:
     """
     Return the messages of *body* with earlier uses of *tool* as calls of its function.
 
-    The model then sees its searches as it made them, with their results.
+    The model sees its earlier searches in their original form, with the results.
     """
     fields = fields_of(body) or {}
     messages = msgspec.json.decode(fields["messages"], type=list[Raw])
@@ -237,7 +241,7 @@ def with_calls(body: bytes, tool: ServedTool) -> list[Raw]:
 
 
 def _turns(message: dict[str, Any], tool: ServedTool) -> tuple[list[dict[str, Any]], list[Content]]:
-    """Return an assistant's message as turns, and the results that the next message begins with."""
+    """Split an assistant message into turns, and return the results for the next message."""
     turns: list[dict[str, Any]] = []
     blocks: list[Content] = []
     results: list[Content] = []
@@ -260,7 +264,7 @@ def _turns(message: dict[str, Any], tool: ServedTool) -> tuple[list[dict[str, An
 
 
 def _call_id(use_id: object) -> str:
-    """Return the id of the model's call, so that a later turn begins with the same messages."""
+    """Return the id of the model's original call, which keeps later prompts unchanged."""
     match = _OWN_ID.fullmatch(str(use_id))
     return bytes.fromhex(match[1]).decode(errors="replace") if match else str(use_id)
 
@@ -277,7 +281,7 @@ def _tool_result(use_id: str, content: object) -> Content:
 
 
 def add_usage(total: Mapping[str, Any], usage: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the token counts of *total* and *usage* together."""
+    """Return the sum of the token counts in *total* and *usage*."""
     sums = dict(total)
     for name, count in usage.items():
         earlier = sums.get(name)

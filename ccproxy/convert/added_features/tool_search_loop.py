@@ -1,8 +1,8 @@
 """
-A request whose tools are held back, as several rounds: model, search for tools, model.
+Answer a request with deferred tools in several rounds: model, tool search, model.
 
-The search and what it found are blocks of the API's tool search in the client's answer. The client
-returns them with later turns, where they show the model which tools it has found.
+Searches and their results appear in the client's answer as blocks of the API's tool search. The
+client returns these blocks in later turns, so the model knows which tools it has found.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ SERVER_NAME = "tool_search_tool_bm25"
 RESULT = "tool_search_tool_result"
 _NAMES = frozenset({SERVER_NAME, "tool_search_tool_regex"})
 _MAX_SEARCHES = 64
-"""Searches of one answer; further ones find nothing."""
+"""The maximum number of searches per answer; further ones find nothing."""
 _NOTHING = "No tool fits. Try other words, or continue without one."
 
 
 class ToolSearchLoop(ServerToolLoop):
-    """The rounds of one request. Used once."""
+    """The rounds of one request. Not reusable."""
 
     USAGE = "tool_search_requests"
 
@@ -52,7 +52,7 @@ class ToolSearchLoop(ServerToolLoop):
         return msgspec.json.encode(fields)
 
     def search(self) -> bytes:
-        """Answer the searches of the round; return their blocks."""
+        """Run the searches of the round, and return their result blocks."""
         answers: list[tuple[Content, object]] = []
         for search in self.searches:
             names = self._plan.find(search.query) if self._searched < _MAX_SEARCHES else []
@@ -69,7 +69,7 @@ class ToolSearchLoop(ServerToolLoop):
 
 
 def _given_content(content: object) -> object:
-    """Return what the model sees of the content of a result block."""
+    """Return the `tool_result` content for the *content* of a result block."""
     if not isinstance(content, dict):
         return _NOTHING
     if "error_code" in content:

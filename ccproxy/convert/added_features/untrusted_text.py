@@ -1,8 +1,8 @@
 """
-Untrusted text for the model: results of searches, and text in pictures.
+Sanitize untrusted text for the model: search results, and text in pictures.
 
-Claude Code writes its notes to the model in tags such as `<system-reminder>`, and chat templates
-use tokens such as `<|im_start|>`. Untrusted text that contains them could pass for an instruction.
+Claude Code wraps its notes to the model in tags such as `<system-reminder>`, and chat templates use
+tokens such as `<|im_start|>`. A model could mistake untrusted text with such tags for instructions.
 """
 
 from __future__ import annotations
@@ -18,5 +18,5 @@ _HARMLESS: Final = "‹"
 
 
 def without_imitations(text: str) -> str:
-    """Return *text* with another bracket in tags that only the client or a template may write."""
+    """Return *text* with another opening bracket in tags reserved for clients and templates."""
     return _IMITATION.sub(_HARMLESS, text)

@@ -1,7 +1,7 @@
 """
-A request whose model may search, as several rounds: model, search, model.
+Answer a request with web searches in several rounds: model, search, model.
 
-The model gets a function in place of the API's search tool; `server_tool_loop.py` does the rest.
+The model receives a function instead of the API's search tool; see `server_tool_loop.py`.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _CHOICE: Final = Raw(b'{"type":"auto"}')
 
 
 def web_search_calls(name: str) -> ServedTool:
-    """Return the web search as the function *name*."""
+    """Return the web search as a function called *name*."""
     names = frozenset({"web_search"})
     return ServedTool(name=name, server_names=names, result=_RESULT, model_content=found_text)
 
 
 class WebSearchLoop(ServerToolLoop):
-    """The rounds of one request. Used once."""
+    """The rounds of one request. Not reusable."""
 
     USAGE = "web_search_requests"
 
@@ -69,17 +69,17 @@ class WebSearchLoop(ServerToolLoop):
         if tools:
             fields["tools"] = tools
         if self._rounds > 1 and "tool_choice" in fields:
-            fields["tool_choice"] = _CHOICE  # a forced search would never end
+            fields["tool_choice"] = _CHOICE  # a forced search would repeat forever
         if not tools:
             fields = {name: fields[name] for name in fields.keys() - {"tools", "tool_choice"}}
         return msgspec.json.encode(fields)
 
     def allowed(self) -> list[PendingSearch]:
-        """Return the searches of the round that max_uses allows."""
+        """Return the searches of the round that `max_uses` allows."""
         return [each for each in self.searches if each.query][: self._left]
 
     def resolve(self, outcomes: Sequence[SearchOutcome]) -> bytes:
-        """Take the outcomes of the allowed searches, in their order; return their blocks."""
+        """Return the result blocks for the *outcomes* of the allowed searches, in order."""
         by_id = dict(zip((each.use_id for each in self.allowed()), outcomes, strict=True))
         self._left -= len(by_id)
         self._searched += sum(not outcome.error for outcome in outcomes)
