@@ -1,16 +1,16 @@
 """
-Reading of the scalar fields at the two ends of a Messages body, without decoding the conversation.
+Read the scalar fields at both ends of a Messages body without decoding the conversation.
 
-Clients write the model first, and the other scalars after it or last. Decoding 148 KB for three
-scalars would be most of the cost of direct mode, so the ends are tried first.
+Clients write the model first, and the other scalars directly after it or last. Decoding 148 KB for
+three scalars would be most of the cost of direct mode, so the ends are tried first.
 
 Rules:
-    1. For valid JSON without repeated keys the result is that of a decoder, or None: then the body
-       must be decoded.
-    2. A body that is invalid in the middle is left to the provider, which refuses it.
+    1. For valid JSON without repeated keys, the result equals that of a decoder, or is None if the
+       whole body must be decoded.
+    2. A body that is invalid in the middle is not detected; the provider refuses it.
 
-A key found in this way is one of the object itself: the head is a run of scalars after the opening
-brace, and the tail is decoded as an object of its own, which fails unless the last brace closes it.
+Every key found this way belongs to the outermost object: the head is a run of scalars after the
+opening brace, and decoding the tail as an object fails unless the last brace closes it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import msgspec
 from ccproxy.protocol.json_splice import NOT_JSON, SCALAR
 
 _LONGEST: Final = 16 * 1024
-"""Bytes of an end; thinking, metadata and the like follow max_tokens."""
+"""The size of each end in bytes; fields such as thinking and metadata follow max_tokens."""
 
 _MEMBER = rb'\s*"\w+"\s*:\s*%b\s*' % SCALAR
 _BEGINNING = re.compile(rb"\s*\{%b(?=,)(?:,%b(?=,))*" % (_MEMBER, _MEMBER))
@@ -46,13 +46,13 @@ def head_of(body: bytes) -> Head:
     Decode all of *body*.
 
     Raises:
-        msgspec.DecodeError, UnicodeDecodeError, RecursionError: If it is no Messages request.
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: If it is not a Messages request.
     """
     return _HEAD.decode(body)
 
 
 def head_at_ends(body: bytes) -> Head | None:
-    """Return the fields at the ends of *body*, None if they are not all there."""
+    """Return the fields at the ends of *body*, or None unless all of them are there."""
     start = _BEGINNING.match(body, 0, _LONGEST)
     if start is None:
         return None
@@ -68,11 +68,11 @@ def head_at_ends(body: bytes) -> Head | None:
 
 def _from(body: bytes, name: str) -> dict[str, object]:
     """
-    Return the fields from *name* on.
+    Return the last fields of *body*, starting with *name*.
 
     Raises:
-        ValueError: If *name* is not found near the end.
-        msgspec.DecodeError: If what begins there is not the end of the object.
+        ValueError: If *name* is not near the end of *body*.
+        msgspec.DecodeError: If the remaining bytes are not the end of the object.
     """
     at = body.rindex(b'"%b"' % name.encode(), max(0, len(body) - _LONGEST))
     return _FIELDS.decode(b"{" + body[at:])

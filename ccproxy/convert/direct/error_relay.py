@@ -1,9 +1,9 @@
 """
-The provider's own errors in direct mode: relayed unchanged if they are errors of the Messages API.
+Relay the provider's own errors in direct mode, unchanged if they have the form of the Messages API.
 
-Any other body (OpenAI's form, HTML, a gateway's JSON) is answered with the classified error, as in
-chat mode. So is a context overflow in words that Claude Code does not recognise: it must compact.
-So is a text that makes Claude Code show "Not logged in" instead of the error.
+The classified error, as in chat mode, replaces any other body (OpenAI's form, HTML, a gateway's
+JSON), a context overflow in a wording that Claude Code does not recognize, because it must compact
+the conversation, and a text that makes Claude Code show "Not logged in" instead of the error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RECOGNISED_OVERFLOW = re.compile(
     r"|maximum context length|capability_rejected: prompt_too_long",
     re.IGNORECASE,
 )
-"""The wordings on which Claude Code compacts the conversation (measured)."""
+"""The wordings that make Claude Code compact the conversation (measured)."""
 
 
 class _Detail(msgspec.Struct):
@@ -48,7 +48,7 @@ def with_own_body(
     """
     Return *error* with the provider's *status*, *headers* and *body* for the client.
 
-    The classified error keeps its own body if the provider's must not be relayed.
+    The classified error keeps its own body if the provider's body must not be relayed.
     """
     problem = error.problem
     own_body = body if _is_relayed(error.cause, body) else None

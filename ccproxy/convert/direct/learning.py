@@ -1,13 +1,13 @@
 """
-Adaptation of requests to a Messages provider, learnt from its refusals (direct mode).
+Adapt requests to a Messages provider by learning from its refusals (direct mode).
 
 Claude Code sends the newest fields of the API, and many compatible servers answer 400 to the first
-unknown one. The refusal names the field; the request is repeated without it, and the worker
-remembers it for the model. In the same way system messages in the middle of a conversation become
-reminders in user messages, for servers whose chat template accepts only one at the start.
+unknown field. The refusal names the field; the request is repeated without it, and the worker
+remembers it for the model. In the same way, system messages within a conversation become reminders
+in user messages for servers whose chat template accepts only one system message, at the start.
 
-A foreign thinking signature (of a session that began with another provider) does not depend on the
-model. Then the signatures are remembered, so that the provider's own thinking is kept.
+Foreign thinking signatures, from a session that started with another provider, do not depend on the
+model. The worker remembers the signatures themselves, so the provider's own thinking is kept.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ccproxy.errors import Problem
 from ccproxy.protocol.json_splice import NOT_JSON, fields_of, without_fields
 
 NEVER_DROPPED = frozenset({"model", "messages", "max_tokens", "stream", "system", "tools"})
-"""Without these the request would be another one."""
+"""Without these fields the request would have another meaning."""
 _TOOL_FIELD = "tools.*."
 _SYSTEM_MESSAGES = "system_messages"
 
@@ -36,7 +36,7 @@ _BLAMES = re.compile(
     re.IGNORECASE,
 )
 _SIGNATURE = re.compile(r"signature|thinking block|redacted_thinking", re.IGNORECASE)
-# Linear: a run of path characters is matched from its start only, and without nested repeats.
+# Linear time: a run of path characters matches only from its start, without nested repeats.
 _PATH = re.compile(r"(?<![\w.-])([a-z][a-z0-9_]*)(?:\.[\w.-]*)?: ")
 _WORD = re.compile(r"[a-z][a-z0-9_]+")
 _SYSTEM_ROLE = re.compile(
@@ -59,13 +59,13 @@ _BLOCK = msgspec.json.Decoder(_Block)
 
 
 class Lessons:
-    """The refusals of direct mode: `apply` before a request is sent, `learn` after a refusal."""
+    """The known refusals in direct mode: `apply` before a request, `learn` after a refusal."""
 
     def __init__(self, learned: LearnedRefusals | None = None) -> None:
         self._learned = LearnedRefusals() if learned is None else learned
 
     def apply(self, body: bytes, model: str) -> bytes:
-        """Return *body* without what *model* is known to refuse."""
+        """Return *body* without the features that *model* is known to refuse."""
         if features := set(self._learned.features("messages", model)):
             in_tools = {name for name in features if name.startswith(_TOOL_FIELD)}
             body = without_fields(body, features - in_tools - NEVER_DROPPED)
@@ -79,7 +79,7 @@ class Lessons:
         )
 
     def learn(self, problem: Problem, body: bytes, model: str) -> bytes | None:
-        """Return the body for repeating a refused request, None if the refusal names nothing."""
+        """Return a body to retry the request with, or None if the refusal names no feature."""
         if problem.status not in (400, 422):
             return None
         text = problem.message
@@ -97,9 +97,10 @@ class Lessons:
 
     def _remember_signatures(self, body: bytes) -> bool:
         """
-        Store the signatures of the conversation as foreign; return False if all are known.
+        Store the conversation's signatures as foreign; return False if all of them are known.
 
-        ccproxy's own are foreign for certain, the others only if those are not the reason.
+        ccproxy's own signatures are always foreign. The others are stored only if there are no
+        unknown ones of ccproxy that could have caused the refusal.
         """
         own: set[str] = set()
         others: set[str] = set()
@@ -113,14 +114,14 @@ class Lessons:
 
 
 def _blamed(text: str, fields: Collection[str]) -> set[str]:
-    """Return the *fields* at the head of a path (`thinking.type: …`), else the first one named."""
+    """Return the *fields* that begin a path (`thinking.type: …`), else the first one in *text*."""
     heads = {name for name in _PATH.findall(text) if name in fields}
     first = next((name for name in _WORD.findall(text) if name in fields), None)
     return heads or ({first} if first else set())
 
 
 def _fingerprint(block: _Block) -> str:
-    """Return the hash of a thinking block's signature, "" for every other block."""
+    """Return the hash of a thinking block's signature, or "" for other blocks."""
     match block.type:
         case "thinking":
             signature = block.signature
@@ -133,7 +134,7 @@ def _fingerprint(block: _Block) -> str:
 
 
 def _map_blocks(body: bytes, keep: Callable[[_Block], bool]) -> bytes:
-    """Return the request without the content blocks that *keep* denies."""
+    """Return the request without the content blocks that *keep* rejects."""
     fields = fields_of(body)
     if fields is None or b"thinking" not in body:
         return body
@@ -161,7 +162,7 @@ def _read(block: Raw) -> _Block:
 
 
 def _items(raw: Raw | None) -> list[Raw]:
-    """Return the items of a list undecoded; none if it is something else."""
+    """Return the undecoded items of a list, or none for any other value."""
     try:
         return [] if raw is None else _LIST.decode(raw)
     except NOT_JSON:
@@ -173,7 +174,7 @@ def _tools(body: bytes) -> Iterable[Any]:
 
 
 def _tool_fields(body: bytes) -> set[str]:
-    """Return the field names of all tools, except the required ones."""
+    """Return the names of all optional fields in the tools."""
     names = {name for tool in _tools(body) for name in fields_of(tool) or ()}
     return names - {"name", "description", "input_schema"}
 
@@ -198,7 +199,7 @@ _MESSAGE = msgspec.json.Decoder(_Message)
 
 
 def _without_system_messages(body: bytes) -> bytes:
-    """Return the request with system messages as reminders in the neighbouring user messages."""
+    """Return the request with system messages as reminders in adjacent user messages."""
     fields = fields_of(body)
     raw_messages = _items(fields.get("messages")) if fields else []
     try:
@@ -212,7 +213,7 @@ def _without_system_messages(body: bytes) -> bytes:
 
 
 def _merged(messages: Iterable[_Message]) -> list[_Message]:
-    """Return *messages* as alternating user and assistant messages."""
+    """Merge *messages* into alternating user and assistant messages."""
     merged: list[_Message] = []
     for message in messages:
         is_system = message.role == "system"

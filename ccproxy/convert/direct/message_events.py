@@ -1,4 +1,4 @@
-"""Whole messages and blocks as the events of a stream."""
+"""Convert whole messages and blocks into the events of a stream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ccproxy.protocol.json_splice import object_of
 from ccproxy.protocol.messages import Event
 
 _EMPTY = {"text": "", "thinking": "", "signature": "", "input": {}}
-"""The fields of a block that arrive as deltas, as they are at its start."""
+"""The initial values of the block fields that arrive as deltas."""
 
 
 def read_message(body: bytes) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def read_message(body: bytes) -> dict[str, Any]:
 
 @contextmanager
 def reading_events() -> Iterator[None]:
-    """Raise BadAnswer for an event of another form: in direct mode they are the provider's own."""
+    """Raise BadAnswer for malformed events, which can come from the provider in direct mode."""
     try:
         yield
     except (KeyError, TypeError, AttributeError) as error:
@@ -36,19 +36,19 @@ def reading_events() -> Iterator[None]:
 
 
 def problem_of(error: Mapping[str, Any]) -> Problem:
-    """Return the *error* of an error event."""
+    """Convert the *error* of an error event into a Problem."""
     kind = error.get("type")
     text = str(error.get("message") or "the provider failed without giving a reason")
     return Problem(kind if kind in STATUS_OF_KIND else "api_error", text)
 
 
 def message_events(body: bytes) -> bytes:
-    """Return the events of the message in *body*; raises like `read_message`."""
+    """Return the events of the message in *body*. Raises BadAnswer if it is not a message."""
     return b"".join([encode_event(event) for event in _events(read_message(body))])
 
 
 def encode_event(event: Event) -> bytes:
-    """Return the event as bytes."""
+    """Encode an event for a stream."""
     return sse.encode(event["type"].encode(), msgspec.json.encode(event))
 
 

@@ -1,12 +1,12 @@
 """
-The exchange of direct mode: Messages in, Messages out; only the model's name differs.
+The exchange of direct mode, which uses the Messages API on both sides and changes the model's name.
 
-The request keeps every byte except the model's name, and max_tokens if it is more than the model
-or the user allows. The answer keeps every byte except the name in `message_start`. It is read only
-to find its end and its usage.
+The request is unchanged, except for the model's name, and for max_tokens if it exceeds the limit of
+the model or the user. The answer is unchanged, except for the name in `message_start`. It is read
+only to detect its end and its usage.
 
-Only whole events are passed on: an incomplete one waits for its rest, so that a ping or an error
-can follow at any time, and an interrupted answer does not leave incomplete JSON.
+Only whole events are passed on. Incomplete ones are held back, so that a ping or an error can
+follow at any time, and an interrupted answer does not end with incomplete JSON.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ _TYPE = re.compile(rb'"type"\s*:\s*"(message_start|message_delta|message_stop|er
 
 _DELTA = b"content_block_delta"
 _DELTA_FRAME = 58
-"""Bytes of an event around its text, for each of the two places where it has its name."""
+"""The bytes around an event's text, divided by two because its name occurs twice."""
 _MOST_TOKENS = 2**53
 """The largest integer that every JSON parser reads exactly."""
 _COUNTED = ("_tokens", "web_search_requests")
-"""Endings of the names of counts that have a price."""
+"""Suffixes of the names of billable counts."""
 
 CUT = "the provider's stream broke off before the end of the answer"
 
 
 class Passthrough:
-    """One request in direct mode and its answer; see `Exchange` for those that are converted."""
+    """A request in direct mode and its answer; see `Exchange` for converted ones."""
 
     api: Api = "messages"
 
     ended = False
-    """The provider's stream is always read to its end."""
+    """Always False: the provider's stream is read to its end."""
     stopped = False
 
     def __init__(
@@ -64,11 +64,11 @@ class Passthrough:
         is_recorded: bool = False,
     ) -> None:
         """
-        Read *body*; *model* and *requested* are passed if they differ from its `model`.
+        Read the request *body*; *model* and *requested* override its `model`.
 
-        `asked` keeps it only if the exchange *is_recorded*, because it may be large.
+        `asked` keeps the body only if the exchange *is_recorded*, because it may be large.
 
-        *dropped* lists the parts of the client's request that *body* lacks.
+        *dropped* lists the parts of the client's request that are missing from *body*.
         """
         body, filtered = rules.without_tools(body)
         self.asked = body if is_recorded else b""
@@ -91,16 +91,16 @@ class Passthrough:
         self._written = 0
 
     def conversation(self) -> ConversationOutline | None:
-        """Return the parts of the request that identify its conversation; None if unreadable."""
+        """Return the parts of the request that identify its conversation, or None if unreadable."""
         return read_outline(self.body)
 
     @property
     def usage(self) -> Mapping[str, Any]:
         """
-        The usage of the answer, as far as it has been reported.
+        The usage that the provider has reported so far.
 
-        A stream reports its output at the end. If the client leaves before, the output is
-        estimated, because the provider charges for it.
+        A stream reports its output tokens at the end. If the client disconnects earlier, they are
+        estimated, because the provider charges for them.
         """
         if not self._written or self._ended or self.stop_reason is not None:
             return self._usage
@@ -108,7 +108,7 @@ class Passthrough:
         return {**self._usage, "output_tokens": output}
 
     def feed(self, data: bytes) -> bytes:
-        """Process bytes of the provider's stream, return those that complete events."""
+        """Process bytes of the provider's stream, and return the bytes of complete events."""
         if names := data.count(_DELTA):
             self._written += max(0, len(data) - names * _DELTA_FRAME)
         if self._is_plain(data):
@@ -120,13 +120,13 @@ class Passthrough:
 
     def close(self) -> bytes:
         """
-        Return the bytes that were held back, at the end of the provider's stream.
+        Return the bytes held back when the provider's stream ends.
 
-        A message_delta with its stop_reason is an end as well: some servers leave out the rest, and
-        Claude Code does not need it.
+        A message_delta with a stop_reason also completes the answer: some servers omit the events
+        after it, and Claude Code does not need them.
 
         Raises:
-            Problem: If the answer has no end.
+            Problem: If the answer is incomplete.
         """
         self._read_events(self._decoder.close())
         if not self._ended and self.stop_reason is None:
@@ -134,11 +134,11 @@ class Passthrough:
         return self._events.rest()
 
     def fail(self, problem: Problem) -> bytes:
-        """Return the event that ends a stream which has begun."""
+        """Return the error event that ends a started stream."""
         return sse.encode(b"error", error_body(problem, self._request_id))
 
     def whole(self, body: bytes) -> bytes:
-        """Return a whole answer with the client's name of the model."""
+        """Return a whole answer with the client's name for the model."""
         if self.requested != self.model:
             body = replace_value(body, ("model",), msgspec.json.encode(self.requested))
         self._note(body)
@@ -154,7 +154,7 @@ class Passthrough:
         return body
 
     def _is_plain(self, data: bytes) -> bool:
-        """Return True if *data* is whole events that neither begin nor end an answer."""
+        """Return True if *data* contains only whole events that neither start nor end an answer."""
         return (
             data.endswith(b"\n\n")
             and b"message_" not in data
@@ -165,7 +165,7 @@ class Passthrough:
         )
 
     def _with_name(self, whole: bytes) -> bytes:
-        """Put the client's name of the model into message_start, the first event that has one."""
+        """Restore the client's name for the model in message_start, the first event with a name."""
         if b"message_start" not in whole:
             return whole
         self._named = True
@@ -188,7 +188,7 @@ class Passthrough:
                     self._note(event.data)
 
     def _note(self, data: bytes) -> None:
-        """Read usage and stop reason from a message or an event."""
+        """Store the usage and the stop reason of a message or an event."""
         event = object_of(data) or {}
         for part in (event, event.get("message"), event.get("delta")):
             if isinstance(part, dict):
@@ -210,7 +210,7 @@ class Passthrough:
 
 
 def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
-    """Return the counts of *usage*, without texts, fractions and impossible values."""
+    """Return the billable counts in *usage*, ignoring texts, fractions and impossible values."""
     return {
         name: count
         for name, count in usage.items()
@@ -219,22 +219,22 @@ def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
 
 
 class WholeEvents:
-    """Holds back incomplete events until their rest arrives, up to a limit."""
+    """Holds back incomplete events, up to a limit, until they are complete."""
 
     def __init__(self, limit: int = sse.LIMIT) -> None:
         self._limit = limit
         self._held: list[bytes] = []
         self._held_size = 0
-        self._seam = b""  # the last bytes: an end of an event may be spread over two reads
+        self._seam = b""  # the last bytes, because the end of an event may span two reads
 
     @property
     def is_between(self) -> bool:
-        """True: nothing is held back."""
+        """Whether nothing is held back."""
         return not self._held
 
     def feed(self, data: bytes) -> bytes:
         """
-        Return everything up to the last event that ends in *data*.
+        Return all bytes up to the last end of an event in *data*.
 
         Raises:
             Problem: api_error if an event is larger than the limit.
@@ -256,13 +256,13 @@ class WholeEvents:
         return whole
 
     def rest(self) -> bytes:
-        """Return the bytes that were held back."""
+        """Return the bytes held back."""
         rest, self._held = b"".join(self._held), []
         return rest
 
 
 def _renamed(body: bytes, old: str, new: str) -> bytes:
-    """Replace the model's name, the first field in Claude Code's bodies."""
+    """Replace the model's name, which is the first field in Claude Code's bodies."""
     name, first = msgspec.json.encode(new), _FIRST_MODEL.match(body)
     if first is None or first[1] != msgspec.json.encode(old):
         return replace_value(body, ("model",), name)
@@ -272,9 +272,9 @@ def _renamed(body: bytes, old: str, new: str) -> bytes:
 
 def _read(body: bytes, rules: ConversionContext) -> tuple[bytes, Head]:
     """
-    Return *body* and its head; the body is repaired if it has half of a surrogate pair.
+    Return *body* and its head, replacing lone surrogates in the body.
 
-    Anthropic refuses such JSON as well, with every later request of the session.
+    Anthropic refuses JSON with lone surrogates, so all later requests of the session would fail.
     """
     body = rules.cache.scans.scan(body).body
     if (head := head_at_ends(body)) is not None:
