@@ -1,1 +1,1 @@
-"""Code that the two converted dialects, Chat Completions and Responses, share."""
+"""Code shared by the two converted dialects, Chat Completions and Responses."""

@@ -1,12 +1,12 @@
 """
-A provider's stream as the client's, from bytes to bytes: what all converted dialects share.
+Convert the bytes of a provider's stream into the client's: the code common to converted dialects.
 
 Each read is split into events, each event is decoded and passed to the dialect's state machine, and
-the resulting events are encoded. Events that look like the previous one may be copied without
-decoding, by the dialect's own template.
+the resulting events are encoded. Events that match the dialect's template of the previous one can
+be copied without decoding.
 
-The output before an error in the same read is not lost: `feed` returns it and raises with the next
-call.
+Output that precedes an error in the same read is not lost: `feed` returns it, and the next call
+raises the error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
 
 _BODY_LIMIT = 64 * 1024 * 1024
-"""The most bytes that are collected of an answer that is not streamed."""
+"""The maximum size in bytes of an answer that is not streamed."""
 encode = msgspec.json.Encoder().encode
 
 
@@ -31,18 +31,18 @@ class AnswerMachine(Protocol):
 
     @property
     def stopped(self) -> bool:
-        """True: a stop sequence cut the answer."""
+        """Whether a stop sequence ended the answer."""
 
     @property
     def complete(self) -> bool:
-        """True: the answer is complete; the rest is ignored."""
+        """Whether the answer is complete; further data is ignored."""
 
     @property
     def usage(self) -> dict[str, Any]:
-        """The usage in the Messages API's sense, as far as it has been reported."""
+        """The usage reported so far, in the Messages API's terms."""
 
     def close(self) -> list[Event]:
-        """Return the end of the message. Raises Problem if it has none."""
+        """Return the end of the message. Raises Problem if the answer is incomplete."""
 
 
 Machine = TypeVar("Machine", bound=AnswerMachine)
@@ -50,38 +50,38 @@ Machine = TypeVar("Machine", bound=AnswerMachine)
 
 class AnswerRelay(ABC, Generic[Machine]):
     """
-    Relays one answer. Created per request, used once.
+    Relays one answer. An instance belongs to one request.
 
-    The caller feeds every read until `ended`, then closes. If the provider breaks off or something
-    else fails, it calls `fail` instead.
+    The caller feeds every read until `ended` is true, then closes. After a failure, such as an
+    interrupted stream, it calls `fail` instead.
     """
 
     def __init__(self, context: AnswerContext, machine: Machine) -> None:
         self._context = context
         self._machine = machine
         self._decoder = sse.Decoder()
-        self._body: bytearray | None = None  # of a provider that does not stream
+        self._body: bytearray | None = None  # an answer that is not streamed
         self._has_read = False
         self._problem: Problem | None = None
         self.ended = False
-        """True: anything else that the provider sends is ignored."""
+        """Whether further data of the provider is ignored."""
 
     @property
     def stopped(self) -> bool:
-        """True: a stop sequence cut the answer; the connection should be closed."""
+        """Whether a stop sequence ended the answer, so the connection should be closed."""
         return self._machine.stopped
 
     @property
     def usage(self) -> dict[str, Any]:
-        """The usage in the Messages API's sense, as far as it has been reported."""
+        """The usage reported so far, in the Messages API's terms."""
         return self._machine.usage
 
     def feed(self, data: bytes) -> bytes:
         """
-        Take one read and return the bytes for the client.
+        Process one read, and return the bytes for the client.
 
         Raises:
-            Problem: If the answer is an error and there is no output before it.
+            Problem: If the answer is an error and no output precedes it.
         """
         out: list[bytes] = []
         at = 0
@@ -100,10 +100,10 @@ class AnswerRelay(ABC, Generic[Machine]):
 
     def close(self) -> bytes:
         """
-        Return the end of the message, b"" if it was returned already.
+        Return the end of the message, or b"" if it was already returned.
 
         Raises:
-            Problem: If the answer is an error, or has no end.
+            Problem: If the answer is an error or incomplete.
         """
         if self._problem is not None:
             raise self._problem
@@ -121,7 +121,7 @@ class AnswerRelay(ABC, Generic[Machine]):
         return b"".join(out)
 
     def fail(self, problem: Problem) -> bytes:
-        """Return the error event for *problem*, or the end of an answer that is complete."""
+        """Return the error event for *problem*, or the end of the answer if it is complete."""
         if self.ended and self._problem is None:
             return b""
         if self._machine.complete and self._problem is None:
@@ -131,11 +131,11 @@ class AnswerRelay(ABC, Generic[Machine]):
         error = {"type": problem.kind, "message": problem.message}
         return sse.encode(b"error", encode({"type": "error", "error": error}))
 
-    # What each dialect defines.
+    # Defined by each dialect
 
     @abstractmethod
     def _copy(self, data: bytes, at: int, out: list[bytes]) -> int:
-        """Copy the events from *at* that match the template; return where the rest begins."""
+        """Copy the matching events from offset *at*; return the offset of the remaining data."""
 
     @abstractmethod
     def _take_event(self, event: sse.ServerEvent, read: bytes, out: list[bytes]) -> None:
@@ -143,9 +143,9 @@ class AnswerRelay(ABC, Generic[Machine]):
 
     @abstractmethod
     def _whole_events(self, body: bytes) -> list[Event]:
-        """Return the events of an answer that came as one JSON *body*."""
+        """Return the events of an answer that is one JSON *body*."""
 
-    # The events of one read.
+    # The events of one read
 
     def _take(self, data: bytes, at: int, out: list[bytes]) -> None:
         if self._problem is not None:

@@ -1,10 +1,10 @@
 """
-The conversion of a conversation, as far as it is the same in both converted dialects.
+Convert a conversation: the code common to both converted dialects.
 
-A writer takes one message after the other. The calls of the assistant stay open until their results
-have come; what arrives meanwhile waits, so that the results follow their calls. At a checkpoint the
-calls are written and none has its result: from there a later request of the same conversation can
-resume (`convert/common/request_cache.py`).
+A writer converts one message after another. The assistant's calls stay open until their results
+arrive; messages in between wait, so that the results directly follow their calls. At a checkpoint,
+all calls are written but none has its result. A later request of the same conversation can resume
+from there (`convert/common/request_cache.py`).
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ConversationWriter(ABC):
-    """Converts the messages of one request. Use once: `add` each message, then `finish`."""
+    """Converts the messages of one request: `add` each of them, then `finish`. Not reusable."""
 
     RESULT_FIELD: ClassVar[str]
-    """The field of a result's entry that is None until the result has come."""
+    """The field of a result's entry that is None until the result arrives."""
 
     def __init__(self, conversion: Conversion, *, system: Entry | None = None) -> None:
         self._conversion = conversion
         self._quirks = conversion.quirks
         self._head: list[Entry] = [system] if system else []
-        # The entries that can no longer change, as JSON, and the entries after them.
+        # The final entries as JSON, and the later ones that can still change.
         self._written = bytearray()
         self._entries: list[Entry] = []
         self._checkpoints: list[Checkpoint] = []
@@ -51,13 +51,13 @@ class ConversationWriter(ABC):
         self._client_ids: list[bytes] = []
         self._sent_ids: list[bytes] = []
         self._names: dict[bytes, str] = {}
-        # Open calls: the client's ID, and the entry of the result.
+        # Open calls: the client's id, and the entry for the result.
         self._calls: list[tuple[bytes, Entry]] = []
-        # The entries of all calls by the client's ID, in order; those with a result are skipped.
+        # All calls' entries by the client's id, in order; entries with a result are skipped.
         self._unanswered: dict[bytes, deque[Entry]] = {}
         self._waiting: list[Entry] = []
         self.unsent = NO_CHARACTERS
-        """Characters of the thinking that is not sent, and of all signatures."""
+        """The number of characters in omitted thinking and in all signatures."""
 
     @abstractmethod
     def add(self, message: Message, index: int) -> None:
@@ -65,13 +65,13 @@ class ConversationWriter(ABC):
 
     @abstractmethod
     def finish(self) -> list[Entry | Raw]:
-        """Return the converted entries; one `Raw` may hold several of them."""
+        """Return the converted entries; one `Raw` can hold several of them."""
 
     def known_ids(self) -> frozenset[str]:
-        """Return the client's IDs of all calls."""
+        """Return the client's ids of all calls."""
         return frozenset(_IDS.decode(b"[%b]" % b",".join(self._client_ids)))
 
-    # Checkpoints.
+    # Checkpoints
 
     def resume(self, prefix: ConvertedPrefix) -> int:
         """Continue after *prefix*; return the index of the message to add next."""
@@ -92,7 +92,7 @@ class ConversationWriter(ABC):
         return point.messages
 
     def prefix(self) -> ConvertedPrefix | None:
-        """Return the converted beginning for later turns, None without a new checkpoint."""
+        """Return the converted prefix for later turns, or None without a new checkpoint."""
         if len(self._checkpoints) == self._resumed_checkpoints:
             return None
         return ConvertedPrefix(
@@ -105,7 +105,7 @@ class ConversationWriter(ABC):
         )
 
     def _add_checkpoint(self, index: int) -> None:
-        """Add a checkpoint: messages before *index* are written, the last calls are open."""
+        """Add a checkpoint with the messages before *index* written and the last calls open."""
         if self._entries:
             if self._written:
                 self._written += b","
@@ -123,10 +123,10 @@ class ConversationWriter(ABC):
         )
         self._checkpoints.append(point)
 
-    # Calls and results.
+    # Calls and results
 
     def _begin_call(self, block: Block) -> tuple[Raw, str]:
-        """Open the call of *block*; return the ID and the name under which it is sent."""
+        """Open the call in *block*, and return its id and name for the provider."""
         raw_name = bytes(block.name)
         name = self._names.get(raw_name)
         if name is None:
@@ -146,14 +146,14 @@ class ConversationWriter(ABC):
 
     @abstractmethod
     def _result_entry(self, sent_id: Raw) -> Entry:
-        """Return the entry for the result of a call, with None for the result."""
+        """Return an entry for the result of a call, with None as the result."""
 
     @abstractmethod
     def _fill(self, entry: Entry, block: Block) -> list[Part]:
-        """Put the result *block* into its *entry*; return what must follow it."""
+        """Store the result *block* in its *entry*, and return the parts that must follow it."""
 
     def _take_result(self, block: Block, media: list[Part], parts: list[Part]) -> None:
-        """Put a result into its entry; *media* collects its images and files."""
+        """Store a result in its entry, or add it to *parts* if it has no call; extend *media*."""
         entries = self._unanswered.get(id_literal(block.tool_use_id))
         while entries:
             entry = entries.popleft()
@@ -163,19 +163,19 @@ class ConversationWriter(ABC):
         parts += orphan_result(block, self._conversion)
 
     def _write_results(self, calls: list[tuple[bytes, Entry]]) -> None:
-        """Write the results of *calls*; a call without one gets one that says so."""
+        """Write the results of *calls*, with a placeholder for each missing one."""
         for _, entry in calls:
             if entry[self.RESULT_FIELD] is None:
                 entry[self.RESULT_FIELD] = NO_RESULT
             self._entries.append(entry)
 
     def _user_parts(self, blocks: list[Block]) -> list[Part]:
-        """Take the results among *blocks*; return the parts of the user's message."""
+        """Store the results in *blocks*, and return the parts of the user message."""
         media: list[Part] = []
         parts: list[Part] = []
         index = 0
         try:
-            for index, block in enumerate(blocks):  # noqa: B007 - the error needs it
+            for index, block in enumerate(blocks):  # noqa: B007 - used by the error
                 if block.type == "tool_result":
                     self._take_result(block, media, parts)
                 else:
@@ -196,12 +196,12 @@ def convert_messages(
     make: Callable[..., Writer],
 ) -> tuple[Writer, list[Entry | Raw]]:
     """
-    Return the writer that *make* returns, and the entries that it has made of *messages*.
+    Convert *messages*, which follow the prompt *system*, with the writer that *make* creates.
 
-    *system* is the system prompt before them.
+    Return the writer and the converted entries.
     """
     target, signer, thinks = conversion.target, conversion.signer, conversion.thinks
-    # Separate, because a cached prefix must not depend on the system prompt and the tools.
+    # Separate, because a cached prefix must not depend on the system prompt or the tools.
     own = Conversion(target=target, signer=signer, thinks=thinks)
     writer = make(own, system=system)
     prompted = system is not None
