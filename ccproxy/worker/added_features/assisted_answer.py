@@ -1,4 +1,4 @@
-"""Answers to requests of the Messages API in which ccproxy has a part; see `answer_assisted`."""
+"""Answer requests that need added features of ccproxy; see `answer_assisted`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from ccproxy.worker.server.stream_relay import StreamSource, relay_stream
 
 
 class Assistance(msgspec.Struct, frozen=True, kw_only=True):
-    """What ccproxy adds to one request."""
+    """The added features that one request needs."""
 
     exchange: ModelExchange
     body: bytes
@@ -45,11 +45,11 @@ class Assistance(msgspec.Struct, frozen=True, kw_only=True):
     search: RequestedSearch | None = None
     judgement: RequestedJudgement | None = None
     media: MediaNeeds | None = None
-    """What becomes text, because the model cannot read it."""
+    """The media to convert into text, because the model cannot read them."""
 
 
 def requested_assistance(request: ClientRequest, exchange: Exchange) -> Assistance | None:
-    """Return what ccproxy adds to a converted request; None if it adds nothing."""
+    """Return the added features that a converted request needs, or None."""
     search = requested_search(request, exchange) if exchange.searches else None
     judgement = requested_judgement(request, exchange)
     media = None
@@ -69,10 +69,10 @@ def requested_assistance(request: ClientRequest, exchange: Exchange) -> Assistan
 
 def requested_direct_assistance(request: ClientRequest, body: bytes) -> Assistance | None:
     """
-    Return what ccproxy adds to a request in direct mode; None if it adds nothing.
+    Return the added features that a request in direct mode needs, or None.
 
     Raises:
-        Problem: If it is not a request with messages.
+        Problem: If *body* is not a request with messages.
     """
     worker = request.worker
     body = worker.rules.cache.scans.scan(body).body
@@ -82,20 +82,20 @@ def requested_direct_assistance(request: ClientRequest, body: bytes) -> Assistan
     media = media_needs(request, body, quirks, exchange.model)
     if search is None and media is None:
         return None
-    for message in read_request(body, counting=True).messages:  # not read in direct mode
+    for message in read_request(body, counting=True).messages:  # direct mode does not validate them
         blocks_of(message.content)
     return Assistance(exchange=exchange, body=body, search=search, media=media)
 
 
 async def answer_assisted(request: ClientRequest, added: Assistance) -> web.StreamResponse:
     """
-    Answer a request with what ccproxy adds.
+    Answer a request with the features in *added*.
 
-    The provider is always asked for a stream; a client that wants a whole message gets what the
-    stream adds up to.
+    The provider's answer is always streamed. If the client does not stream, it receives the events
+    folded into one message.
     """
     if added.search is not None:
-        request.read_prompt = None  # the model gets other prompts, or none
+        request.read_prompt = None  # the model receives other prompts, or none
     begin_exchange(request, added.exchange)
     if not added.exchange.streams:
         return await answer_or_fall_back(request, _whole(request, added))
@@ -122,7 +122,7 @@ async def _source(request: ClientRequest, added: Assistance) -> AsyncIterator[St
     try:
         yield base if added.judgement is None else Judged(request, base, added.judgement)
     finally:
-        # Also if the client has left: what it received until then counts.
+        # Count the tokens even if the client has disconnected.
         request.record.end_model_request(base.usage, base.stop_reason)
         await base.close()
 

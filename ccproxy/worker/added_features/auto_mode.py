@@ -1,8 +1,8 @@
 """
-Auto mode: judges the tool calls of an answer before its end reaches the client.
+Auto mode: judge the tool calls of an answer before its end is sent to the client.
 
-The model of AUTO_MODE_MODEL decides; see `convert/added_features/auto_mode_judge.py`. After any
-failure the result is "unavailable", and the client judges the call itself.
+The model in AUTO_MODE_MODEL decides; see `convert/added_features/auto_mode_judge.py`. After any
+failure, the result is "unavailable", and the client judges the call itself.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.stream_relay import StreamSource
 
 JUDGE_SECONDS = 30.0
-"""How long the judge may take; the client waits."""
+"""Timeout of the judge's answer, for which the client has to wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestedJudgement:
-    """A request with tool calls to be judged."""
+    """A request for judging the tool calls of its answer."""
 
     judge: str
-    """The model that judges."""
+    """The name of the judging model."""
     context: Any = field(repr=False)
     """The client's rules."""
     request: MessagesRequest = field(repr=False)
 
 
 def requested_judgement(request: ClientRequest, exchange: Exchange) -> RequestedJudgement | None:
-    """Return the judgement that the client asks for; None if no model is set that judges."""
+    """Return the judgement that the client requests, or None if no judge is configured."""
     judge = request.worker.config.added_features.judge
     context = classifier_context(exchange.request.safeguards) if judge else None
     if context is None:
@@ -53,7 +53,7 @@ def requested_judgement(request: ClientRequest, exchange: Exchange) -> Requested
 
 
 class Judged:
-    """A source that holds back its end until its calls are judged."""
+    """A source that holds back the end of its stream until the tool calls are judged."""
 
     is_over = True
 
@@ -66,7 +66,7 @@ class Judged:
         self._stream = SafeguardedStream()
 
     async def pump(self, take: Take) -> bool:
-        """Pass the answer to *take*, then judge its calls; resumes where *take* stopped."""
+        """Pass the answer to *take*, then judge its calls. Call again after *take* has paused."""
 
         def feed(data: bytes) -> bool:
             output = self._stream.feed(data)

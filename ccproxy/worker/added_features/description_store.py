@@ -1,8 +1,8 @@
 """
-The descriptions of images that a worker has: in memory, and in `state/descriptions`.
+Store image descriptions in the worker's memory and in `state/descriptions`.
 
-A conversation has the same text after a restart. Requests that need the same description share one
-request to the describer. Failures are remembered for a minute.
+The files preserve the text of a conversation across restarts. Requests that need the same
+description share one request to the describer. Failures are remembered for a minute.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ FAILED_SECONDS = 60.0
 _CLEAN_SECONDS = 3600.0
 
 Describe = Callable[[], Awaitable[str]]
-"""Asks for a description; raises Problem."""
+"""Requests a description. Raises Problem."""
 
 
 class DescriptionStore:
-    """The descriptions that the model *describer* has made."""
+    """The descriptions written by the model *describer*."""
 
     def __init__(
         self,
@@ -52,12 +52,12 @@ class DescriptionStore:
         self._turn = asyncio.Semaphore(PARALLEL_DESCRIPTIONS)
 
     def close(self) -> None:
-        """Cancel what is still being described."""
+        """Cancel all pending descriptions."""
         for task in self._running.values():
             task.cancel()
 
     def get(self, key: str) -> str | None:
-        """Return a description; None if there is none."""
+        """Return a stored description, or None."""
         if (text := self._memory.pop(key, None)) is None:
             try:
                 text = read_regular(self._folder / key)
@@ -68,10 +68,10 @@ class DescriptionStore:
 
     async def get_or_make(self, key: str, describe: Describe) -> str:
         """
-        Return a description, which *describe* makes if there is none.
+        Return a stored description, or call *describe* and store the result.
 
         Raises:
-            Problem: If it fails, or has failed within the last minute.
+            Problem: If *describe* fails, or has failed within the last minute.
         """
         if (text := self.get(key)) is not None:
             return text

@@ -1,4 +1,4 @@
-"""Describes the images of a request for a model that sees none, with the model of VISION."""
+"""Describe images for models without vision, with the model in VISION."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ccproxy.worker.added_features.model_call import ask_model
 from ccproxy.worker.server.http import ClientRequest
 
 MAX_NEW_IMAGES = 8
-"""Images that are described for one request; further ones become notes."""
+"""The maximum number of new descriptions per request; further images become notes."""
 
 
 class ImageDescriber:
@@ -61,7 +61,7 @@ class ImageDescriber:
         return self._store.get(description_key(image, self._store.describer, question))
 
     async def _look(self, image: SeenImage, *, is_late: bool) -> Content:
-        """Return the block in place of *image*."""
+        """Return the block that replaces *image*."""
         if is_late:
             return not_described(image, f"more than {MAX_NEW_IMAGES} new pictures in one request")
         if len(data_of(image.block)) > MAX_IMAGE:
@@ -73,7 +73,7 @@ class ImageDescriber:
         return described(image, text, self._store.describer)
 
     async def _ask(self, question: ImageQuestion) -> Content | None:
-        """Return the block below *question*; only the latest question is sent to the describer."""
+        """Return the answer block for *question*; only the latest one is sent to the describer."""
         text = self._cached(question.image, question.text)
         if text is None and not question.is_latest:
             return None
@@ -84,12 +84,12 @@ class ImageDescriber:
         return answered(question, text, self._store.describer)
 
     async def _text(self, image: SeenImage, question: str = "") -> str:
-        """Return a description, or the answer to *question*; raises Problem."""
+        """Return a description, or the answer to *question*. Raises Problem."""
         describer = self._store.describer
 
         async def describe() -> str:
             target = self._request.worker.chooser.target(describer)
-            if not target.quirks.images:  # it would describe what it imagines
+            if not target.quirks.images:  # it would hallucinate a description
                 raise Problem("api_error", f"{describer} cannot see images; change VISION")
             fields = describer_request(image, question)
             message = await ask_model(self._request, describer, fields)

@@ -1,4 +1,4 @@
-"""Images and documents of a request that the model cannot read, as text."""
+"""Convert images and documents that the model cannot read into text."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ PDF_HINT = "this provider takes no PDFs; with `pip install 'ccproxy-fleet[pdf]'`
 
 
 class MediaNeeds(NamedTuple):
-    """The parts of a request that are converted to text."""
+    """The kinds of media to convert into text."""
 
     images: bool
     pdfs: bool
     sees: bool
-    """True: the model sees images."""
+    """Whether the model accepts images."""
     model: str
 
 
 def media_needs(
     request: ClientRequest, body: bytes, quirks: Quirks, model: str
 ) -> MediaNeeds | None:
-    """Return which media of *body* must become text for *model*; None if none can or must."""
+    """Return the media in *body* that must and can be converted for *model*, or None."""
     worker = request.worker
     if BASE64 not in body:
         return None
-    # Quotes within texts are escaped, so these are fields.
+    # Quotes inside texts are escaped, so these patterns match values only.
     has_images = not quirks.images and b'"image"' in body
     has_pdfs = (
         quirks.pdf == "text" and worker.config.api != "messages" and b'"application/pdf"' in body
@@ -54,7 +54,7 @@ def media_needs(
 
 
 async def as_text(request: ClientRequest, body: bytes, needs: MediaNeeds) -> bytes:
-    """Return *body* with PDFs and images, including those in PDFs, replaced with texts."""
+    """Return *body* with PDFs, images and images in PDFs replaced with text."""
     media = MediaBody(body)
     store = request.worker.descriptions
     if needs.pdfs:
@@ -86,7 +86,7 @@ def _is_pdf(block: Content) -> bool:
 
 
 def _hint(request: ClientRequest, event: str, model: str, hint: str) -> None:
-    """Log once for each model what would help."""
+    """Log a hint for the user, once per event and model."""
     worker = request.worker
     if (event, model) not in worker.hinted:
         worker.hinted.add((event, model))

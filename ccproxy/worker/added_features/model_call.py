@@ -1,9 +1,9 @@
 """
-Requests of ccproxy's own to a model of any entry: the judge of auto mode, the describer of images.
+Send ccproxy's own requests to a model of any entry: the judge of auto mode, the image describer.
 
-Another entry's worker serves the request like any other, and charges who sent the client's. A model
-of this entry is asked by this worker; the request has a record of its own, so its tokens count
-separately.
+If the model belongs to another entry, its worker handles the request like any other, and charges
+the sender of the client's request. Otherwise this worker sends the request to the provider, with a
+separate record, so its tokens are counted separately.
 """
 
 from __future__ import annotations
@@ -34,14 +34,16 @@ _HEADERS = CIMultiDictProxy(CIMultiDict({"anthropic-version": "2023-06-01"}))
 
 async def ask_model(request: ClientRequest, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return the message with which the model *name* answers, for the client's *request*.
+    Send a request with *fields* to the model *name* on behalf of the client's *request*.
+
+    Return the answer as a message.
 
     Raises:
-        Problem: If there is no answer.
+        Problem: If the request fails.
     """
     worker = request.worker
     body = msgspec.json.encode({"model": name, **fields, "stream": False})
-    # The client's headers have the number of workers that the request has passed.
+    # The client's headers contain the number of workers that have forwarded the request.
     chosen = worker.chooser.choose(body, request.headers, None)
     own = copy.copy(request)
     own.chosen, own.read_prompt = chosen, None

@@ -1,4 +1,4 @@
-"""Requests to the provider as sources of Messages events, for providers of any dialect."""
+"""Requests to a provider of any dialect, as sources of Messages events."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ccproxy.worker.upstream.provider_client import ProviderAnswer
 from ccproxy.worker.upstream.recorded_answer import RecordedAnswer
 
 Take = Callable[[bytes], bool]
-"""Takes a piece of a stream; returns False if it wants no more for now."""
+"""Accepts bytes of a stream; returns False to pause the source."""
 
 
 class AnswerSource(StreamSource, Protocol):
-    """A source that knows what its answer costs."""
+    """A source that reports the usage of its answer."""
 
     @property
     def usage(self) -> Mapping[str, Any]:
@@ -30,14 +30,14 @@ class AnswerSource(StreamSource, Protocol):
 
     @property
     def stop_reason(self) -> str | None:
-        """Why the answer ended, once it has."""
+        """The stop reason, or None before the end of the answer."""
 
     async def close(self) -> None:
-        """Drop the rest of the answer."""
+        """Discard the rest of the answer."""
 
 
 def model_exchange(request: ClientRequest, body: bytes) -> Exchange | Passthrough:
-    """Return the exchange of a request with *body* to the provider of this worker."""
+    """Return the exchange for a request with *body* to this worker's provider."""
     if request.worker.config.api == "messages":
         return direct_mode.passthrough(request, body)
     return converted(request, body)
@@ -46,14 +46,14 @@ def model_exchange(request: ClientRequest, body: bytes) -> Exchange | Passthroug
 def model_answer(
     request: ClientRequest, exchange: Exchange | Passthrough
 ) -> AbstractAsyncContextManager[ProviderAnswer | RecordedAnswer]:
-    """Send the request of *exchange*; entering the result returns the answer."""
+    """Return a context manager that sends the request of *exchange* and yields the answer."""
     if isinstance(exchange, Exchange):
         return sent(request, exchange)
     return direct_mode.sent_directly(request, exchange)
 
 
 class ModelRound:
-    """A streamed request and its answer; `pump` it until that returns True."""
+    """A streamed request and its answer; call `pump` until it returns True."""
 
     is_over = True
 
@@ -71,7 +71,7 @@ class ModelRound:
 
     @property
     def stop_reason(self) -> str | None:
-        """Why the answer ended, once it has."""
+        """The stop reason, or None before the end of the answer."""
         return self.exchange.stop_reason
 
     async def _open(self) -> StreamSource:
@@ -82,7 +82,7 @@ class ModelRound:
         return direct_mode.MessageAsStream(await answer.read())
 
     async def pump(self, take: Take) -> bool:
-        """Pass the client's events to *take*; resumes where *take* stopped."""
+        """Pass the client's events to *take*. Call again after *take* has paused."""
         exchange = self.exchange
         source = self._source = self._source or await self._open()
 
@@ -100,12 +100,12 @@ class ModelRound:
         return True
 
     async def close(self) -> None:
-        """Drop the rest of the answer."""
+        """Discard the rest of the answer."""
         await self._stack.aclose()
 
 
 class ModelRounds(ABC):
-    """Rounds of the model and of a tool that ccproxy runs, as one source."""
+    """A source that alternates between the model and a tool run by ccproxy."""
 
     is_over = True
 
@@ -118,11 +118,11 @@ class ModelRounds(ABC):
 
     @abstractmethod
     def _open(self, body: bytes) -> AnswerSource:
-        """Return the source of the answer to the request *body* of one round."""
+        """Return the source for the answer to a round's request *body*."""
 
     @abstractmethod
     async def _search(self) -> bytes:
-        """Answer the searches of the round; return their blocks."""
+        """Run the searches of the round, and return their result blocks."""
 
     @property
     def usage(self) -> Mapping[str, Any]:
@@ -130,7 +130,7 @@ class ModelRounds(ABC):
         return add_usage(self._ended_usage, self._round.usage if self._round else {})
 
     async def pump(self, take: Take) -> bool:
-        """Run the rounds; resumes where *take* stopped."""
+        """Run the rounds. Call again after *take* has paused."""
         loop = self._loop
 
         def feed(data: bytes) -> bool:
@@ -152,7 +152,7 @@ class ModelRounds(ABC):
         return True
 
     async def close(self) -> None:
-        """Drop the rest of the round's answer."""
+        """Discard the rest of the round's answer."""
         self._ended_usage = self.usage
         model, self._round = self._round, None
         if model is not None:

@@ -3,10 +3,10 @@ The child process that reads one PDF: bytes on stdin, JSON on stdout.
 
     python -I pdf_reader.py < file.pdf
 
-A PDF is a program for a large C++ library, and it comes from anywhere. So the process has little
-memory and time, writes no file, and imports nothing of ccproxy. It exits with 0 and
-`{"pages": [{"text", "image"}], "total"}`, or with 1 and the error on stderr. `image` is a picture
-of a page that has no text (base64 PNG, in shades of gray).
+PDFs are untrusted input for a large C++ library. Therefore the process has limited memory and time,
+writes no files, and imports nothing from ccproxy. It exits with status 0 and
+`{"pages": [{"text", "image"}], "total"}`, or with status 1 and the error on stderr. `image` is the
+picture of a page without text (base64 PNG in grayscale).
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ import zlib
 from typing import Any
 
 MEMORY = 1024 * 1024 * 1024
-"""Bytes of address space."""
+"""The limit for the address space in bytes."""
 CPU_SECONDS = 20
 MAX_PAGES = 100
 MAX_CHARACTERS = 300_000
 MAX_PICTURES = 10
 LONG_SIDE = 1500
-"""Pixels of a picture."""
+"""The longer side of a picture in pixels."""
 REASONS = {
     "password": "it is encrypted and needs a password",
     "Data format": "it is damaged, or no PDF",
     "Security": "it is encrypted in an unknown way",
 }
-"""Why a file cannot be opened, by words of the library."""
+"""Phrase in the library's message -> reason why the file cannot be opened."""
 DAMAGED = "[this page is damaged]"
 SCANNED = 16
-"""A page with fewer characters is a picture."""
+"""A page with fewer characters is returned as a picture."""
 
 
 def limit() -> None:
-    """Limit this process before it reads anything."""
+    """Set the resource limits of this process."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -47,8 +47,8 @@ def limit() -> None:
 
 
 def read(data: bytes) -> dict[str, Any]:
-    """Return the pages of the PDF *data*; raises ValueError if it cannot be opened."""
-    import pypdfium2  # the extra `pdf`; imported within the limits
+    """Return the pages of the PDF *data*. Raises ValueError if it cannot be opened."""
+    import pypdfium2  # from the extra `pdf`; imported after the limits are set
 
     try:
         document = pypdfium2.PdfDocument(data)
@@ -86,7 +86,7 @@ def _picture(page: Any) -> str:  # noqa: ANN401 - pypdfium2 has no types
 
 
 def _png(width: int, height: int, rows: bytes) -> bytes:
-    """Return a PNG with 8 bits of gray per pixel; each row begins with its filter, 0."""
+    """Return a PNG with 8-bit grayscale pixels; each row begins with its filter, 0."""
 
     def part(kind: bytes, data: bytes) -> bytes:
         check = zlib.crc32(kind + data)
@@ -106,7 +106,7 @@ def main() -> int:
     except MemoryError:
         sys.stderr.write("it needs too much memory")
         return 1
-    except Exception as error:  # noqa: BLE001 - a broken file may cause any
+    except Exception as error:  # noqa: BLE001 - a broken file may cause any error
         name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         sys.stderr.write(f"{name}{error}"[:300])
         return 1

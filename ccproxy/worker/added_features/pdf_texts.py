@@ -1,7 +1,7 @@
 """
-The texts of PDFs, read in a child process with limits; see `pdf_reader.py`.
+Read the texts of PDFs in a child process with resource limits; see `pdf_reader.py`.
 
-It needs the optional library pypdfium2 (`pip install 'ccproxy-fleet[pdf]'`).
+This requires the optional library pypdfium2 (`pip install 'ccproxy-fleet[pdf]'`).
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from ccproxy.convert.added_features.media_blocks import digest
 from ccproxy.convert.added_features.pdf_pages import PdfPages
 
 READ_SECONDS = 30.0
-"""Limit for one file, including the start of the process."""
+"""The timeout for one file, including the start of the process."""
 PARALLEL_READERS = 2
 MAX_NEW_FILES = 16
-"""Files that are read for one request; further ones become notes."""
+"""The maximum number of new files per request; further ones become notes."""
 KEPT_FILES = 64
-"""Files with pages in memory: a client sends a PDF with every turn."""
+"""The maximum number of cached files; clients send a PDF again in every turn."""
 KEPT_CHARACTERS = 64_000_000
-"""Of all these pages; a scanned page has a million."""
+"""The limit for all cached pages; a scanned page has about a million characters."""
 _READER = Path(__file__).with_name("pdf_reader.py")
 
 
 @cache
 def can_read_pdfs() -> bool:
-    """Return True if the library is installed."""
+    """Return True if pypdfium2 is installed."""
     return find_spec("pypdfium2") is not None
 
 
@@ -47,7 +47,7 @@ class PdfTexts:
         self._turn = asyncio.Semaphore(PARALLEL_READERS)
 
     async def read(self, files: Iterable[str]) -> dict[str, PdfPages]:
-        """Return the pages of PDFs in base64; a failure is an error in the result."""
+        """Return the pages of the base64 *files*; failures are errors in the results."""
         keys = {data: digest(data) for data in files}
         new = [data for data, key in keys.items() if key not in self._kept]
         too_many = PdfPages(error=f"more than {MAX_NEW_FILES} new PDFs in one request")
@@ -80,7 +80,7 @@ async def _read(data: str) -> PdfPages:
     except TimeoutError:
         return PdfPages(error=f"reading it took more than {READ_SECONDS:g} s")
     finally:
-        with suppress(ProcessLookupError):  # it has ended
+        with suppress(ProcessLookupError):  # it has already exited
             reader.kill()
         await reader.wait()
     if reader.returncode != 0:

@@ -1,9 +1,9 @@
 """
-Sends searches to a back end.
+Send searches to a back end.
 
-Only addresses from the settings and from `search_backends.toml` are contacted, and redirects are
-not followed. The client's query is not logged. A search that failed is not sent elsewhere: the
-query goes to no party that the user did not choose.
+The client contacts only addresses from the settings and `search_backends.toml`, does not follow
+redirects, and does not log queries. A failed search is not sent to another back end, so a query
+only reaches parties that the user has chosen.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ from ccproxy.providers.search_backends import SearchBackend
 from ccproxy.worker.upstream.connections import explain, open_session
 
 MAX_BODY = 512 * 1024
-"""Bytes of an answer."""
+"""The maximum size of a response in bytes."""
 MAX_QUERY = 2000
-"""Characters of a query."""
+"""The maximum length of a query in characters."""
 CACHED_SECONDS = 300.0
-"""How long an identical search is not repeated: clients retry requests."""
+"""How long results are cached; clients retry requests with identical searches."""
 CACHED_SEARCHES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchTarget:
-    """A back end with everything that a search needs."""
+    """A back end with all parameters of a search."""
 
     backend: SearchBackend
     url: str
     key: str = field(repr=False)
     model: str
     is_own: bool
-    """True: it belongs to the provider, so the headers of its requests apply."""
+    """Whether the back end belongs to the provider, whose request headers then apply."""
 
 
 class SearchClient:
-    """Searches for one worker; opens its session with the first search."""
+    """Runs the searches of one worker; the first search opens the session."""
 
     def __init__(
         self, config: WorkerConfig, *, clock: Callable[[], float] = time.monotonic
@@ -75,9 +75,9 @@ class SearchClient:
 
     def target(self, model: str, key: str) -> SearchTarget | None:
         """
-        Return the search service for *model*: the named engine or the provider; None if neither.
+        Return the configured search engine, or the provider's own search for *model*, or None.
 
-        *key* is the provider's.
+        *key* is the provider's API key.
         """
         config, features = self._config, self._config.added_features
         if (named := features.search) is not None:
@@ -95,13 +95,13 @@ class SearchClient:
     def _own_url(self, backend: SearchBackend, model: str) -> str:
         if backend.api is not None:
             return self._config.model_url(model, backend.api)
-        # The region of the account decides the host.
+        # The host depends on the region of the account.
         own, usual = urlsplit(self._config.base_url), urlsplit(backend.url)
         path = usual.path.replace("{model}", quote(model, safe=""))
         return f"{own.scheme}://{own.netloc}{path}"
 
     async def search(self, target: SearchTarget, query: str, tool: SearchTool) -> SearchOutcome:
-        """Search for *query* within the domains of *tool*; failures are outcomes."""
+        """Search for *query* within the domains of *tool*; failures are returned as outcomes."""
         if tool.is_contradictory:
             reason = "allowed_domains and blocked_domains exclude each other"
             return failed(reason, code="invalid_tool_input")
@@ -109,7 +109,7 @@ class SearchClient:
             return failed(f"The query is longer than {MAX_QUERY} characters", code="query_too_long")
         request = search_request(target.backend, query, tool, model=target.model)
         domains = (tool.allowed_domains, tool.blocked_domains)
-        # A hash, because a client may list megabytes of domains.
+        # Hashed, because a client may list megabytes of domains.
         cache_key = sha256(msgspec.json.encode((target.url, request, domains))).digest()
         now = self._clock()
         if (cached := self._cache.get(cache_key)) and now - cached[0] < CACHED_SECONDS:
@@ -119,7 +119,7 @@ class SearchClient:
             if (price := self._config.added_features.search_price) is not None:
                 outcome = replace(outcome, fee=price)
             if not outcome.results:
-                return outcome  # the next try may find something
+                return outcome  # not cached: a retry may succeed
             self._cache[cache_key] = (now, replace(outcome, fee=0.0, usage={}))
             while len(self._cache) > CACHED_SEARCHES:
                 del self._cache[next(iter(self._cache))]
@@ -146,7 +146,7 @@ class SearchClient:
     async def _exchange(
         self, target: SearchTarget, request: dict[str, Any]
     ) -> tuple[int, bytes | None]:
-        """Return status and body of the answer; None for a body that is not acceptable."""
+        """Return the status and the body, or None for an error, a large or a compressed body."""
         if self._session is None:
             self._session = open_session(self._config.ca_bundle, auto_decompress=False)
         is_get = target.backend.method == "GET"

@@ -1,4 +1,4 @@
-"""Requests with more tools than the provider takes: rounds of the model and of a tool search."""
+"""Answer requests with more tools than the provider accepts, by adding a tool search."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ccproxy.worker.server.http import ClientRequest
 
 
 class ToolSearchRounds(ModelRounds):
-    """Rounds of model and tool search as one source."""
+    """A source that alternates between the model and the tool search."""
 
     def __init__(self, request: ClientRequest, body: bytes, plan: ToolPlan) -> None:
         self._tools = ToolSearchLoop(body, plan, new_id=lambda: request.worker.new_id(USE_PREFIX))
@@ -30,7 +30,7 @@ class ToolSearchRounds(ModelRounds):
 
 
 def model_rounds(request: ClientRequest, body: bytes) -> AnswerSource:
-    """Return the source of the answer to *body*, with a search if tools must be held back."""
+    """Return the source for the answer to *body*, with a tool search if tools are deferred."""
     made = ModelRound(request, body)
     exchange = made.exchange
     if isinstance(exchange, Exchange) and exchange.defers_tools:

@@ -1,8 +1,8 @@
 """
-Web searches that ccproxy answers: Claude Code's WebSearch without a model, others with rounds.
+Answer web searches: Claude Code's WebSearch without a model, all others in rounds with the model.
 
-Without a search engine WebSearch gets the API's error block and a text that says what to set; the
-model is not asked, because it would present answers from memory as search results.
+Without a search engine, WebSearch receives the API's error block and a text with the settings to
+change. The model is not used, because it would present answers from memory as search results.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class RequestedSearch:
     tool: SearchTool
     target: SearchTarget | None
     query: str | None = field(repr=False)
-    """The query of Claude Code's WebSearch; None: a model decides what to search for."""
+    """The query of Claude Code's WebSearch, or None if the model writes the queries."""
     exchange: ModelExchange
 
 
 def requested_search(request: ClientRequest, exchange: Exchange) -> RequestedSearch | None:
-    """Return the search of a converted request; None if the provider's model searches itself."""
+    """Return the search of a converted request, or None if ccproxy does not run it."""
     searching_tool = search_tool(exchange.request.tools)
     if searching_tool is None:
         return None
@@ -65,7 +65,7 @@ def requested_search(request: ClientRequest, exchange: Exchange) -> RequestedSea
 
 
 def requested_direct_search(request: ClientRequest, body: bytes) -> RequestedSearch | None:
-    """Return the search of a request in direct mode, if the user has named who searches."""
+    """Return the search of a request in direct mode, or None if no back end is configured."""
     if not request.worker.config.added_features.searches_directly:
         return None
     searching_tool = search_tool((fields_of(body) or {}).get("tools", Raw(b"[]")))
@@ -87,7 +87,7 @@ def _target(request: ClientRequest, model: str) -> SearchTarget | None:
 
 
 def search_client(worker: Worker) -> SearchClient:
-    """Return the client of *worker*, which the first search opens."""
+    """Return the search client of *worker*, creating it for the first search."""
     client = worker.search = worker.search or SearchClient(worker.config)
     return client
 
@@ -114,7 +114,7 @@ async def _find(request: ClientRequest, search: RequestedSearch, query: str) -> 
 
 
 def not_configured(label: str, env_file: str) -> str:
-    """Return the text for a request to a provider without a search."""
+    """Return the error text for an entry without a search engine."""
     where = f" in {env_file}" if env_file else ""
     return (
         f"Web search is not available: {label} has no search engine. Set WEB_SEARCH{where} to "
@@ -124,7 +124,7 @@ def not_configured(label: str, env_file: str) -> str:
 
 
 class SideSearch:
-    """The answer to Claude Code's WebSearch as a source: one search, and no model."""
+    """A source for the answer to Claude Code's WebSearch: one search without a model."""
 
     is_over = True
     usage: Mapping[str, Any] = {}
@@ -136,7 +136,7 @@ class SideSearch:
         self._query = query
 
     async def pump(self, take: Take) -> bool:
-        """Search, and pass the whole answer to *take*."""
+        """Run the search, and pass the whole answer to *take*."""
         search, worker = self._search, self._request.worker
         outcome = await _find(self._request, search, self._query)
         message = side_message(
@@ -151,11 +151,11 @@ class SideSearch:
         return True
 
     async def close(self) -> None:
-        """Do nothing: the search has ended."""
+        """Do nothing, because the search has ended."""
 
 
 class SearchRounds(ModelRounds):
-    """Rounds of model and search as one source."""
+    """A source that alternates between the model and web searches."""
 
     def __init__(self, request: ClientRequest, search: RequestedSearch) -> None:
         self._requested = search
