@@ -1,1 +1,1 @@
-"""Model names, routing rules and the choice of the entry that answers."""
+"""Model names, routing rules, and the choice of the entry that answers a request."""

@@ -1,13 +1,13 @@
 """
-The decision which entry and model answer a request, without I/O.
+Decide which entry and model answer a request, without I/O.
 
-In order:
+In order of precedence:
 
-1. From a peer: the name is used as it is; the rules were applied by the first entry.
-2. `LABEL:model` is used as it is, except for a tier of the entry that receives the request: the
-   sessions of `ccproxy run` name their tiers so.
-3. The rules of `[routes.LABEL]`, if there are any.
-4. The tiers: those of the last switch, otherwise those of the env file.
+1. A name from a peer is used unchanged, because the first entry has already applied the rules.
+2. `LABEL:model` is used unchanged, except for tiers of the receiving entry, which sessions of
+   `ccproxy run` name this way.
+3. The rules in `[routes.LABEL]`, if any.
+4. The tiers of the last switch, otherwise those of the env file.
 
 The result may be another entry's model.
 """
@@ -51,7 +51,7 @@ _MAX_REFERENCES = 3
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The model of this entry, or the reference to another entry, that answers a request."""
+    """The model of this entry that answers a request, or a reference to another entry."""
 
     model: str | None
     ref: ModelRef | None
@@ -60,7 +60,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """The decision about a recorded request; nothing was sent."""
+    """The decision for a recorded request, which is not sent."""
 
     requested: str
     model: str
@@ -72,22 +72,22 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decider:
-    """Decides for one entry."""
+    """Makes the routing decisions of one entry."""
 
     config: RoutingEntry
     labels: Mapping[str, str]
-    """The labels of the table by lower-case form."""
+    """The labels of the table, by their lower-case form."""
     switch: ModelSwitch
     fleet_models: FleetModels[RoutingEntry]
     routing: Routing = NO_ROUTING
 
     @property
     def has_rules(self) -> bool:
-        """True if a rule may depend on the content of a request."""
+        """Whether a rule may depend on the content of a request."""
         return not self.routing.is_empty
 
     def for_peer(self, name: str, requested: str) -> Destination:
-        """Decide for a request that another entry sent; *requested* is the client's own name."""
+        """Decide for another entry's request; *requested* is the client's original model name."""
         check_model(name)
         return Destination(*self._locate(self._after_label(name, requested), requested))
 
@@ -96,7 +96,7 @@ class Decider:
         Decide for a client's request for *name*; without *headers*, the rules are skipped.
 
         Raises:
-            Problem: If the name is too long, there is no such entry, *body* is not a request, or
+            Problem: If the name is too long, its entry does not exist, *body* is not a request, or
                 names form a cycle.
         """
         check_model(name)
@@ -128,7 +128,7 @@ class Decider:
             fallback=tuple(fallback),
         )
 
-    # The model that the request selects...
+    # The requested model
 
     def _decide(self, name: str, body: bytes, headers: Mapping[str, str] | None) -> Decision:
         labels = self.labels
@@ -161,7 +161,7 @@ class Decider:
         routing = routing.with_threshold(self.config.long_context_threshold)
         facts = request_facts(read_request(body), headers)
         if ref is not None and tier_named(ref.model) == "small":
-            facts = replace(facts, background=True)  # the name that haiku has in our sessions
+            facts = replace(facts, background=True)  # ccproxy's sessions use this name for haiku
         return decide(routing, facts, window=lambda model: self._window(model, name))
 
     def _is_own_tier(self, ref: ModelRef) -> bool:
@@ -176,20 +176,20 @@ class Decider:
         return model_after_label(models, switched, ref.model, requested=name)
 
     def _window(self, model: str | None, name: str) -> int | None:
-        """Return the context window of *model* at any entry; None: of the model for *name*."""
+        """Return the context window of *model*, by default the model for *name*, at any entry."""
         ref = parse_ref(name, self.labels)
         model = model or self._model_of(ref, name, self.switch.tiers)
         ref = parse_ref(model, self.labels) or ModelRef(self.config.label, model)
         target = self.fleet_models.chain(ref, requested=name).target
         return None if target is None else target.window
 
-    # ...and the entry that has it.
+    # The entry of the model
 
     def _after_label(self, name: str, requested: str) -> str:
         return model_after_label(self.config.models, self.switch.tiers, name, requested=requested)
 
     def _locate(self, name: str, requested: str) -> tuple[str | None, ModelRef | None]:
-        """Return the model that answers here, or the reference to another entry."""
+        """Return this entry's model that answers, or a reference to another entry."""
         for _ in range(_MAX_REFERENCES):
             ref = parse_ref(name, self.labels)
             if ref is None:

@@ -1,5 +1,5 @@
 """
-Chains of entries: the model of a tier may be the model of another entry.
+Chains of entries: the model of a tier can be a reference to the model of another entry.
 
     A: BIG_MODEL=B:big      B: BIG_MODEL=glm-5      A:big -> B:big -> glm-5 at B
 """
@@ -26,15 +26,15 @@ EntryT_co = TypeVar("EntryT_co", bound=RoutingEntry, covariant=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelChain(Generic[EntryT_co]):
-    """The references from one name to the model that answers."""
+    """The references from a name to the model that answers."""
 
     refs: tuple[ModelRef, ...]
     config: EntryT_co | None = field(default=None, repr=False)
-    """The entry that answers; None if the chain is a cycle or an env file cannot be read."""
+    """The entry that answers, or None if the chain is a cycle or an env file cannot be read."""
     model: str = ""
     """The provider's name of the model that answers."""
     cycle: tuple[ModelRef, ...] = ()
-    """The references that lead back to each other."""
+    """The references that form a cycle."""
 
     @property
     def target(self) -> Target | None:
@@ -44,17 +44,17 @@ class ModelChain(Generic[EntryT_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetModels(Generic[EntryT_co]):
-    """The models of every entry; follows references between entries."""
+    """The models of all entries, with the references between them."""
 
     labels: Mapping[str, str]
-    """By lower-case form."""
+    """The labels of the table, by their lower-case form."""
     config: Callable[[str], EntryT_co | None]
-    """Return the settings of an entry, None if they cannot be read."""
+    """Returns the settings of an entry, or None if they cannot be read."""
     tiers: Callable[[str], Tiers] = lambda _: NO_TIERS
-    """Return the switched tiers of an entry."""
+    """Returns the switched tiers of an entry."""
 
     def chain(self, start: ModelRef, *, requested: str = "") -> ModelChain[EntryT_co]:
-        """Follow *start* to the end; *requested* is the client's own model name."""
+        """Follow the references from *start*; *requested* is the client's original model name."""
         refs = [start]
         while True:
             ref = refs[-1]
@@ -71,7 +71,7 @@ class FleetModels(Generic[EntryT_co]):
             refs.append(following)
 
     def chains(self, label: str) -> list[ModelChain[EntryT_co]]:
-        """Return the chain of every tier of the entry *label* that has a model."""
+        """Return the chains of the entry *label*, one for each tier with a model."""
         config = self.config(label)
         if config is None:
             return []

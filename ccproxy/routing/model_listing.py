@@ -1,9 +1,9 @@
 """
-The models of a fleet as a user chooses from them: in Claude Code's picker and in `GET /v1/models`.
+List the models of a fleet for the user's choice: Claude Code's picker and `GET /v1/models`.
 
-A model is named `LABEL:tier` or `LABEL:model`. Claude Code shows ten rows and scrolls through the
-rest, so the models of the session's own entry come first, and tiers before other models. It shows
-about 28 characters of a title and 60 of a description on one line.
+Models are named `LABEL:tier` or `LABEL:model`. Claude Code shows ten rows and scrolls through the
+rest, so the models of the session's own entry come first, and tiers precede other models. One line
+shows about 28 characters of the title and 60 of the description.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ccproxy.text import format_tokens, printable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedModel:
-    """One model of the fleet."""
+    """A model of the fleet."""
 
     ref: ModelRef
     title: str
     description: str
     window: int | None
-    """Tokens; None if it is unknown."""
+    """In tokens, or None if unknown."""
 
     @property
     def name(self) -> str:
-        """The name that a client sends."""
+        """The name that clients send."""
         return str(self.ref)
 
 
@@ -42,7 +42,7 @@ def list_models(
     """
     Return the models of the entry *label*, then those of the *others*.
 
-    If it is known which entries are *running*, the others come last and name the command that
+    If *running* is given, the entries that are not running come last and show the command that
     starts them.
     """
     if running is not None:
@@ -62,7 +62,7 @@ def list_models(
 
 
 def by_title(models: Iterable[ListedModel]) -> dict[str, ListedModel]:
-    """Return the first of *models* with each title: tiers may have the same model."""
+    """Return the first model with each title, because several tiers may use the same model."""
     first: dict[str, ListedModel] = {}
     for model in models:
         first.setdefault(model.title, model)
@@ -70,14 +70,14 @@ def by_title(models: Iterable[ListedModel]) -> dict[str, ListedModel]:
 
 
 def _tiers(models: FleetModels[RoutingEntry], label: str) -> Iterator[ListedModel]:
-    """Yield every tier of *label* that has a model."""
+    """Yield the tiers of *label* that have a model."""
     for chain in models.chains(label):
         if chain.config is not None:
             yield _listed(chain, chain.config, tier=chain.refs[0].model)
 
 
 def _further(models: FleetModels[RoutingEntry], label: str) -> Iterator[ListedModel]:
-    """Yield the further models that the preset of *label* lists."""
+    """Yield the other models listed by the preset of *label*."""
     config = models.config(label)
     if config is None:
         return

@@ -2,16 +2,16 @@
 Model names: `LABEL:model`, a tier, or a plain model name.
 
 Rules:
-    1. The part before the first colon is a label only if the table has an entry of that name, in
-       any case; otherwise the colon belongs to the model (`qwen3:8b`).
-    2. After a label comes a model of that entry, which is requested unchanged, or big, middle or
-       small: the current model of that tier.
-    3. A Claude name (`claude-…`) after a label selects a tier as it does without a label.
-    4. A name without a label is a model of the entry that receives the request, as
-       `routing/tiers.py` describes. A switch replaces the models of tiers, not models that are
-       requested by their own names.
-    5. `anthropic/` may precede a label: Claude Code's model discovery drops ids without the names
-       "claude" and "anthropic".
+    1. The part before the first colon is a label only if the table has an entry with that name,
+       ignoring case; otherwise the colon belongs to the model (`qwen3:8b`).
+    2. A label is followed by a model of that entry, which is requested unchanged, or by big, middle
+       or small, which selects the current model of that tier.
+    3. A Claude name (`claude-…`) after a label selects a tier, just as it does without a label.
+    4. A name without a label selects a model of the receiving entry, as described in
+       `routing/tiers.py`. A switch replaces the models of tiers, but not models that are requested
+       by their own names.
+    5. `anthropic/` may precede a label, because Claude Code's model discovery drops ids that do not
+       contain "claude" or "anthropic".
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ccproxy.routing.tiers import TIERS, ModelMap, Tier, tier_named_in, without_
 from ccproxy.text import did_you_mean
 
 DISCOVERY_PREFIX = "anthropic/"
-"""Precedes `LABEL:model` in the ids that `GET /v1/models` lists for Claude Code."""
+"""Prefix of the ids that `GET /v1/models` lists for Claude Code."""
 
 _CLAUDE = "claude-"
 
@@ -44,7 +44,7 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiers:
-    """A model name for each tier; None: the model of the env file."""
+    """A model name for each tier; None means the model of the env file."""
 
     big: str | None = None
     middle: str | None = None
@@ -59,7 +59,7 @@ NO_TIERS = Tiers()
 
 
 class RoutingEntry(Protocol):
-    """What routing reads of an entry's settings; `config.worker.WorkerConfig` is one."""
+    """The settings of an entry that routing uses; implemented by `config.worker.WorkerConfig`."""
 
     @property
     def label(self) -> str:
@@ -67,7 +67,7 @@ class RoutingEntry(Protocol):
 
     @property
     def provider(self) -> str:
-        """The name of the provider preset; empty if there is none."""
+        """The name of the provider preset, or empty."""
 
     @property
     def models(self) -> ModelMap:
@@ -75,17 +75,17 @@ class RoutingEntry(Protocol):
 
     @property
     def long_context_threshold(self) -> int | None:
-        """Tokens above which a request is long, unless the table has its own threshold."""
+        """The number of tokens above which a request is long, unless the table overrides it."""
 
     def target(self, model: str) -> Target:
-        """Return the properties of *model*, a name at the provider."""
+        """Return the properties of *model*, the provider's model name."""
 
 
 def parse_ref(name: str, labels: Mapping[str, str]) -> ModelRef | None:
     """
     Parse `LABEL:model`; return None if *name* has no label.
 
-    *labels* are those of the table by their lower-case forms.
+    *labels* are the labels of the table, by their lower-case form.
     """
     head, colon, model = name.partition(":")
     head = head.strip().lower().removeprefix(DISCOVERY_PREFIX)
@@ -98,7 +98,7 @@ def unknown_label(name: str, labels: Mapping[str, str]) -> str:
     """
     Return an error text if the label of *name* is unknown, otherwise an empty string.
 
-    A colon may belong to a model (`qwen3:8b`), but not one before the name of a tier.
+    A colon may belong to a model (`qwen3:8b`), unless the name of a tier follows it.
     """
     head, colon, model = name.rpartition(":")
     if not colon or parse_ref(name, labels) is not None or tier_named(model.strip()) is None:
@@ -112,7 +112,7 @@ def no_such_label(label: str, labels: Mapping[str, str]) -> str:
 
 
 def tier_named(name: str) -> Tier | None:
-    """Return the tier if *name* is the name of one."""
+    """Return the tier called *name*, or None."""
     lower = name.lower()
     return next((tier for tier in TIERS if tier == lower), None)
 
@@ -121,8 +121,8 @@ def tier_of(models: ModelMap, name: str) -> Tier:
     """
     Return the tier of *name*.
 
-    It is found by the tier's model, by the name of a tier after a label, or else by the words in a
-    Claude name.
+    *name* can be the tier's model, or the name of a tier after a label. Otherwise the words of a
+    Claude name determine the tier.
     """
     lower = without_mark(name).lower()
     for tier in TIERS:
@@ -148,9 +148,9 @@ def model_for(models: ModelMap, switched: Tiers, name: str) -> str:
 
 def model_after_label(models: ModelMap, switched: Tiers, name: str, *, requested: str = "") -> str:
     """
-    Return the model that answers a *name* that followed the entry's label.
+    Return the model that answers the *name* after the entry's label.
 
-    *requested* is the client's own model name, which is sent if a tier has no model (the
+    *requested* is the client's original model name, which is sent if a tier has no model (the
     `anthropic` preset).
     """
     tier = tier_named(name)

@@ -1,31 +1,31 @@
-"""Models that a provider retires: which of an entry's models are affected, and when."""
+"""Find the models of an entry that the provider retires."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:  # status needs the sentence only, and loads no presets
+if TYPE_CHECKING:  # avoids loading the presets for `status`, which needs only the sentence
     from ccproxy.providers.cards import ModelCard
 
 NOTICE_DAYS = 30
-"""Days before a retirement from which the user is warned."""
+"""The user is warned this many days before a retirement."""
 
 
 class Retirement(NamedTuple):
-    """A model that is or will be retired."""
+    """A retired model, or one that will be retired."""
 
     model: str
     date: str
-    """YYYY-MM-DD; empty if it is unknown."""
+    """YYYY-MM-DD, or empty if unknown."""
     successor: str
-    """Empty if none is known."""
+    """The recommended replacement, or empty if unknown."""
 
 
 def retirements(
     models: Iterable[str], card_of: Callable[[str], ModelCard], *, until: str
 ) -> list[Retirement]:
-    """Return those of *models* that are retired or will be before the day *until*, YYYY-MM-DD."""
+    """Return the *models* that are retired, or will be before the day *until* (YYYY-MM-DD)."""
     matches = []
     for model in dict.fromkeys(models):
         facts = card_of(model).facts
@@ -38,7 +38,7 @@ def retirements(
 
 
 def retirement_text(retirement: Retirement, *, today: str) -> str:
-    """Return a sentence for the user."""
+    """Return a sentence about *retirement* for the user."""
     model, date, successor = retirement
     if not date:
         text = f"the provider has retired {model}"

@@ -1,21 +1,21 @@
 """
-The user's routing rules: which model answers which kind of request.
+The user's routing rules, which map kinds of requests to models.
 
-The first rule that is set and matches decides:
+The first configured rule that matches is used:
 
-1. `LABEL:model`, or a model by its own name: the client has decided.
+1. `LABEL:model`, or a model by its own name: the client's choice takes precedence.
 2. Required features: pdf, image, web_search.
 3. The type of the agent that sends the request (`agents`).
-4. Requests that are not the main conversation: compaction, auxiliary, subagent.
+4. Requests outside the main conversation: compaction, auxiliary, subagent.
 5. thinking, background (a model name that contains "haiku"), main.
 
 In addition, a request above the threshold of `long_context`, or above the context window of the
 selected model, uses the model of `long_context`.
 
-The class of a request is in a header if Claude Code is told to send it
-(CLAUDE_CODE_GATEWAY_HINT_HEADERS, which `ccproxy env` and `run` set). Otherwise it is derived: a
-subagent sends the header x-claude-code-agent-id, the last message of a compaction has a fixed
-beginning, and an auxiliary request (the title of a session) has no tools and requests JSON.
+Claude Code sends the class of a request in a header if CLAUDE_CODE_GATEWAY_HINT_HEADERS is set, as
+`ccproxy env` and `run` do. Otherwise the class is derived: a subagent sends the header
+x-claude-code-agent-id, the last message of a compaction starts with a fixed text, and an auxiliary
+request (such as for a session title) has no tools and requests JSON.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ORDER = (
     *("agents", "compaction", "auxiliary", "subagent"),
     *("thinking", "background", "main"),
 )
-"""Every rule but long_context, in the order above."""
+"""All rules except long_context, in the order above."""
 
 _CLASS_OF_HINT: Mapping[str, Class] = {
     **{class_name: class_name for class_name in CLASSES},
@@ -59,7 +59,7 @@ _TITLE = re.compile(
     rb"\b(?:conversation|session) title\b|\btitle for (?:this|the)\b", re.IGNORECASE
 )
 _TITLE_PROMPT_SIZE = 2000
-"""Bytes. The system prompt that requests a title is shorter than all others."""
+"""In bytes; the system prompt that requests a title is shorter than all others."""
 _IMAGE = re.compile(rb'"type"\s*:\s*"image"')
 _DOCUMENT = re.compile(rb'"type"\s*:\s*"document"')
 _PROVIDER_ERRORS = frozenset(
@@ -78,25 +78,25 @@ class LongContext:
 
     model: str
     over: int | None = None
-    """The threshold in tokens, system prompt and tools included; None: the model's window."""
+    """The threshold in tokens, including system prompt and tools; by default the model's window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routing:
-    """The rules of one entry: model names by the rules in `ORDER`."""
+    """The rules of one entry; `rules` maps the names in `ORDER` to model names."""
 
     rules: Mapping[str, str] = field(default_factory=dict)
     agents: Mapping[str, str] = field(default_factory=dict)
-    """By the type of the agent in Claude Code, in lower case."""
+    """Model names by the type of Claude Code's agent, in lower case."""
     long_context: LongContext | None = None
 
     @property
     def is_empty(self) -> bool:
-        """True if there are no rules."""
+        """Whether there are no rules."""
         return not (self.rules or self.agents or self.long_context)
 
     def with_threshold(self, tokens: int | None) -> Routing:
-        """Return the rules with *tokens* as threshold of long requests, unless they have one."""
+        """Return the rules with *tokens* as the default threshold for long requests."""
         long = self.long_context
         if tokens is None or long is None or long.over is not None:
             return self
@@ -108,10 +108,10 @@ NO_ROUTING = Routing()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingTables:
-    """Model presets, routes and fallbacks of a table; the labels are in lower case."""
+    """The model presets, routes and fallbacks of a table; labels are in lower case."""
 
     presets: Mapping[str, Tiers] = field(default_factory=dict)
-    """The model presets by name: the built-in ones, overridden by the user's."""
+    """The model presets by name; the user's presets override the built-in ones."""
     routes: Mapping[str, Routing] = field(default_factory=dict)
     fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -120,17 +120,17 @@ class RoutingTables:
         return self.routes.get(label.lower(), NO_ROUTING)
 
     def fallback(self, label: str) -> tuple[str, ...]:
-        """Return the labels that answer for the entry *label* when it fails."""
+        """Return the labels of the entries that replace the entry *label* when it fails."""
         return self.fallbacks.get(label.lower(), ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFacts:
-    """The properties of a request that the rules use."""
+    """The properties of a request that rules depend on."""
 
     kind: Class
     agent: str = ""
-    """The type of the agent, in lower case; empty if it is unknown."""
+    """The type of the agent in lower case, or empty if unknown."""
     background: bool = False
     thinking: bool = False
     image: bool = False
@@ -141,7 +141,7 @@ class RequestFacts:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A model name as in `routing/names.py`, and the reason; None: no rule matched."""
+    """A model name as in `routing/names.py`, or None if no rule matches, and the reason."""
 
     model: str | None
     reason: str
@@ -156,8 +156,8 @@ def decide(
     """
     Apply the rules.
 
-    *window* returns the context window of a model in tokens; its argument is None for the model
-    that answers without rules.
+    *window* returns a model's context window in tokens. Its argument is None for the model that is
+    used if no rule matches.
     """
     decision = _by_kind(routing, facts)
     long = routing.long_context
@@ -185,11 +185,11 @@ def _matches(name: str, facts: RequestFacts) -> bool:
     return facts.kind == name if name in CLASSES else bool(getattr(facts, name))
 
 
-# The properties of a request.
+# The properties of a request
 
 
 def request_facts(request: MessagesRequest, headers: Mapping[str, str]) -> RequestFacts:
-    """Return the properties of *request*; *headers* must be accessible by lower-case names."""
+    """Return the properties of *request*; the keys of *headers* must be in lower case."""
     thinking = request.thinking
     return RequestFacts(
         kind=_class_of(request, headers),
@@ -204,7 +204,7 @@ def request_facts(request: MessagesRequest, headers: Mapping[str, str]) -> Reque
 
 
 def is_provider_failure(problem: Problem) -> bool:
-    """Return True if *problem* was caused by the provider, so that a fallback may answer."""
+    """Return True if the provider caused *problem*, so that a fallback may answer."""
     return problem.kind in _PROVIDER_ERRORS and problem.status != LOOP
 
 
@@ -239,7 +239,7 @@ def _searches(request: MessagesRequest) -> bool:
 def _has(
     messages: list[Message], pattern: re.Pattern[bytes], matches: Callable[[Block], bool]
 ) -> bool:
-    """Return True if a block that *matches* is in a message or in a tool result."""
+    """Return True if a message or a tool result contains a block that *matches*."""
     # The pattern avoids parsing messages without such a block.
     candidates = (message for message in messages if pattern.search(message.content))
     return any(

@@ -1,12 +1,13 @@
 """
-The switch of an entry's tiers to other models while it runs.
+Switch the tiers of a running entry to other models.
 
 Rules for a model name:
     1. `LABEL:model` is a model of that entry; the name of a tier after a label stays a reference.
-    2. The name of a tier alone is the model that the entry's own env file sets for it.
-    3. Any other name is a model of the entry itself if it has it, otherwise of the first entry of
-       the table that has it; an entry that lists the model precedes one that only passes its name.
-    4. A model that no entry has is an error that lists the models; nothing is changed.
+    2. The name of a tier without a label is the tier's model in the entry's own env file.
+    3. Any other name is a model of the entry itself if it has that model, otherwise of the first
+       entry in the table that does. Entries that list the model precede those that only pass the
+       name to their provider.
+    4. A model that no entry has is an error that lists all models; nothing is changed.
 """
 
 from __future__ import annotations
@@ -36,22 +37,22 @@ Entries = Mapping[str, RoutingEntry]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSwitch:
-    """The models that replace those of the env file, and the model preset they come from."""
+    """The models that replace those of the env file, and the model preset that defines them."""
 
     tiers: Tiers = NO_TIERS
     preset: str | None = None
     before: Tiers = NO_TIERS
-    """The models that running sessions keep until their prompt has a new prefix."""
+    """The models that running sessions keep until the prefix of their prompt changes."""
     until: float = 0.0
-    """Seconds since the epoch: until then; 0: every request uses the new models."""
+    """When they must switch, in seconds since the epoch; 0 means all requests switch at once."""
 
     def waiting(self, before: ModelSwitch, *, until: float) -> ModelSwitch:
-        """Return this switch, which sessions that run with *before* follow by *until*."""
+        """Return this switch with *before* kept for running sessions, at most until *until*."""
         return replace(self, before=before.tiers, until=until)
 
     @property
     def name(self) -> str:
-        """The name that `status` shows; empty if nothing is switched."""
+        """The name that `status` shows, or empty if nothing is switched."""
         if self.tiers == NO_TIERS:
             return ""
         return self.preset or "switched"
@@ -69,7 +70,7 @@ def resolve_switch(
     current: ModelSwitch,
 ) -> ModelSwitch:
     """
-    Return the switch for a *request* with a `preset`, or with models for some of the tiers.
+    Return the switch for a *request* with either a `preset` or models for some tiers.
 
     Raises:
         UsageError: If *request* has both or neither, or a name is unknown.
@@ -88,7 +89,7 @@ def resolve_switch(
 def usable_presets(
     presets: Mapping[str, Tiers], *, label: str, entries: Entries
 ) -> dict[str, Tiers]:
-    """Return the model presets with models that all exist in the fleet."""
+    """Return the model presets whose models all exist in the fleet."""
     usable = {}
     for name, tiers in presets.items():
         try:
@@ -100,7 +101,7 @@ def usable_presets(
 
 
 def switch_warnings(switch: ModelSwitch, *, label: str, entries: Entries) -> list[str]:
-    """Return a warning for each model of *switch* that its provider is not known to offer."""
+    """Return a warning for each model of *switch* that is not known to exist at its provider."""
     labels = {name.lower(): name for name in entries}
     warnings = []
     for name in dict.fromkeys(filter(None, map(switch.tiers.of, TIERS))):
@@ -121,26 +122,26 @@ def has_model(entry: RoutingEntry, name: str) -> bool:
     """
     Return True if *entry* may offer the model *name*.
 
-    That is also the case if its models are unknown: a server without a preset, one that runs the
-    user's own models, or one with more models than any list holds.
+    This includes servers whose models are unknown: servers without a preset, servers that run the
+    user's own models, and servers with more models than a list can contain.
     """
     preset = load_presets().get(entry.provider)
     if preset is None or not preset.lists_all_models or entry.models.knows(name):
         return True
-    # PASS_MODELS selects the names that are not replaced by a tier's model; it may be narrower
-    # than what the provider offers.
+    # PASS_MODELS only selects names that no tier's model replaces, which may be fewer than the
+    # models that the provider offers. The preset's patterns are used instead.
     return any(fnmatchcase(name.lower(), pattern.lower()) for pattern in preset.pass_models)
 
 
 def _is_listed(models: ModelMap, name: str) -> bool:
-    """Return True if a tier uses *name*, or a model card describes it and not every name."""
+    """Return True if a tier uses *name*, or a model card specifically describes it."""
     card = models.card(name)
     described = card is not models.unknown and card.pattern not in models.pass_patterns
     return models.lists(name) or described or card.facts is not None
 
 
 def _model_lines(entries: Entries) -> Iterator[str]:
-    """Return one line with the models of each entry."""
+    """Yield a line with the models of each entry."""
     for label, entry in entries.items():
         yield f"{label}: {', '.join([*entry.models.listed(), *TIERS])}"
 
@@ -156,13 +157,13 @@ def _switch_to_preset(
         text = f'there is no model preset "{name}"{hint}'
         raise UsageError(f"{text}\n  fix: use one of: {names}")
     tiers = _resolve_tiers(presets[preset], label=label, entries=entries)
-    # A model preset without a middle model uses its big one for sonnet.
+    # A model preset without a middle model uses its big model for sonnet.
     middle = tiers.middle or tiers.big
     return ModelSwitch(tiers=Tiers(big=tiers.big, middle=middle, small=tiers.small), preset=preset)
 
 
 def _resolve_tiers(tiers: Tiers, *, label: str, entries: Entries) -> Tiers:
-    """Return *tiers* with a label for every model; raise UsageError with every unknown name."""
+    """Return *tiers* with labels for all models. Raises UsageError with all unknown names."""
     resolved: dict[str, str] = {}
     errors: dict[str, None] = {}
     for tier in TIERS:
@@ -212,7 +213,7 @@ def _resolve_unlabelled(name: str, label: str, entries: Entries, labels: Mapping
 
 
 def _own_tier(entry: RoutingEntry, tier: Tier) -> str:
-    """Return the model of the env file: a switch to its own tier would be a cycle."""
+    """Return the tier's model in the env file; a reference to its own tier would be a cycle."""
     model = entry.models.tier(tier)
     if model is None:
         raise UsageError(f"{entry.label} has no {tier.upper()}_MODEL")

@@ -1,16 +1,16 @@
 """
-The choice of the model that answers a request.
+Choose the model that answers a request.
 
 Rules, in order:
 
-1. `[1m]`, Claude Code's mark for its long context window, is removed.
+1. `[1m]`, Claude Code's suffix for its long context window, is removed.
 2. The name of a tier's model, a model listed by the preset, or a name that matches a pass pattern
    is sent to the provider unchanged.
-3. A name that contains "haiku" selects SMALL, "sonnet" selects MIDDLE; every other name,
-   "opus" and unknown names alike, selects BIG.
-4. A tier without a model sends the client's name.
+3. A name that contains "haiku" selects SMALL, and "sonnet" selects MIDDLE. All other names,
+   including "opus" and unknown names, select BIG.
+4. For a tier without a model, the client's name is sent.
 
-Names are compared without regard to case; the case of a name that is sent is preserved.
+Comparisons ignore case; the case of a sent name is preserved.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ class ModelMap:
     """The models of one entry: three tiers, the names sent unchanged, and the model cards."""
 
     big: str | None
-    """None: the client's model name is sent (the `anthropic` preset)."""
+    """If None, the client's model name is sent (the `anthropic` preset)."""
     middle: str | None
     small: str | None
     pass_patterns: tuple[str, ...] = ()
     cards: tuple[ModelCard, ...] = ()
-    """The first card whose pattern matches applies."""
+    """The first card with a matching pattern applies."""
     unknown: ModelCard = UNKNOWN_MODEL
     """The card of a model that matches none of `cards`."""
     rows: Mapping[str, ModelFacts] = field(default_factory=dict)
-    """The catalogue's facts about single models."""
+    """The catalogue's facts about individual models."""
     passes_rows: bool = False
-    """True: the names in `rows` are sent unchanged."""
+    """Whether the names in `rows` are sent unchanged."""
     prices: tuple[tuple[str, Price], ...] = ()
     """The user's prices by name pattern; they override those of the cards."""
 
     @cached_property
     def pick(self) -> Callable[[str], str]:
-        """Return the model that answers a request for a name."""
+        """A cached function that returns the model for a requested name."""
         return lru_cache(maxsize=_CACHED_NAMES)(self._pick)
 
     def _pick(self, requested: str) -> str:
@@ -66,7 +66,7 @@ class ModelMap:
 
     @cached_property
     def card(self) -> Callable[[str], ModelCard]:
-        """Return the card of a model, by its name at the provider."""
+        """A cached function that returns the card for the provider's name of a model."""
         return lru_cache(maxsize=_CACHED_NAMES)(self._card)
 
     def _card(self, model: str) -> ModelCard:
@@ -75,12 +75,12 @@ class ModelMap:
         return card if facts is None else card.with_facts(facts)
 
     def describes(self, model: str) -> bool:
-        """Return True if a card or the catalogue has *model*."""
+        """Return True if a card or the catalogue describes *model*."""
         has_card = any(matches(model) for matches, _ in self._by_pattern)
         return has_card or row_of(self._rows, model) is not None
 
     def price(self, model: str) -> Price | None:
-        """Return the price of *model*, None if it is unknown."""
+        """Return the price of *model*, or None if unknown."""
         own = (price for matches, price in self._own_prices if matches(model))
         return next(own, self.card(model).price)
 
@@ -89,20 +89,20 @@ class ModelMap:
         return self._passes(without_mark(name))
 
     def lists(self, name: str) -> bool:
-        """Return True if *name* is a tier's model or one that the preset names."""
+        """Return True if *name* is a tier's model or listed by the preset."""
         return without_mark(name).lower() in self._listed_names
 
     def listed(self) -> tuple[str, ...]:
-        """Return the models of the tiers, then those that the preset names."""
+        """Return the models of the tiers, then the other models listed by the preset."""
         patterns = (card.pattern for card in self.cards)
         names = (pattern for pattern in patterns if not any(char in pattern for char in "*?["))
         return tuple(dict.fromkeys((*self.tiers(), *names)))
 
     def tiers(self) -> tuple[str, ...]:
-        """Return the models of the tiers, each once, biggest first."""
+        """Return the distinct models of the tiers, biggest first."""
         return tuple(dict.fromkeys(name for name in (self.big, self.middle, self.small) if name))
 
-    # Built once, because every request looks them up.
+    # Cached, because every request uses them.
 
     @cached_property
     def _by_pattern(self) -> tuple[tuple[NameMatcher, ModelCard], ...]:
@@ -139,7 +139,7 @@ def tier_named_in(name: str) -> Tier:
 
 
 def without_mark(name: str) -> str:
-    """Return *name* without Claude Code's `[1m]` and surrounding blanks."""
+    """Return *name* without Claude Code's `[1m]` suffix and surrounding whitespace."""
     stripped = name.strip()
     if stripped.lower().endswith(LONG_WINDOW_MARK):
         return stripped[: -len(LONG_WINDOW_MARK)].rstrip()
