@@ -1,4 +1,4 @@
-"""The settings that make an entry the gateway of a team."""
+"""The settings that turn an entry into a team gateway."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ DAY = 86400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OidcSettings:
-    """A provider of OpenID Connect, and the gateway as its client."""
+    """An OpenID Connect provider, and the gateway's registration as its client."""
 
     issuer: str
     client_id: str
     client_secret: str = field(repr=False)
     """Empty: a public client."""
     session_seconds: float
-    """How long a session lives that it approved."""
+    """Lifetime of a session that the provider approved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
-    """Who uses an entry, and at which address."""
+    """The users of an entry, and how they reach it and sign in."""
 
     users_file: Path | None
-    """None: there are no users, and so no gateway."""
+    """None: no users, and therefore no gateway."""
     public_url: str
     """The gateway's origin; empty: the origin of the request, on loopback only."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
-    """Reverse proxies whose X-Forwarded-For is believed."""
+    """Reverse proxies whose X-Forwarded-For is trusted."""
     telemetry_url: str | None
     """Where the clients' telemetry is forwarded; None: it is discarded."""
     oidc: OidcSettings | None
     """Identity provider for sign-ins; None: personal tokens only."""
     tls: TlsFiles | None
-    """What the port serves https with; None: it serves http."""
+    """The certificate for https; None: the port serves http."""
 
 
 def read_gateway(env: EnvReader) -> GatewaySettings:
-    """Return the settings; mistakes in them and in the file of users are noted in *env*."""
+    """Return the settings; note mistakes in them and in the users file in *env*."""
     path = _users_file(env)
     return GatewaySettings(
         users_file=path,
@@ -68,14 +68,14 @@ def _users_file(env: EnvReader) -> Path | None:
     except ConfigError as error:
         env.mistakes += error.mistakes
     if env.value(s.REDIS_URL) is not None and env.value(s.SIGNING_KEY) is None:
-        # Without it, whoever can write to Redis could sign in as any user.
+        # Without it, anyone who can write to Redis could sign in as any user.
         fix = "add SIGNING_KEY=…, the same secret at every replica: openssl rand -hex 32"
         env.note(env.value(s.USERS), "USERS with REDIS_URL needs SIGNING_KEY", fix=fix)
     return path
 
 
 def _oidc(env: EnvReader) -> OidcSettings | None:
-    """Return the settings, None without a provider; mistakes are noted in *env*."""
+    """Return the settings, or None without a provider; note mistakes in *env*."""
     issuer = env.read(s.OIDC_ISSUER)
     client_id, secret = env.read(s.OIDC_CLIENT_ID), env.read(s.OIDC_CLIENT_SECRET)
     days = env.read(s.OIDC_SESSION_DAYS)

@@ -27,23 +27,23 @@ class TlsFiles:
 
     def load(self) -> ssl.SSLContext:
         """
-        Return the TLS of a server with this certificate.
+        Return the TLS context of a server with this certificate.
 
         Raises:
-            OSError: If a file cannot be read, or they do not belong together (`ssl.SSLError`).
+            OSError: If a file cannot be read, or key and certificate do not match (`ssl.SSLError`).
         """
-        import ssl  # not for every command
+        import ssl  # imported here because most commands do not need it
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
-        # Without a password given here, OpenSSL would ask for it on the terminal.
+        # Without a password callback, OpenSSL would prompt on the terminal.
         context.load_cert_chain(self.certificate, self.key, password=lambda: "")
         return context
 
 
 def read_tls(env: EnvReader) -> TlsFiles | None:
-    """Return the files, None if there are none; mistakes are noted in *env*."""
+    """Return the files, or None; note mistakes in *env*."""
     certificate, key = env.value(s.TLS_CERT), env.value(s.TLS_KEY)
     if certificate is None or key is None:
         for value, missing in ((certificate, s.TLS_KEY), (key, s.TLS_CERT)):

@@ -12,8 +12,8 @@ The users of a gateway, read from `users.toml`.
     role = "developer"
     tokens = ["sha256:…"]
 
-Fields that a user does not set are taken from the role. A token has 256 random bits, so its plain
-hash can be neither reversed nor guessed, and is compared without a salt.
+Fields that a user does not set are taken from the role. A token has 256 random bits, so its hash
+can be neither reversed nor guessed, and needs no salt.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from ccproxy.keys.budgets import TOKENS, Budget
 from ccproxy.providers.pricing import CURRENCY
 from ccproxy.text import did_you_mean
 
-TOKEN_PREFIX = "ccu_"  # noqa: S105 - the beginning of every token, not a token
-"""Begins every token of a user, so that none is ever taken for a provider's key."""
+TOKEN_PREFIX = "ccu_"  # noqa: S105 - the prefix of every token, not a token
+"""Prefix of every user token, so that none is mistaken for a provider's key."""
 HASH_PREFIX = "sha256:"
 OIDC_PREFIX = "oidc:"
 
@@ -48,7 +48,7 @@ _OF_USER = ("name", "role", "email", "tokens", *_RIGHTS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """One user, with the rights of the role."""
+    """One user, with the permissions of the role."""
 
     name: str
     role: str = ""
@@ -61,15 +61,15 @@ class User:
     """Glob patterns of the provider's models that may answer; empty: every model."""
     budgets: tuple[Budget, ...] = ()
     settings: Path | None = None
-    """The JSON file of settings that Claude Code receives."""
+    """The JSON file with the settings that Claude Code receives."""
     is_admin: bool = False
     """Whether the user may use the proxy's own routes, such as /config."""
     uses_oidc: bool = False
-    """Whether the identity provider may approve sign-ins of the user, who has this email there."""
+    """Whether the identity provider may approve sign-ins of the user, identified by `email`."""
 
     @property
     def is_active(self) -> bool:
-        """Whether anything can identify the user."""
+        """Whether the user has any means of authentication."""
         return bool(self.tokens) or self.uses_oidc
 
     @property
@@ -78,11 +78,11 @@ class User:
         return (*self.tokens, oidc_approval(self.email)) if self.uses_oidc else self.tokens
 
     def may_use_entry(self, label: str) -> bool:
-        """Return True if the entry *label* may answer."""
+        """Return True if the user may use the entry *label*."""
         return not self.entries or label.lower() in {entry.lower() for entry in self.entries}
 
     def may_use_model(self, label: str, model: str) -> bool:
-        """Return True if *model*, a name at the provider of *label*, may answer."""
+        """Return True if the user may use *model*, the provider's name, at the entry *label*."""
         names = (model.lower(), f"{label}:{model}".lower())
         patterns = [pattern.lower() for pattern in self.models]
         return not patterns or any(fnmatchcase(name, one) for one in patterns for name in names)
@@ -97,15 +97,15 @@ class Users:
 
 
 def hash_token(token: str) -> str:
-    """Return the form in which *token* is stored."""
+    """Return the hash that is stored for *token*."""
     return HASH_PREFIX + sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def same_email(email: str) -> str:
     """
-    Return the form in which emails are compared.
+    Return *email* normalized for comparison.
 
-    Only letters of ASCII: the lower case of others, such as the Kelvin sign, may be one of these.
+    Only ASCII is lowercased: the lower case of the Kelvin sign, for example, is an ASCII letter.
     """
     return email.lower() if email.isascii() else email
 
@@ -143,7 +143,7 @@ class _Reader:
         self._document = document
 
     def users(self) -> Iterator[User]:
-        """Yield the users that can be read."""
+        """Yield the valid users."""
         values = self._document.values
         self._check_names(values, _TABLES, line=None)
         roles = self._table(values.get("roles", {}), "roles")

@@ -1,1 +1,1 @@
-"""The gateway of a team: users in place of one client key, and Claude Code's sign-in."""
+"""The team gateway: users instead of a single client key, and sign-in for Claude Code."""

@@ -1,4 +1,4 @@
-"""Addresses of clients, and how many attempts each may make."""
+"""Client addresses, and a limit on the attempts from each."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 MOST_PROXIES = 20
 MOST_ADDRESSES = 4096
-"""Addresses that are remembered."""
+"""Maximum number of tracked addresses."""
 
 
 def client_address(
     peer: str, forwarded: Iterable[str], trusted: Iterable[IPv4Network | IPv6Network]
 ) -> str:
     """
-    Return the address of the client whose connection comes from *peer*.
+    Return the address of the client behind the connection from *peer*.
 
-    *forwarded* are the X-Forwarded-For headers of the request. Each proxy appends the address that
-    has connected to it. So they are read from the end, and only what a *trusted* proxy has written
-    counts; anyone can write what is before that.
+    *forwarded* are the X-Forwarded-For headers of the request, to which each proxy appends the
+    address that connected to it. They are read from the end, and only addresses from *trusted*
+    proxies count: a client can forge the rest.
     """
     networks, address = tuple(trusted), _parsed(peer)
     for text in reversed(",".join(forwarded).split(",")[-MOST_PROXIES:]):
@@ -33,7 +33,7 @@ def client_address(
 
 
 def network_of(address: str) -> str:
-    """Return *address*; of IPv6 the network of 64 bits, of which one machine has all addresses."""
+    """Return an IPv4 *address*, or the /64 of an IPv6 one: a machine has all of its addresses."""
     parsed = _parsed(address)
     if isinstance(parsed, IPv4Address):
         return str(parsed)
@@ -41,7 +41,7 @@ def network_of(address: str) -> str:
 
 
 def _parsed(text: str) -> IPv4Address | IPv6Address:
-    """Parse an address, which may have a zone or a port; ValueError if it is something else."""
+    """Parse an address with an optional zone or port; ValueError if it is invalid."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -52,7 +52,7 @@ def _parsed(text: str) -> IPv4Address | IPv6Address:
 
 
 class AddressLimit:
-    """Allows *most* attempts per address in *seconds*."""
+    """Allows *most* attempts per address within *seconds*."""
 
     def __init__(self, most: int, seconds: float, *, clock: Callable[[], float]) -> None:
         self._most = most
@@ -66,7 +66,7 @@ class AddressLimit:
         return count < self._most or self._clock() - begin >= self._seconds
 
     def note(self, address: str) -> None:
-        """Count an attempt of *address*."""
+        """Count an attempt from *address*."""
         now = self._clock()
         begin, count = self._windows.pop(address, (now, 0))
         if now - begin >= self._seconds:

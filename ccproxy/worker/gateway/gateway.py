@@ -1,10 +1,10 @@
 """
-The gateway of one worker: who a token belongs to, and the sign-in of Claude Code.
+The gateway of one worker: maps tokens to users, and signs Claude Code in.
 
 A user has a personal token (`ccproxy users add NAME`). It serves as ANTHROPIC_AUTH_TOKEN, and
-approves sign-ins of Claude Code on a page of the gateway; an identity provider can do the latter as
-well. A session ends with what approved it, the token or the user's email, so that one edit of
-`users.toml` revokes everything of a user, at every entry.
+approves Claude Code sign-ins on a page of the gateway; an identity provider can approve them as
+well. A session is valid only as long as the token or email that approved it, so one edit of
+`users.toml` revokes all access of a user, at every entry.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ccproxy.worker.redis.shared_pool import SharedPool
 
 MOST_TOKENS = 4
-"""Tokens of one request that are looked up; a client has one."""
+"""Maximum number of tokens to look up per request; a client sends one."""
 _WINDOW = 600.0
 
 
@@ -56,9 +56,9 @@ class Gateway:
         clock: Callable[[], float],
     ) -> None:
         """
-        Prepare the gateway of *config*; *secret* protects what browsers keep.
+        Prepare the gateway of *config*; *secret* signs the values that browsers keep.
 
-        *secret* and *clock* (seconds since the epoch) are those of every worker and replica.
+        *secret* and *clock* (seconds since the epoch) are the same in every worker and replica.
         """
         oidc = config.gateway.oidc
         self.directory = directory
@@ -73,21 +73,21 @@ class Gateway:
         self._session_seconds = 0.0 if oidc is None else oidc.session_seconds
         self._clock = clock
         self._indexed: Users | None = None
-        """The users of `_by_approval`."""
+        """The users that `_by_approval` indexes."""
         self._by_approval: Mapping[str, User] = {}
 
     def is_public_host(self, host: str) -> bool:
-        """Return True if *host*, of a Host header, is that of the public address."""
+        """Return True if *host*, from a Host header, is the host of the public address."""
         public = urlsplit(self.public_url)
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         return bool(public.hostname) and name.lower().rstrip(".") == public.hostname
 
     async def user_of(self, tokens: Iterable[str]) -> User | None:
         """
-        Return the user of the first valid token, personal or of a session; None if none is valid.
+        Return the user of the first valid token, personal or session, or None.
 
         Raises:
-            Problem: If sessions are in Redis, which is away.
+            Problem: If sessions are in Redis, and Redis is unavailable.
 
         """
         own = (token for token in tokens if token.startswith(TOKEN_PREFIX))
@@ -100,7 +100,7 @@ class Gateway:
         return None
 
     async def refresh(self, token: str) -> tuple[User, TokenPair] | None:
-        """Return new tokens in exchange for a refresh *token*; None if it is not valid."""
+        """Exchange a refresh *token* for new tokens; return None if it is invalid."""
         refreshed = await self.sign_ins.refresh(token)
         if refreshed is None:
             return None
@@ -112,12 +112,12 @@ class Gateway:
         return user, pair
 
     async def sign_in(self, approval: str) -> tuple[User, TokenPair] | None:
-        """Open a session with a sealed *approval*; None if its user was revoked meanwhile."""
+        """Open a session for a sealed *approval*; return None if it has been revoked."""
         user = self._user_with(approval)
         return None if user is None else (user, await self.sign_ins.open_session(approval))
 
     def _user_with(self, approval: str) -> User | None:
-        """Return the user whose sealed *approval* it is; None if there is none any more."""
+        """Return the user with the sealed *approval*, or None if it has been revoked."""
         users = self.directory.users
         if users is not self._indexed:
             self._by_approval = {
@@ -129,7 +129,7 @@ class Gateway:
         return self._by_approval.get(approval)
 
     def _is_too_old(self, session: SignedIn, user: User) -> bool:
-        """Return True if the identity provider has to confirm *user* again."""
+        """Return True if the identity provider must confirm *user* again."""
         is_of_provider = session.approval == self.sign_ins.sealed(oidc_approval(user.email))
         return is_of_provider and self._clock() - session.since > self._session_seconds
 
@@ -144,13 +144,13 @@ def make_gateway(
     log: FilteringBoundLogger,
 ) -> Gateway:
     """
-    Return the gateway of *config* for the users of *users_file*.
+    Return the gateway of *config* for the users in *users_file*.
 
-    Sign-ins are in Redis if the key pool is *shared*.
+    Sign-ins are stored in Redis if the key pool is *shared*.
 
     Raises:
-        ConfigError: If the file of users has mistakes.
-        CcproxyError, OSError, sqlite3.Error: If the file of sign-ins cannot be opened.
+        ConfigError: If the users file is invalid.
+        CcproxyError, OSError, sqlite3.Error: If the sign-ins file cannot be opened.
 
     """
     directory = UserDirectory(users_file, log=log)
@@ -174,7 +174,7 @@ def _telemetry(config: WorkerConfig, log: FilteringBoundLogger) -> TelemetryRela
 def _provider(config: WorkerConfig) -> IdentityProvider | None:
     if config.gateway.oidc is None:
         return None
-    # joserfc is an extra, and costs time and memory that only such a worker should pay.
+    # joserfc is an extra; only workers that need it should pay its import time and memory.
     from ccproxy.worker.gateway.identity_provider import IdentityProvider
 
     return IdentityProvider(

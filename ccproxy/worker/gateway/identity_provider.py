@@ -1,9 +1,10 @@
 """
-An identity provider that speaks OpenID Connect: who a user is, by the authorization code flow.
+An OpenID Connect identity provider: identifies users with the authorization code flow.
 
-Endpoints and keys come from the provider's discovery document. The flow has PKCE, a state and a
-nonce. An ID token counts only if one of the provider's present keys signed it, by an asymmetric
-algorithm, for this gateway, just now; and its email only if the provider has verified it.
+Endpoints and keys come from the provider's discovery document. The flow uses PKCE, a state and a
+nonce. An ID token is accepted only if one of the provider's current keys signed it with an
+asymmetric algorithm, recently and for this gateway. Its email counts only if the provider has
+verified it.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from ccproxy.worker.upstream.auxiliary_request import AuxiliaryRequestError, rea
 from ccproxy.worker.upstream.connections import explain, open_session
 
 ALGORITHMS = ["RS256", "PS256", "ES256"]
-"""Of signatures; never `none`, and none with a shared secret."""
+"""Signature algorithms; never `none`, and none with a shared secret."""
 CACHE_SECONDS = 3600.0
 RETRY_SECONDS = 30.0
-"""Least time between two requests for the keys, whatever tokens name."""
+"""Minimum time between two requests for the keys, whatever key IDs the tokens contain."""
 LEEWAY = 60
 """Seconds by which clocks may differ."""
 REPLY_LIMIT = 1024 * 1024
@@ -62,15 +63,15 @@ class IdentityProvider:
 
     @property
     def host(self) -> str:
-        """The provider's name, as the page shows it."""
+        """The provider's host name, as shown on the page."""
         return urlsplit(self._settings.issuer).netloc
 
     async def authorization_url(self, flow: Flow) -> str:
         """
-        Return the provider's page on which the user signs in.
+        Return the URL of the provider's sign-in page.
 
         Raises:
-            IdentityError: If the provider cannot be asked for it.
+            IdentityError: If the provider's endpoint cannot be determined.
 
         """
         challenge = urlsafe_b64encode(sha256(flow.verifier.encode()).digest()).rstrip(b"=")
@@ -89,7 +90,7 @@ class IdentityProvider:
 
     async def email_of(self, code: str, flow: Flow) -> str:
         """
-        Return the verified email of the user who signed in and came back with *code*.
+        Return the verified email of the user who returned from the provider with *code*.
 
         Raises:
             IdentityError: If the provider does not confirm it.
@@ -117,7 +118,7 @@ class IdentityProvider:
         return verified_email(await self._claims(token, flow.nonce), self._settings.issuer)
 
     async def _claims(self, token: str, nonce: str) -> Mapping[str, Any]:
-        """Return the claims of a valid ID token; the keys are read again if they have changed."""
+        """Return the claims of a valid ID token; fetch the keys again if they have changed."""
         await self._read_keys(CACHE_SECONDS)
         try:
             signed = self._decode(token)
@@ -155,7 +156,7 @@ class IdentityProvider:
             raise IdentityError("the ID token belongs to another sign-in")
 
     async def _read_keys(self, most_age: float) -> None:
-        """Read the provider's keys, unless the present ones are younger than *most_age*."""
+        """Fetch the provider's keys unless the current ones are younger than *most_age*."""
         if self._clock() - self._keys_at < most_age:
             return
         url = await self._endpoint("jwks_uri")
@@ -163,11 +164,11 @@ class IdentityProvider:
         keys = []
         for one in listed if isinstance(listed, list) else []:
             try:
-                # Only public keys that sign: a shared secret would let anyone sign who has it.
+                # Only public signing keys: anyone who has a shared secret could sign with it.
                 if one.get("kty") in ("RSA", "EC") and one.get("use", "sig") == "sig":
                     keys.append(import_key(one))
             except (JoseError, ValueError, AttributeError):
-                continue  # of a kind that is not used here
+                continue  # an unsupported kind of key
         self._keys, self._keys_at = KeySet(keys), self._clock()
 
     async def _endpoint(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""A sign-in at an identity provider, from the redirect there to the way back."""
+"""A sign-in at an identity provider, from the redirect to the callback."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _ENTRA = frozenset(
 
 
 class IdentityError(Exception):
-    """The provider did not confirm who the user is; the text is for the log."""
+    """The provider did not confirm the user's identity; the text is for the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """What belongs to one sign-in."""
+    """The values of one sign-in."""
 
     state: str
-    """Comes back with the browser: the answer belongs to this browser's request."""
+    """Returned by the browser: proves that the response belongs to this browser's request."""
     nonce: str
-    """Comes back in the ID token: the token was issued for this request."""
+    """Returned in the ID token: proves that the token was issued for this request."""
     verifier: str
     """The PKCE verifier: a stolen code cannot be used without it."""
     redirect_uri: str
     user_code: str
-    """The sign-in that it may approve."""
+    """The sign-in that this flow may approve."""
 
 
 def new_flow(redirect_uri: str, user_code: str) -> Flow:
@@ -50,17 +50,17 @@ def new_flow(redirect_uri: str, user_code: str) -> Flow:
 
 def verified_email(claims: Mapping[str, Any], issuer: str) -> str:
     """
-    Return the email of a user; IdentityError unless the provider states that it is verified.
+    Return a user's email; IdentityError unless the provider has verified it.
 
-    Anyone may be able to give an account the email of someone else. Microsoft Entra ID has no
-    `email_verified`, but the optional claim `xms_edov`: the owner of the email's domain has been
-    verified ("Migrate away from using email claims for user identification", Microsoft).
+    An account may be given someone else's email. Instead of `email_verified`, Microsoft Entra ID
+    has the optional claim `xms_edov`: the owner of the email's domain has been verified
+    ("Migrate away from using email claims for user identification", Microsoft).
     """
     email = claims.get("email")
     is_verified = claims.get("email_verified")
     if is_verified is None and urlsplit(issuer).hostname in _ENTRA:
         is_verified = claims.get("xms_edov")
-    # Some providers send texts, and Entra ID numbers.
+    # Some providers send strings, and Entra ID sends numbers.
     if not isinstance(email, str) or is_verified not in (True, "true", "1"):
         raise IdentityError("the ID token has no verified email")
     return email

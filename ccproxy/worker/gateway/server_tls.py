@@ -1,4 +1,4 @@
-"""TLS of the clients' port; a renewed certificate is used for the next connection."""
+"""TLS for the clients' port; new connections use a renewed certificate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HANDSHAKE_SECONDS = 10.0
 
 
 class ServerTls:
-    """The context of a server, which follows its files."""
+    """A server's TLS context, reloaded when its files change."""
 
     def __init__(self, files: TlsFiles, *, log: FilteringBoundLogger) -> None:
         """Read *files*; OSError if they cannot be used."""
@@ -24,8 +24,8 @@ class ServerTls:
         self._watched = Watched(files.certificate, self._read, beside=files.key)
         self._watched.get()
         self.context = files.load()
-        """For the server: it accepts connections, the current one answers them."""
-        # Called at each handshake, also of clients that name no server.
+        """The context that the server listens with; each connection switches to the current one."""
+        # Called at each handshake, even if the client sends no server name.
         self.context.sni_callback = self._select
 
     def _select(
@@ -40,7 +40,7 @@ class ServerTls:
         except OSError as error:
             if previous is None:
                 raise
-            # The certificate was replaced before its key: the key's change leads here again.
+            # The certificate was replaced before its key; the key's change triggers another read.
             self._log.warning("tls.unreadable", reason=str(error))
             return previous
         if previous is not None:

@@ -1,11 +1,11 @@
 """
-Who is signing in to the gateway, and who is signed in.
+Sign-ins and sessions of the gateway's users.
 
-A sign-in or session is one record. A change is written only if the record is still the one that was
-read; otherwise it is read and decided again. So workers and replicas need no lock. A device code
-and a token name their record and contain a secret of 256 bits, of which the record has the hash.
-Records name users by a keyed hash of what approved the sign-in, so a copy of the records shows
-neither tokens nor users.
+Each sign-in or session is one record. A change is written only if the record has not changed since
+it was read, and is retried otherwise, so workers and replicas need no lock. Device codes and tokens
+contain the name of their record and a 256-bit secret, of which the record stores the hash. Records
+identify users by a keyed hash of their approval, so a copy of the records reveals neither tokens
+nor users.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ DEVICE_SECONDS = 600
 """How long a user has to approve a sign-in."""
 ACCESS_SECONDS = 3600
 REFRESH_SECONDS = 30 * 86400
-"""A client that was not used for so long has to sign in again."""
+"""A client that is idle for longer has to sign in again."""
 GRACE_SECONDS = 60
-"""How long a replaced refresh token is accepted: the answer with the new one may be lost."""
+"""How long a replaced refresh token is accepted: the response with the new one may be lost."""
 POLL_SECONDS = 5
 MOST_BEGUN = 1000
-"""Sign-ins that may be begun in `DEVICE_SECONDS`."""
+"""Maximum number of sign-ins started in `DEVICE_SECONDS`."""
 MOST_MISTAKES = 5
 """Wrong tokens on the approval page after which a sign-in is refused."""
 
@@ -40,10 +40,10 @@ USER_CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 USER_CODE_LENGTH = 8
 
 _DEVICE, _SESSION = "device-", "session-"
-"""Names of records begin with these, so that no record is read as one of another kind."""
+"""Prefixes of record names, so that no record is read as another kind."""
 _ID_BYTES = 16
 _MOST_TRIES = 10
-"""Changes by others, one after the other, after which a change is given up."""
+"""Attempts to change a record that others keep changing."""
 
 DeviceState = Literal["pending", "slow_down", "expired", "denied", "approved"]
 R = TypeVar("R", bound="_Record")
@@ -51,27 +51,27 @@ T = TypeVar("T")
 
 
 class Records(Protocol):
-    """Where records are stored."""
+    """A store of records."""
 
     async def read(self, name: str) -> bytes | None:
-        """Return the record *name*; None if there is none."""
+        """Return the record *name*, or None."""
 
     async def replace(
         self, name: str, old: bytes | None, new: bytes | None, *, seconds: float
     ) -> bool:
-        """Write *new* for *seconds* if the record is still *old*; None means no record."""
+        """Store *new* for *seconds* if the record is still *old*; None means no record."""
 
     def close(self) -> None:
-        """Release what is open."""
+        """Close the store."""
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
     until: float
-    """When it expires, in seconds since the epoch."""
+    """The expiry time, in seconds since the epoch."""
 
 
 class _Begun(_Record, frozen=True):
-    """How many sign-ins have begun lately."""
+    """The number of sign-ins started recently."""
 
     count: int
 
@@ -88,7 +88,7 @@ class SignedIn(_Record, frozen=True):
     """A session."""
 
     approval: str
-    """What approved it, as `SignIns.sealed` returns it."""
+    """Its sealed approval, from `SignIns.sealed`."""
     access: str
     access_until: float
     refresh: str
@@ -98,7 +98,7 @@ class SignedIn(_Record, frozen=True):
 
 
 class TokenPair(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client receives."""
+    """The tokens that a client receives."""
 
     access: str
     refresh: str
@@ -108,23 +108,23 @@ class SignIns:
     """The sign-ins and sessions of a gateway."""
 
     def __init__(self, records: Records, *, secret: bytes, clock: Callable[[], float]) -> None:
-        """*secret* and *clock* (seconds since the epoch) are those of every worker."""
+        """*secret* and *clock* (seconds since the epoch) are the same in every worker."""
         self._records = records
         self._secret = secret
         self._clock = clock
 
     def close(self) -> None:
-        """Release the records."""
+        """Close the records."""
         self._records.close()
 
     def sealed(self, approval: str) -> str:
-        """Return the form in which records name *approval*, one of `User.approvals`."""
+        """Return the hash of *approval*, one of `User.approvals`, that records contain."""
         return self._hashed(f"approval\0{approval}")
 
     # The device flow (RFC 8628).
 
     async def begin(self) -> tuple[str, str] | None:
-        """Return user code and device code of a new sign-in; None if too many were begun."""
+        """Return the user code and device code of a new sign-in, or None if there are too many."""
         if not await self._change("begun", _Begun, self._count):
             return None
         until = self._clock() + DEVICE_SECONDS
@@ -132,7 +132,7 @@ class SignIns:
             user_code = "".join(secrets.choice(USER_CODE_LETTERS) for _ in range(USER_CODE_LENGTH))
             name, secret = self._device(user_code), secrets.token_urlsafe(32)
             device = _Device(until=until, secret=_digest(secret))
-            if await self._write(name, None, device):  # else another one has this code
+            if await self._write(name, None, device):  # otherwise another sign-in has this code
                 return user_code, f"{name.removeprefix(_DEVICE)}.{secret}"
 
     async def is_pending(self, user_code: str) -> bool:
@@ -141,15 +141,15 @@ class SignIns:
         return device is not None and device.state == "pending"
 
     async def approve(self, user_code: str, approval: str) -> bool:
-        """Approve a sign-in; False if it is not pending any more."""
+        """Approve a sign-in; return False if it is no longer pending."""
         return await self._decide(user_code, "approved", self.sealed(approval))
 
     async def deny(self, user_code: str) -> bool:
-        """Refuse a sign-in; False if it is not pending any more."""
+        """Deny a sign-in; return False if it is no longer pending."""
         return await self._decide(user_code, "denied", "")
 
     async def note_mistake(self, user_code: str) -> None:
-        """Count a wrong token; after several, the sign-in is refused."""
+        """Count a wrong token; deny the sign-in after several."""
 
         def note(device: _Device | None) -> tuple[_Device | None, None]:
             if device is None or device.state != "pending":
@@ -161,7 +161,7 @@ class SignIns:
         await self._change(self._device(user_code), _Device, note)
 
     async def poll(self, device_code: str) -> tuple[DeviceState, str]:
-        """Return state and sealed approval of a sign-in; an approval is returned once."""
+        """Return the state and sealed approval of a sign-in; an approval is returned once."""
         identifier, _, secret = device_code.partition(".")
 
         def look(device: _Device | None) -> tuple[_Device | None, tuple[DeviceState, str]]:
@@ -179,7 +179,7 @@ class SignIns:
     # Sessions.
 
     async def open_session(self, approval: str) -> TokenPair:
-        """Return the tokens of a new session with the sealed *approval*."""
+        """Open a session for the sealed *approval* and return its tokens."""
         identifier, now = secrets.token_hex(_ID_BYTES), self._clock()
         name, pair = _SESSION + identifier, _new_pair(identifier)
         await self._write(
@@ -198,7 +198,7 @@ class SignIns:
         return pair
 
     async def find(self, access: str) -> SignedIn | None:
-        """Return the session of the token *access*; None if it is unknown or has expired."""
+        """Return the session of the *access* token, or None if it is unknown or expired."""
         data = await self._records.read(_named(_SESSION, _session_id(access)))
         session = self._decoded(data, SignedIn)
         if session is None or session.access_until <= self._clock():
@@ -209,10 +209,10 @@ class SignIns:
 
     async def refresh(self, token: str) -> tuple[SignedIn, TokenPair] | None:
         """
-        Return new tokens in exchange for a refresh *token*; None if it is not valid.
+        Exchange a refresh *token* for new tokens; return None if it is invalid.
 
-        A refresh token is used once. One that is used again, later than a lost answer explains,
-        has been copied: its session ends.
+        A refresh token is for one use. One that is used again after the grace period for lost
+        responses has been copied, so its session ends.
         """
         identifier, digest = _session_id(token), _digest(token)
         pair = _new_pair(identifier)
@@ -225,7 +225,7 @@ class SignIns:
             now, is_old = self._clock(), digest == session.old_refresh
             if is_old and session.refreshed <= now - GRACE_SECONDS:
                 return None, None
-            # Within the grace, the time of the first exchange counts: it must not be prolonged.
+            # Within the grace period, keep the time of the first exchange, so the period is fixed.
             refreshed = session.refreshed if is_old else now
             changed = replace(
                 session,
@@ -241,7 +241,7 @@ class SignIns:
         return await self._change(_named(_SESSION, identifier), SignedIn, exchange)
 
     async def close_session(self, token: str) -> None:
-        """End the session of an access or refresh token; nothing happens if there is none."""
+        """End the session of an access or refresh token, if there is one."""
         digest = _digest(token)
 
         def end(session: SignedIn | None) -> tuple[SignedIn | None, None]:
@@ -273,10 +273,10 @@ class SignIns:
         self, name: str, kind: type[R], decide: Callable[[R | None], tuple[R | None, T]]
     ) -> T:
         """
-        Change the record *name*: *decide* returns its new version, and the result.
+        Change the record *name* with *decide*, which returns the new record and the result.
 
         Raises:
-            Problem: If others change the record all the time.
+            Problem: If others keep changing the record.
 
         """
         for _ in range(_MOST_TRIES):
@@ -298,7 +298,7 @@ class SignIns:
         return None if record is None or record.until <= self._clock() else record
 
     def _device(self, user_code: str) -> str:
-        """Return the name of a sign-in, from which the user code cannot be found."""
+        """Return the record name of a sign-in, which does not reveal the user code."""
         return _DEVICE + self._hashed(f"device\0{user_code}")
 
     def _hashed(self, text: str) -> str:
@@ -315,7 +315,7 @@ def _session_id(token: str) -> str:
 
 
 def _named(kind: str, identifier: str) -> str:
-    """Return the name of a record; *identifier* may be any text of a stranger."""
+    """Return the name of a record; *identifier* is untrusted input."""
     return kind + identifier[:64].encode("ascii", "replace").decode()
 
 

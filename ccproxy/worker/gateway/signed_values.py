@@ -1,7 +1,8 @@
 """
-Values that a browser keeps for the gateway between two pages: signed, short-lived, of one purpose.
+Signed, short-lived, single-purpose values that a browser keeps for the gateway between two pages.
 
-So no page of a sign-in is stored, and any worker with the same key continues it.
+The gateway stores no state between the pages of a sign-in, so any worker with the same key can
+continue it.
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 MAX_LENGTH = 4096
-"""Characters of a value that is read."""
+"""Maximum number of characters in a value."""
 
 
 class SignedValues:
     """Seals and opens values."""
 
     def __init__(self, key: bytes, *, clock: Callable[[], float]) -> None:
-        """*clock* returns seconds since the epoch, the same for all workers."""
+        """*clock* returns seconds since the epoch, the same in all workers."""
         self._key = key
         self._clock = clock
 
     def seal(self, purpose: str, fields: Mapping[str, str], *, seconds: float) -> str:
-        """Return *fields* as a text that `open` accepts for *purpose* within *seconds*."""
+        """Return *fields* as a string that `open` accepts for *purpose* within *seconds*."""
         content = msgspec.json.encode((self._clock() + seconds, dict(fields)))
         text = base64.urlsafe_b64encode(content).decode()
         return f"{text}.{self._signature(purpose, text)}"
 
     def open(self, purpose: str, value: str) -> Mapping[str, str]:
-        """Return the fields of *value*; none if it is forged, expired or for another purpose."""
+        """Return the fields of *value*; empty if it is forged, expired or for another purpose."""
         text, _, signature = value[:MAX_LENGTH].rpartition(".")
         expected = self._signature(purpose, text)
         if not hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogatepass")):

@@ -1,8 +1,8 @@
 """
-Forwards the telemetry of signed-in clients to a collector of OTLP over HTTP.
+Forwards telemetry from signed-in clients to an OTLP/HTTP collector.
 
-A collector that does not respond must not disturb a client, which would log an error at each
-export. So a batch that cannot be delivered is dropped, and the log has a line about it.
+A collector that does not respond must not affect clients, which would log an error at each export.
+A batch that cannot be delivered is therefore dropped, and the loss is logged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ccproxy.worker.upstream.connections import explain, open_session
 
 USER_HEADER = "x-ccproxy-user"
 MOST_AT_ONCE = 8
-"""Batches that are being delivered; each holds up to 4 MiB."""
+"""Maximum number of concurrent deliveries; a batch has up to 4 MiB."""
 WARN_SECONDS = 60.0
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
@@ -49,7 +49,7 @@ class TelemetryRelay:
         return self._running < MOST_AT_ONCE
 
     async def deliver(self, path: str, body: bytes, *, content_type: str, user: str) -> None:
-        """Send a batch of *user* to *path* of the collector."""
+        """Send a batch from *user* to *path* of the collector."""
         self._running += 1
         headers = {"Content-Type": content_type, USER_HEADER: user}
         try:
@@ -71,7 +71,7 @@ class TelemetryRelay:
             self._running -= 1
 
     def drop(self, reason: str) -> None:
-        """Count a batch that is lost, and log it once a minute."""
+        """Count a lost batch, and log losses at most once a minute."""
         self._dropped += 1
         now = time.monotonic()
         if now - self._warned_at >= WARN_SECONDS:

@@ -1,9 +1,9 @@
 """
-The body of a user's request for a model: it names one model, in one way.
+Validation of a user's request body: it must name exactly one model.
 
-In direct mode and for OpenAI clients the provider gets the client's own bytes. A body with two
-fields `model`, of which ccproxy reads one and the provider the other, or with a list of models for
-a router, would be answered by a model that the user may not use, at the price of another one.
+In direct mode and for OpenAI clients, the provider receives the client's own bytes. If a body has
+two `model` fields, of which ccproxy reads one and the provider the other, or a list of models for a
+router, a model that the user may not use could answer, charged at the price of another one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OTHER_MODELS = (
 
 def body_of_user(body: bytes) -> bytes:
     """
-    Return *body* with each field once, in the meaning that ccproxy reads.
+    Return *body* with each field once, with the value that ccproxy reads.
 
     Raises:
         Problem: If it is not a JSON object, or names other models.

@@ -1,4 +1,4 @@
-"""The users of `users.toml` as a running worker sees them: read again whenever the file changes."""
+"""The users in `users.toml`, read again whenever the file changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class UserDirectory:
         Read *file*.
 
         Raises:
-            ConfigError: If it has mistakes.
+            ConfigError: If it is invalid.
         """
         self.file = file
         self._log = log
@@ -32,22 +32,22 @@ class UserDirectory:
         return self._watched.get()
 
     def user(self, name: str) -> User | None:
-        """Return the user *name*; None if there is none, or the user was revoked."""
+        """Return the user *name*, or None if the user is unknown or revoked."""
         user = self.users.by_name.get(name)
         return user if user is not None and user.is_active else None
 
     def user_with_email(self, email: str) -> User | None:
-        """Return the user whom the identity provider knows by *email*; None if there is none."""
+        """Return the user with this *email* at the identity provider, or None."""
         users = self.users.by_name.values()
         same = same_email(email)
         return next((one for one in users if one.uses_oidc and same_email(one.email) == same), None)
 
     def owner_of(self, token: str) -> User | None:
-        """Return the user with this *token*; None if there is none."""
+        """Return the user with this *token*, or None."""
         return self.users.by_hash.get(hash_token(token))
 
     def _read(self, file: Path) -> Users:
-        """Return the content of *file*; that of its last valid version if it has mistakes."""
+        """Return the users in *file*, or those of its last valid version if it is invalid."""
         try:
             self._users = read_users(file)
         except ConfigError as error:
