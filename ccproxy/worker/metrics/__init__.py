@@ -1,1 +1,1 @@
-"""GET /metrics for Prometheus, at an address of its own."""
+"""GET /metrics for Prometheus, on a separate address."""

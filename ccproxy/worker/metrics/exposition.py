@@ -1,8 +1,8 @@
 """
 Counters, gauges and histograms in Prometheus' text format.
 
-A worker has a few dozen series, so they are dicts that are written when they are asked for; the
-usual library would cost 30 ms of start-up and several microseconds for each observation.
+A worker has a few dozen series, so they are dicts that are formatted on request; the usual client
+library would add 30 ms to start-up and several microseconds to each observation.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Histogram:
         self._sums: Counter[Labels] = Counter()
 
     def observe(self, value: float, labels: Labels = ()) -> None:
-        """Count *value*."""
+        """Record *value*."""
         counts = self._counts.get(labels)
         if counts is None:
             counts = self._counts[labels] = [0] * (len(self._buckets) + 1)
@@ -44,7 +44,7 @@ class Histogram:
         self._sums[labels] += value  # type: ignore[assignment] # a sum of seconds
 
     def series(self, names: Labels) -> Iterator[tuple[str, dict[str, str], float]]:
-        """Return suffix, labels and value of each series."""
+        """Yield the suffix, labels and value of each series."""
         for values, counts in self._counts.items():
             labels = dict(zip(names, values, strict=True))
             total = 0
@@ -56,11 +56,11 @@ class Histogram:
 
 
 class Exposition:
-    """Collects the lines of one answer."""
+    """Collects the lines of one response."""
 
     def __init__(self, entry: str) -> None:
         self._entry = entry
-        """The value of the label that all series have."""
+        """The value of the label `entry`, which all series have."""
         self._lines: list[str] = []
 
     def add(self, metric: Metric, values: Mapping[Labels, float]) -> None:
@@ -76,7 +76,7 @@ class Exposition:
             self._line(f"{metric.name}{suffix}", labels, value)
 
     def text(self) -> str:
-        """Return the answer."""
+        """Return the body of the response."""
         return "\n".join([*self._lines, ""])
 
     def _head(self, metric: Metric) -> None:

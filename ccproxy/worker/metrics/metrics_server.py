@@ -1,8 +1,7 @@
 """
-The server of GET /metrics: on a port or socket of its own, never the clients'.
+The server of GET /metrics, on a separate port or socket, never on the clients' port.
 
-Pages in a browser are refused as on the clients' port, also those that rebind their name to this
-machine.
+Requests from web pages are refused as on the clients' port, including those that use DNS rebinding.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class MetricsServer:
     def __init__(self, worker: Worker, address: MetricsAddress) -> None:
         self._metrics = WorkerMetrics(worker)
         self._address = address
-        # Elsewhere than on loopback a scraper may use any name.
+        # On addresses other than loopback, a scraper may use any host name.
         allowed = worker.config.allowed_hosts if is_loopback(address.host) else ()
         self._authenticator = Authenticator((), host=address.host, allowed_hosts=allowed)
         app = web.Application()
@@ -36,7 +35,7 @@ class MetricsServer:
         self._runner = web.AppRunner(app, access_log=None)
 
     async def start(self) -> None:
-        """Begin to listen; OSError if the address is not available."""
+        """Start listening; OSError if the address is not available."""
         await self._runner.setup()
         address = self._address
         if address.path:
@@ -58,7 +57,7 @@ class MetricsServer:
 
 
 def _private_socket(path: Path) -> socket.socket:
-    """Bind a socket to which only the user can connect; that of an ended worker is replaced."""
+    """Bind a socket that only the user can connect to; replace the socket of an exited worker."""
     if path.is_socket():
         path.unlink()
     listener = socket.socket(socket.AF_UNIX)

@@ -1,8 +1,8 @@
 """
 The metrics of a worker.
 
-No label is a client's or provider's text: models that are not configured are counted as `other`,
-and keys by their state only. So the number of series is bounded.
+No label contains text from a client or provider: models that are not configured count as `other`,
+and keys are counted by state only. This bounds the number of series.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _KEY_STATES = ("ready", "cooldown", "out", "rejected", "disabled")
 
 
 class WorkerMetrics:
-    """Counts the requests of a worker, and describes its state when it is asked."""
+    """Counts the requests of a worker, and reports its state on each scrape."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -54,8 +54,8 @@ class WorkerMetrics:
             worker.shared_pool.backend.on_call = self._redis.observe
 
     def note(self, record: AccessRecord) -> None:
-        """Count a request that has ended."""
-        if record.answered_by:  # that entry counts it
+        """Count a finished request."""
+        if record.answered_by:  # the other entry counts it
             if record.is_fallback:
                 self._fallbacks[record.answered_by,] += 1
             return

@@ -1,1 +1,1 @@
-"""OpenTelemetry traces of requests, for a collector of the user's."""
+"""OpenTelemetry traces of requests, sent to the user's collector."""

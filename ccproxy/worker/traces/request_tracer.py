@@ -1,13 +1,13 @@
 """
-A span for each request to a model, with a child for each attempt at the provider.
+A span for each request to a model, with a child span for each attempt at the provider.
 
 The attributes are those of OpenTelemetry's GenAI conventions (docs/gen-ai/gen-ai-spans.md of
-open-telemetry/semantic-conventions-genai, November 2026): models, counts, times and causes; no
-content, no key, no text of an error. Spans are made of a request's access record when it has ended,
-so until then a request costs the same as without traces. A client's `traceparent` is the parent.
+open-telemetry/semantic-conventions-genai, November 2026): models, counts, times and causes, but no
+content, keys or error texts. Spans are created from the access record after a request has ended, so
+a running request costs the same as without traces. A client's `traceparent` is the parent.
 
-The SDK sends them in batches from a thread of its own. What the collector does not take is dropped,
-and logged once.
+The SDK sends spans in batches from its own thread. Batches that the collector does not accept are
+dropped; only the first failure is logged.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.worker.server.access_record import CLIENT_LEFT, AccessRecord
 
 SEND_SECONDS = 5.0
-"""How long the collector may take for a batch, and how long the worker's end waits for the last."""
+"""Time limit for sending a batch, and for sending the last ones when the worker exits."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PROVIDERS = {
     "azure": "azure.ai.openai",
@@ -45,10 +45,10 @@ _PROVIDERS = {
     "mistral": "mistral_ai",
     "xai": "x_ai",
 }
-"""The conventions' names of providers whose presets have another name."""
+"""The conventions' names for providers whose presets are named differently."""
 _READ, _WRITTEN = "cache_read_input_tokens", "cache_creation_input_tokens"
 _USAGE = {
-    # All input tokens; those of the Messages API are without cached ones.
+    # All input tokens; the Messages API's `input_tokens` excludes cached ones.
     "gen_ai.usage.input_tokens": ("input_tokens", _READ, _WRITTEN),
     "gen_ai.usage.output_tokens": ("output_tokens",),
     "gen_ai.usage.cache_read.input_tokens": (_READ,),
@@ -59,12 +59,12 @@ Attributes = dict[str, str | int | float | Sequence[str]]
 
 
 class RequestTracer:
-    """Makes the spans of requests, and sends them."""
+    """Creates and sends the spans of requests."""
 
     def __init__(
         self, config: WorkerConfig, address: TracesAddress, *, log: FilteringBoundLogger
     ) -> None:
-        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # failures are logged here
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # this module logs failures
         self._label = config.label
         server = urlsplit(config.base_url)
         self._common: Attributes = {
@@ -88,9 +88,9 @@ class RequestTracer:
         self._parent_of = TraceContextTextMapPropagator().extract
 
     def note(self, record: AccessRecord) -> None:
-        """Make the spans of a request that has ended."""
+        """Create the spans of a finished request."""
         if record.answered_by and not record.attempts:
-            return  # that entry has the attempts
+            return  # the other entry records the attempts
         begin = round(record.started_at * 1e9)
         request = self._tracer.start_span(
             f"chat {record.model}",
@@ -119,7 +119,7 @@ class RequestTracer:
         request.end(begin + round(record.elapsed * 1e9))
 
     async def close(self) -> None:
-        """Send what is pending, for a bounded time; a thread that hangs ends with the process."""
+        """Send pending spans for a bounded time; a blocked thread ends with the process."""
         thread = threading.Thread(target=self._provider.shutdown, daemon=True)
         thread.start()
         await asyncio.to_thread(thread.join, SEND_SECONDS)
@@ -159,11 +159,11 @@ class Attempt(NamedTuple):
     end: float
     status: int
     cause: str
-    """Why it failed; empty: it has not."""
+    """Why it failed; empty if it succeeded."""
 
 
 def attempts_of(record: AccessRecord) -> Iterator[Attempt]:
-    """Return the attempts of *record*; an attempt begins when the one before it is over."""
+    """Yield the attempts of *record*; each begins after the previous one and its retry delay."""
     begin = record.converted_after or 0.0
     for failure in record.failures:
         yield Attempt(begin, failure.at, failure.status, failure.cause or "unknown")
@@ -184,11 +184,11 @@ def _set_error(span: Span, cause: str, status: int) -> None:
 
 
 class _LoggingExporter(SpanExporter):
-    """Sends batches, and logs when the collector begins or ceases to take them."""
+    """Sends batches, and logs when the collector starts or stops accepting them."""
 
     def __init__(self, address: TracesAddress, log: FilteringBoundLogger) -> None:
         session = requests.Session()
-        session.trust_env = False  # HTTPS_PROXY leads to providers, not to the collector
+        session.trust_env = False  # HTTPS_PROXY is for providers, not for the collector
         headers = dict(address.headers)
         self._exporter = OTLPSpanExporter(
             endpoint=address.url, headers=headers, timeout=SEND_SECONDS, session=session
@@ -198,11 +198,11 @@ class _LoggingExporter(SpanExporter):
         self._has_failed = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send *spans*; called by the thread of the SDK."""
+        """Send *spans*; called by the SDK's thread."""
         reason = "it did not take them"
         try:
             result = self._exporter.export(spans)
-        except Exception as error:  # noqa: BLE001 - whatever it is, no request must notice it
+        except Exception as error:  # noqa: BLE001 - no error may affect a request
             result, reason = SpanExportResult.FAILURE, type(error).__name__
         has_failed = result is not SpanExportResult.SUCCESS
         if has_failed != self._has_failed:
@@ -218,6 +218,6 @@ class _LoggingExporter(SpanExporter):
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Return True: nothing is kept here."""
+        """Return True: nothing is buffered here."""
         del timeout_millis
         return True
