@@ -1,1 +1,1 @@
-"""Entries of the table as containers: files for Compose, Helm and Kubernetes."""
+"""Container files for entries of the table: Compose, Helm and Kubernetes."""

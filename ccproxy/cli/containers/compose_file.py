@@ -13,7 +13,7 @@ _GRACE = 10
 
 
 def compose_file(entries: Iterable[ContainerEntry]) -> Mapping[str, Any]:
-    """Return a Compose file, which refers to the env files."""
+    """Return a Compose file that refers to the env files."""
     services = {
         entry.name: {
             "image": IMAGE,

@@ -17,15 +17,15 @@ from ccproxy.files import read_regular
 
 _LOGIN = re.compile(r"://[^/]*@")
 _FILES = ("CA_BUNDLE", "USERS", "PROVIDER_API_KEYS_FILE", "TLS_CERT", "TLS_KEY")
-"""Settings that name files, which a container does not have."""
+"""Settings with file paths; a container does not have these files."""
 _LEFT_OUT = frozenset({"HOST", "PORT", "METRICS", *_FILES})
-"""The container decides these."""
+"""Settings that the container determines."""
 _STANDARD_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerEntry:
-    """One entry, without the value of any secret."""
+    """One entry, without secret values."""
 
     name: str
     """The label as a name that Kubernetes accepts."""
@@ -34,13 +34,13 @@ class ContainerEntry:
     """Its port in the table."""
     env_file: Path
     settings: Mapping[str, str]
-    """Those that are not secrets."""
+    """The settings that are not secrets."""
     secrets: tuple[str, ...]
-    """The names of those that are."""
+    """The names of the secret settings."""
     files: tuple[str, ...]
-    """The names of the settings that name files."""
+    """The names of the settings with file paths."""
     ports: tuple[int, ...]
-    """What it connects to: the ports of the provider and of Redis."""
+    """The ports to which it connects: the provider's and that of Redis."""
 
     @property
     def secret_name(self) -> str:
@@ -49,13 +49,13 @@ class ContainerEntry:
 
     @property
     def create_secret(self) -> str:
-        """The command that creates its secret, with a place for each value."""
+        """The command that creates its secret, with a placeholder for each value."""
         literals = " ".join(f"--from-literal={name}=…" for name in self.secrets)
         return f"kubectl create secret generic {self.secret_name} {literals}"
 
     def drain_seconds(self, *, delay: str, timeout: str) -> int:
         """
-        Return how long a container may need to end, with these values where none are set.
+        Return how long a container may need to stop; the parameters are the defaults.
 
         Raises:
             UsageError: If a value is not a number.
@@ -73,7 +73,7 @@ class ContainerEntry:
 
 
 def container_entry(entry: Entry) -> ContainerEntry:
-    """Return *entry* as a container needs it; its env file is read."""
+    """Return the container settings of *entry*, read from its env file."""
     settings = _settings(entry.env_file)
     secrets = [name for name, value in settings.items() if _is_secret(name, value)]
     if "ANTHROPIC_API_KEY" not in secrets:
@@ -102,7 +102,7 @@ def _is_secret(name: str, value: str) -> bool:
 
 
 def _settings(env_file: Path) -> dict[str, str]:
-    """Return the settings of an env file that have a value."""
+    """Return the settings in an env file that have a value."""
     from dotenv import dotenv_values
 
     text = read_regular(env_file, encoding="utf-8-sig")
@@ -111,7 +111,7 @@ def _settings(env_file: Path) -> dict[str, str]:
 
 
 def _port_of(value: str) -> int | None:
-    """Return the port of a URL; None for another text."""
+    """Return the port of a URL, or None."""
     if "://" not in value:
         return None
     try:

@@ -1,5 +1,5 @@
 """
-Entries as Kubernetes objects: those that the Helm chart makes of its default values.
+The Kubernetes objects of entries, as the Helm chart renders them with its default values.
 
 `deploy/helm/ccproxy/templates/entry.yaml` has the reasons; a test compares both.
 """

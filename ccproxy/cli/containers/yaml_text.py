@@ -1,4 +1,4 @@
-"""YAML without a library: mappings as blocks; lists and scalars as JSON, which YAML contains."""
+"""YAML without a library: mappings as blocks; lists and scalars as JSON, a subset of YAML."""
 
 from __future__ import annotations
 

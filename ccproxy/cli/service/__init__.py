@@ -1,1 +1,1 @@
-"""Start with the machine: systemd, launchd and cron."""
+"""Start at boot: systemd, launchd and cron."""

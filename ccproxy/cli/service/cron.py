@@ -1,8 +1,8 @@
 """
 The lines in the user's crontab: one for the daily cleanup, one for the start at boot.
 
-A comment at the end of a line names the table and identifies the line. Every other line keeps its
-bytes, which python-crontab does not guarantee: it parses and reformats the whole crontab. `read`
+A comment at the end of a line names the table and identifies the line. All other lines are kept byte
+for byte, which python-crontab does not guarantee: it parses and reformats the whole crontab. `read`
 and `write` run the `crontab` program; everything else is pure.
 """
 
@@ -21,7 +21,7 @@ PERCENT = "\\%"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A verb of ccproxy that cron runs, its schedule, and its log file."""
+    """A ccproxy command that cron runs, its schedule, and its log file."""
 
     schedule: str
     verb: str
@@ -50,7 +50,7 @@ def line_for(fleet: Fleet, *, python: str, job: Job = CLEANUP) -> bytes:
 
 
 def with_line(crontab: bytes, line: bytes, fleet: Fleet, *, job: Job = CLEANUP) -> bytes:
-    """Return *crontab* with exactly one *line* of *fleet* and *job*."""
+    """Return *crontab* with *line* as the only line of *fleet* and *job*."""
     rest = without_line(crontab, fleet, job=job)
     if rest and not rest.endswith(b"\n"):
         rest += b"\n"

@@ -1,8 +1,8 @@
 """
 Install a fleet as a service: the service file, and the commands that register it.
 
-A service file belongs to one table. A name that is used for another table is refused, so that no
-fleet replaces or removes the service of another.
+A service file belongs to one table. A name that is in use for another table is refused, so that no
+fleet replaces or removes another fleet's service.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class ServiceFile:
     path: Path
     content: bytes
     owner: Path | None
-    """The table that the file on disk belongs to; None without a file, or if it is not ours."""
+    """The table that the file on disk belongs to; None if there is no file or it is not ours."""
     enable: tuple[tuple[str, ...], ...]
     start: tuple[str, ...]
     stop: tuple[tuple[str, ...], ...]
-    """Run before the file is removed."""
+    """Commands to run before the file is removed."""
     after_removal: tuple[tuple[str, ...], ...] = ()
 
 
@@ -104,7 +104,7 @@ def launchd_service(fleet: Fleet, *, name: str, environ: Mapping[str, str]) -> S
 
 
 def owner_of(fleet: Fleet) -> systemd.SystemUser:
-    """Return the owner of the table; a system service runs as this user."""
+    """Return the owner of the table, as whom a system service runs."""
     uid = fleet.file.stat().st_uid
     try:
         account = pwd.getpwuid(uid)
@@ -142,7 +142,7 @@ def check_owner(service: ServiceFile, fleet: Fleet) -> None:
 
 
 def write(service: ServiceFile) -> bool:
-    """Write the file atomically; return False if it has the same content already."""
+    """Write the file atomically; return False if its content is unchanged."""
     if _content(service.path) == service.content:
         return False
     # It contains no secret, and systemd warns about 0600.

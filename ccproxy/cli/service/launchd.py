@@ -37,7 +37,7 @@ def agent_for(fleet: Fleet, *, name: str, command: Sequence[str]) -> bytes:
 
 
 def table_of(agent: bytes) -> Path | None:
-    """Return the table of the fleet that *agent* runs; None if it is not an agent of ccproxy."""
+    """Return the table of the fleet that *agent* runs, or None if it is not a ccproxy agent."""
     try:
         arguments = plistlib.loads(agent)["ProgramArguments"]
         return Path(arguments[arguments.index("--config") + 1])

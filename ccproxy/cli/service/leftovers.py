@@ -24,17 +24,17 @@ from ccproxy.errors import CcproxyError
 
 _KEPT = ".gitkeep"
 _LOG = re.compile(r"\.log(?:\.[0-9_]+)?$|\.out$")
-"""Logs, their archives, and what a crashed process has printed."""
+"""Logs, their archives, and the output of crashed processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """Something that ccproxy has left on the machine."""
+    """A change that ccproxy has made to the machine."""
 
     text: str
     """For the user, after "Remove"."""
     remove: Callable[[], str]
-    """Return a note for the user; empty if there is none. CcproxyError if it cannot."""
+    """Undo it and return a note for the user, or an empty string. CcproxyError if that fails."""
 
 
 def services_of(fleet: Fleet, name: str) -> Iterator[ServiceFile]:
@@ -64,7 +64,7 @@ def remove_service(service: ServiceFile) -> str:
 
 
 def crontab_without(fleet: Fleet, job: cron.Job) -> bytes | None:
-    """Return the crontab without the line of *job*; None if it has none."""
+    """Return the crontab without the line of *job*, or None if it has no such line."""
     try:
         before = cron.read()
     except CcproxyError:
@@ -74,7 +74,7 @@ def crontab_without(fleet: Fleet, job: cron.Job) -> bytes | None:
 
 
 def traces_of(fleet: Fleet, name: str) -> Iterator[Trace]:
-    """Yield what ccproxy has installed for *fleet* outside of its folder."""
+    """Yield the changes that ccproxy has made for *fleet* outside its folder."""
     for service in services_of(fleet, name):
         yield Trace(
             text=f"the service {tilde(service.path)}",
@@ -98,7 +98,7 @@ def state_of(fleet: Fleet) -> list[Path]:
 
 
 def delete_state(fleet: Fleet) -> None:
-    """Delete what `state_of` returns, and the folders if they are empty then."""
+    """Delete the files that `state_of` returns, and each folder that is then empty."""
     for path in state_of(fleet):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -110,7 +110,7 @@ def delete_state(fleet: Fleet) -> None:
 
 
 def _inside(folder: Path, owner: int) -> list[Path]:
-    # The owner of a table may not make root delete what is in a folder of someone else.
+    # The owner of a table must not be able to make root delete files in another user's folder.
     if not folder.is_dir() or (folder.is_symlink() and folder.stat().st_uid != owner):
         return []
     return sorted(path for path in folder.iterdir() if path.name != _KEPT)
@@ -124,7 +124,7 @@ def _remove_line(fleet: Fleet, job: cron.Job) -> str:
 
 
 def _status_line(fleet: Fleet) -> Iterator[Trace]:
-    """Yield the status line in Claude Code's settings if it is that of *fleet*."""
+    """Yield the status line in Claude Code's settings if it belongs to *fleet*."""
     from ccproxy.cli.session.claude_settings import read_user_settings, user_settings_file
     from ccproxy.cli.session.status_line_backup import remove_status_line
     from ccproxy.cli.session.status_setting import is_ours, status_command

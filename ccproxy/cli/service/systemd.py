@@ -31,7 +31,7 @@ START_SECONDS = 90
 WATCHDOG_SECONDS = 30
 MARK = "# The fleet of "
 LONGEST_HOME = 50
-"""Bytes. With a longer path the control sockets are in /tmp, which must not be private then."""
+"""Bytes. With a longer path the control sockets are in /tmp, which rules out PrivateTmp=."""
 
 GROWING_DELAY_SINCE = 254
 _GROWING_DELAY = ("RestartSec=1", "RestartSteps=5", "RestartMaxDelaySec=30")
@@ -91,7 +91,7 @@ def unit_for(
     """
     Return the unit of *fleet*: a system unit that runs as *user*, or a user unit without one.
 
-    *command* starts with an absolute path. *version* is that of systemd; None: a recent one.
+    *command* starts with an absolute path. *version* is the version of systemd; None: a recent one.
 
     Raises:
         CcproxyError: If a path contains a control character, which a unit cannot represent.
@@ -148,7 +148,7 @@ def installed_version() -> int | None:
 
 
 def table_of(unit: bytes) -> Path | None:
-    """Return the table of the fleet that *unit* runs; None if it is not a unit of ccproxy."""
+    """Return the table of the fleet that *unit* runs, or None if it is not a ccproxy unit."""
     first = os.fsdecode(unit.partition(b"\n")[0])
     return Path(first.removeprefix(MARK)) if first.startswith(MARK) else None
 
