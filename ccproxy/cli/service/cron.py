@@ -1,9 +1,9 @@
 """
 The lines in the user's crontab: one for the daily cleanup, one for the start at boot.
 
-A comment at the end of a line names the table and identifies the line. All other lines are kept byte
-for byte, which python-crontab does not guarantee: it parses and reformats the whole crontab. `read`
-and `write` run the `crontab` program; everything else is pure.
+A comment at the end of a line names the table and identifies the line. All other lines are kept
+byte for byte, which python-crontab does not guarantee: it parses and reformats the whole crontab.
+`read` and `write` run the `crontab` program; everything else is pure.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Everything a user can look at and change while a worker runs: history, inspector, bypass."""
+"""What a user can inspect and change while a worker runs: history, inspector, bypass."""

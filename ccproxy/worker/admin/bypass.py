@@ -1,8 +1,8 @@
 """
 Bypass mode: while the proxy is disabled, Claude Code's requests go to TRANSPARENT_URL unchanged.
 
-Body, query and the client's headers are sent, except for headers of one connection, headers that
-name the proxy, and the proxy's own client keys, which the other server must not learn. The key pool
+The body, the query and the client's headers are sent, except hop-by-hop headers, headers that name
+the proxy, and the proxy's own client keys, which the other server must not receive. The key pool
 and retries are not involved.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
 READ_SECONDS = 600.0
-"""The longest silence."""
+"""Maximum time without data from the server."""
 
 _KEY_HEADERS = frozenset({"authorization", "x-api-key"})
 _NOT_SENT = frozenset({"host", "content-length", "cookie", "accept-encoding", "expect"})
@@ -40,7 +40,7 @@ class Bypass:
     ) -> None:
         self.url = url
         self.is_active = False
-        """True: the proxy is disabled."""
+        """True while the proxy is disabled."""
         self._authenticator = authenticator
         self._ca_bundle = ca_bundle
         self._proxy = proxy_for(url, proxy)

@@ -1,8 +1,8 @@
 """
 The sessions of Claude Code that a worker has served, for their status lines.
 
-Claude Code sends its session's id with each request. Per session there are a few sums and the
-outcome of the last turn; the least recently used session is forgotten first.
+Claude Code sends its session ID with each request. A session holds a few totals and the outcome of
+the last turn; the least recently used session is dropped first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ccproxy.worker.server.access_record import AccessRecord
 MAX_SESSIONS = 256
 MAX_PEERS = 8
 TODAY_SECONDS = 15.0
-"""How long the fleet's cost of today is kept before it is read again."""
+"""How long the fleet's cost of today is cached."""
 
 
 class LastTurn(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,11 +46,11 @@ class ClientSession:
     """One session."""
 
     running: dict[int, AccessRecord] = field(default_factory=dict)
-    """By identity, in the order in which they began."""
+    """Running requests by identity, in the order in which they began."""
     totals: Totals = field(default_factory=Totals)
-    """Of the requests that this worker answered itself."""
+    """Totals of the requests that this worker answered itself."""
     last_request: AccessRecord | None = None
-    """The last turn that has ended."""
+    """The last finished turn."""
     peers: dict[str, None] = field(default_factory=dict)
     """Labels of the entries that answered other requests."""
 
@@ -70,7 +70,7 @@ class ClientSession:
         )
 
     def waiting(self) -> AccessRecord | None:
-        """Return the oldest running request without the beginning of an answer."""
+        """Return the oldest running request whose answer has not begun, or None."""
         return next((one for one in self.running.values() if not one.has_begun), None)
 
 
@@ -87,11 +87,11 @@ class ClientSessions:
         self._read_at = float("-inf")
 
     def get(self, session_id: str) -> ClientSession:
-        """Return a session; an empty one if it is unknown."""
+        """Return a session, or an empty one if it is unknown."""
         return self._sessions.get(session_id, _NEW)
 
     def begin(self, record: AccessRecord, headers: Mapping[str, str]) -> None:
-        """Take a request of a session that begins."""
+        """Add a new request to its session."""
         record.is_turn = not record.agent and headers.get(CLASS_HEADER, "main") in ("main", "")
         session = self._sessions.get(record.session)
         if session is None:
@@ -103,7 +103,7 @@ class ClientSessions:
         session.running[id(record)] = record
 
     def end(self, record: AccessRecord) -> None:
-        """Take a request that has ended."""
+        """Record the end of a request."""
         session = self._sessions.get(record.session)
         if session is None:
             return
@@ -116,12 +116,12 @@ class ClientSessions:
             session.last_request = record
 
     def count(self, record: AccessRecord, used: Used) -> None:
-        """Add what a request has used."""
+        """Add the usage of a request to its session."""
         if (session := self._sessions.get(record.session)) is not None:
             session.totals.add(used)
 
     async def cost_today(self) -> float | None:
-        """Return the cost of all requests of the fleet today; None if it is unknown."""
+        """Return today's cost of all requests of the fleet, or None if it is unknown."""
         if time.monotonic() - self._read_at > TODAY_SECONDS:
             self._read_at = time.monotonic()
             self._today = await asyncio.to_thread(self._read_today)

@@ -1,7 +1,7 @@
 """
-Records whole exchanges for `ccproxy replay`, while the user has switched that on.
+Records whole exchanges for `ccproxy replay` while the user has switched recording on.
 
-The path of a request only appends references to what it has anyway; a thread masks keys and writes.
+The request path only appends references to existing data; a thread redacts keys and writes files.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ccproxy.worker.server.access_record import AccessRecord
 from ccproxy.worker.upstream.recorded_answer import RecordedAnswer, masked
 
 RECORDING_SECONDS = 24 * 3600.0
-"""How long a switched-on recorder records; a forgotten one ends."""
+"""How long recording stays on, so that a forgotten switch turns itself off."""
 
 
 class ExchangeRecorder:
-    """Records the exchanges of one worker until `until`, a time of the wall clock."""
+    """Records the exchanges of one worker until `until`, a wall-clock time."""
 
     def __init__(
         self, config: WorkerConfig, state: Path, *, redact: Redactor, log: FilteringBoundLogger
@@ -45,12 +45,12 @@ class ExchangeRecorder:
 
     @property
     def seconds_left(self) -> float:
-        """The seconds for which exchanges will still be recorded."""
+        """The remaining seconds of the recording."""
         return max(0.0, self.until - time.time()) if self.until else 0.0
 
     def note(self, record: AccessRecord) -> None:
         """Record a finished request and the answers to it."""
-        # The record stays in the list of requests, and each answer holds a whole exchange.
+        # Clear them: the record stays in the list of requests, and each answer holds an exchange.
         recorded_answers, record.recorded_answers = record.recorded_answers, []
         if not recorded_answers:
             return
@@ -59,7 +59,7 @@ class ExchangeRecorder:
         if size > MAX_RECORDING:
             self._log.warning("recording.too_large", request=record.request_id, bytes=size)
             return
-        # The bodies are read now: the inspector cuts them.
+        # Read the bodies now: the inspector truncates them later.
         bodies = record.request_body, record.response_body
         write = partial(self._write, record, recorded_answers, *bodies)
         task = asyncio.create_task(self._save(record.request_id, write))
@@ -67,7 +67,7 @@ class ExchangeRecorder:
         task.add_done_callback(self._writes.discard)
 
     async def close(self) -> None:
-        """Write what is pending."""
+        """Write pending recordings."""
         await asyncio.gather(*self._writes)
 
     async def _save(self, request_id: str, write: Callable[[], None]) -> None:

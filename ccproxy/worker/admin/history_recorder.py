@@ -2,8 +2,8 @@
 Recording of conversations by a worker.
 
 Off unless HISTORY or a client's /conversation/enable switches it on. A turn is recorded when its
-answer is complete, so that a request which failed and was sent again is recorded once. Only the
-conversation itself is recorded, not what Claude Code requests for itself (titles, summaries).
+answer is complete, so that a failed and retried request is recorded once. Only the conversation
+itself is recorded, not Claude Code's own requests (titles, summaries).
 
 All file access is in the writer's thread. In addition to the database, turns can be written to a
 file in `exports/` as they arrive (`enable` with a name).
@@ -32,7 +32,7 @@ from ccproxy.worker.server.access_record import AccessRecord
 T = TypeVar("T")
 
 PRUNE_INTERVAL = 3600.0
-"""Seconds between two deletions of old turns; older ones are not shown even before."""
+"""Seconds between two deletions of expired turns; they are hidden until then."""
 
 
 class FinishedExchange(NamedTuple):
@@ -54,7 +54,7 @@ class HistoryRecorder:
     ) -> None:
         self.is_on = on
         self.file_name = ""
-        """The export that turns are also written to; empty if there is none."""
+        """The export to which turns are also written, or empty."""
         self._home = home
         self._label = label
         self._redact = redact
@@ -85,7 +85,7 @@ class HistoryRecorder:
     # For the event loop
 
     async def last(self, limit: int | None) -> tuple[list[Turn], int]:
-        """Return the last *limit* turns, and the number of all."""
+        """Return the last *limit* turns, and the number of all turns."""
         return await self._ask(
             lambda db: (
                 history.last(db, self._label, limit=limit),
@@ -99,7 +99,7 @@ class HistoryRecorder:
 
     async def enable(self, name: str = "") -> None:
         """
-        Record turns from now on; with a *name* also to the new file of that name.
+        Start recording turns; with a *name*, also to a new file of that name.
 
         Raises:
             UsageError, FileExistsError, OSError: If the file cannot be created.
@@ -109,12 +109,12 @@ class HistoryRecorder:
         self.is_on = True
 
     async def disable(self) -> None:
-        """Record no more turns; the recorded ones remain."""
+        """Stop recording turns; the recorded ones remain."""
         self.is_on = False
         await self._ask(lambda _: self._end_file())
 
     def follow(self, *, on: bool, name: str) -> None:
-        """Take over what another process of the entry was switched to; never blocks."""
+        """Apply the state to which another process of the entry was switched; never blocks."""
         self.is_on = on
         if name != self.file_name:
             self._writer.ask(lambda _: self._join_file(name))
@@ -155,7 +155,7 @@ class HistoryRecorder:
             history.prune(connection, now=time.time())
 
     def _turns(self, exchange: FinishedExchange) -> Iterable[Turn]:
-        """Return the turns, redacted; an answer that is only a tool call has none."""
+        """Return the redacted turns; an answer that is only a tool call has none."""
         if exchange.user:
             yield Turn(exchange.at, "user", self._redact(exchange.user), exchange.model)
         if text := assistant_turn(exchange.answer, is_stream=exchange.is_stream):
@@ -189,7 +189,7 @@ class HistoryRecorder:
         self._file, self.file_name = None, ""
 
     def _append(self, turns: Iterable[Turn]) -> None:
-        """Write to the export; a failure only ends it, for the turns are in the database."""
+        """Append to the export; a failure ends only the export: the database has the turns."""
         if self._file is None:
             return
         try:
@@ -201,7 +201,7 @@ class HistoryRecorder:
 
 
 def _is_conversation(body: bytes, headers: Mapping[str, str]) -> bool:
-    """Return True if user and model talk, False for subagents and Claude Code's own requests."""
+    """Return True for the main conversation, not for subagents or Claude Code's own requests."""
     try:
         return request_facts(read_request(body), headers).kind == "main"
     except Problem:

@@ -1,10 +1,10 @@
 """
 The last requests and events of a worker, in memory, for GET /debug_logs.
 
-Bodies are included only while INSPECT is on: for 24 hours after it was switched on, redacted. After
-that they are deleted. A restart does not extend the period, so that a forgotten setting in an env
-file does not record indefinitely. Nothing is written to disk. /debug_logs shows the beginning of
-each body; `ccproxy ui` shows whole ones, as long as all of them together are small enough.
+Redacted bodies are included while INSPECT is on: for 24 hours after it was switched on, after which
+they are deleted. A restart does not extend the period, so that a forgotten setting in an env file
+does not record indefinitely. Nothing is written to disk. /debug_logs shows the beginning of each
+body; `ccproxy ui` shows whole bodies while their total size is below the limit.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ KINDS = ("request", "response", "error", "config", "model_switch", "model_mappin
 MAX_NOTES = 500
 INSPECTION_SECONDS = 24 * 3600.0
 MAX_BODY_BYTES = 16 * 1024
-"""Of each body, in /debug_logs."""
+"""Bytes of each body that /debug_logs shows."""
 MAX_HELD_BODY = 1024 * 1024
 """Bytes of each body that are kept."""
 MAX_HELD = 32 * 1024 * 1024
-"""Bytes of all bodies; the oldest are deleted."""
+"""Bytes of all bodies together; the oldest bodies are deleted first."""
 
 Entry = dict[str, Any]
 
 
 class Inspector:
-    """A ring of notes, each shown as one or more entries of `KINDS`."""
+    """A ring buffer of notes, each shown as one or more entries of `KINDS`."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Inspector:
         """*inspects_since* is when INSPECT was switched on, by the clock *wall*; None: off."""
         self._redact = redact
         self._wall = wall
-        # A file may have a date in the future; that does not make the period longer.
+        # A file's date may be in the future; that must not extend the period.
         start = None if inspects_since is None else min(inspects_since, wall())
         self._inspects_until = 0.0 if start is None else start + INSPECTION_SECONDS
         self._notes: deque[tuple[float, str, Mapping[str, Any]] | AccessRecord] = deque(
@@ -58,7 +58,7 @@ class Inspector:
 
     @property
     def inspects_for(self) -> float:
-        """The seconds for which bodies will still be included."""
+        """The remaining seconds for which bodies are included."""
         return max(0.0, self._inspects_until - self._wall()) if self._inspects_until else 0.0
 
     def note(self, kind: str, **data: Any) -> None:  # noqa: ANN401 - any JSON value
@@ -66,25 +66,25 @@ class Inspector:
         self._notes.append((self._wall(), kind, data))
 
     def note_request(self, record: AccessRecord) -> None:
-        """Add a finished request to a model; its entries are made only when they are read."""
+        """Add a finished request to a model; its entries are created only when they are read."""
         self._end_inspection()
         oldest = self._notes[0] if len(self._notes) == MAX_NOTES else None
         if isinstance(oldest, AccessRecord):
-            oldest.trim_bodies(0)  # lists of requests keep it for longer
+            oldest.trim_bodies(0)  # other lists keep the record for longer
         self._notes.append(record)
         if record.bodies is not None:
             record.trim_bodies(MAX_HELD_BODY if self.inspects else 0)
             self._delete_old_bodies()
 
     def entries(self, kind: str = "all", *, limit: int = 100) -> list[Entry]:
-        """Return the last *limit* entries of *kind*, oldest first; `all` is every kind."""
+        """Return the last *limit* entries of *kind*, oldest first; `all` matches every kind."""
         self._end_inspection()
         entries = [entry for note in self._notes for entry in self._entries_of(note)]
         matches = [entry for entry in entries if kind in ("all", entry["type"])]
         return matches[-limit:] if limit else []
 
     def exchange(self, request_id: str) -> InspectReply | None:
-        """Return the bodies of one request, redacted; None if they are not kept."""
+        """Return the redacted bodies of one request, or None if they are not kept."""
         self._end_inspection()
         for note in reversed(self._notes):
             if isinstance(note, AccessRecord) and note.request_id == request_id and note.held:
@@ -106,7 +106,7 @@ class Inspector:
         return count
 
     def _delete_old_bodies(self) -> None:
-        """Delete bodies, the oldest first, until the others fit into the limit."""
+        """Delete bodies, oldest first, until the rest fits into the limit."""
         records = [note for note in self._notes if isinstance(note, AccessRecord)]
         excess = sum(record.held for record in records) - MAX_HELD
         for record in records:

@@ -1,4 +1,4 @@
-"""Plays a recorded exchange through today's conversion and compares the results."""
+"""Runs a recorded exchange through the current conversion and compares the results."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from ccproxy.worker.worker import Worker
 AnyExchange = Exchange | Passthrough | ResponsesPassthrough | CompletionsPassthrough
 MAX_LINES = 200
 WINDOW = 200
-"""Lines that are compared with each other at once."""
+"""Number of lines to compare at a time."""
 MAX_LINE = 300
-"""Characters of a line in a comparison."""
+"""Maximum number of characters of a line in a diff."""
 _RESPONSE = re.compile(rb'"id":\s*"(?P<id>resp_[^"]+)".{0,100}?"created_at":\s*(?P<at>\d{1,12})')
 
 
@@ -82,7 +82,7 @@ def replay(recording: Recording, worker: Worker) -> ReplayReply | Refusal:
 
 
 def _exchange(recording: Recording, call: RecordedCall, rules: ConversionContext) -> AnyExchange:
-    # Nothing of the replay may change what the worker has learned.
+    # A replay must not change the learned state of the worker.
     own = replace(rules, calibration=_RecordedEstimate(call.input_estimate), cache=RequestCache())
     body, model, requested = call.asked, call.model, recording.requested
     if not call.passed:
@@ -118,7 +118,7 @@ def _exchange(recording: Recording, call: RecordedCall, rules: ConversionContext
 
 
 def _dialect(recording: Recording, call: RecordedCall, worker: Worker) -> ClientDialect:
-    """Return what writes the client's answer, with the id and time of the recorded one."""
+    """Return the client's dialect, with the ID and time of the recorded answer."""
     is_native = call.passed and call.api == "responses"
     match = _RESPONSE.search(recording.answer)
     if is_native or not recording.path.endswith(PassedResponsesDialect.path) or match is None:
@@ -128,7 +128,7 @@ def _dialect(recording: Recording, call: RecordedCall, worker: Worker) -> Client
 
 
 def _answer(exchange: AnyExchange, dialect: ClientDialect, call: RecordedCall) -> bytes:
-    """Convert the recorded answer, read by read, as it came."""
+    """Convert the recorded answer in the pieces in which it arrived."""
     if not exchange.streams:
         try:
             return dialect.whole(exchange.whole(call.data))
@@ -150,7 +150,7 @@ def _answer(exchange: AnyExchange, dialect: ClientDialect, call: RecordedCall) -
 
 
 def _without_pings(answer: bytes) -> bytes:
-    """Return *answer* without what fills silences, which depends on the time."""
+    """Return *answer* without pings and keep-alives, which depend on timing."""
     for ping in (sse.PING, KEEP_ALIVE, sse.COMMENT):
         answer = answer.replace(ping, b"")
     return answer
@@ -176,9 +176,9 @@ def _difference(then: list[str], now: list[str]) -> Iterator[str]:
 
 def _changes(then: list[str], now: list[str]) -> Iterator[tuple[int, int, int, int]]:
     """
-    Yield where each difference begins and ends, in *then* and in *now*.
+    Yield the bounds of each difference in *then* and in *now*.
 
-    difflib takes quadratic time, so it compares only a window of lines after equal ones.
+    difflib takes quadratic time, so it only compares a window of lines after the equal ones.
     """
     end = _equal_lines(reversed(then), reversed(now))
     last, now_last = len(then) - end, len(now) - end
@@ -200,7 +200,7 @@ def _changes(then: list[str], now: list[str]) -> Iterator[tuple[int, int, int, i
 
 
 def _equal_lines(one: Iterable[str], other: Iterable[str]) -> int:
-    """Return how many lines at the beginning of both are equal."""
+    """Return the number of lines in the common prefix."""
     pairs = zip(one, other, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 

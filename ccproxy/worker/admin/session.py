@@ -52,7 +52,7 @@ class Session:
         return self.history.is_on or self.inspector.inspects or self.recorder.is_on
 
     def note(self, record: AccessRecord, headers: Mapping[str, str]) -> Used | None:
-        """Count and record a finished request; None if another worker answered it."""
+        """Count and record a finished request; return None if another worker answered it."""
         if record.answered_by:
             return None
         used = self.usage.note(record)
@@ -74,7 +74,7 @@ class Session:
         """
         Change the switches that *request* names and return the state of all.
 
-        A request that names none is made before the history is read: pending turns are written.
+        A request that names none precedes a read of the history, so it writes pending turns.
         """
         self.switches.catch_up()
         unsaved = []
@@ -100,7 +100,7 @@ class Session:
         )
 
     async def close(self) -> None:
-        """Write what is pending and close everything."""
+        """Write pending data and close everything."""
         await self.bypass.close()
         await self.recorder.close()
         await asyncio.to_thread(self.usage.close)
@@ -115,7 +115,7 @@ def make_session(
     log: FilteringBoundLogger,
     redact: Redactor,
 ) -> Session:
-    """Make the session of a worker; must be called inside the event loop."""
+    """Create the session of a worker; must be called inside the event loop."""
     warn = _warner(log)
     inspector = Inspector(redact=redact, inspects_since=_inspected_since(config))
     if inspector.inspects:
@@ -160,7 +160,7 @@ def make_session(
 
 
 def _warner(log: FilteringBoundLogger) -> Note:
-    """Return a function by which the writer threads warn; the log belongs to the event loop."""
+    """Return a function with which writer threads log warnings through the event loop."""
     loop = asyncio.get_running_loop()
 
     def warn(text: str) -> None:
@@ -171,7 +171,7 @@ def _warner(log: FilteringBoundLogger) -> Note:
 
 
 def _inspected_since(config: WorkerConfig) -> float | None:
-    """Return when INSPECT was switched on: the time its file was saved, else now."""
+    """Return when INSPECT was switched on: the time at which its file was saved, or now."""
     if not config.inspect:
         return None
     return time.time() if config.env_file is None else config.env_file.stat().st_mtime

@@ -1,8 +1,8 @@
 """
 The run-time switches of an entry, bypass, history and recording, shared by all its processes.
 
-A process that changes a switch writes it to the file of `config/overrides.py`; every process looks
-there before each request, so the switches also survive a restart. If the file cannot be written, a
+A process that changes a switch writes it to the file of `config/overrides.py`, which every process
+checks before each request, so the switches also survive a restart. If the file cannot be written, a
 switch applies to this process only, and the command reports the reason.
 """
 
@@ -47,16 +47,16 @@ class SessionSwitches:
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Apply what was switched by other processes or earlier; one system call if unchanged."""
+        """Apply the saved switches, also of other processes; one system call if unchanged."""
         overrides = self._file.get()
         if overrides is not self._applied and overrides != self._applied:
             self._apply(overrides)
 
     async def switch_proxy(self, *, disabled: bool) -> str:
         """
-        Start or end bypassing; running requests end as they began.
+        Switch bypass mode on or off; running requests are not affected.
 
-        Like the other switches, return why the change could not be saved, empty if it was.
+        Like the other switches, return why the change could not be saved, or an empty string.
         """
         self._bypass.is_active = disabled
         unsaved = await self._save(is_bypassed=disabled)
@@ -64,7 +64,7 @@ class SessionSwitches:
         return unsaved
 
     async def enable_history(self, name: str = "") -> str:
-        """Record turns from now on; raises the same errors as `HistoryRecorder.enable`."""
+        """Start recording turns; raises the same errors as `HistoryRecorder.enable`."""
         await self._history.enable(name)
         override = None if self._history_setting else True
         unsaved = await self._save(history=override, export=self._history.file_name)
@@ -72,14 +72,14 @@ class SessionSwitches:
         return unsaved
 
     async def disable_history(self) -> str:
-        """Record no more turns; the recorded ones remain."""
+        """Stop recording turns; the recorded ones remain."""
         await self._history.disable()
         unsaved = await self._save(history=False if self._history_setting else None, export="")
         self._note("config", history="off")
         return unsaved
 
     async def switch_recording(self, *, on: bool) -> str:
-        """Record exchanges for a day from now, or no more."""
+        """Start recording exchanges for a day, or stop."""
         self._recorder.until = time.time() + RECORDING_SECONDS if on else 0.0
         unsaved = await self._save(records_until=self._recorder.until)
         self._note("config", recording="on" if on else "off")

@@ -19,7 +19,7 @@ from ccproxy.errors import BadAnswer
 from ccproxy.protocol import sse
 
 MAX_TURN_CHARS = 256 * 1024
-"""A longer turn is cut."""
+"""Longer turns are truncated."""
 
 _REMINDER = re.compile(r"<(system-reminder|local-command-caveat|ide_opened_file|ide_selection)>")
 
@@ -71,7 +71,7 @@ def without_reminders(text: str) -> str:
             continue
         end = text.find(closing, opening.end())
         if end < 0:
-            unclosed.add(closing)  # not searched for again: the search costs the whole rest
+            unclosed.add(closing)  # do not search again: each search scans the rest of the text
             continue
         pieces.append(text[at : opening.start()])
         at = end + len(closing)
