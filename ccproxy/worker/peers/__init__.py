@@ -1,1 +1,1 @@
-"""Requests that another entry of the fleet answers."""
+"""Requests answered by another entry of the fleet."""

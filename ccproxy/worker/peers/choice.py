@@ -45,7 +45,7 @@ HOP_HEADER = "x-ccproxy-hop"
 VIA_HEADER = "x-ccproxy-via"
 """The labels of the entries that a request has passed, so that no fallback returns to one."""
 ASKED_HEADER = "x-ccproxy-asked"
-"""The client's name for the model, percent-encoded; the answer has it."""
+"""The client's name for the model, percent-encoded; the answer repeats it."""
 ROUTE_HEADER = "x-ccproxy-route"
 MAX_HOPS = 3
 
@@ -53,7 +53,7 @@ _NAME = re.compile(rb'\s*\{\s*"model"\s*:\s*"([^"\\]{1,256})"')
 
 
 MessagesBody = Callable[[], bytes]
-"""Returns a request in the Messages API."""
+"""Returns the body of the request in Messages API format."""
 
 
 class _Outline(msgspec.Struct):
@@ -72,7 +72,7 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     requested: str = ""
     """The client's name for it, if a peer sent another one."""
     model: str | None = None
-    """The model of this entry; None: as the name maps."""
+    """The model of this entry; None: the mapping of `name` decides."""
     ref: ModelRef | None = None
     """Another entry and its model; None: this entry answers."""
     reason: str = ""
@@ -82,15 +82,15 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class FleetTable:
-    """The table of the fleet, as far as it is readable."""
+    """The content of the fleet's table; empty if there is no table."""
 
     fleet: Fleet | None
     labels: Mapping[str, str]
-    """By their lower case."""
+    """Labels by their lowercase form."""
     routing_tables: RoutingTables
 
     def entry(self, label: str) -> Entry | None:
-        """Return the entry of *label*."""
+        """Return the entry *label*, or None."""
         return None if self.fleet is None else self.fleet.entry(label)
 
 
@@ -123,7 +123,7 @@ class Chooser:
 
     @property
     def table(self) -> FleetTable:
-        """The current table; the last valid one while the file has mistakes."""
+        """The current table; the last valid one while the file is invalid."""
         return self._table.get()
 
     @property
@@ -132,7 +132,7 @@ class Chooser:
         return self._switch.get()
 
     def sibling(self, label: str) -> WorkerConfig | None:
-        """Return the settings of another entry; None if they are unreadable."""
+        """Return the settings of another entry, or None if they are unreadable."""
         entry = self.table.entry(label)
         if entry is None:
             return None
@@ -146,7 +146,7 @@ class Chooser:
         return watched.get()
 
     def workers(self) -> dict[str, WorkerConfig]:
-        """Return the settings of every entry of the table; without a table, of this entry."""
+        """Return the settings of every entry of the table; without a table, those of this entry."""
         fleet = self.table.fleet
         labels = [entry.label for entry in fleet.entries] if fleet is not None else []
         configs = {label: self.sibling(label) for label in labels}
@@ -181,10 +181,10 @@ class Chooser:
         is_sibling: bool = False,
     ) -> Chosen:
         """
-        Choose for the request with this *body*; without *messages*, by the model's name alone.
+        Choose the entry and model for a request; without *messages*, by the model's name alone.
 
         Raises:
-            Problem: If the request goes in circles, or names an unknown entry.
+            Problem: If the request loops between entries, or names an unknown entry.
         """
         hop, name = _hop(headers), _name_of(body)
         if not name or (not hop and self._is_plain(name)):
@@ -220,7 +220,7 @@ class Chooser:
         return tier_of(models, chosen.requested or chosen.name)
 
     def _is_plain(self, name: str) -> bool:
-        """Return True if only the name decides, and within this entry."""
+        """Return True if the name alone decides, and only within this entry."""
         return (
             ":" not in name
             and not self._has_labelled_tier
@@ -275,16 +275,16 @@ def _load(path: Path, entry: Entry) -> WorkerConfig | None:
         config = load_worker(path, entry=entry)
     except ConfigError:
         return None
-    # This process needs no keys of another entry.
+    # This process does not need another entry's keys.
     return replace(config, api_keys=(), client_keys=(), custom_headers={}, upstream_proxy=None)
 
 
 def _hop(headers: Mapping[str, str]) -> int:
     """
-    Return how many workers of a fleet the request has passed.
+    Return how many workers of a fleet the request has passed through.
 
     Raises:
-        Problem: 508 if they are too many.
+        Problem: 508 if there are too many.
     """
     text = headers.get(HOP_HEADER, "")
     hop = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
@@ -298,7 +298,7 @@ def _hop(headers: Mapping[str, str]) -> int:
 
 
 def _name_of(body: bytes) -> str:
-    """Return the model's name; empty if it is unreadable, which the endpoint reports."""
+    """Return the model's name; empty if the body is invalid, which the endpoint reports."""
     if match := _NAME.match(body):
         return without_mark(match[1].decode("utf-8", "replace"))
     try:

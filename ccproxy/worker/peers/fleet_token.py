@@ -1,9 +1,9 @@
 """
-The token by which a worker recognises another of its fleet: only processes that can read
+The token that authenticates one worker of a fleet to another: only processes that can read
 `state/signing.key` can create one.
 
-Between peers it replaces a client key. It is for one entry and valid for a minute, so a program
-that has taken over a peer's port cannot use it elsewhere.
+Between peers it replaces a client key. It is valid for one entry and one minute, so a program that
+has taken over a peer's port cannot use it elsewhere.
 """
 
 from __future__ import annotations

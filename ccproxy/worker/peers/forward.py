@@ -1,12 +1,12 @@
 """
 Requests that another entry of the fleet answers: because of the model's name, or as a fallback.
 
-The peer's status and bytes are returned unchanged. When the client leaves, the connection to the
-peer is closed.
+The peer's status and bytes are returned unchanged. When the client disconnects, the connection to
+the peer is closed.
 
-A fallback answers only before the first byte of an answer (pings do not count), and only if the
-provider is at fault, or the chosen entry is not running. No entry is asked twice, and no request
-passes more than three peers.
+A fallback answers only if no byte of an answer has been sent (pings do not count), and only if the
+provider is at fault or the chosen entry is not running. No entry receives a request twice, and no
+request passes through more than three peers.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def choose(request: ClientRequest, body: bytes, messages: MessagesBody | None) -
     """
     Decide which entry and model answer *request*; see `worker/peers/choice.py`.
 
-    *messages* returns the request in the Messages API, which the rules look at; None: the model's
-    name decides alone.
+    *messages* returns the request in Messages API format, which the rules examine; None: the
+    model's name alone decides.
     """
     worker = request.worker
     is_peer = is_from_peer(request)
@@ -66,7 +66,7 @@ async def answer_by_peer(
     request: ClientRequest, chosen: Chosen, *, path: str | None = None
 ) -> web.StreamResponse:
     """
-    Return the answer of the entry that was chosen.
+    Return the answer of the chosen entry.
 
     *path* is an endpoint other than that of the client's API; it has no fallback.
     """
@@ -84,7 +84,7 @@ async def answer_by_peer(
             if path is not None:
                 raise
             return await _fallback_or_raise(request, problem)
-        # The same id in both logs and in the body of an error.
+        # Use the same ID in both logs and in the body of an error.
         record.hand_over(chosen.ref.label, answer.headers.get("request-id", ""))
         return await _return(request, answer)
 
@@ -93,7 +93,7 @@ async def answer_or_fall_back(
     request: ClientRequest, answer: Awaitable[web.StreamResponse]
 ) -> web.StreamResponse:
     """
-    Return *answer*, or that of a fallback if it fails.
+    Return *answer*, or the answer of a fallback if it fails.
 
     Raises:
         Problem: If no fallback answers.
@@ -117,8 +117,8 @@ async def fall_back(
     """
     Return the answer of a fallback in place of *problem*.
 
-    If none of them could answer, return *problem* with the reason of each. If there is no fallback,
-    or it is too late for one, return *problem* itself.
+    If every fallback fails, return *problem* with all their reasons. If there is no fallback, or it
+    is too late for one, return *problem* itself.
     """
     worker, chosen = request.worker, request.chosen
     label = worker.config.label
@@ -150,7 +150,7 @@ def _with_failures(problem: Problem, failures: Sequence[str]) -> Problem:
 async def answer_by_held_fallback(
     request: ClientRequest, chosen: Chosen
 ) -> web.StreamResponse | None:
-    """Return the answer of the fallback that the session stays with; None if there is none."""
+    """Return the answer of the fallback that the session stays with, or None."""
     held = request.worker.held_fallbacks
     if not held or (session := _session_of(request, chosen)) is None:
         return None
@@ -179,7 +179,7 @@ async def _ask_fallback(
     events: EventStream | None = None,
 ) -> web.StreamResponse | str:
     """
-    Return the answer of the entry *label*, or why there is none.
+    Return the answer of the entry *label*, or the reason for its failure.
 
     *problem* is the failure of this entry; None if the session stays with the fallback.
     """
@@ -249,7 +249,7 @@ def _take_route(request: ClientRequest, chosen: Chosen, ref: str, reason: str) -
 
 
 def route_headers(request: ClientRequest) -> list[tuple[str, str]]:
-    """Return the header that names the entry that answers; none if nothing was decided."""
+    """Return the header with the chosen route, or an empty list."""
     return [(ROUTE_HEADER, request.record.route)] if request.record.route else []
 
 
@@ -266,7 +266,7 @@ async def _return(
     if further := answer.headers.get(ROUTE_HEADER):
         record.take_route(f"{record.route}; {_UNSAFE.sub('?', further)}", record.model)
     is_success = answer.status == 200
-    # The peer knows the user: a refusal of the gateway is its own.
+    # A refusal by the peer's gateway is about the user, so its limit headers are kept.
     is_own_refusal = not is_success and REFUSED_HEADER in answer.headers
     received = answer_headers(answer.headers.items())
     headers = [

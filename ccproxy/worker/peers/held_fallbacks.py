@@ -5,9 +5,9 @@ A session that returns from a fallback to its own entry pays for its whole promp
 provider's cache of that prompt has expired. So a session that has used a fallback for
 `CACHE_SECONDS` stays with it until its prompt has a new prefix (after a compaction; /clear begins a
 new session), at most for FALLBACK_HOLD; until then its own entry is not tried. If the fallback
-fails, the own entry is tried at once.
+fails, the session's own entry is tried at once.
 
-The table is in the process: another process of the entry tries its own entry first.
+Each process of an entry has its own table, so another process tries the entry itself first.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from dataclasses import dataclass
 from ccproxy.keys.sessions import MAX_SESSIONS, SESSION_IDLE, SessionRef, SessionRow
 
 CACHE_SECONDS = 300.0
-"""How long providers keep a prompt that is not used, as far as they document it."""
+"""How long providers cache an unused prompt, as far as documented."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Held:
     prompt: SessionRow
-    """The last prompt; its key is the label of the fallback, empty while the own entry is tried."""
+    """The last prompt; its key is the label of the fallback, empty while this entry is tried."""
     since: float
     """When the first of these requests fell back."""
     tried_at: float
-    """When the own entry was last tried."""
+    """When this entry was last tried."""
 
 
 class HeldFallbacks:
     """The sessions of one entry that its fallbacks answer."""
 
     def __init__(self, hold: float, *, clock: Callable[[], float]) -> None:
-        """*hold* is FALLBACK_HOLD; 0: no session stays."""
+        """*hold* is FALLBACK_HOLD; 0: no session stays with a fallback."""
         self._hold = hold
         self._clock = clock
         self._sessions: dict[str, _Held] = {}
@@ -45,7 +45,7 @@ class HeldFallbacks:
 
     @property
     def is_on(self) -> bool:
-        """False if no session stays with a fallback."""
+        """Whether sessions can stay with a fallback."""
         return self._hold > 0
 
     def note(self, ref: SessionRef, label: str) -> None:
@@ -66,7 +66,7 @@ class HeldFallbacks:
         if held is None:
             return ""
         if not held.prompt.key:
-            del self._sessions[ref.id]  # the own entry was tried, and did not fall back again
+            del self._sessions[ref.id]  # this entry was tried and did not fall back again
             return ""
         now = self._clock()
         is_cold = now - held.since >= CACHE_SECONDS

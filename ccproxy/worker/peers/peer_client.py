@@ -1,12 +1,12 @@
 """
-Sends requests to the other workers of the fleet: over loopback, with a token of the fleet.
+Sends requests to the other workers of the fleet, over loopback and with a fleet token.
 
-A peer gets the client's body with another model's name, and serves it like any request: with its
-own keys, headers and conversion. The client's key is not sent.
+A peer receives the client's body with another model's name, and serves it like any request: with
+its own keys, headers and conversion. The client's key is not sent.
 
-The supervisor keeps the port of a stopped worker open, so a connection alone proves nothing, and a
-whole answer may take minutes without a byte. Therefore each connection carries a health probe
-first, and the request only after its answer. A peer that dies later closes the connection.
+The supervisor keeps the port of a stopped worker open, so a connection alone proves nothing, and an
+answer may not send a byte for minutes. Therefore each connection carries a health probe first, and
+the request only after the probe succeeds. If the peer dies later, the connection is closed.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
 PROBE_SECONDS = 3.0
-"""Limit for the health probe: enough for a worker that is being restarted."""
+"""Time limit for the health probe: long enough for a worker that is restarting."""
 
 _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - never bound here
 
 
 class PeerClient:
-    """The other workers of the fleet, as seen by one of them."""
+    """A client for the other workers of the fleet."""
 
     def __init__(self, chooser: Chooser, token: FleetToken) -> None:
         self._chooser = chooser
@@ -70,15 +70,15 @@ class PeerClient:
         payer: Mapping[str, str] = MappingProxyType({}),
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """
-        Send a request to *ref* with the *client*'s headers that apply, and that of the *payer*.
+        Send a request to *ref* with the applicable headers of the *client*, and the *payer* header.
 
         Raises:
-            Problem: If no worker answers there.
+            Problem: If no worker answers.
         """
         site = self._url(ref)
         url = URL(site + path, encoded=True)
         body = replace_value(chosen.body, ("model",), msgspec.json.encode(ref.model))
-        # One connection per request: a peer that was restarted leaves no dead one in a pool.
+        # One connection per request: a restarted peer leaves no dead connection in a pool.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self.probe_seconds)
         async with open_session(None, timeout=timeout) as session:
             try:
@@ -132,12 +132,12 @@ class PeerClient:
         )
 
     def _trust(self, ref: ModelRef) -> ssl.SSLContext | bool:
-        """Return what to trust of a peer that serves https: its own certificate, for any name."""
+        """Return the TLS trust settings for an https peer: its own certificate, for any name."""
         config = self._chooser.sibling(ref.label)
         if config is None or config.gateway.tls is None:
             return True
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        trust.check_hostname = False  # it is reached by its address
+        trust.check_hostname = False  # the URL has an IP address
         trust.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
         trust.load_verify_locations(cafile=config.gateway.tls.certificate)
         return trust

@@ -1,4 +1,4 @@
-"""Requests of other workers of the fleet: how they are recognised, and who pays for them."""
+"""Identification of requests from other workers of the fleet, and of their payers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ccproxy.worker.server.http import ClientRequest
 
 
 def is_from_peer(request: ClientRequest) -> bool:
-    """Return True if another worker of the fleet sends it; its token replaces the client key."""
+    """Return True if a worker of the fleet sent *request*; its token replaces the client key."""
     if TOKEN_HEADER not in request.headers or (transport := request.transport) is None:
         return False
     address = transport.get_extra_info("peername")
@@ -21,9 +21,9 @@ def is_from_peer(request: ClientRequest) -> bool:
 
 def payer_of(request: ClientRequest) -> tuple[int | None, str]:
     """
-    Return the number of the client key, and the header of a peer that names another payer.
+    Return the number of the client key, and the payer header, which replaces it for a peer or user.
 
-    Neither is of interest, and both may be left out, if no client key has a budget.
+    If no client key has a budget, neither is needed, and both may be empty.
     """
     worker = request.worker
     if request.user is not None:
@@ -36,7 +36,7 @@ def payer_of(request: ClientRequest) -> tuple[int | None, str]:
 
 
 def client_of(request: ClientRequest) -> str:
-    """Return a name for the sender of *request*, distinct for each; empty if there is only one."""
+    """Return a distinct name for the sender of *request*, or "" if there is only one sender."""
     worker = request.worker
     if request.record.user:
         return f"user {request.record.user}"
@@ -48,7 +48,7 @@ def client_of(request: ClientRequest) -> str:
 
 
 def budgets_of(request: ClientRequest) -> list[BudgetState]:
-    """Return the budgets of the user who sends *request*; none if no user does."""
+    """Return the budgets of the user who sent *request*; empty if it has no user."""
     user = request.user
     if user is None or not user.budgets:
         return []
@@ -59,13 +59,13 @@ def budgets_of(request: ClientRequest) -> list[BudgetState]:
 def without_limits(
     request: ClientRequest, headers: Sequence[tuple[str, str]]
 ) -> Sequence[tuple[str, str]]:
-    """Return a provider's *headers*; for a user without those about the provider's own customer."""
+    """Return a provider's *headers*; for a user, without the limits of the provider's account."""
     if request.user is None:
         return headers
     return [one for one in headers if not one[0].lower().startswith(LIMIT_PREFIX)]
 
 
 def limits_of_user(request: ClientRequest) -> list[tuple[str, str]]:
-    """Return the headers by which Claude Code shows a user what is left of the budget."""
+    """Return the headers from which Claude Code shows users their remaining budget."""
     state = fullest(budgets_of(request))
     return [] if state is None else [*limit_headers(state).items()]

@@ -1,4 +1,4 @@
-"""A response in the client's own dialect, from a peer or in bypass mode, as a stream to relay."""
+"""The relay of a response in the client's own dialect, from a peer or in bypass mode."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SSE = "text/event-stream"
 
 
 class ForwardedStream:
-    """The body of *response*; *broken* begins the text of the error if it is interrupted."""
+    """The body of *response*; *broken* is the start of the error message if it is interrupted."""
 
     def __init__(self, response: aiohttp.ClientResponse, broken: str) -> None:
         self._response = response
@@ -24,12 +24,12 @@ class ForwardedStream:
 
     @property
     def is_over(self) -> bool:
-        """Whether all of it was read."""
+        """Whether the whole body has been read."""
         return self._response.content.at_eof()
 
     async def read(self) -> bytes:
         """
-        Return what has arrived, as soon as there is something; empty at the end.
+        Wait for data and return all that has arrived; empty at the end.
 
         Raises:
             Problem: If it is interrupted.
@@ -40,7 +40,7 @@ class ForwardedStream:
             raise self._problem(error) from error
 
     async def read_whole(self) -> bytes:
-        """Return the whole body; raises the same errors as `read`, also if it is too large."""
+        """Return the whole body; raises the same error as `read`, also if it is too large."""
         whole = bytearray()
         while data := await self.read():
             whole += data
@@ -49,7 +49,7 @@ class ForwardedStream:
         return bytes(whole)
 
     async def pump(self, take: Callable[[bytes], bool]) -> bool:
-        """Pass every piece to *take*; return True at the end, False when *take* has."""
+        """Pass every piece to *take*; return True at the end, or False once *take* does."""
         while data := await self.read():
             if not take(data):
                 return False
@@ -60,7 +60,7 @@ class ForwardedStream:
 
 
 class ForwardedEvents:
-    """Passes events on unchanged, and whole, so that an error event can follow any of them."""
+    """Relays whole events unchanged, so that an error event can follow any of them."""
 
     ended = False
     """The stream is always read to its end."""
@@ -72,11 +72,11 @@ class ForwardedEvents:
         self._events = WholeEvents()
 
     def feed(self, data: bytes) -> bytes:
-        """Return the events that are complete."""
+        """Return the events that *data* completes."""
         return self._events.feed(data)
 
     def close(self) -> bytes:
-        """Return what is left."""
+        """Return the remaining bytes."""
         return self._events.rest()
 
     def fail(self, problem: Problem) -> bytes:

@@ -17,7 +17,7 @@ from ccproxy.routing.switching import ModelSwitch
 
 
 class PendingSwitch:
-    """Which sessions have followed the last switch."""
+    """Tracks which sessions follow the last switch."""
 
     def __init__(self) -> None:
         self._switch: ModelSwitch | None = None
@@ -27,7 +27,7 @@ class PendingSwitch:
     def switch_for(
         self, switch: ModelSwitch, headers: Mapping[str, str], body: Callable[[], bytes]
     ) -> ModelSwitch:
-        """Return the switch that applies to a request, while *switch* waits for new prefixes."""
+        """Return the switch that applies to a request while *switch* is pending."""
         if switch != self._switch:
             self._switch = switch
             self._sessions.clear()
