@@ -1,1 +1,1 @@
-"""Requests as they run and after they ended: ring, rates, events for watchers, cache losses."""
+"""Running and finished requests: ring buffer, rates, events for watchers, cache losses."""

@@ -1,9 +1,9 @@
 """
-Finds out why a request read fewer tokens from the provider's prompt cache than the one before it.
+Finds out why a request read fewer tokens from the provider's prompt cache than the previous one.
 
-For each conversation of Claude Code the hashes of the last prompt are kept, with what the provider
-reported about its cache. If the next answer read clearly less, the first difference is the cause:
-model, entry, key, a block of the prompt, time, or the provider itself.
+For each Claude Code conversation, the detector keeps the hashes of the last prompt and the cache
+counts that the provider reported. If the next request reads clearly fewer tokens, the first
+difference is the cause: model, entry, key, a block of the prompt, time, or the provider itself.
 
 The prompt is read after the answer has been sent, and only for models that have reported cached
 tokens: 0.1 ms for 148 KB, in direct mode 0.2 ms. Sessions and conversations are bounded, and only
@@ -23,18 +23,18 @@ from ccproxy.worker.server.access_record import AccessRecord
 
 MAX_SESSIONS = 64
 MAX_CONVERSATIONS = 4
-"""Of one session and sub-agent: the main one, summaries, web searches."""
+"""Per session and sub-agent: the main one, summaries, web searches."""
 MAX_MODELS = 256
 LEAST_LOSS = 1024
-"""Tokens; fewer are less than the blocks in which providers cache."""
+"""Tokens; smaller losses are below the block size of providers' caches."""
 LEAST_SHARE = 0.1
-"""Of the tokens that were in the cache."""
+"""Share of the tokens that were in the cache."""
 CACHE_SECONDS = 300.0
-"""How long providers keep a prompt at least, if nothing else is known."""
+"""Minimum time for which providers cache a prompt, if nothing else is known."""
 LONG_CACHE_SECONDS = 3600.0
 
 Cost = Callable[[str, Mapping[str, Any]], float | None]
-"""Returns what a usage of a model costs, in dollars."""
+"""Returns the cost of a model's usage, in dollars."""
 ReadPrompt = Callable[[], Prompt | None]
 
 
@@ -60,7 +60,7 @@ class _Session:
 
 
 class CacheLossDetector:
-    """Examines the requests of one worker after they have ended."""
+    """Examines the finished requests of one worker."""
 
     def __init__(
         self,
@@ -76,10 +76,10 @@ class CacheLossDetector:
 
     def note(self, record: AccessRecord, read: ReadPrompt | None) -> CacheLoss | None:
         """
-        Take a request that has ended; return what it lost, None if nothing.
+        Examine a finished request; return its cache loss, or None.
 
-        *read* returns its prompt, and is called only if that is needed. It is None if the request
-        is not for the Messages API, or another entry answered.
+        *read* returns its prompt, and is called only if needed. It is None if the request is not
+        for the Messages API, or another entry answered.
         """
         if not record.session:
             return None
@@ -121,7 +121,7 @@ class CacheLossDetector:
         return session
 
     def _caches(self, model: str, tokens: int) -> bool:
-        """Return whether a model has ever reported cached tokens, now with *tokens*."""
+        """Return True if *model* has ever reported cached tokens; *tokens* is its latest count."""
         if tokens and model not in self._caching:
             self._caching[model] = None
             if len(self._caching) > MAX_MODELS:
@@ -138,8 +138,8 @@ class CacheLossDetector:
         if before.cached - after < least:
             return None
         cause, block, detail = self._cause(session, before, record, prompt)
-        # A prompt that became shorter lost only what it still has, except for a compaction, which
-        # is reported even if the summary is short.
+        # A prompt that became shorter lost only tokens that it still contains. A compaction is
+        # reported even if the summary is short.
         lost = max(0, min(before.cached, new + after + written) - after)
         if lost < least and cause != "compaction":
             return None
@@ -192,8 +192,8 @@ def _same_conversation(session: _Session, prompt: Prompt) -> _Conversation | Non
     """
     Return the conversation that *prompt* continues.
 
-    The first message identifies it. After a compaction that is another one, so a longer prompt
-    with the same tools continues the last conversation that had tools.
+    The first message identifies it. A compaction changes that message, so a summary or a longer
+    prompt continues the latest conversation with the same tools.
     """
     latest = session.conversations[::-1]
     for one in latest:
@@ -205,7 +205,7 @@ def _same_conversation(session: _Session, prompt: Prompt) -> _Conversation | Non
 
 
 def _cache_counts(usage: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the tokens that were read from the cache and written to it."""
+    """Return the number of tokens read from the cache, and written to it."""
     return (
         usage.get("cache_read_input_tokens") or 0,
         usage.get("cache_creation_input_tokens") or 0,

@@ -1,11 +1,11 @@
 """
 Events for any number of watchers, each a connection to the worker's control socket.
 
-Events are collected for half a second, and only if there are watchers. They are then made and
+Events are collected for half a second, and only if there are watchers. They are then created and
 encoded together, which takes a fifth of the time of encoding them one by one between other work,
 and all watchers receive the same batch. Data that a watcher's socket does not accept at once waits
-in a bounded queue. If the queue is full, the watcher is dropped: it receives the events that were
-queued, a last event `events.lost` and the end of the stream. Requests never wait for a watcher.
+in a bounded queue. If the queue is full, the watcher is dropped: it receives the queued events, a
+last event `events.lost` and the end of the stream. Requests never wait for a watcher.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from ccproxy.ipc.activity import ActivityEvent, encode_line
 COLLECT_SECONDS = 0.5
 """Time between two batches; the first event after a pause is sent at once."""
 MAX_BATCH = 200
-"""Events that are sent without waiting for the end of that time."""
+"""A batch of this many events is sent without waiting for the end of that time."""
 MAX_QUEUE = 2 * 1024 * 1024
-"""Bytes that may wait for one watcher: about 3,000 events, more than a busy second has."""
+"""Bytes that may wait for one watcher: about 3,000 events, more than in a busy second."""
 SEND_SECONDS = 30.0
-"""How long a watcher may leave what waits for it unread."""
+"""How long a watcher may take to read queued data."""
 
 
 class _Watcher:
-    """One connection, and what waits for it, *first* to begin with."""
+    """One connection and its queue, which begins with *first*."""
 
     def __init__(self, connection: socket.socket, first: bytes) -> None:
         self.lost = 0
-        """Events that it does not get; it gets no more after the first one."""
+        """Number of lost events; after the first one, the watcher receives no more."""
         self._connection = connection
         self._queue = [first]
         self._size = len(first)
-        """Of the queue, and of what is being sent of it."""
+        """Bytes in the queue, including those that are being sent."""
         self._has_queue = asyncio.Event()
         self._has_queue.set()
 
     def send(self, data: bytes, events: int) -> None:
-        """Send *data*, which has so many *events*; queue what the socket does not take."""
+        """Send *data*, a number of *events*; queue the rest that the socket does not accept."""
         if self.lost or self._size + len(data) > MAX_QUEUE:
             self.lost += events
             self._has_queue.set()
             return
         if not self._has_queue.is_set():
-            # An error other than a full buffer returns when the queue is sent.
+            # An error other than a full buffer recurs when the queue is sent.
             with suppress(OSError):
                 data = data[self._connection.send(data) :]
         if data:
@@ -86,15 +86,15 @@ class EventFeed:
         self._watchers: set[_Watcher] = set()
         self._batch: list[Callable[[], ActivityEvent]] = []
         self._timer: asyncio.TimerHandle | None = None
-        """Runs while events are collected."""
+        """Set while events are collected."""
 
     @property
     def is_watched(self) -> bool:
-        """Whether there are watchers; if not, an event need not be made."""
+        """Whether there are watchers; if not, no event needs to be created."""
         return bool(self._watchers)
 
     def publish(self, make: Callable[[], ActivityEvent]) -> None:
-        """Send the event that *make* will return to every watcher; never waits."""
+        """Send the event that *make* creates to every watcher; never blocks."""
         self._batch.append(make)
         if self._timer is None or len(self._batch) >= MAX_BATCH:
             self._send_batch()
@@ -108,7 +108,7 @@ class EventFeed:
         Raises:
             OSError, TimeoutError: If the watcher has left, or reads nothing.
         """
-        self._send_batch()  # it has what happened before
+        self._send_batch()  # *first* covers these events
         watcher = _Watcher(connection, b"".join(map(encode_line, first)))
         self._watchers.add(watcher)
         sending = asyncio.ensure_future(self._send_queue(connection, watcher))
@@ -116,7 +116,7 @@ class EventFeed:
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._send_batch()  # the worker exits: its last events are sent without waiting
+            self._send_batch()  # if the worker exits, its last events are sent without waiting
             self._watchers.discard(watcher)
             for task in (sending, leaving):
                 task.cancel()
@@ -153,7 +153,7 @@ class EventFeed:
 
 
 async def _wait_until_left(connection: socket.socket) -> None:
-    """Return when the other end closes the connection."""
+    """Wait until the other end closes the connection."""
     loop = asyncio.get_running_loop()
     with suppress(OSError):
         while await loop.sock_recv(connection, 4096):

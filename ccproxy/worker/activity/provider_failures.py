@@ -1,9 +1,9 @@
 """
-Whether the provider fails the requests of this worker, from their results alone.
+Detection of a failing provider, from the results of the worker's requests alone.
 
-A result counts if the provider was asked: an answer is a success; an error that is not about the
-request itself is a failure, also if a fallback answered in the end. A refusal that ccproxy decided
-by itself, or a request that its client left, shows nothing about the provider.
+A result counts if the provider received the request: an answer is a success; an error that is not
+about the request itself is a failure, even if a fallback answered in the end. ccproxy's own
+refusals and requests that the client aborted do not count.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ProviderFailures:
         self._last_error = ""
 
     def note(self, record: AccessRecord) -> None:
-        """Take the result of a request that has ended."""
+        """Count the result of a finished request."""
         failure = record.failures[-1] if record.failures else None
         if record.status == CLIENT_LEFT or not (record.attempts or failure):
             return
@@ -52,7 +52,7 @@ class ProviderFailures:
             return
         now = self._clock()
         if not failed and self._in_a_row >= MANY:
-            self._results.clear()  # an outage that has ended
+            self._results.clear()  # the outage has ended
         self._results.append((now, failed))
         if not failed:
             self._has_succeeded, self._in_a_row = True, 0
@@ -63,7 +63,7 @@ class ProviderFailures:
         self._last_error = (text or record.error or "")[:MAX_TEXT]
 
     def describe(self) -> str:
-        """Describe the failures for the user; empty if one of them may be by chance."""
+        """Describe the failures for the user; empty if they may be accidental."""
         since = time.strftime("%H:%M", time.localtime(self._since))
         error = f"; last error: {self._last_error}"
         if self._in_a_row > 1:

@@ -1,8 +1,8 @@
 """
 The requests of one worker, running and finished, for the control socket and its watchers.
 
-Running requests are kept in a dict and the last ones that finished in a ring, both as the records
-that exist anyway. Timelines are made from them only when they are read.
+Running requests are kept in a dict and the last finished ones in a ring buffer, both as their
+existing access records. Timelines are created from them only when they are read.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class Activity:
         self._running: dict[int, AccessRecord] = {}
         self._finished: deque[AccessRecord] = deque(maxlen=MAX_FINISHED)
         self.on_finish: list[Callable[[AccessRecord], None]] = []
-        """Called with each request for a model that has ended."""
+        """Called with each finished request to a model."""
 
-    # What happens to a request, in order.
+    # The life of a request, in order.
 
     def accept(self, record: AccessRecord) -> None:
-        """Take a request that may be for a model."""
+        """Add a running request, which may be for a model."""
         self._running[id(record)] = record
 
     def start(self, record: AccessRecord) -> None:
@@ -83,13 +83,13 @@ class Activity:
         self._publish_key("key.refused", key)
 
     def move_session(self, move: MoveView) -> None:
-        """Report that a session uses another key from now on."""
+        """Report that a session has moved to another key."""
         if self.feed.is_watched:
             event = self._event("session.moved", move.at, move=session_move(move))
             self.feed.publish(lambda: event)
 
     def finish(self, record: AccessRecord, read: ReadPrompt | None) -> None:
-        """Take a request to a model that has ended; *read* returns its prompt."""
+        """Record a finished request to a model; *read* returns its prompt."""
         record.cache_loss = self._loss_detector.note(record, read)
         self._finished.append(record)
         self.provider_failures.note(record)
@@ -101,19 +101,19 @@ class Activity:
             self._publish("request.finished", record)
 
     def release(self, record: AccessRecord) -> None:
-        """Forget a running request."""
+        """Remove a running request."""
         self._running.pop(id(record), None)
 
     def change_keys(self, ids: Sequence[str], action: str) -> None:
-        """Report an action of the user on keys."""
+        """Report a user's action on keys."""
         if self.feed.is_watched:
             for key_id in ids:
                 self._publish_key("key.changed", KeyEvent(id=key_id, action=action))
 
-    # Questions.
+    # Queries.
 
     def requests(self, request: RequestsRequest) -> RequestsReply:
-        """Return the requests that *request* asks for."""
+        """Return the requests that match *request*."""
         running = [
             self._timeline(record, is_running=True)
             for record in self._running.values()
@@ -127,7 +127,7 @@ class Activity:
         return RequestsReply(running=tuple(running), finished=tuple(reversed(last)))
 
     def first_events(self, since: float | None) -> Iterator[ActivityEvent]:
-        """Return for a new watcher the requests that ended *since*, then those that are running."""
+        """Yield for a new watcher the requests that ended *since* then, and the running ones."""
         now = time.time()
         for record in self._finished if since is not None else ():
             if record.started_at + record.elapsed >= (since or 0.0):

@@ -1,4 +1,4 @@
-"""The messages about requests and moves of sessions; made only on request."""
+"""Messages about requests and moves of sessions; created only when needed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def timeline_of(
 
 
 def session_move(move: MoveView) -> SessionMove:
-    """Return the message about a session that uses another key."""
+    """Return the message about a session that has moved to another key."""
     return SessionMove(
         session=move.session,
         source=move.source,

@@ -1,8 +1,8 @@
 """
-Rates and latencies of the last minutes, from a few additions at the end of each request.
+Rates and latencies of the last minutes, updated at the end of each request.
 
-The counts are kept in buckets of five seconds, the times to the first byte of the last answers one
-by one and sorted, so that a look at them takes no time: `status`, `top` and `ui` ask often.
+Counts are kept in buckets of five seconds. The times to the first byte of the last answers are kept
+sorted, so that reading them is fast: `status`, `top` and `ui` do so often.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class TrafficMeter:
                 self._forget_oldest_time()
 
     def report(self) -> Traffic:
-        """Return the rates now."""
+        """Return the current rates."""
         now = self._clock()
         last = int(now / BUCKET_SECONDS)
         minute = [one for one in self._buckets if one.number > last - MINUTE_BUCKETS]
@@ -89,7 +89,7 @@ class TrafficMeter:
 
 
 def _quantile(times: Sequence[float], share: float) -> float | None:
-    """Return the nearest-rank quantile of sorted *times*; None if there are none."""
+    """Return the nearest-rank quantile of sorted *times*, or None if there are none."""
     if not times:
         return None
     return round(times[min(len(times) - 1, int(share * len(times)))], 3)

@@ -1,1 +1,1 @@
-"""Measures what models accept: for `ccproxy probe`, and in the background."""
+"""Measures what models accept, for `ccproxy probe` and in the background."""

@@ -1,13 +1,13 @@
 """
 Measures models in the background, while AUTO_PROBE allows it.
 
-A model that neither the preset nor the catalogue has is measured after its first answer. After the
-first refusal of a feature, the part of the measurement that explains it is made. One request is
-sent at a time. The dollars of AUTO_PROBE and `MOST_A_DAY` requests are the limits of a day; what is
-left then is not measured. Nothing is measured twice by one process.
+A model that is in neither the preset nor the catalogue is measured after its first answer. After
+the first refusal of a feature, only the part of the measurement that explains it is run. Requests
+are sent one at a time. The daily limits are AUTO_PROBE, in dollars, and `MOST_A_DAY` requests;
+measurements beyond them are skipped. A process measures nothing twice.
 
-The longest answer is not measured: many providers count the requested tokens of an answer against
-the limit per minute, which the user's own requests need.
+The maximum answer length is not measured: many providers count the requested tokens against the
+limit per minute, which the user's own requests need.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ccproxy.worker.worker import Worker
 MOST_A_DAY = 300
 """Requests; also the limit for models without a known price."""
 PAUSE_SECONDS = 1.0
-"""Between two requests, so that they do not delay the user's own."""
+"""Pause between two requests, so that they do not delay the user's own."""
 MOST_MODELS = 50
 _DAY = 86400.0
 
@@ -38,7 +38,7 @@ class AutoProbe:
     def __init__(self, worker: Worker, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._worker = worker
         self._clock = clock
-        self._begun: dict[str, frozenset[str]] = {}  # the parts of each model that were measured
+        self._begun: dict[str, frozenset[str]] = {}  # the measured parts of each model
         self._answered: set[str] = set()
         self._day = clock()
         self._dollars = 0.0
@@ -47,7 +47,7 @@ class AutoProbe:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def note_answer(self, model: str, api: Api) -> None:
-        """Take note of an answer; an unknown model is measured."""
+        """Handle an answer: measure its model if it is unknown."""
         if api == "chat" and model not in self._answered and len(self._answered) < MOST_MODELS:
             self._answered.add(model)
             config = self._worker.config
@@ -55,13 +55,13 @@ class AutoProbe:
             self._begin(model, () if is_known else PARTS, because="the model is unknown")
 
     def note_refusal(self, model: str, api: Api) -> None:
-        """Take note of a refusal; what it refuses is measured."""
+        """Handle a refusal: measure the refused features."""
         if api == "chat":
             features = self._worker.rules.learned.features(api, model)
             self._begin(model, parts_of(features), because=f"refused: {', '.join(features)}")
 
     async def close(self) -> None:
-        """Cancel what is being measured."""
+        """Cancel running measurements."""
         for task in tuple(self._tasks):
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -78,7 +78,7 @@ class AutoProbe:
         task.add_done_callback(self._tasks.discard)
 
     def _is_allowed(self) -> bool:
-        """Return True if the limits of the day are not reached."""
+        """Return True if the daily limits have not been reached."""
         if self._clock() - self._day >= _DAY:
             self._day, self._dollars, self._requests = self._clock(), 0.0, 0
         allowed = self._worker.config.added_features.auto_probe
@@ -119,7 +119,7 @@ class AutoProbe:
         return False
 
     def _apply(self, client: ProbeClient, model: str, measurement: Measurement) -> None:
-        """Save what was measured, and use it for the next request."""
+        """Save the measured quirks, and apply them to the next request."""
         worker, quirks = self._worker, measurement.quirks
         differs = save_measured(worker, model, quirks, keeps_earlier=True)
         worker.config.take_measured(model, quirks)

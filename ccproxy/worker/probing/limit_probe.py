@@ -1,7 +1,7 @@
 """
-Measures the limits of a model by requests that are meant to be refused.
+Measures the limits of a model with requests that are meant to be refused.
 
-Acceptance proves nothing: many servers lower a limit, or shorten a prompt, without a word.
+Acceptance proves nothing: many servers silently lower a limit or shorten a prompt.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _NOT_ABOUT_LENGTH: Final = frozenset(
 
 @dataclass(slots=True)
 class MeasuredLimits:
-    """What was seen of the limits; `lines` is the report."""
+    """The measured limits; `lines` is the report."""
 
     lines: list[str] = field(default_factory=list)
     max_output: int | None = None
     overflow: str = ""
-    """The wording of an overflow that ccproxy does not recognise."""
+    """The wording of an overflow error that ccproxy does not recognise."""
 
 
 async def measure_limits(
     worker: Worker, client: ProbeClient, measurement: Measurement, *, overflow: bool
 ) -> MeasuredLimits:
-    """Measure the longest answer, and with *overflow* how a too-long request is refused."""
+    """Measure the maximum answer length, and with *overflow* the refusal of a too-long request."""
     limits = MeasuredLimits(lines=list(_stream_lines(measurement)))
     await _measure_output(worker, client, measurement, limits)
     if overflow:
@@ -97,6 +97,6 @@ async def _measure_overflow(
 
 
 def _text(worker: Worker, problem: Problem) -> str:
-    """Return the provider's text in one line, without secrets."""
+    """Return the provider's text on one line, without secrets."""
     text = problem.refusal.text if problem.refusal else problem.message
     return " ".join(worker.logs.redact(text).split())[:MAX_WORDING]

@@ -1,4 +1,4 @@
-"""Measures a model: sends the small requests and saves the profile."""
+"""Measures a model: sends small requests and saves the profile."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def probe(
     worker: Worker, model: str, *, most: float | None, overflow: bool = False
 ) -> ProbeReply | Refusal:
     """
-    Measure *model*; without *most*, its limit in dollars, only return the estimated cost.
+    Measure *model* for at most *most* dollars; if None, only return the estimated cost.
 
     *overflow*: also send a request that is too long for the model.
     """
@@ -75,7 +75,7 @@ async def probe(
 
 
 def _plan(client: ProbeClient, window: int | None) -> ProbeReply:
-    """Return what a measurement may cost; with a *window*, also its too-long request."""
+    """Return the maximum cost of a measurement; with a *window*, also of the too-long request."""
     reply = ProbeReply(
         model=client.model, requests=MOST_REQUESTS, dollars=_rounded(client.estimate)
     )
@@ -108,12 +108,12 @@ def save_measured(
     keeps_earlier: bool,
 ) -> Mapping[str, Any]:
     """
-    Save *quirks* in the profile of *model*; return those that were assumed otherwise.
+    Save *quirks* in the profile of *model*; return those that differ from the assumed ones.
 
-    *keeps_earlier*: quirks and limits that were measured earlier stay.
+    *keeps_earlier*: keep quirks and limits that were measured earlier.
 
     Raises:
-        OSError: If it cannot be written.
+    OSError: If the profile cannot be written.
     """
     config = worker.config
     path = profiles_path(worker.session.recorder.state, config.base_url)

@@ -1,8 +1,8 @@
 """
 Sends the requests of a measurement.
 
-They go through the key pool like all others, and count in usage and budgets. What the provider
-refuses costs nothing and is not counted.
+They use the key pool like all other requests, and count towards usage and budgets. A refused
+request costs nothing and is not counted.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from ccproxy.worker.upstream.provider_client import Outgoing
 from ccproxy.worker.worker import Worker
 
 REFUSING = frozenset({400, 405, 413, 415, 422, 500, 501})
-"""Statuses that concern the request; others end the measurement."""
+"""Statuses that are about the request; others end the measurement."""
 _REFUSAL_SECONDS: Final = 60.0
 _PATH: Final = "/v1/chat/completions"
 _TOO_SHORT: Final = "could not finish the message"
-"""OpenAI's 400 for a limit that reasoning has used up: the request itself was right."""
+"""OpenAI's 400 for a limit that reasoning has used up: the request itself was valid."""
 _SAMPLE: Final = {
     "type": "object",
     "$id": "https://ccproxy.example/probe",
@@ -51,40 +51,40 @@ _SAMPLE: Final = {
     },
     "additionalProperties": False,
 }
-"""Parameters of a tool that each dialect of schemas expresses in another way."""
+"""Tool parameters that each schema dialect expresses differently."""
 _DIALECTS: Final = ("plain", "no_meta", "grammar", "kimi", "inline", "bare", "gemini")
-"""The dialects of schemas, the richest first."""
+"""The schema dialects, richest first."""
 
 
 def schema_forms() -> dict[str, dict[str, Any]]:
-    """Return the sample schema in every dialect, the richest first."""
+    """Return the sample schema in every dialect, richest first."""
     return {dialect: to_parameters(_SAMPLE, dialect) for dialect in _DIALECTS}
 
 
 class ProbeClient:
-    """The requests of the measurement of one model."""
+    """Sends the requests that measure one model."""
 
     def __init__(self, worker: Worker, model: str) -> None:
         self._worker = worker
         self.model = model
         self.requests = 0
         self.dollars = 0.0
-        """What they have cost, as far as the model's price is known."""
+        """Cost of the requests, as far as the model's price is known."""
 
     @property
     def estimate(self) -> float | None:
-        """US dollars of a measurement in which everything is accepted; None if unknown."""
+        """Cost in US dollars of a measurement in which every request is accepted, or None."""
         cost = self.price(PROMPT_TOKENS)
         return None if cost is None else MOST_REQUESTS * cost
 
     def price(self, prompt_tokens: int) -> float | None:
-        """Return the US dollars of a request of *prompt_tokens*; None if unknown."""
+        """Return the cost in US dollars of a request with *prompt_tokens*, or None if unknown."""
         tokens = {"input_tokens": prompt_tokens, "output_tokens": ANSWER_TOKENS}
         return self._worker.session.usage.cost(self.model, tokens)
 
     @property
     def spent(self) -> float | None:
-        """US dollars; None if the model's price is unknown."""
+        """Cost so far in US dollars, or None if the model's price is unknown."""
         return None if self.estimate is None else self.dollars
 
     async def send(self, fields: Mapping[str, Any]) -> Outcome:
@@ -100,8 +100,8 @@ class ProbeClient:
         """
         Send one request that is meant to be refused; return the refusal, None if it is accepted.
 
-        It affects neither keys nor breaker. A stream is abandoned at its first content; its usage
-        is an estimate then.
+        It affects neither keys nor breaker. A stream is closed at its first content, and its usage
+        is estimated.
 
         Raises:
             Problem: If a budget is spent, or the provider does not answer.
