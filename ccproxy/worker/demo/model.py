@@ -28,7 +28,7 @@ _SHELL_TOOLS = ("bash", "shell", "run_command")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoReply:
-    """Either text or one call of a tool."""
+    """Either text or a single tool call."""
 
     text: str = ""
     tool: str = ""
@@ -61,7 +61,7 @@ def reply_to(request: Json) -> DemoReply:
 
 
 def tokens(text: str) -> int:
-    """Return a rough number of tokens."""
+    """Return the approximate number of tokens."""
     return max(1, len(text) // 4)
 
 

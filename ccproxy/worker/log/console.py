@@ -3,8 +3,8 @@ A copy of the worker's log on stderr, for a worker in the foreground.
 
 Lines are collected for 20 ms and written together, so that a busy proxy writes once for many
 requests. A reader that has stopped (a terminal after Ctrl-S, a full pipe) never delays a request:
-writes do not block, and of lines that exceed 1 MiB meanwhile only the number is shown. The log file
-contains every line.
+writes do not block, and lines beyond a backlog of 1 MiB are only counted. The log file contains
+every line.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ class ConsoleLog:
             self._loop.call_soon_threadsafe(self._schedule)
 
     def write_text(self, text: str) -> None:
-        """Show a text that is not a log line."""
+        """Show text that is not a log line."""
         self._render()
         self._pending += f"{text}\n".encode(self._encoding, "replace")
         self._write(0)
 
     def close(self) -> None:
-        """Write the remaining lines if the reader takes them in time."""
+        """Write the remaining lines if the reader accepts them in time."""
         self._render()
         self._write(FINAL_WRITE_MS)
         self._is_open = False
@@ -117,7 +117,7 @@ class ConsoleLog:
 
 class EchoingLogFile(LogFile):
     """
-    A log file; its lines are also shown on the console.
+    A log file whose lines are also shown on the console.
 
     A container may have no writable folder: the console alone is enough.
     """

@@ -1,5 +1,5 @@
 """
-The worker's log: events through structlog, records of libraries, and one line for each request.
+The worker's log: structlog events, log records of libraries, and one line for each request.
 
 Request lines are collected for 20 ms and written together, because a system call and redaction cost
 the same for one line as for many. Every other line is written at once, after the collected ones. A
@@ -25,7 +25,7 @@ from ccproxy.logs import LogFile
 
 COLLECT_SECONDS = 0.02
 MAX_REJECTED_PER_SECOND = 100
-"""Lines of requests that ccproxy refused before it chose a model; others are counted."""
+"""Lines of requests that ccproxy refused before it chose a model; more are only counted."""
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
@@ -80,16 +80,16 @@ class RequestLog:
         self._lines: list[bytes] = []
         self._second_ends = 0.0
         self._rejected = 0
-        """Rejected requests in the present second."""
+        """Rejected requests in the current second."""
         self._omitted = 0
 
     def debug(self, event: str, **fields: object) -> None:
-        """Write a line that is only of interest for debugging."""
+        """Write a line that is useful only for debugging."""
         if self._level_number <= logging.DEBUG:
             self._collect("debug", event, fields)
 
     def info(self, event: str, **fields: object) -> None:
-        """Write a line; one with an error and without a model is of a rejected request."""
+        """Write a line; one with an error but no model belongs to a rejected request."""
         if self._level_number > logging.INFO:
             return
         if "error" not in fields or "model" in fields or self._admits_rejected():
@@ -170,7 +170,7 @@ class _LibraryHandler(logging.Handler):
         self._redact = redact
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record; its traceback has no values of variables."""
+        """Write one record; its traceback omits the values of variables."""
         line = {
             "time": stamp(time.time()),
             "level": record.levelname.lower(),

@@ -11,14 +11,14 @@ from ccproxy.files import open_private
 from ccproxy.logs import APPEND
 
 CHECK_SECONDS = 1.0
-"""Interval at which a removed file is noticed."""
+"""Interval between checks for a removed file."""
 
 _STDOUT, _STDERR = 1, 2
 
 
 async def keep_output_file(path: Path, *, check_seconds: float = CHECK_SECONDS) -> None:
     """
-    Create the file *path* again whenever it is removed (`rm -rf logs`), until cancelled.
+    Recreate the file *path* whenever it is removed (`rm -rf logs`), until cancelled.
 
     Returns at once if stderr is something else, such as a terminal.
     """
@@ -27,7 +27,7 @@ async def keep_output_file(path: Path, *, check_seconds: float = CHECK_SECONDS) 
     while True:
         await asyncio.sleep(check_seconds)
         if not _is_stderr(path):
-            with suppress(OSError):  # a full disk or a missing folder: tried again later
+            with suppress(OSError):  # a full disk or a missing folder: retried later
                 _redirect_to(path)
 
 
