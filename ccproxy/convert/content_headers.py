@@ -20,7 +20,7 @@ def content_headers(
     """
     Return the headers for *request*; *has_images* returns whether images are sent.
 
-    It is called only for providers that want to know, because it searches the whole body.
+    *has_images* searches the whole body, so it is called only for providers with a vision header.
     """
     headers: dict[str, str] = {}
     if quirks.vision_header and has_images():
@@ -47,7 +47,7 @@ def direct_headers(body: bytes, quirks: Quirks) -> dict[str, str]:
 
 
 def _continues_turn(request: MessagesRequest) -> bool:
-    """Return True if the last message is not the user's own text; system messages may follow."""
+    """Return True if the last message, ignoring system messages, is not the user's own text."""
     turns = (each for each in reversed(request.messages) if each.role in ("user", "assistant"))
     last = next(turns, None)
     if last is None or is_classifier(request):

@@ -1,4 +1,4 @@
-"""State shared by all conversions of one worker: limits, caches and learned figures."""
+"""State shared by all conversions of one worker: limits, caches, refusals and calibration."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from ccproxy.protocol.messages import MessagesRequest, ScannedBody, read_request
 from ccproxy.providers.quirks import Api, Target
 
 CALIBRATED_MARGIN = 1.25
-"""A request is refused above this multiple of the window, by a calibrated estimate."""
+"""A request whose calibrated estimate exceeds this multiple of the window is refused."""
 UNCALIBRATED_MARGIN = 1.5
-"""The same by an estimate that no answer has confirmed."""
+"""The same multiple for an estimate that no answer has confirmed."""
 
 CONFIRMED_REFUSALS = 5
-"""One in so many requests that seem too long is sent to the provider."""
+"""Of the requests that seem too long, one in this many is sent to the provider."""
 
 _INPUT_FIELDS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
 class TargetOf(Protocol):
-    """Returns the properties of a model, in its own dialect or in another one."""
+    """Returns the properties of a model, in its own dialect or another."""
 
     def __call__(self, model: str, api: Api | None = None, /) -> Target:
         """Return the properties of *model*; *api* overrides its dialect."""
@@ -48,17 +48,17 @@ class ConversionContext:
     """The state and limits that the exchanges of one worker share."""
 
     pick_model: Callable[[str], str]
-    """Returns the model that answers a request for a name."""
+    """Returns the model that answers requests for a model name."""
     target: TargetOf
-    """Returns what conversion needs to know about a model."""
+    """Returns the properties of a model that conversion needs."""
     may_change_api: bool = False
-    """True: a model that refuses its dialect is tried in the other one."""
+    """True: if a model refuses its dialect, the other one is tried."""
     learned: LearnedRefusals = field(default_factory=LearnedRefusals)
     signer: Signer
     calibration: Calibration
     cache: RequestCache = field(default_factory=RequestCache)
     most_tokens: int | None = None
-    """The user's upper bound of max_tokens."""
+    """The user's upper bound for max_tokens."""
     least_tokens: int | None = None
     refused: dict[str, int] = field(default_factory=dict)
     """Number of requests that were too long, by model."""
@@ -66,7 +66,7 @@ class ConversionContext:
     """Patterns of tools that are removed from every request."""
 
     def target_of(self, model: str) -> Target:
-        """Return what is known about *model*, in the dialect in which it is asked."""
+        """Return the properties of *model* in its current dialect, adapted to its refusals."""
         api = self.learned.api(model)
         target = self.target(model) if api is None else self.target(model, api)
         return adapted(target, self.learned)
@@ -127,7 +127,7 @@ class ConversionContext:
         target: Target,
         converted: ConvertedRequest,
     ) -> int:
-        """Return an estimate of the input tokens of the *converted* request, not calibrated."""
+        """Return an uncalibrated estimate of the *converted* request's input tokens."""
         return estimate(
             request,
             scanned,
@@ -141,7 +141,7 @@ class ConversionContext:
         """
         Refuse a request that is clearly too long for *model*.
 
-        The text makes Claude Code compact the conversation.
+        The error text makes Claude Code compact the conversation.
 
         Raises:
             Problem: "prompt is too long: N tokens > M maximum".
@@ -156,20 +156,20 @@ class ConversionContext:
         margin = CALIBRATED_MARGIN if self.calibration.knows(model) else UNCALIBRATED_MARGIN
         if tokens <= window * margin or _is_compaction(request):
             return
-        # A refused request teaches nothing, so some are sent to confirm the estimate.
+        # Refusals cannot confirm the estimate, so some of these requests are sent.
         self.refused[model] = refused = self.refused.get(model, 0) + 1
         if refused % CONFIRMED_REFUSALS:
             text = f"prompt is too long: {tokens} tokens > {window} maximum"
             raise Problem("invalid_request_error", text)
 
     def learn_from(self, problem: Problem, body: bytes, model: str) -> bool:
-        """Remember what *problem* refuses of a converted *body*; False if it names nothing."""
+        """Store the features of *body* that *problem* refuses; return False if none is new."""
         target = self.target_of(model)
         if self.may_change_api and (other := other_api(problem, target.api)):
             return self.learned.set_api(model, other)
         features = refused_features(problem.status, problem.refusal, body, target.quirks)
         if target.api == "responses":
-            # Fields have paths of their own there; what conversion avoids is common.
+            # The Responses API has its own field paths; other features are the same for all.
             is_new = self.refusals.learn(problem, body, model) or self.learned.add(
                 target.api, model, features & CONVERTED_FEATURES
             )
@@ -178,7 +178,7 @@ class ConversionContext:
         return self.learned.add(target.api, model, features)
 
     def learn(self, model: str, estimated: int, usage: Mapping[str, Any]) -> None:
-        """Calibrate by the input tokens that the provider reports."""
+        """Calibrate the estimate with the input tokens that the provider reports."""
         reported = sum(usage.get(name) or 0 for name in _INPUT_FIELDS)
         self.calibration.learn(model, estimated=estimated, reported=reported)
 

@@ -1,9 +1,9 @@
 """
 One request to /v1/messages and its answer, converted: bytes in, bytes out.
 
-Its methods, in order, are the request: made from the client's body it parses, picks the model and
-converts; then either `whole` takes the provider's answer, or `feed` every read of it, and `close`
-or `fail` ends the stream.
+The constructor parses the client's body, picks the model and converts the request. Then either
+`whole` converts the provider's complete answer, or `feed` converts each piece of a stream, and
+`close` or `fail` ends it.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Exchange:
         asked: The client's body, without the filtered tools and lone surrogates.
         message_id: The id of the answer.
         api: The dialect of the request to the provider.
-        body: What is sent to the provider.
-        headers: Headers of the request that depend on its content.
+        body: The body of the request to the provider.
+        headers: The headers of this request that depend on its content.
         streams: Whether the client wants a stream.
         asks_stream: Whether a stream is requested from the provider.
-        has_media: Whether the request may hold images or documents.
-        stop_reason: Why the answer ended, once it has.
+        has_media: Whether the request may contain images or documents.
+        stop_reason: The answer's stop reason; None until it ends.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Exchange:
             rules.check_window(request, self.model, estimated=self._estimate)
 
     def _convert(self) -> ConvertedRequest:
-        """Make the provider's request from the client's."""
+        """Build the provider's request from the client's."""
         self.target = target = self._rules.target_of(self.model)
         if "streaming" in self._rules.learned.features(target.api, self.model):
             self.request.stream = False
@@ -111,10 +111,10 @@ class Exchange:
 
     def revise(self, problem: Problem) -> bool:
         """
-        Convert the request again without what *problem* refuses, or in another dialect.
+        Convert the request again without the refused features, or in another dialect.
 
-        False if the refusal does not name what could be changed. The worker remembers it, so the
-        next request is not refused for the same reason.
+        Return False if the body did not change. The worker stores the refusal, so the next request
+        is not refused for the same reason.
         """
         if not self._rules.learn_from(problem, self.body, self.model):
             return False
@@ -128,7 +128,7 @@ class Exchange:
 
     @cached_property
     def input_estimate(self) -> int:
-        """The number of input tokens that the answer begins with."""
+        """The calibrated estimate of the input tokens, for message_start."""
         return self._rules.calibration.apply(self.model, self._estimate)
 
     @cached_property
@@ -151,7 +151,7 @@ class Exchange:
 
     @cached_property
     def _relay(self) -> ChatRelay | ResponsesRelay:
-        # A whole answer that is read as one needs none.
+        # Created on first use: an answer converted by `whole` needs no relay.
         if self.api == "responses":
             return ResponsesRelay(self._context)
         return ChatRelay(self._context)
@@ -169,7 +169,7 @@ class Exchange:
 
     @property
     def own_search(self) -> bool:
-        """True: the provider searches itself, as part of the answer."""
+        """True: the provider runs the web search itself, as part of the answer."""
         return self._converted.own_search
 
     @property
@@ -179,21 +179,21 @@ class Exchange:
 
     @property
     def known_dropped(self) -> tuple[str, ...]:
-        """As `dropped`, without fields that the Messages API does not have."""
+        """Like `dropped`, but without fields that the Messages API does not define."""
         return (*self._filtered, *self._converted.dropped)
 
     def prompt(self) -> Prompt:
-        """Return the blocks of the client's prompt, to compare them with those of another."""
+        """Return the blocks of the client's prompt, for comparison with another prompt."""
         return Prompt(self.request, keeps_attribution=False)
 
     @property
     def usage(self) -> Mapping[str, Any]:
-        """The numbers of the answer, as far as they are known."""
+        """The token usage of the answer, as far as it is known."""
         return self._relay.usage if self._usage is None else self._usage
 
     @property
     def removed_reasoning(self) -> tuple[str, ...]:
-        """Why the provider removed reasoning from the request, one reason for each item."""
+        """The provider's reasons for removing reasoning from the request, one per item."""
         if self.api != "responses":
             return ()
         removed = self._removed_reasoning
@@ -203,12 +203,12 @@ class Exchange:
 
     @property
     def stopped(self) -> bool:
-        """True: a stop sequence cut the answer; the provider would go on."""
+        """True: a stop sequence ended the answer before the provider did."""
         return self._relay.stopped
 
     @property
     def ended(self) -> bool:
-        """True: nothing that the provider could still send matters."""
+        """True: further data from the provider can be ignored."""
         return self._relay.ended
 
     def feed(self, data: bytes) -> bytes:
@@ -225,10 +225,10 @@ class Exchange:
 
     def close(self) -> bytes:
         """
-        Return the end of the stream; nothing if it was written already.
+        Return the end of the stream, or nothing if it was already returned.
 
         Raises:
-            Problem: If the provider's answer has no end.
+            Problem: If the provider's answer is incomplete.
         """
         written = self._relay.close()
         if written:
@@ -236,7 +236,7 @@ class Exchange:
         return written
 
     def fail(self, problem: Problem) -> bytes:
-        """Return the event that ends a stream which has begun."""
+        """Return the event that ends the client's stream after a failure."""
         written = self._relay.fail(problem)
         if not written.startswith(b"event: error"):
             return written  # the answer was complete
@@ -244,10 +244,10 @@ class Exchange:
 
     def whole(self, body: bytes) -> bytes:
         """
-        Turn a whole answer, or all of a stream, into a message.
+        Convert a complete answer, or a complete stream, to a message.
 
         Raises:
-            Problem: If it is an error, or no answer.
+            Problem: If it is an error or not an answer.
         """
         if self.api == "responses":
             machine = ResponsesToMessageStream(self._context)

@@ -1,11 +1,11 @@
 """
-The blocks of a prompt as hashes, and the first one that differs from an earlier prompt.
+Hashes of a prompt's blocks, and the first block that differs from an earlier prompt.
 
-Providers cache the beginning of a prompt: tools, then system blocks, then messages. A block that
-changes makes everything after it uncached. Only 64-bit hashes of the blocks are kept, with a secret
-of the process in them, so that no text can be recovered.
+Providers cache the beginning of a prompt: tools, then system blocks, then messages. A changed block
+invalidates the cache for everything after it. Only 64-bit hashes of the blocks are stored, keyed
+with a secret of the process, so that no text can be recovered.
 
-Clients mark cached blocks with `cache_control`, and the mark moves on with every turn. Claude Code
+Clients mark cached blocks with `cache_control` and move the mark with every turn. Claude Code
 sends the last message as a list with a marked block and later as a plain string. Neither changes
 the prompt, so the last messages of a prompt are also hashed without marks and in one form.
 """
@@ -46,18 +46,18 @@ MAX_MESSAGES: Final = 4096
 MAX_BODY: Final = 16 * 1024 * 1024
 """Longer prompts are not examined."""
 _TAIL: Final = 4
-"""The last messages, which may have marks: the API allows four."""
+"""Number of last messages that may have marks: the API allows four marks."""
 _LONGEST_NAME: Final = 64
 
 _MARK = re.compile(rb'"cache_control"\s*:\s*(?:\{[^{}]*\}|null)')
 _LONG_TTL = re.compile(rb'"ttl"\s*:\s*"1h"')
 _NUL: Final = b"\0"
-"""A byte that no JSON contains."""
+"""A byte that never occurs in JSON."""
 _TOOL_NAME = re.compile(rb'"name"\s*:\s*"([^"\\]{1,64})"')
 _SUMMARY = b"This session is being continued from a previous conversation"
-"""How the conversation begins after Claude Code has compacted it."""
+"""The beginning of a conversation that Claude Code has compacted."""
 _CLEARED = b"[Old tool result content cleared]"
-"""What Claude Code puts in the place of an old tool result."""
+"""Claude Code's replacement for an old tool result."""
 _PARAMETERS = ("thinking", "tool_choice", "output_config")
 """Parameters that are part of the cached prompt at Anthropic and in chat templates."""
 
@@ -83,22 +83,22 @@ _LIST = msgspec.json.Decoder(list[Raw])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptPrefix:
-    """A prompt as hashes."""
+    """The hashes of a prompt."""
 
     all_tools: int
-    """The tools as they were sent, in one hash; equal hashes save the others."""
+    """One hash of all tools as sent; while it is the same, `tools` is not computed again."""
     tools: Sequence[int]
     tool_names: tuple[str, ...]
     all_system: int
     system: tuple[int, ...]
     messages: Sequence[int]
     tail: Mapping[int, int]
-    """Of the first and the last messages, without marks, by their index."""
+    """Hashes of the first and the last messages without marks, by index."""
     parameters: Mapping[str, int]
 
     @property
     def first(self) -> int:
-        """The first message, which identifies a conversation."""
+        """The hash of the first message, which identifies a conversation."""
         return self.tail[0]
 
 
@@ -112,7 +112,7 @@ class FirstChange:
 
 
 class Prompt:
-    """The blocks of one request, while it is examined."""
+    """The blocks of one request, for comparison with earlier ones."""
 
     def __init__(self, request: _Outline | MessagesRequest, *, keeps_attribution: bool) -> None:
         """*keeps_attribution* is False if conversion removes Claude Code's attribution block."""
@@ -129,7 +129,7 @@ class Prompt:
 
     @cached_property
     def tools(self) -> Sequence[int]:
-        """The hash of each tool; a mark is at the last one, if anywhere."""
+        """The hash of each tool; only the last one can have a mark."""
         hashes = [hash(bytes(tool)) for tool in self._tools]
         return array(
             "q", [*hashes[:-1], *(hash(_unmarked(bytes(one))) for one in self._tools[-1:])]
@@ -137,32 +137,32 @@ class Prompt:
 
     @cached_property
     def system(self) -> Sequence[bytes]:
-        """The blocks of the system prompt that the provider gets, without marks."""
+        """The system prompt's blocks as sent to the provider, without marks."""
         blocks = [_unmarked(bytes(block)) for block in _items(self._request.system)]
         return [one for one in blocks if self._keeps_attribution or not _is_attribution(one)]
 
     @cached_property
     def hashes(self) -> Sequence[int]:
-        """The hash of each message as it was sent."""
+        """The hash of each message as sent."""
         return array("q", [hash(bytes(message.content)) for message in self.messages])
 
     @cached_property
     def first(self) -> int:
-        """The first message without marks."""
+        """The hash of the first message without marks."""
         return self.unmarked(0)
 
     @cached_property
     def tool_names(self) -> tuple[str, ...]:
-        """The name of each tool; empty where it is not near the beginning."""
+        """The name of each tool, or "" if it is not near the start of the definition."""
         heads = (bytes(memoryview(tool)[: 4 * _LONGEST_NAME]) for tool in self._tools)
         names = map(_TOOL_NAME.search, heads)
         return tuple(name[1].decode("utf-8", "replace") if name else "" for name in names)
 
     def unmarked(self, index: int) -> int:
-        """Return the hash of a message without marks, and with a single text as a string."""
+        """Return the hash of a message without marks; a single text block counts as a string."""
         content = _unmarked(bytes(self.messages[index].content))
         if content.startswith(b"["):
-            with suppress(msgspec.DecodeError):  # it is not one text
+            with suppress(msgspec.DecodeError):  # not a single text
                 content = bytes(_ONE_TEXT.decode(content)[0].text)
         return hash((self.messages[index].role, content))
 
@@ -171,7 +171,7 @@ class Prompt:
         return _items(self._request.tools)
 
     def condense(self, before: PromptPrefix | None = None) -> PromptPrefix:
-        """Return the hashes, to compare the next prompt with; equal parts are those of *before*."""
+        """Return the hashes for comparison with the next prompt; reuse equal parts of *before*."""
         count = len(self.messages)
         if before is not None and before.all_tools == self.all_tools:
             tools, names = before.tools, before.tool_names
@@ -195,19 +195,19 @@ class Prompt:
 
     @property
     def is_cached_long(self) -> bool:
-        """Whether the client wants the provider to keep the prompt for an hour."""
+        """Whether the client requests that the prompt is cached for an hour."""
         parts = (self._request.system, self.messages[-1].content, self._request.tools)
         return any(_LONG_TTL.search(bytes(part)) for part in parts)
 
     @property
     def is_summary(self) -> bool:
-        """Whether the conversation begins with the summary of an earlier one, or asks for one."""
+        """Whether the conversation begins with a summary of an earlier one or requests one."""
         first, last = self.messages[0].content, self.messages[-1].content
         return _SUMMARY in bytes(first) or COMPACTION_PROMPT in bytes(last)
 
 
 def read_prompt(body: bytes, *, keeps_attribution: bool) -> Prompt | None:
-    """Return the blocks of the *body* of a Messages request; None if it has none or too many."""
+    """Return the prompt in the *body* of a Messages request, or None if invalid or too long."""
     if len(body) > MAX_BODY:
         return None
     try:
@@ -220,7 +220,7 @@ def read_prompt(body: bytes, *, keeps_attribution: bool) -> Prompt | None:
 
 
 def first_change(before: PromptPrefix, now: Prompt) -> FirstChange | None:
-    """Return the first block of *before* that *now* does not begin with; None if there is none."""
+    """Return the first block that differs from *before*, or None; new messages do not count."""
     return (
         _changed_tool(before, now)
         or _changed_system(before, now)
@@ -299,12 +299,12 @@ def _first_difference(before: Sequence[int], now: Sequence[int]) -> int | None:
 
 
 def _counted(names: Sequence[str], verb: str) -> str:
-    """Return `2 removed`; empty for one, which the block names."""
+    """Return, for example, `2 removed`; empty for a single tool, which the block names."""
     return f"{len(names)} {verb}" if len(names) > 1 else ""
 
 
 def _items(field: Raw) -> Sequence[Raw]:
-    """Return the items of a list, or a system prompt that is a string as the only item."""
+    """Return the items of a list; a system prompt that is a string is the only item."""
     if not is_present(field):
         return ()
     return _LIST.decode(field) if memoryview(field)[0] == BRACKET else (field,)
@@ -315,7 +315,7 @@ def _is_attribution(block: bytes) -> bool:
 
 
 def _unmarked(raw: bytes) -> bytes:
-    """Return JSON without the fields `cache_control`."""
+    """Return the JSON without its `cache_control` fields."""
     if b'"cache_control"' not in raw:
         return raw
     raw = _MARK.sub(_NUL, raw)

@@ -1,4 +1,4 @@
-"""The common interface of everything that makes a client's stream from a provider's."""
+"""The common interface of the converters from a provider's stream to a client's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ccproxy.errors import Problem
 
 
 class StreamConverter(Protocol):
-    """Turns the bytes of a source into the client's."""
+    """Converts the bytes of a source to those of the client's stream."""
 
     @property
     def ended(self) -> bool:
@@ -19,10 +19,10 @@ class StreamConverter(Protocol):
         """Whether the source continues after the end of the answer."""
 
     def feed(self, data: bytes) -> bytes:
-        """Convert a piece. Raises Problem if it is an error."""
+        """Convert a piece of the source. Raises Problem if it is an error."""
 
     def close(self) -> bytes:
-        """Return the end of the answer. Raises Problem if it has none."""
+        """Return the end of the answer. Raises Problem if the answer is incomplete."""
 
     def fail(self, problem: Problem) -> bytes:
-        """Return the event that ends a stream which has begun."""
+        """Return the event that ends the client's stream after a failure."""

@@ -1,9 +1,9 @@
 """
-Reading of a Chat Completions answer: one event, a whole body, or a body of events.
+Readers of a Chat Completions answer: one event, a whole body, or a body of events.
 
 A whole answer goes through the same state machine as a stream; its events are folded into one
-message. So both forms of an answer give the same message, whichever of them the client requested
-and the provider sends.
+message. Both forms therefore produce the same message, whichever of them the client requests and
+the provider sends.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 def read_event(event: sse.ServerEvent, quirks: Quirks) -> chat.Chunk | ProviderError:
-    """Read one event of a stream; Problem if it is neither a chunk nor an error."""
+    """Read one event of a stream; raise Problem if it is neither a chunk nor an error."""
     data = event.data
     if chat.is_heartbeat(data):
         return chat.Chunk()
@@ -50,7 +50,7 @@ def read_event(event: sse.ServerEvent, quirks: Quirks) -> chat.Chunk | ProviderE
 
 def read_completion(body: bytes, quirks: Quirks) -> chat.Completion | ProviderError:
     """
-    Read a whole answer that came with status 200.
+    Read the body of a whole answer with status 200.
 
     Raises:
         Problem: api_error if it is neither a completion nor an error.
@@ -73,7 +73,7 @@ def to_message(body: bytes, context: AnswerContext) -> dict[str, Any]:
     Convert the answer *body*, a completion or server-sent events, to a message.
 
     Raises:
-        Problem: If it is an error, no answer, or incomplete.
+        Problem: If it is an error, not an answer, or incomplete.
     """
     if is_stream(body):
         return fold_stream(body, context)

@@ -1,13 +1,13 @@
 """
-Conversion of the most frequent chunk without parsing it; saves 10 µs of each chunk.
+Conversion of the most frequent kind of chunk without parsing, which saves 10 µs per chunk.
 
-Nearly every chunk of a stream differs from the previous one in one JSON string, the new text, and a
-JSON string has the same bytes in both formats. So the bytes before and after it are learnt once,
-and while chunks have them, the string is copied.
+Nearly every chunk of a stream differs from the previous one only in one JSON string, the new text,
+and a JSON string has the same bytes in both formats. The bytes before and after it are therefore
+learned once, and as long as chunks match them, only the string is copied.
 
-The result must never differ from the state machine's. So a template is only learnt from a chunk
-with one string and nothing else, it is verified by decoding it with another string, and each copied
-string is decoded once: that validates it, and its length is needed for the usage.
+The result must be identical to the state machine's. A template is learned only from a chunk with
+one string and nothing else, and is verified by decoding it with another string. Each copied string
+is decoded once, to validate it and to get its length for the usage.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 from ccproxy.protocol import chat
 
 _MAX_CHUNK = 4096
-"""Bytes. Templates of larger chunks are not learnt: such chunks are rare."""
+"""Bytes. No templates are learned from larger chunks, which are rare."""
 _FRAMES = ((b"data: ", b"\n\n"), (b"data:", b"\n\n"), (b"data: ", b"\r\n\r\n"))
 _PROBE = "\x01probe"
 _PROBE_LITERAL = rb"\u0001probe"
@@ -37,14 +37,14 @@ _STRING = msgspec.json.Decoder(str)
 
 
 class Template:
-    """The bytes around the string in a provider's chunk (*before*, *after*) and in our event."""
+    """The bytes around the string, in the provider's chunk and in the client's event."""
 
     __slots__ = ("_after", "_before", "_between", "_frame", "_opening", "_skip")
 
     def __init__(
         self, *, before: bytes, after: bytes, frame: tuple[bytes, bytes], opening: bytes
     ) -> None:
-        # With the opening quote: a line end before the string is valid JSON, but ends our line.
+        # Includes the opening quote: a line break before it is valid JSON but would end the line.
         self._before = frame[0] + before + b'"'
         self._skip = len(self._before) - 1
         self._after = after + frame[1]
@@ -53,21 +53,21 @@ class Template:
         self._between = _CLOSING + opening
 
     def framed(self, data: bytes) -> bytes:
-        """Return the event with this *data* as it would be read."""
+        """Return the bytes of an event with *data*, as the provider would send them."""
         return self._frame[0] + data + self._frame[1]
 
     def splice(self, data: bytes, at: int, texts: list[str]) -> tuple[bytes, int]:
         """
-        Convert consecutive chunks of *data* from position *at*, as far as they fit.
+        Convert consecutive chunks of *data* from position *at*, as long as they match.
 
-        Return the events and the position after them; the texts are appended to *texts*.
+        Return the events and the position after the last chunk; append the texts to *texts*.
         """
         after = self._after
         literals = []
         while data.startswith(self._before, at):
             begin = at + self._skip
             end = data.find(b'"', begin + 1) + 1
-            if not data.startswith(after, end):  # the string holds quotes, or it does not fit
+            if not data.startswith(after, end):  # the string contains quotes, or no match
                 end = data.find(b'"' + after, begin + 1) + 1
             literal = data[begin:end]
             text = _decode(literal)
@@ -83,9 +83,10 @@ class Template:
 
 def learn(chunk: chat.Chunk, data: bytes, read: bytes, event: dict[str, Any]) -> Template | None:
     """
-    Return the template of *chunk*, whose bytes *data* were in *read* and became *event*.
+    Return the template of *chunk*, whose bytes *data* were part of *read* and became *event*.
 
-    None if it has more than the text of *event*, or if that cannot be located with certainty.
+    Return None if the chunk contains more than the event's text, or if the position of the text in
+    *data* is ambiguous.
     """
     sole = sole_text(chunk)
     field = _DELTA_FIELDS.get(event["delta"]["type"])
@@ -102,7 +103,7 @@ def learn(chunk: chat.Chunk, data: bytes, read: bytes, event: dict[str, Any]) ->
     probe = chat.decode(data[:begin] + _PROBE_LITERAL + data[end:])
     if sole_text(probe) != (sole[0], _PROBE):
         return None
-    # Of an event that began in an earlier read the frame is not known; the usual one is assumed.
+    # The frame of an event that began in an earlier read is unknown; assume the usual one.
     frame = next((frame for frame in _FRAMES if frame[0] + data + frame[1] in read), _FRAMES[0])
     shell = {**event, "delta": {"type": event["delta"]["type"], field: ""}}
     opening = b"event: content_block_delta\ndata: " + msgspec.json.encode(shell)
@@ -115,7 +116,7 @@ def learn(chunk: chat.Chunk, data: bytes, read: bytes, event: dict[str, Any]) ->
 
 
 def _decode(literal: bytes) -> str | None:
-    """Return the text of a JSON string, None if it needs repair (`protocol/chat.py`)."""
+    """Return the text of a JSON string, or None if it needs repair (`protocol/chat.py`)."""
     try:
         return _STRING.decode(literal)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -123,7 +124,7 @@ def _decode(literal: bytes) -> str | None:
 
 
 def sole_text(chunk: chat.Chunk) -> tuple[str, str] | None:
-    """Return the field and the text if *chunk* has one string and nothing else."""
+    """Return the field and text of a *chunk* with one string and nothing else, or None."""
     if not chunk.choices or len(chunk.choices) != 1:
         return None
     choice = chunk.choices[0]

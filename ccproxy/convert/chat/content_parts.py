@@ -1,9 +1,9 @@
 """
-Content blocks converted to the parts of a Chat message, and tool results to tool messages.
+Conversion of content blocks to the parts of a Chat message, and of tool results to tool messages.
 
 Every type of block except tool calls and thinking becomes a list of parts: text, images and files
-in the form that the provider accepts, and a note in the text instead of what it does not accept.
-Base64 never gets into text. Blocks of unknown types are dropped.
+in the form that the provider accepts, and a text note in place of unsupported content. Base64 is
+never sent as text. Blocks of unknown types are dropped.
 
 Tool messages hold text only (OpenAI's `ChatCompletionToolMessageParam`). An image or a file in a
 tool result leaves a note in the text and goes into the user message that follows.
@@ -63,12 +63,12 @@ _FOLLOWS = {
 
 
 def text_part(text: Raw) -> Part:
-    """Make a part of a string literal."""
+    """Return a text part with a string literal."""
     return {"type": "text", "text": text}
 
 
 def texts_of(content: object) -> list[Raw] | None:
-    """Return the string literals of a message's content, None if it is not only text."""
+    """Return the string literals of a message's content, or None if it is not only text."""
     if isinstance(content, Raw):
         return [content]
     if not isinstance(content, list) or any(part["type"] != "text" for part in content):
@@ -98,7 +98,7 @@ def _text(part: Part) -> Raw:
 
 
 def to_parts(blocks: list[Block], conversion: Conversion) -> list[Part]:
-    """Convert the *blocks* of a `content`; errors contain the index of the block."""
+    """Convert the *blocks* of a `content` field; errors contain the block's index."""
     parts: list[Part] = []
     index = 0
     try:
@@ -113,8 +113,8 @@ def cache_mark(block: Block, conversion: Conversion) -> dict[str, Any]:
     """
     Return the cache_control field of *block* if the provider supports it.
 
-    Only type and ttl are sent: others, such as Claude Code's scope, are refused ("Extra inputs are
-    not permitted").
+    Only type and ttl are sent: other fields, such as Claude Code's scope, are refused ("Extra
+    inputs are not permitted").
     """
     if not conversion.quirks.cache_control or not is_object(block.cache_control):
         return {}
@@ -161,7 +161,7 @@ def _compaction(block: Block, _conversion: Conversion) -> list[Part]:
 
 
 def _one_text(head: list[Raw], parts: list[Part]) -> list[Part]:
-    """Join *head* and the texts of *parts* to one text; other parts follow it."""
+    """Join *head* and the texts of *parts* into one text; other parts follow it."""
     literals = [*head, *(_text(part) for part in parts if part["type"] == "text")]
     texts = [text for text in literals if text != EMPTY]
     others = [part for part in parts if part["type"] != "text"]
@@ -192,7 +192,7 @@ def _data_url(source: Source) -> Raw:
 
 
 def _file_note(kind: str, source: Source) -> Part:
-    # File IDs are valid at Anthropic only.
+    # File IDs are valid only at Anthropic.
     return text_part(literal(f"[{kind} {text_of(source.file_id)}: uploaded files are not sent]"))
 
 
@@ -258,7 +258,7 @@ def _server_tool_result(block: Block, _conversion: Conversion) -> list[Part]:
 
 
 def _readable_texts(value: object) -> list[str]:
-    """Return the texts under the readable keys, in their order."""
+    """Return the texts under the readable keys, in document order."""
     if isinstance(value, list):
         return [text for each in value for text in _readable_texts(each)]
     if not isinstance(value, dict):

@@ -3,22 +3,22 @@ Conversion of a conversation from Messages to Chat Completions.
 
 Rules:
     1. One tool message for each tool call follows the assistant message, in the order of the calls,
-       before anything else. The client's results come in any order, mixed with text and system
-       messages; these wait until the tool messages are written.
-    2. A call without a result gets a result that says so; a result without a call becomes text.
+       before anything else. The client's results may be in any order and mixed with text and system
+       messages, which wait until the tool messages are written.
+    2. A call without a result gets a placeholder result; a result without a call becomes text.
     3. Each call ID occurs once in the conversation.
     4. Consecutive assistant messages are merged; consecutive user messages stay separate, unless
        the provider's chat templates require alternating roles.
     5. The conversion of a message depends only on the messages before it, so that the beginning of
-       a conversation becomes the same bytes in every turn (prompt caches). Only the last message
+       a conversation has the same bytes in every turn (for prompt caches). Only the last message
        may get a flag.
     6. Empty messages are left out.
 
-`add` takes one message after the other. The blocks of the assistant are collected until a message
-of another role comes; then the assistant message is written and its calls are open. While calls
-are open, messages wait in `_waiting`; the next assistant message or the end closes the calls.
+`add` converts one message at a time. The assistant's blocks are collected until a message of
+another role follows; then the assistant message is written and its calls are open. While calls are
+open, messages wait in `_waiting`; the next assistant message or the end closes the calls.
 
-This runs over every message of every request, so frequent cases take a short path: texts are
+This code processes every message of every request, so frequent cases have a fast path: texts are
 appended, and results that are strings are copied; other blocks go through `content_parts`.
 """
 
@@ -96,7 +96,7 @@ class ChatConversation(ConversationWriter):
                 self._append(converted)
 
     def _append(self, message: ChatMessage) -> None:
-        """Append *message*, or merge it into a user message before it if templates require it."""
+        """Append *message*, or merge it into the preceding user message if templates require it."""
         last = self._entries[-1] if self._quirks.merge_user_messages and self._entries else None
         if last is None or not last["role"] == message["role"] == "user":
             self._entries.append(message)
@@ -106,7 +106,7 @@ class ChatConversation(ConversationWriter):
         self._entries[-1] = {"role": "user", "content": content_of(parts, flat=not has_marks)}
 
     def finish(self) -> list[ChatMessage | Raw]:
-        """Return the converted messages; one `Raw` may hold several of them."""
+        """Return the converted messages; one `Raw` may contain several of them."""
         if self._pending:
             self._write_assistant()
         self._close_calls(self._calls)
@@ -206,7 +206,7 @@ class ChatConversation(ConversationWriter):
         return {"id": sent_id, "type": "function", "function": function}
 
     def _sign(self, calls: list[dict[str, Any]], thinking: EarlierThinking) -> None:
-        """Add Gemini's signatures to *calls*, which are the open ones."""
+        """Add Gemini's signatures to the open *calls*."""
         signatures = thinking.signatures()
         for index, (call, (client_id, _)) in enumerate(zip(calls, self._calls, strict=True)):
             # Required for the first call of a step only (Gemini 3).
@@ -231,11 +231,11 @@ class ChatConversation(ConversationWriter):
 
 def _fold_into(answer: ChatMessage, waiting: list[ChatMessage]) -> list[ChatMessage]:
     """
-    Append the texts that follow a tool message to it; return the rest.
+    Append the texts after a tool message to it; return the remaining messages.
 
     Mistral refuses a user message after a tool message (error 3230), and so do templates with
-    alternating roles. Only messages with images stay; an assistant message before each text would
-    be imitated by the model.
+    alternating roles. Messages with images cannot be appended. No assistant message is inserted
+    before a text, because the model would imitate it.
     """
     texts = texts_of(answer["content"]) or []
     movable = 0

@@ -1,8 +1,8 @@
 """
-Parameters of the answer: length, sampling, stop sequences, format and user.
+Request parameters for the answer: length, sampling, stop sequences, format and user.
 
-Parameters that the client left out are not sent. Parameters that the provider refuses are left
-out and recorded as dropped.
+Parameters that the client omits are not sent. Parameters that the provider refuses are left out
+and recorded as dropped.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _INT_MAX = 2**31 - 1
 
 def limit_fields(request: MessagesRequest, target: Target, *, least: int = 1) -> dict[str, Any]:
     """
-    Return the limit of the answer in tokens, raised to *least*.
+    Return the token limit of the answer, raised to *least*.
 
-    It is lowered to the model's maximum, because Claude Code requests up to 128,000; if only the
-    window is known, to half of the window. A cache warm-up (0) requests one token.
+    It is lowered to the model's maximum, because Claude Code requests up to 128,000, or to half of
+    the window if only that is known. A cache warm-up (0) requests one token.
     """
     requested = max(request.max_tokens or 1, least)
     limit = target.max_output or (target.window and target.window // 2) or _INT_MAX
@@ -61,12 +61,12 @@ def sampling_fields(
 
 
 def stop_sequences_of(request: MessagesRequest) -> tuple[str, ...]:
-    """Return the distinct stop sequences that are not empty."""
+    """Return the distinct non-empty stop sequences."""
     return tuple(dict.fromkeys(filter(None, request.stop_sequences or ())))
 
 
 def stop_fields(sequences: tuple[str, ...], conversion: Conversion) -> dict[str, Any]:
-    """Return the stop sequences that the provider accepts; the answer enforces all of them."""
+    """Return the stop sequences that the provider accepts; ccproxy itself enforces all of them."""
     if not sequences:
         return {}
     if not conversion.quirks.stop:
@@ -96,10 +96,10 @@ def format_fields(
 
 def metadata_fields(request: MessagesRequest, conversion: Conversion) -> dict[str, Any]:
     """
-    Return the fields made of `metadata.user_id`, as hashes of at most 64 characters.
+    Return the fields derived from `metadata.user_id`, as hashes of at most 64 characters.
 
-    The key of the prompt cache depends on the session in it: requests with the same key go to the
-    same machine, so that most of their prompts are found in its cache.
+    The prompt cache key depends on the session ID in it. Requests with the same key go to the same
+    machine, whose cache contains most of the session's prompt.
     """
     quirks = conversion.quirks
     user_id = request.metadata.user_id if request.metadata else None

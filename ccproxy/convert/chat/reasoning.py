@@ -7,7 +7,7 @@ nothing is sent and the provider's default applies.
 Some providers require earlier thinking, some refuse it, most ignore it; `Quirks.history` selects
 the form. The text of any thinking block is sent, whichever provider produced it, so that sessions
 survive a change of provider. Data that only its producer can read (thought signatures, encrypted
-details) is sent to the same model of the same provider only.
+details) is sent only to the same model of the same provider.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ UNKNOWN_SIGNATURE = "skip_thought_signature_validator"
 def reasoning_fields(
     request: ReasoningRequest, quirks: Quirks, *, with_tools: bool
 ) -> dict[str, Any]:
-    """Return the fields that request the reasoning from the provider."""
+    """Return the fields that request reasoning from the provider."""
     if not quirks.effort_with_tools and with_tools:
         # gpt-5.4 and later: "set reasoning_effort to 'none'" or leave it out.
         return {"reasoning_effort": "none"} if "none" in quirks.efforts else {}
@@ -66,7 +66,7 @@ def _effort(request: ReasoningRequest, quirks: Quirks) -> dict[str, Any]:
         return {"reasoning_effort": off or lowest} if off or lowest else {}
     effort = request.effort_or_budget()
     if effort is None and request.thinks and "none" in quirks.efforts:
-        effort = "medium"  # the default of such a model is not to reason
+        effort = "medium"  # such a model does not reason by default
     return {"reasoning_effort": nearest_effort(effort, quirks.efforts)} if effort else {}
 
 
@@ -148,19 +148,19 @@ _TEXT_FIELDS: Final[dict[str, tuple[str, ...]]] = {
 
 
 class EarlierThinking:
-    """The thinking blocks of one assistant message, and what their signatures carry."""
+    """The thinking blocks of one assistant message, and the data in their signatures."""
 
     def __init__(self, blocks: Sequence[Block], conversion: Conversion) -> None:
         self._conversion = conversion
         self._quirks = conversion.quirks
-        # The origin is None if another model has thought.
+        # The origin is None if another model produced the block.
         self._blocks: list[tuple[Raw, Origin | None]] = []
         for block in blocks:
             origin = _origin(block, conversion)
             self._blocks.append((_visible_text(block, origin), origin))
 
     def text(self) -> Raw | None:
-        """Return all texts as one string literal, None if there is none."""
+        """Return all texts as one string literal, or None if there are none."""
         texts = [text for text, _ in self._blocks if text is not EMPTY]
         return join_literals("\\n\\n", texts) if texts else None
 
@@ -185,7 +185,7 @@ class EarlierThinking:
         return {}
 
     def add_to(self, content: Raw | None) -> Raw | list[dict[str, Any]] | None:
-        """Return the *content* of the message, with the thinking if it belongs there."""
+        """Return the message's *content*, with the thinking if the provider expects it there."""
         form = self._quirks.history
         text = self.text() if form in ("think_tags", "thinking_parts") else None
         if text is None:
@@ -197,14 +197,14 @@ class EarlierThinking:
         return [part] if content is None else [part, {"type": "text", "text": content}]
 
     def signatures(self) -> dict[str, str]:
-        """Return the thought signature of each tool call, by the client's ID of the call."""
+        """Return the thought signature of each tool call, by the client's call ID."""
         signatures: dict[str, str] = {}
         for _, origin in self._blocks:
             signatures |= origin.carried.get(THOUGHT_SIGNATURES, {}) if origin else {}
         return signatures
 
     def _opaque(self) -> dict[str, Any]:
-        """Return Copilot's fields of encrypted reasoning, with its text; empty without it."""
+        """Return Copilot's encrypted reasoning and its text as fields, or {} if there is none."""
         for _, origin in self._blocks:
             if origin is not None and REASONING_OPAQUE in origin.carried:
                 opaque = {"reasoning_opaque": origin.carried[REASONING_OPAQUE]}
@@ -223,7 +223,7 @@ class EarlierThinking:
 
 def _visible_text(block: Block, origin: Origin | None) -> Raw:
     """
-    Return the text of *block*; EMPTY if there is none.
+    Return the text of *block*, or EMPTY.
 
     With `thinking.display: "omitted"`, the signature carries the text.
     """
@@ -234,7 +234,7 @@ def _visible_text(block: Block, origin: Origin | None) -> Raw:
 
 
 def _origin(block: Block, conversion: Conversion) -> Origin | None:
-    """Return the origin of *block* if it is the target itself."""
+    """Return the origin of *block* if it is the target, else None."""
     origin = conversion.signer.open(text_of(block.signature))
     target = conversion.target
     if origin is None or (origin.provider, origin.model) != (target.provider, target.model):

@@ -1,5 +1,5 @@
 """
-Conversion of a Chat Completions stream to the client's, from bytes to bytes.
+Conversion of a Chat Completions stream to the client's stream, bytes to bytes.
 
 Chunks that look like the previous one are converted without decoding
 (`convert/chat/chunk_template.py`).
@@ -17,11 +17,11 @@ from ccproxy.errors import Problem
 from ccproxy.protocol import chat, sse
 
 _MAX_MISSES = 16
-"""Templates that matched no chunk before learning stops: chunks of this stream differ too much."""
+"""Number of unused templates after which learning stops: the stream's chunks differ too much."""
 
 
 class ChatRelay(AnswerRelay[ChatToMessageStream]):
-    """Relays one answer of Chat Completions."""
+    """Relays one Chat Completions answer."""
 
     def __init__(self, context: AnswerContext) -> None:
         super().__init__(context, ChatToMessageStream(context))
@@ -46,7 +46,7 @@ class ChatRelay(AnswerRelay[ChatToMessageStream]):
         if self.ended:
             return
         if self._template is not None and not event.event:
-            # An event that was split over two reads may also match.
+            # An event that was split across two reads may also match.
             framed = self._template.framed(event.data)
             if self._copy(framed, 0, out) == len(framed):
                 return

@@ -150,10 +150,10 @@ def _without_conflicts(
     quirks: Quirks,
 ) -> ReasoningRequest:
     """
-    Disable thinking that the client did not request and that excludes its other wishes.
+    Disable thinking that the client did not request and that conflicts with its other options.
 
-    Some providers refuse a forced tool or a format while the model thinks, and think by default. If
-    the client requests thinking, an instruction replaces the choice or the format.
+    Some providers enable thinking by default and refuse a forced tool or a format together with it.
+    If the client requests thinking, an instruction replaces the tool choice or the format.
     """
     is_refused = (is_forced(request.tool_choice) and not quirks.forced_choice_with_thinking) or (
         requested is not None and not quirks.format_with_thinking
@@ -169,9 +169,9 @@ def _stream_to_think(
     """
     Return the reasoning and whether to stream, for models that think only in streams (Qwen).
 
-    A client that requests thinking without a stream gets a stream, collected to a whole answer.
-    Otherwise thinking is disabled, because the provider refuses its own default ("enable_thinking
-    must be set to false for non-streaming calls").
+    If the client requests thinking without a stream, the provider streams and the whole answer is
+    collected. Otherwise thinking is disabled, because the provider refuses its own default
+    ("enable_thinking must be set to false for non-streaming calls").
     """
     if streams or not target.quirks.thinking_needs_stream:
         return reasoning, streams

@@ -7,13 +7,13 @@ events).
 
 Rules:
 
-* A tool block opens when its id and name are complete and stays open until its arguments are:
-  clients run a tool when its block closes. Other output waits in a queue meanwhile.
+* A tool block opens when its id and name are complete and stays open until its arguments are
+  complete: clients run a tool when its block closes. Other output is queued until then.
 * Arguments are passed on as they arrive. Claude Code reports invalid JSON to the model, which then
-  has another turn; an error would cause the same request and the same answer again.
+  has another turn; an error would only cause the same request and the same answer again.
 * An answer ends with `[DONE]` or the end of the stream, and has a finish_reason. Output after a
   finish_reason still belongs to the answer: some servers send one with every chunk.
-* Without a finish_reason and `[DONE]` the answer is broken off, and `close` raises.
+* With neither a finish_reason nor `[DONE]`, the answer is incomplete and `close` raises.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ FAILED: Mapping[str, str] = {
     "network_error": "overloaded_error",  # GLM
     "insufficient_system_resource": "overloaded_error",  # DeepSeek
 }
-"""finish_reason in lower case of an answer that failed -> error type."""
+"""finish_reason (in lower case) of a failed answer -> error type."""
 
 
 class ChatToMessageStream:
@@ -101,7 +101,7 @@ class ChatToMessageStream:
 
     @property
     def stopped(self) -> bool:
-        """True: a stop sequence cut the answer; nothing more of it is needed."""
+        """True: a stop sequence ended the answer; the rest of it is not needed."""
         return self._stops.matched is not None
 
     @property
@@ -112,9 +112,9 @@ class ChatToMessageStream:
     @property
     def steady_block(self) -> int | None:
         """
-        The index of the open block if a delta of it changes nothing but the block.
+        The index of the open block if its deltas change no other state.
 
-        None while text is held back, waits or is searched.
+        None while text is held back, queued or searched.
         """
         writer = self._writer
         if writer.block is None or self._queue or self._is_finished:
@@ -131,7 +131,7 @@ class ChatToMessageStream:
 
     @property
     def usage(self) -> dict[str, Any]:
-        """The usage in the Messages API's sense; estimates where nothing was reported."""
+        """The usage as the Messages API defines it; missing numbers are estimated."""
         return to_usage(
             self._reported,
             self._context.target.quirks,
@@ -141,7 +141,7 @@ class ChatToMessageStream:
 
     def feed(self, chunk: Chunk) -> list[Event]:
         """
-        Take one chunk and return the events that it causes.
+        Process one chunk and return the resulting events.
 
         Raises:
             Problem: If the provider reports that the answer failed.
@@ -170,10 +170,10 @@ class ChatToMessageStream:
 
     def close(self) -> list[Event]:
         """
-        Return the events that end the message; nothing if it has ended.
+        Return the events that end the message, or none if it has already ended.
 
         Raises:
-            Problem: api_error if the answer is empty, has no end or ends within a tool call.
+            Problem: api_error if the answer is empty, incomplete or ends within a tool call.
         """
         if self._has_ended:
             return []
@@ -202,13 +202,13 @@ class ChatToMessageStream:
 
     def _read_usage(self, usage: object) -> None:
         if isinstance(usage, dict) and is_usage(usage):
-            self._reported = usage  # the last one counts: some servers report with every chunk
+            self._reported = usage  # the last one counts: some servers report it in every chunk
 
     def _take_choice(self, choice: Choice, position: int) -> None:
         self._has_choice = True
         index = choice.index if isinstance(choice.index, int) else position
         if choice.message is not None:
-            index = position  # Copilot gives both halves of a whole answer the index 0
+            index = position  # Copilot gives both halves of a whole answer index 0
         if choice.usage is not None:
             self._read_usage(choice.usage)
         if self._stops.matched is not None or self._has_ended:
@@ -332,7 +332,7 @@ class ChatToMessageStream:
     # Writing blocks
 
     def _emit_text(self, text: str) -> None:
-        """Write *text*, except what a stop sequence cuts or may be about to cut."""
+        """Write *text* up to a stop sequence, or up to a possible beginning of one."""
         if self._text_calls is not None:
             text = self._text_calls.feed(text)
         self._emit("text", self._stops.feed(text))
@@ -374,7 +374,7 @@ class ChatToMessageStream:
             self._queue.popleft()
 
     def _open_call(self, call: ToolCall, *, force: bool) -> bool:
-        """Open the block of *call*, unless it repeats another; False if it is not complete yet."""
+        """Open the block of *call* unless it repeats another; return False if it is incomplete."""
         if call.twins:
             if not call.is_complete and not force:
                 return False
@@ -389,7 +389,7 @@ class ChatToMessageStream:
         return True
 
     def _end_call(self, *, force: bool) -> bool:
-        """Close the open call if it is complete; False if it is not."""
+        """Close the open call if it is complete; return False if it is not."""
         call = self._writer.call
         if call is None:
             return True
@@ -418,7 +418,7 @@ class ChatToMessageStream:
 
 
 class _TaggedReasoning:
-    """Reasoning found between think tags, to recognise its copy in a field (MiniMax)."""
+    """Reasoning between think tags, stored to recognise its copy in a field (MiniMax)."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -438,7 +438,7 @@ class _TaggedReasoning:
         self._pieces.append(text)
 
     def end(self) -> None:
-        """The closing tag was read."""
+        """Record that the closing tag was read."""
         self._is_open = False
         self._text = "".join(self._pieces)
 
@@ -465,7 +465,7 @@ class _Snapshots:
 
     @property
     def are_excluded(self) -> bool:
-        """True: every text so far has come in pieces."""
+        """True: every text so far has arrived in pieces, none as snapshots."""
         return all(text.is_plain for text in self._texts.values())
 
     def text(self, name: str, text: Any) -> Any:  # noqa: ANN401 - fields have any type
@@ -485,7 +485,7 @@ class _Snapshots:
 
 _MAX_TYPE = 40
 _MAX_MISSES = 16
-"""Texts that are not in the tagged reasoning, after which it is not searched any more."""
+"""Number of texts missing from the tagged reasoning after which the search for a copy stops."""
 _NOTHING = (None, None, None)
 
 

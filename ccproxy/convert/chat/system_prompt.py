@@ -2,7 +2,7 @@
 The system prompt, and system messages in the middle of a conversation.
 
 Claude Code's prompt begins with an attribution block, `x-anthropic-billing-header: …`. It changes
-with every conversation and has no meaning at other providers; it is removed because it would defeat
+with every conversation and is meaningless to other providers; it is removed because it would defeat
 their prompt caches.
 """
 
@@ -40,9 +40,9 @@ def to_system_prompt(
     system: Raw, conversion: Conversion, *, instructions: Sequence[str] = ()
 ) -> dict[str, Any] | None:
     """
-    Convert the system prompt to the first message, None if it is empty.
+    Convert the system prompt to the first message, or None if it is empty.
 
-    *instructions* of ccproxy follow its blocks.
+    ccproxy's *instructions* are appended to its blocks.
     """
     try:
         blocks = blocks_of(system) if is_present(system) else []
@@ -57,9 +57,9 @@ def to_system_message(
     blocks: Sequence[Block], conversion: Conversion, *, first: bool
 ) -> dict[str, Any] | None:
     """
-    Convert a system message of the conversation, None if it is empty.
+    Convert a system message of the conversation, or None if it is empty.
 
-    `first`: nothing precedes it. If the provider accepts a system message at the start only, a
+    `first`: nothing precedes it. If the provider accepts a system message only at the start, a
     later one becomes user text in the `<system-reminder>` tags that Claude Code uses.
     """
     parts = _parts(blocks, conversion)

@@ -2,8 +2,8 @@
 Tool calls that a model writes into its text in DeepSeek's markup (DSML).
 
 DeepSeek's models sometimes write `<｜DSML｜tool_calls>` with the calls as elements, and some
-servers do not parse it. Everything from the first marker on is withheld from the client, and
-becomes tool calls at the end of the answer.
+servers do not parse it. Everything from the first marker on is withheld from the client and
+converted to tool calls at the end of the answer.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class TextCalls:
         return held
 
     def calls(self) -> list[ToolCallDelta]:
-        """Return the withheld calls, each complete; BadAnswer if the markup cannot be parsed."""
+        """Return the withheld calls; raise BadAnswer if the markup cannot be parsed."""
         markup, self._markup = "".join(self._markup), []
         calls, position = [], 0
         while invoke := _INVOKE.search(markup, position):

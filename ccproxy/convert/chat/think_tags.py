@@ -1,13 +1,13 @@
 """
 Reasoning inside the text: a leading `<think>…</think>`.
 
-Only at the start of the text, white space aside; later tags are text. A possible piece of a tag is
-held back at the end of a chunk and released if it becomes something else (`<thing`). Used by
-MiniMax without reasoning_split and by local servers without a reasoning parser.
+Tags count only at the start of the text, after optional white space; later ones are text. A partial
+tag at the end of a chunk is held back and released if it turns out to be something else (`<thing`).
+Used by MiniMax without reasoning_split and by local servers without a reasoning parser.
 
 A `</think>` without an opening tag ends reasoning as well: some chat templates contain the opening
-tag. At the start of the text it is dropped. Further on it can only be recognised in a whole answer,
-because a stream has sent the text before it by then.
+tag. At the start of the text it is dropped. Later it can be recognised only in a whole answer,
+because a stream has already sent the text before it.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class ThinkTags:
 
     @property
     def is_decided(self) -> bool:
-        """True: all that follows is text, and `feed` would return it unchanged."""
+        """True: the rest is text, which `feed` would return unchanged."""
         return self._phase == "text"
 
     @property
     def is_untouched(self) -> bool:
-        """True: there was no text yet."""
+        """True: no text has arrived yet."""
         return self._phase == "start" and not self._held
 
     def feed(self, text: str, *, is_whole: bool = False) -> list[TaggedText]:
-        """Process more text and return the classified part; *is_whole*: it is all of the text."""
+        """Process more text and return the classified part; *is_whole*: *text* is complete."""
         if not text:
             return []
         if self._phase == "start" and text.isspace():
@@ -54,7 +54,7 @@ class ThinkTags:
         return [("text", text)]
 
     def flush(self) -> list[TaggedText]:
-        """Return the text that was held back; nothing follows that could complete a tag."""
+        """Return the text that was held back; no more text can complete a tag."""
         held, self._held = "".join(self._held), []
         kind: Literal["thinking", "text"] = "thinking" if self._phase == "thinking" else "text"
         if self._phase == "start":

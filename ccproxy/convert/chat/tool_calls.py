@@ -3,7 +3,7 @@ Assembly of tool calls: the call that a delta belongs to, its id, and its argume
 
 Rules:
 
-* A delta without a name continues a call: the one at its index, the one with its id, else the
+* A delta without a name continues a call: the one at its index, else the one with its id, else the
   last one. Some servers send a new id or index with every piece.
 * A delta with a name continues the call at its index (without an index: the call with its id,
   without an id: the last one), unless it begins a new call: by another id, by another name after
@@ -11,11 +11,12 @@ Rules:
 * A name may arrive in pieces before the arguments. It ends at `<|`: gpt-oss leaks its channel
   markers into names.
 * A call that repeats id, name and arguments of an earlier one is the same call, at any index.
-* The provider's id is kept if it is valid and new in the conversation. Otherwise one is made,
-  always the same for the same answer: Claude Code drops a call with an id that it has seen.
-* Arguments are passed on as they arrive. Arguments that do not begin as an object wait until the
-  call is complete and are then made one. `{}` waits as well: some servers begin every call with
-  it, as an Anthropic stream does in content_block_start, and send the real arguments afterwards.
+* The provider's id is kept if it is valid and new in the conversation. Otherwise a new one is
+  derived from the id of the answer: Claude Code drops a call with an id that it has already seen.
+* Arguments are passed on as they arrive. Arguments that do not begin with an object are held until
+  the call is complete and then converted to one. `{}` is held as well: some servers begin every
+  call with it, as an Anthropic stream does in content_block_start, and send the real arguments
+  afterwards.
 """
 
 from __future__ import annotations
@@ -33,22 +34,22 @@ from ccproxy.protocol.json_splice import NOT_JSON
 
 _VALID_ID = re.compile(r"[A-Za-z0-9_-]+")
 _MAX_TWINS = 16
-"""Earlier calls with the same id and name that a call is compared with."""
+"""Number of earlier calls with the same id that a call is compared with."""
 _BLANKS = " \t\r\n"
-"""White space between the values of JSON."""
+"""White space between JSON values."""
 _LONGEST_NAME = 1024
-"""Characters of a name that are read; no tool has a longer one."""
+"""Characters of a name that are read; real tool names are shorter."""
 
 
 class ToolCall:
-    """One call of an answer, as far as it has arrived."""
+    """One call of an answer, as received so far."""
 
     def __init__(self) -> None:
         self.provider_id = ""
         self.name = ""
-        self.id = ""  # the one that the client gets; set when the block opens
+        self.id = ""  # the client's id; set when the block opens
         self.thought_signature: str | None = None
-        self.is_whole = False  # nothing of it can follow
+        self.is_whole = False  # no further deltas can follow
         self.is_signed = False  # the signature is queued for the client
         self.is_closed = False
         self.twins: tuple[ToolCall, ...] = ()  # earlier calls with the same id and name
@@ -56,7 +57,7 @@ class ToolCall:
         self._raw_name = ""
         self._parts: list[str] = []
         self._size = 0  # characters of the parts
-        self._sent = 0  # number of parts that were handed out
+        self._sent = 0  # number of parts already sent
         self._begins_object: bool | None = None  # None: not known yet
         self._extent = _JsonExtent()
 
@@ -69,7 +70,7 @@ class ToolCall:
 
     @property
     def is_complete(self) -> bool:
-        """True if the arguments are one whole JSON value, which nothing can continue."""
+        """True if the arguments are one whole JSON value."""
         return self._extent.is_complete(self._parts)
 
     @property
@@ -79,7 +80,7 @@ class ToolCall:
 
     @property
     def is_settled(self) -> bool:
-        """True if nothing will follow the arguments; after `{}` the real ones may."""
+        """True if the arguments are complete, and not a `{}` that may be a placeholder."""
         return self.is_complete and not self.is_held
 
     @property
@@ -98,7 +99,7 @@ class ToolCall:
         return "".join(self._parts)
 
     def has_arguments_of(self, text: str) -> bool:
-        """Return True if *text* is all of the arguments; their length is compared first."""
+        """Return True if *text* equals the arguments; the lengths are compared first."""
         return len(text) == self._size and text == self.arguments
 
     def add_name(self, piece: str) -> None:
@@ -112,7 +113,7 @@ class ToolCall:
         Add arguments: text, or a whole value (some servers send an object).
 
         Raises:
-            Problem: If the client has the whole call already.
+            Problem: If the client has already received the whole call.
         """
         if arguments is None:
             return
@@ -131,7 +132,7 @@ class ToolCall:
             self.has_arguments = self.has_arguments or not text.isspace()
 
     def absorb(self, parts: list[str], size: int) -> None:
-        """Add *size* characters of arguments that were sent to the client already."""
+        """Add *parts* of *size* characters that were already sent to the client."""
         self._parts += parts
         self._size += size
         self._sent = len(self._parts)
@@ -178,7 +179,7 @@ class _JsonExtent:
         self._is_final = False  # no later text can make the value valid
 
     def is_complete(self, parts: list[str]) -> bool:
-        """Return True if *parts*, which begin with those of the last call, are one JSON value."""
+        """Return True if *parts*, which extend those of the previous call, are one JSON value."""
         if self._checked == len(parts):
             return self._was_valid
         new = parts[self._checked :]
@@ -225,9 +226,9 @@ class ToolCalls:
 
     def find(self, delta: ToolCallDelta, choice: int, *, is_whole: bool) -> tuple[ToolCall, bool]:
         """
-        Return the call that *delta* belongs to, and True if the call begins with it.
+        Return the call that *delta* belongs to, and whether the call is new.
 
-        A call of a whole answer always begins one.
+        In a whole answer, every delta is a new call.
         """
         piece = _Piece(delta)
         index = (choice, delta.index) if isinstance(delta.index, int) else None
@@ -269,7 +270,7 @@ class ToolCalls:
                 return made
 
     def _continued(self, piece: _Piece, index: tuple[int, int] | None) -> ToolCall | None:
-        """Return the call that *piece* continues, None if it begins a new one."""
+        """Return the call that *piece* continues, or None if it begins a new one."""
         at_index = self._by_index.get(index) if index is not None else None
         with_id = self._by_id[piece.id][-1] if piece.id in self._by_id else None
         if not piece.name:
@@ -298,7 +299,7 @@ class ToolCalls:
 
 
 class _Piece:
-    """The readable fields of a tool delta."""
+    """The normalized fields of a tool delta."""
 
     __slots__ = ("arguments", "id", "name", "raw_name")
 
@@ -316,7 +317,7 @@ class _Piece:
         self.id = _text(delta.id)
 
     def repeats(self, call: ToolCall) -> bool:
-        """Return True if the piece has all arguments of the complete *call* again."""
+        """Return True if the piece repeats all arguments of the complete *call*."""
         return bool(self.id) and call.is_final and call.has_arguments_of(_as_text(self.arguments))
 
 
@@ -338,7 +339,7 @@ def _begins_new(call: ToolCall, piece: _Piece) -> bool:
 
 
 def _continues_arguments(call: ToolCall, piece: _Piece) -> bool:
-    """Return True if *piece* has the rest of the arguments of *call*, although its id is new."""
+    """Return True if *piece* continues the arguments of *call* despite its new id."""
     text = piece.arguments
     return (
         piece.name == call.name
@@ -350,7 +351,7 @@ def _continues_arguments(call: ToolCall, piece: _Piece) -> bool:
 
 
 def clean_name(name: str) -> str:
-    """Return a tool's name without what models leak after it (`Read<|channel|>commentary`)."""
+    """Return a tool's name without leaked channel markers (`Read<|channel|>commentary`)."""
     return name.partition("<|")[0].strip()
 
 
@@ -358,9 +359,10 @@ def to_input(arguments: str, *, is_cut: bool = False) -> dict[str, Any]:
     """
     Return *arguments* as the input of a tool_use block, which is always an object.
 
-    Empty arguments become {}, a text that contains an object that object. Anything else is put
-    under the key "arguments", so that the client's schema check reports it to the model. If they
-    were cut by the token limit (*is_cut*), complete members are kept, as the SDKs keep them.
+    Empty arguments become {}; a string that contains a JSON object becomes that object. Anything
+    else is stored under the key "arguments", so that the client's schema check reports it to the
+    model. If the token limit cut the arguments (*is_cut*), complete members are kept, as in the
+    SDKs.
     """
     parsed = parse_json(arguments)
     if parsed is None:
@@ -376,7 +378,7 @@ def to_input(arguments: str, *, is_cut: bool = False) -> dict[str, Any]:
 
 
 def _complete_members(arguments: str) -> dict[str, Any]:
-    """Return the members of the object that *arguments* begin with, up to the last whole one."""
+    """Return the complete members of the truncated JSON object in *arguments*."""
     depth, in_string, end = 0, False, 0
     for match in re.finditer(r'\\.|[",{}\[\]]', arguments, re.DOTALL):
         char = match[0]
@@ -395,7 +397,7 @@ def _complete_members(arguments: str) -> dict[str, Any]:
 
 
 def parse_json(text: str) -> tuple[Any] | None:
-    """Return the JSON value of *text* in a tuple (it may be null), None if it is not JSON."""
+    """Return the JSON value of *text* in a tuple (it may be null), or None if it is not JSON."""
     try:
         return (msgspec.json.decode(text),)
     except NOT_JSON:
@@ -411,7 +413,7 @@ def _dump(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    """Return an id or a name; a number is accepted as an id."""
+    """Return an id or a name as text; an id may be a number."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) else ""

@@ -4,12 +4,12 @@ Tool definitions and tool_choice.
 Rules:
     1. Every tool that the client runs becomes a function. Server tools (web_search_…, an MCP
        toolset) would run at Anthropic and are left out.
-    2. A deferred tool with a schema is kept: Claude Code's tool search sends it so after the model
-       has found it. The placeholder of tool search is left out.
+    2. A deferred tool with a schema is kept: Claude Code's tool search sends it in this form after
+       the model has found it. The placeholder of tool search is left out.
     3. A tool_choice that the provider does not support is replaced by an instruction in the prompt.
 
-A client sends the same tools with every turn, and they are half of its request, so converted lists
-are cached. Keys are the original bytes: comparing them is ten times cheaper than hashing.
+A client sends the same tools with every turn, and they make up half of its request, so converted
+lists are cached. Keys are the original bytes: comparing them is ten times cheaper than hashing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from ccproxy.providers.quirks import Quirks
 
 _CACHED_SETS: Final = 16
 _LARGEST_SET: Final = 1024 * 1024
-"""Bytes before and after conversion; larger sets are not cached."""
+"""Total bytes before and after conversion; larger sets are not cached."""
 _CACHED_SCHEMAS: Final = 1024
 _LARGEST_SCHEMA: Final = 16 * 1024
 
@@ -67,10 +67,10 @@ class ToolSet:
     finds_tools: bool = False
     """True: they include the API's tool search."""
     derived: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
-    """What another dialect has made of the set; it is cached with it."""
+    """Data that another dialect derived from the set; it is cached with the set."""
 
     def only(self, name: str) -> ToolSet:
-        """Return the set with nothing but the tool that the client calls *name*."""
+        """Return the set reduced to the tool that the client calls *name*."""
         position = list(self.sent_names).index(name)
         definition = msgspec.json.decode(self.definitions, type=list[Raw])[position]
         return ToolSet(
@@ -184,7 +184,7 @@ class ChatToolChoice:
     instruction: str | None = None
     """Instruction for the prompt that replaces an unsupported tool_choice."""
     without_tools: bool = False
-    """True: tools must not be sent, the only way to forbid them at this provider."""
+    """True: no tools are sent, because this provider offers no other way to forbid them."""
     only_tool: str | None = None
     """The client's name of the only tool to send; `required` then forces it."""
 
@@ -232,7 +232,7 @@ def is_forced(choice: ToolChoice | None) -> bool:
 def _choice_value(
     kind: str, name: str | None, supported: Collection[str], quirks: Quirks
 ) -> tuple[Any, str | None]:
-    """Return the value of tool_choice, and the instruction that replaces what it cannot express."""
+    """Return the tool_choice value, and an instruction if the value cannot express the choice."""
     weakest = "auto" if "auto" in supported else None
     if kind == "none":
         return ("none" if "none" in supported else None), None
