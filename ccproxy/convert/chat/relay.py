@@ -17,7 +17,7 @@ from ccproxy.errors import Problem
 from ccproxy.protocol import chat, sse
 
 _MAX_MISSES = 16
-"""Number of unused templates after which learning stops: the stream's chunks differ too much."""
+"""Number of templates without a match after which learning stops: the chunks differ too much."""
 
 
 class ChatRelay(AnswerRelay[ChatToMessageStream]):

@@ -12,7 +12,7 @@ Rules:
   markers into names.
 * A call that repeats id, name and arguments of an earlier one is the same call, at any index.
 * The provider's id is kept if it is valid and new in the conversation. Otherwise a new one is
-  derived from the id of the answer: Claude Code drops a call with an id that it has already seen.
+  derived from the message id: Claude Code drops a call with an id that it has already seen.
 * Arguments are passed on as they arrive. Arguments that do not begin with an object are held until
   the call is complete and then converted to one. `{}` is held as well: some servers begin every
   call with it, as an Anthropic stream does in content_block_start, and send the real arguments

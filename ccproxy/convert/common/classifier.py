@@ -1,10 +1,10 @@
 """
-Requests of Claude Code's auto mode, which classify whether a command is dangerous.
+Requests of Claude Code's auto mode that classify whether a command is dangerous.
 
-The answer, `<block>yes</block>` or `<block>no</block>`, is limited to few tokens, and Claude Code
+The answer, `<block>yes</block>` or `<block>no</block>`, is limited to a few tokens, and Claude Code
 refuses every command without a valid answer. Reasoning would use up the tokens, so it is disabled.
 A model that always reasons gets a larger limit, its reasoning is hidden, and ccproxy enforces the
-stop sequence, because the provider would find it in the reasoning.
+stop sequence, because the provider would also match it in the reasoning.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ROOM_TO_REASON: Final = 4_096
 _OPENING: Final = b"You are a security monitor for autonomous AI coding agents"
 _STOPS: Final = frozenset({"</block>", "</severity>"})
 _SHORT: Final = 1_024
-"""Tokens; the classifier requests 64, longer answers are something else."""
+"""Tokens; the classifier requests 64, so a request for more is not a classification."""
 
 
 def is_classifier(request: MessagesRequest) -> bool:

@@ -90,7 +90,7 @@ CLIENT_TOOLS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 
 
 def client_tool(kind: str) -> tuple[str, dict[str, Any]] | None:
-    """Return description and schema of a tool of type *kind*, None for other types."""
+    """Return the description and schema of a tool of type *kind*, or None for other types."""
     for prefix, definition in CLIENT_TOOLS.items():
         if kind.startswith(prefix):
             return definition

@@ -26,7 +26,7 @@ _ALL_ABSENT = (ABSENT,) * len(ANTHROPIC_ONLY)
 
 
 class Conversion(msgspec.Struct, kw_only=True):
-    """The target of a conversion, and what its parts record."""
+    """The target of one conversion, and the data that its steps record."""
 
     target: Target
     signer: Signer
@@ -35,7 +35,7 @@ class Conversion(msgspec.Struct, kw_only=True):
     tool_names: dict[str, str] = {}
     """Sent name -> client's name, of the renamed tools."""
     dropped: dict[str, None] = {}
-    """Paths of what was left out; a dict is an ordered set."""
+    """Paths of the parts that are left out; the dict serves as an ordered set."""
 
     @property
     def quirks(self) -> Quirks:
@@ -47,7 +47,7 @@ class Conversion(msgspec.Struct, kw_only=True):
         self.dropped[path] = None
 
     def sent_name(self, name: str) -> str:
-        """Return the name under which the tool is sent."""
+        """Return the name under which the tool *name* is sent."""
         new_name = tool_name(name, self.target.quirks.tool_name_length)
         if new_name != name:
             self.tool_names[new_name] = name
@@ -55,20 +55,20 @@ class Conversion(msgspec.Struct, kw_only=True):
 
 
 class ConvertedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for the provider, and what the conversion of its answer needs."""
+    """A request for the provider, and the data that the conversion of its answer needs."""
 
     body: bytes
     """The whole JSON body."""
     headers: Mapping[str, str] = {}
     """Headers that depend on the content."""
     dropped: tuple[str, ...] = ()
-    """Paths of what was left out, for the log."""
+    """Paths of the parts that are left out, for the log."""
     tool_names: Mapping[str, str] = {}
-    """Sent tool name -> client's name, of the names that were changed."""
+    """Sent name -> client's name, of the renamed tools."""
     stop_sequences: tuple[str, ...] = ()
     """All stop sequences of the client; the answer must end before any of them."""
     stream: bool = False
-    """True if the provider streams, which it may do although the client does not."""
+    """True: the provider streams, even if the client did not request a stream."""
     hide_thinking: bool = False
     """True: reasoning in the answer is not sent to the client."""
     known_ids: frozenset[str] = frozenset()
@@ -82,7 +82,7 @@ class ConvertedRequest(msgspec.Struct, frozen=True, kw_only=True):
     finds_tools: bool = False
     """True: they include the API's tool search."""
     own_search: bool = False
-    """True: the provider searches itself."""
+    """True: the provider runs the web search itself."""
 
 
 def session_key(user_id: str) -> str:

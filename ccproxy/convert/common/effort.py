@@ -9,11 +9,11 @@ from ccproxy.protocol.messages import MessagesRequest
 from ccproxy.providers.quirks import EffortWord
 
 EFFORTS: Final[tuple[EffortWord, ...]] = get_args(EffortWord)[:-1]
-"""The values of effort in rising order; Groq's "default" has no place in it."""
+"""The effort values in ascending order, without Groq's "default", which has no rank."""
 
 _LOW_BUDGET = 4_096
 _MEDIUM_BUDGET = 16_384
-"""Budgets of thinking tokens up to these count as low and medium effort, greater ones as high."""
+"""Thinking budgets up to these count as low and medium effort, larger ones as high (tokens)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class ReasoningRequest:
     """Thinking tokens."""
 
     def effort_or_budget(self) -> str | None:
-        """Return the effort, else the one that the budget corresponds to."""
+        """Return the effort, or else the one that corresponds to the budget."""
         if self.effort or self.budget is None:
             return self.effort
         if self.budget <= _LOW_BUDGET:
@@ -60,16 +60,16 @@ def requested_reasoning(request: MessagesRequest) -> ReasoningRequest:
 
 def nearest_effort(effort: str, allowed: tuple[str, ...]) -> str:
     """
-    Return the allowed value nearest to *effort*, the greater one of two.
+    Return the allowed value nearest to *effort*, the higher one if two are equally near.
 
-    "none" never counts as near, because the client wants reasoning. Without a list of allowed
-    values *effort* is returned.
+    "none" is never selected, because the client wants reasoning. Without allowed values, *effort*
+    is returned unchanged.
     """
     if "default" in allowed:
         return "default"
     rising = [value for value in EFFORTS if value in allowed and value != "none"]
     if not rising:
         return effort
-    # Unknown values are assumed to be new names for much effort.
+    # Unknown values are assumed to be new names for high effort.
     rank = EFFORTS.index(effort) if effort in EFFORTS else EFFORTS.index("high")
     return min(reversed(rising), key=lambda value: abs(EFFORTS.index(value) - rank))

@@ -10,13 +10,13 @@ import base64
 import binascii
 
 _HEAD = 16 * 1024
-"""Characters of base64; a thumbnail may precede the size of a JPEG."""
+"""Base64 characters to decode; a thumbnail may precede the size in a JPEG."""
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset(range(0xD0, 0xDA)) | {0x01, 0xFF}
 
 
 def size_of(data: bytes | memoryview) -> tuple[int, int] | None:
-    """Return width and height of an image, None if unknown; its base64 begins with *data*."""
+    """Return the width and height of the image whose base64 begins with *data*, or None."""
     try:
         head = base64.b64decode(data[: min(_HEAD, len(data) // 4 * 4)])
     except (binascii.Error, ValueError):
@@ -43,7 +43,7 @@ def _webp(head: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg(head: bytes) -> tuple[int, int] | None:
-    """Walk the segments to the one with the size (SOFn)."""
+    """Return the size from the first SOFn segment, or None."""
     offset = 2
     while offset + 9 <= len(head) and head[offset] == 0xFF:
         marker = head[offset + 1]

@@ -1,12 +1,13 @@
 """
-Writer of the events of one Messages stream, in the only valid order.
+Writer of the events of one Messages stream, in their only valid order.
 
 Rules (Messages API, "Streaming messages"):
 
-* message_start first, message_delta and message_stop last, each once.
+* message_start comes first, message_delta and message_stop last, each once.
 * Blocks are numbered from 0 without gaps, and one is open at a time.
-* A block opens with its first visible character. White space before it waits; white space alone
-  makes no block. A thinking block ends with its signature. The arguments of a call are an object.
+* A block opens with its first visible character. White space before it is held back; white space
+  alone makes no block. A thinking block ends with its signature. The arguments of a call are an
+  object.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ TextKind = Literal["thinking", "text"]
 
 
 class AnswerContext(msgspec.Struct, frozen=True, kw_only=True):
-    """The facts about a request that the conversion of its answer needs."""
+    """The properties of a request that the conversion of its answer needs."""
 
     message_id: str
     model: str
-    """The name that the client requested."""
+    """The model name that the client requested."""
     target: Target
     signer: Signer
     tool_names: Mapping[str, str] = {}
-    """Name that was sent -> the client's name, where they differ."""
+    """Sent name -> client's name, of the renamed tools."""
     stop_sequences: tuple[str, ...] = ()
     hide_thinking: bool = False
     """True: reasoning is left out."""
@@ -55,11 +56,11 @@ class AnswerContext(msgspec.Struct, frozen=True, kw_only=True):
     known_ids: frozenset[str] = frozenset()
     """IDs of the tool calls in the conversation."""
     input_estimate: int = 0
-    """Tokens of the request, for message_start."""
+    """Estimated input tokens, for message_start."""
 
 
 def new_message(context: AnswerContext) -> dict[str, Any]:
-    """Return the message of message_start: without content, its usage estimated."""
+    """Return the message for message_start, without content and with estimated usage."""
     return {
         "id": context.message_id,
         "type": "message",
@@ -78,7 +79,7 @@ def new_message(context: AnswerContext) -> dict[str, Any]:
 
 
 class MessageWriter:
-    """Writes one message; `take` hands out the events written since the last time."""
+    """Writes one message; `take` returns the events written since its last call."""
 
     def __init__(self, context: AnswerContext) -> None:
         self._context = context
@@ -93,7 +94,7 @@ class MessageWriter:
         self.chars = 0
         """Length of the model's output, hidden or not."""
         self._blank: dict[TextKind, list[str]] = {"thinking": [], "text": []}
-        self._omitted: list[str] = []  # text of the open thinking block that the client omits
+        self._omitted: list[str] = []  # hidden text of the open thinking block
         self._details: list[dict[str, Any]] = []
         self._signatures: dict[str, str] = {}
         self._carried: dict[str, Any] = {}
@@ -116,7 +117,7 @@ class MessageWriter:
     # Blocks
 
     def write(self, kind: TextKind, text: str) -> None:
-        """Add *text* to the block of this *kind*; opens it if the text is visible."""
+        """Add *text* to the block of this *kind*; open one if the text is visible."""
         if kind == "thinking" and self._context.hide_thinking:
             self.chars += len(text)
             return
@@ -131,7 +132,7 @@ class MessageWriter:
         self._send(text)
 
     def open_call(self, call: ToolCall, call_id: str) -> None:
-        """Open the block of *call*, after the thinking block whose signature it needs."""
+        """Open the block of *call*, after a thinking block for any pending signature data."""
         call.id = call_id
         self.queue_signature(call)
         pending = self._signatures or self._carried or any(map(has_content, self._details))
@@ -145,7 +146,7 @@ class MessageWriter:
         self._send(call.take())
 
     def continue_call(self) -> None:
-        """Send the arguments of the open call that have arrived."""
+        """Send the newly arrived arguments of the open call."""
         if self.call is not None:
             self._send(self.call.take())
 
@@ -163,7 +164,7 @@ class MessageWriter:
         self.block = None
 
     def add_block(self, block: Event, *, input_json: str = "") -> None:
-        """Write a whole block of a kind of its own, such as a server tool's call or result."""
+        """Write a whole block of another type, such as a server tool's call or result."""
         self._open(block)
         if input_json:
             self._add_delta({"type": "input_json_delta", "partial_json": input_json})
@@ -229,9 +230,9 @@ class MessageWriter:
         """
         Write an empty thinking block for data that arrived after its own block was closed.
 
-        Its place after the call is unusual, but without the data the provider refuses the next
-        request, and Claude Code returns an empty signed thinking block at any place (measured with
-        2.1.329). An answer without calls needs no such block.
+        Its position after the call is unusual, but without the data the provider refuses the next
+        request, and Claude Code sends back an empty signed thinking block from any position
+        (measured with 2.1.329). An answer without calls needs no such block.
         """
         self.end_block()
         late = self._carried or any(map(is_opaque, self._details))

@@ -3,8 +3,8 @@ Features that a provider refused, by dialect and model, so that they are not sen
 
 A feature that the client requests (effort, formats, images, thinking in the history, cache keys) is
 sent although the provider may not support it. A refusal names the feature; the request is repeated
-once without it, and later requests are converted accordingly. The facts survive a restart and
-expire after some days, because providers change.
+once without it, and later requests are converted accordingly. The learned facts survive a restart
+and expire after some days, because providers change.
 
 `LearnedRefusals` stores the facts of all dialects of one worker:
 
@@ -32,9 +32,9 @@ from ccproxy.protocol.json_splice import fields_of
 from ccproxy.providers.quirks import Api, Quirks, Target
 
 MAX_OPAQUE: Final = 10_000
-"""Digests of opaque data that are stored; the oldest go first."""
+"""Maximum number of stored digests of opaque data; the oldest are removed first."""
 _MAX_FEATURES: Final = 100
-"""Maximum number of features per model; more are not refusals of single features."""
+"""Maximum number of features per model; a model that seems to refuse more is misread."""
 _EFFORTS_PREFIX: Final = "efforts="
 
 _NEVER_REMOVED: Final = frozenset(
@@ -119,7 +119,7 @@ class LearnedRefusals:
         return self._apis.get(model)
 
     def set_api(self, model: str, api: Api) -> bool:
-        """Store the dialect of *model*; return False if one is known, so that both are refused."""
+        """Store the dialect of *model*; return False if one is stored, so both are refused."""
         if model in self._apis:
             return False
         self._apis[model] = api
@@ -158,7 +158,7 @@ class LearnedRefusals:
 
 
 def adapted(target: Target, learned: LearnedRefusals) -> Target:
-    """Return *target* with quirks that avoid what its model refused."""
+    """Return *target* with quirks that avoid the features its model refused."""
     features = learned.features(target.api, target.model)
     if not features:
         return target
@@ -242,7 +242,7 @@ _TEXTS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
 def refused_features(
     status: int | None, refusal: ProviderRefusal | None, body: bytes, quirks: Quirks
 ) -> frozenset[str]:
-    """Return the features of a converted *body* that *refusal* names, none if it names none."""
+    """Return the features of a converted *body* that *refusal* names, if any."""
     if refusal is None or status not in _STATUSES:
         return frozenset()
     text = refusal.text[:2_000]
@@ -259,7 +259,7 @@ def refused_features(
 
 
 def _changes_anything(feature: str, quirks: Quirks) -> bool:
-    """Return False if the quirks avoid *feature* already, so that the text means something else."""
+    """Return False if the quirks already avoid *feature*, so the text means something else."""
     changes = _CHANGES[feature]
     if not changes:
         return True

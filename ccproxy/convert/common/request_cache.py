@@ -1,19 +1,19 @@
 """
 Reuse of work between the turns of a conversation.
 
-A client sends the whole conversation with every turn, and everything except its end equals the
-turn before. Two caches use this, behind one seam, `RequestCache`; `to_chat` and `scan_body` return
-the same results without it, and differential tests compare both paths.
+A client sends the whole conversation with every turn, and everything but its end is the same as in
+the previous turn. Two caches behind one interface, `RequestCache`, exploit this; `to_chat` and
+`scan_body` return the same results without it, and differential tests compare both paths.
 
-- `ScanCache` scans only the bytes that differ from an earlier body: saves 0.2 to 0.4 ms of a
-  148 KB request.
-- `ConversationCache` keeps the converted beginning of conversations: saves 1.0 of 2.05 ms.
+- `ScanCache` scans only the bytes that differ from an earlier body, which saves 0.2 to 0.4 ms for
+  a request of 148 KB.
+- `ConversationCache` stores the converted beginning of conversations, which saves 1.0 of 2.05 ms.
 
 Rules:
-    1. Reuse requires equality byte for byte; nothing relies on a hash.
+    1. Reuse requires byte-for-byte equality; nothing relies on a hash.
     2. A converted beginning is reused only for the same target, signing key and thinking mode, and
        only if a system prompt precedes it in both turns or in neither.
-    3. Both caches are bounded in bytes; the entry that was not used for longest goes first.
+    3. Both caches are bounded in bytes; the least recently used entry is removed first.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from ccproxy.protocol.messages import (
 )
 
 _BLOCK: Final = 8 * 1024
-"""Bytes compared at once; the difference may be larger by as much at both ends."""
+"""Bytes compared at once; the computed difference may be too large by this at each end."""
 _MAX_BODIES: Final = 8
 _SCAN_ROOM: Final = 8 * 1024 * 1024
-"""Bytes of the bodies in one scan cache."""
+"""Maximum total bytes of the bodies in one scan cache."""
 
 CONVERSATION_ROOM: Final = 16 * 1024 * 1024
-"""Bytes of the conversations in one conversation cache."""
+"""Maximum total bytes of the conversations in one conversation cache."""
 _KEY_BYTES: Final = 4 * 1024
 """Bytes of the first message that are part of a key; longer keys are slow to hash."""
 _MIN_MESSAGES: Final = 3
-"""Shorter conversations hold no complete tool call, so there is no checkpoint."""
+"""Shorter conversations contain no complete tool call and therefore no checkpoint."""
 
 Key = tuple[Any, ...]
 
 
 class ScanCache:
     r"""
-    The bodies that one worker scanned last; `scan` returns what `scan_body` does.
+    The bodies that one worker scanned most recently; `scan` returns the same as `scan_body`.
 
     Bodies with `\u` escapes are rare and always scanned completely.
     """
@@ -68,7 +68,7 @@ class ScanCache:
         self._bodies: list[ScannedBody] = []  # most recently used first
 
     def scan(self, body: bytes) -> ScannedBody:
-        """Scan the *body* of a request; Problem if it is not UTF-8."""
+        """Scan the *body* of a request; raise Problem if it is not UTF-8."""
         if not 2 * self._block <= len(body) <= self._room // 2:
             return self._scan(body)
         head = body[: self._block]
@@ -81,7 +81,7 @@ class ScanCache:
         return scanned
 
     def _scan_difference(self, similar: ScannedBody, body: bytes) -> ScannedBody | None:
-        """Scan the bytes that differ; None if that is not sufficient."""
+        """Scan only the bytes that differ; return None if that is not sufficient."""
         if similar.body == body:
             return similar
         start, tail = self._common_ends(similar.body, body)
@@ -99,12 +99,12 @@ class ScanCache:
             body,
             similar.counts.plus(old.counts, -1).plus(new.counts),
             has_escapes=False,
-            # The base64 of the similar body may have been in the part that is gone.
+            # The base64 of the similar body may have been in the removed part.
             has_base64=has_new_base64 or (similar.has_base64 and BASE64 in body),
         )
 
     def _common_ends(self, old: bytes, new: bytes) -> tuple[int, int]:
-        """Return the numbers of equal bytes at the start and at the end, in whole characters."""
+        """Return the number of equal bytes at the start and at the end, in whole characters."""
         block, most = self._block, min(len(old), len(new))
         start = 0
         while start < most and new.startswith(old[start : start + block], start):
@@ -115,7 +115,7 @@ class ScanCache:
             old[len(old) - tail - block : len(old) - tail], 0, len(new) - tail
         ):
             tail += block
-        # The first and last difference may continue a run, or end one, so a common byte is scanned.
+        # A difference may continue or end a run, so one common byte at each end is scanned too.
         start, tail = max(0, start - 1), max(0, tail - 1)
         while start < len(old) and _is_continuation(old[start]):
             start -= 1
@@ -131,15 +131,15 @@ class ScanCache:
 
 
 def _is_continuation(byte: int) -> bool:
-    """Return True if *byte* is not the first one of a UTF-8 character."""
+    """Return True if *byte* is a continuation byte of UTF-8."""
     return byte & 0xC0 == 0x80
 
 
 class Checkpoint(NamedTuple):
     """
-    A position from which conversion can resume: calls were written, none has its result.
+    A position from which conversion can resume: calls are written, but none of their results.
 
-    Every field counts the entries of something that only grows.
+    Every field is a count that only grows.
     """
 
     messages: int
@@ -154,7 +154,7 @@ class Checkpoint(NamedTuple):
 
 
 class ConvertedPrefix(NamedTuple):
-    """The converted beginning of a conversation, up to the last of its checkpoints."""
+    """The converted beginning of a conversation, up to its last checkpoint."""
 
     checkpoints: Sequence[Checkpoint]
     written: bytes
@@ -174,7 +174,7 @@ class _CachedConversation:
 
 
 class ConversationCache:
-    """The conversations that one worker converted last."""
+    """The conversations that one worker converted most recently."""
 
     def __init__(self, room: int = CONVERSATION_ROOM) -> None:
         self._room = room
@@ -200,7 +200,7 @@ class ConversationCache:
         points = [point for point in cached.prefix.checkpoints if point.messages <= equal]
         following = messages[points[-1].messages :] if points else ()
         if following and following[0].role == "assistant":
-            points.pop()  # the assistant's turn goes on, so its message changes
+            points.pop()  # the assistant's turn continues, so its message changes
         return cached.prefix._replace(checkpoints=points) if points else None
 
     def store(

@@ -4,9 +4,9 @@ JSON schemas of tools and structured output, in the dialects that providers acce
 Rules:
     1. A tool's parameters become an object with properties (OpenAI: "schema must be a JSON Schema
        of type object"); alternatives at the root are merged into one object.
-    2. A keyword is removed only as a keyword. A property named `$schema` or `const` is preserved.
-    3. What a dialect cannot express is weakened, never tightened: the model may send input that the
-       tool refuses, but all valid input stays possible.
+    2. A name is removed only where it is a keyword: a property named `$schema` or `const` is kept.
+    3. Constraints that a dialect cannot express are relaxed, never tightened: the model may send
+       input that the tool refuses, but all valid input remains possible.
 
 The dialects (`Quirks.schema`):
     plain    everything except `$schema`
@@ -15,7 +15,7 @@ The dialects (`Quirks.schema`):
     gemini   Google's selection of OpenAPI 3.0, see `_gemini`
     kimi     Moonshot's MFJS, see `_kimi`
     inline   without references, which GLM 5.3 ignores
-    grammar  what llama.cpp (LM Studio, Ollama) compiles to a grammar, see `_grammar`
+    grammar  the subset that llama.cpp (LM Studio, Ollama) compiles to a grammar, see `_grammar`
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from ccproxy.protocol.messages import MessagesRequest, OutputFormat
 Schema = dict[str, Any]
 
 MAPS: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-"""Keywords with a value that maps names to schemas."""
+"""Keywords whose value maps names to schemas."""
 LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
-"""Keywords with a list of schemas as value (`items` in older drafts)."""
+"""Keywords whose value is a list of schemas (`items` in older drafts)."""
 SINGLES: Final = frozenset(
     {
         *("items", "additionalProperties", "propertyNames", "contains", "not", "if", "then"),
         *("else", "additionalItems", "unevaluatedItems", "unevaluatedProperties"),
     }
 )
-"""Keywords with one schema as value."""
+"""Keywords whose value is one schema."""
 
 _MOST_INLINED: Final = 1024 * 1024
-"""Bytes of JSON that references add; a schema with more would grow without bound."""
+"""Maximum bytes of JSON that inlined references add; nested ones could grow without bound."""
 
 _ANYTHING: Final = {"type": "object"}
 
@@ -106,7 +106,7 @@ def to_parameters(schema: object, dialect: str) -> Schema:
 
 
 def _object_at_root(whole: Schema) -> Schema:
-    """Resolve a reference at the root and merge its alternatives to one object."""
+    """Resolve a reference at the root and merge its alternatives into one object."""
     definitions = definitions_of(whole)
     root = {**target_of(whole, definitions), **whole}
     for keyword, all_hold in (("allOf", True), ("anyOf", False), ("oneOf", False)):
@@ -179,10 +179,11 @@ def _inferred_type(node: Schema) -> str | list[str]:
 
 def _grammar(schema: Schema) -> Schema:
     """
-    Remove what llama.cpp's grammar compiler refuses, together with the whole request.
+    Remove keywords for which llama.cpp's grammar compiler refuses the whole request.
 
-    Patterns that are not anchored (ggml-org/llama.cpp, json-schema-to-grammar), large bounds, which
-    become repetitions in the grammar, empty lists of values and alternatives, boolean `items`.
+    These are patterns that are not anchored (ggml-org/llama.cpp, json-schema-to-grammar), large
+    bounds, which become repetitions in the grammar, empty lists of values or alternatives, and
+    boolean `items`.
     """
     node = _without(_MORE_META | _NOT_IN_GRAMMAR, schema)
     for key in ("enum", "anyOf", "oneOf", "allOf", "type"):
@@ -274,7 +275,7 @@ def _split_types(node: Schema) -> None:
 
 
 def _only_text_enums(node: Schema) -> None:
-    """Keep enums of strings, the only ones that Google accepts."""
+    """Remove enums that are not enums of strings, because Google refuses them."""
     values = node.pop("enum", None)
     texts = names_of(values)
     if texts and node.get("type", "string") == "string":
@@ -282,7 +283,7 @@ def _only_text_enums(node: Schema) -> None:
 
 
 def _complete_array(node: Schema) -> None:
-    """Add `items`, which is required."""
+    """Add the required keyword `items`."""
     if node.get("type") != "array" or isinstance(node.get("items"), dict):
         return
     tuple_items = node.get("prefixItems", node.get("items"))
@@ -331,7 +332,7 @@ _NODE: Final[Mapping[str, Callable[[Schema], Schema]]] = {
 
 
 # The structure of schemas: subschemas, alternatives and references. Only its position distinguishes
-# a keyword from the name of a property.
+# a keyword from a property name.
 
 
 def map_inner(schema: Schema, change: Callable[[object], object]) -> Schema:
@@ -363,7 +364,7 @@ def merge(whole: Schema, branches: list[Schema], *, all_hold: bool) -> Schema:
     """
     Merge the properties of *branches* into *whole*; its own properties take precedence.
 
-    A property is required if every branch requires it, or any if all branches apply (allOf).
+    A property is required if every branch requires it or, with *all_hold* (allOf), if any does.
     """
     properties: Schema = {}
     for branch in branches:
@@ -402,13 +403,13 @@ def definitions_of(root: Schema) -> Schema:
 
 
 def target_of(schema: object, definitions: Mapping[str, Any]) -> Schema:
-    """Return the schema that *schema* refers to, an empty one if there is none."""
+    """Return the schema that *schema* refers to, or an empty one."""
     reference = as_schema(schema).get("$ref")
     return as_schema(definitions.get(reference)) if isinstance(reference, str) else {}
 
 
 class Inliner:
-    """Replaces references with their targets, recursive ones with an object without properties."""
+    """Replaces references with their targets, and recursive ones with an unrestricted object."""
 
     def __init__(self, definitions: Mapping[str, Any]) -> None:
         self._definitions = definitions
@@ -416,7 +417,7 @@ class Inliner:
         self._left = _MOST_INLINED
 
     def inline(self, schema: object, *, path: frozenset[str] = frozenset()) -> object:
-        """Return *schema* without references; `path` holds those that lead to it."""
+        """Return *schema* without references; `path` contains those that lead to it."""
         if not isinstance(schema, dict):
             return schema
         reference = schema.get("$ref")
@@ -435,7 +436,7 @@ class Inliner:
 # Structured output.
 
 _FORMAT_NAME: Final = "answer"
-"""Name of the schema; the APIs of providers require one, the Messages API has none."""
+"""Name of the schema; providers' APIs require one, the Messages API has none."""
 
 
 def requested_format(request: MessagesRequest) -> OutputFormat | None:
@@ -446,7 +447,7 @@ def requested_format(request: MessagesRequest) -> OutputFormat | None:
 
 
 def format_instruction(schema: Raw) -> str:
-    """Return an instruction for the prompt that requests JSON of this *schema*."""
+    """Return a prompt instruction that requests JSON matching *schema*."""
     return (
         "Answer with one JSON object and nothing else: no prose, no code fence. "
         f"It must match this JSON schema:\n{str(memoryview(schema), 'utf-8')}"
@@ -454,7 +455,7 @@ def format_instruction(schema: Raw) -> str:
 
 
 def named_schema(requested: OutputFormat) -> dict[str, Any]:
-    """Return name and schema, and `strict` if the schema meets OpenAI's rules for it."""
+    """Return the name and the schema, and `strict` if the schema meets OpenAI's rules for it."""
     schema = requested.schema
     strict = {"strict": True} if _is_closed(read(ANY_JSON, schema, "output_config")) else {}
     return {"name": _FORMAT_NAME, "schema": schema, **strict}

@@ -2,8 +2,8 @@
 Stop sequences, enforced by the proxy.
 
 Providers ignore `stop`, refuse it or accept only four sequences, but clients rely on it: auto
-mode's classifier fails closed. So the text is cut here, also if a sequence is spread over chunks:
-its possible beginning is held back until the next text decides.
+mode's classifier fails closed. The proxy therefore cuts the text itself, even if a sequence spans
+several chunks: a possible beginning is held back until more text arrives.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class StopCutter:
         self._sequences = tuple(filter(None, sequences))
         self._held = ""
         self.matched: str | None = None
-        """The sequence that cut the text."""
+        """The sequence at which the text was cut."""
 
     @property
     def is_active(self) -> bool:
@@ -32,7 +32,7 @@ class StopCutter:
         if self.matched is not None:
             return ""
         text = self._held + text
-        # The one that ends first counts, as if the text arrived character by character.
+        # The sequence that ends first counts, as if the text arrived character by character.
         positions = ((text.find(sequence), sequence) for sequence in self._sequences)
         complete = [(at + len(sequence), at, sequence) for at, sequence in positions if at >= 0]
         if complete:
@@ -44,12 +44,12 @@ class StopCutter:
         return text[: len(text) - keep]
 
     def flush(self) -> str:
-        """Return the text that was held back; nothing follows that could complete a sequence."""
+        """Return the text that was held back; no more text can complete a sequence."""
         held, self._held = self._held, ""
         return held
 
     def _beginning_at_end(self, text: str) -> int:
-        """Return the length of the longest end of *text* that begins a sequence."""
+        """Return the length of the longest suffix of *text* that is a prefix of a sequence."""
         longest = min(len(text), max(map(len, self._sequences)) - 1)
         for length in range(longest, 0, -1):
             end = text[len(text) - length :]

@@ -1,15 +1,15 @@
 """
-Reasoning of a provider as thinking blocks, and the data that must be returned with them.
+A provider's reasoning as thinking blocks, and the data that must be returned with them.
 
 Rules:
 
-* The text of the reasoning is the text of the thinking block, and is read from there when the
+* The text of the reasoning becomes the text of the thinking block and is read from there when the
   client sends it back.
 * Data without text (Gemini's thought signatures, encrypted reasoning details) is carried inside
   the block's signature. Clients return signatures verbatim, so no server state is needed, and every
   worker of the fleet can read the signatures of the others.
-* A signature is authenticated. A foreign, modified or truncated one opens to None.
-* Of the forms in which a provider may send the same reasoning twice, one is read.
+* A signature is authenticated. `Signer.open` returns None for a foreign, modified or truncated one.
+* If a provider sends the same reasoning in two forms, only one of them is read.
 
 Keys of `Origin.carried`, all optional:
 
@@ -38,7 +38,7 @@ REASONING_OPAQUE = "reasoning_opaque"
 HIDDEN_TEXT = "hidden_text"
 
 _MAX_DETAILS = 1000
-"""Entries that are carried; a hostile answer has millions."""
+"""Maximum number of carried entries; a hostile answer may contain millions."""
 
 _TAG_BYTES = 16
 _TEXT_FIELDS = ("text", "summary")
@@ -48,7 +48,7 @@ _LABELS = frozenset({"type", "index", "format", "id"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """The model that thought, and the data to return to it with the thinking."""
+    """The model that produced the thinking, and the data to return to it with the thinking."""
 
     provider: str
     model: str
@@ -68,7 +68,7 @@ class Signer:
         return PREFIX + base64.urlsafe_b64encode(self._tag(body) + body).decode().rstrip("=")
 
     def open(self, signature: object) -> Origin | None:
-        """Return the origin in *signature*, None if this fleet did not write it."""
+        """Return the origin in *signature*, or None if this fleet did not write it."""
         if not isinstance(signature, str) or not signature.startswith(PREFIX):
             return None
         text = signature[len(PREFIX) :]
@@ -94,7 +94,7 @@ class ReasoningReader:
     Reads the reasoning from the deltas of one answer.
 
     OpenRouter sends the same text as `reasoning` and in `reasoning_details`. Once a plain field
-    was seen, the details are only carried, not read.
+    has been seen, the details are only carried, not read.
     """
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class ReasoningReader:
         """True: a plain field was seen; the same reasoning in another form is not read."""
 
     def read(self, plain: Sequence[object], details: Sequence[Mapping[str, Any]]) -> str:
-        """Return the new text, from the first of the *plain* fields that has any."""
+        """Return the new text from the first *plain* field that has any, or else from *details*."""
         for value in plain:
             text = value if isinstance(value, str) else plain_text(value)
             if text:
@@ -128,7 +128,7 @@ class GrowingText:
     """
     Finds the new part of a text that is sent as growing snapshots (MiniMax).
 
-    Whether the pieces are snapshots is decided by the second one: it begins with the first.
+    The pieces are snapshots if the second one begins with the first.
     """
 
     def __init__(self) -> None:
@@ -137,7 +137,7 @@ class GrowingText:
         self._text = ""
 
     def new_part(self, piece: str) -> str:
-        """Return what *piece* adds to the text."""
+        """Return the part of *piece* that is new."""
         if self.is_plain or not piece:
             return piece
         if not self._text:
@@ -152,9 +152,9 @@ class GrowingText:
 
 def merge_detail(details: list[dict[str, Any]], new: Mapping[str, Any]) -> None:
     """
-    Add the fragment *new* to *details*; it is joined with the last entry if it continues that.
+    Add the fragment *new* to *details*, or append it to the last entry if it continues that entry.
 
-    A stream sends one entry in many fragments, but they must be returned whole (OpenRouter,
+    A stream sends one entry in many fragments, but entries must be returned whole (OpenRouter,
     "Preserving reasoning blocks").
     """
     last = details[-1] if details else None
@@ -164,7 +164,8 @@ def merge_detail(details: list[dict[str, Any]], new: Mapping[str, Any]) -> None:
         return
     for key, value in new.items():
         if key in _TEXT_FIELDS and isinstance(value, str):
-            # Without a second reference the text grows in place: thousands of fragments may follow.
+            # Without a second reference the text grows in place; there may be thousands of
+            # fragments.
             text = last.pop(key, None)
             if isinstance(text, str):
                 text += value
@@ -181,7 +182,7 @@ def has_content(detail: Mapping[str, Any]) -> bool:
 
 
 def is_opaque(detail: Mapping[str, Any]) -> bool:
-    """Return True if *detail* has encrypted data, which cannot be replaced."""
+    """Return True if *detail* contains encrypted data, which cannot be replaced."""
     return bool(detail.get("data") or detail.get("signature"))
 
 
@@ -196,7 +197,7 @@ def _continues(last: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def pack_details(details: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return *details* with each text replaced with its length; the text is in the block."""
+    """Return *details* with each text replaced by its length; the text is in the block."""
     return [
         {
             key: len(value) if key in _TEXT_FIELDS and isinstance(value, str) else value
@@ -210,8 +211,8 @@ def unpack_details(packed: Sequence[Mapping[str, Any]], thinking: str) -> list[d
     """
     Return the details as the provider sent them, with their texts from *thinking*.
 
-    If the block's text has another length than the details had (the client changed it), the
-    first entry with a text gets all of it and the others get none.
+    If the lengths in *packed* do not add up to that of *thinking* (the client changed the block),
+    the first entry with a text gets all of it and the others get none.
     """
     lengths = [_packed_length(detail) for detail in packed]
     if sum(lengths) != len(thinking):

@@ -4,13 +4,14 @@ Estimate of a request's tokens without a tokenizer, and its calibration.
 Texts are measured by their characters: letters, punctuation, digits, runs of digits and of spaces,
 and each group of scripts have a weight in tokens, which depends on the model's vocabulary. Images
 and documents count by their size instead of their base64, so only messages that contain base64 are
-decoded. Everything is linear in the body; the counts of a conversation's beginning are reused
-between turns (`request_cache`).
+decoded. The time is linear in the size of the body; the counts of a conversation's beginning are
+reused between turns (`request_cache`).
 
 The weights of six vocabularies are fitted to code, numbered code, JSON, listings, logs, diffs,
-hashes, and prose in 16 languages. The mean error of these kinds is 6 %; the largest of a kind in
-ASCII is 20 % (listings in columns). Scripts that share a class differ more: Ukrainian counts 20 %
-too low and Russian 14 % too high, and Thai a third too high with Qwen and DeepSeek.
+hashes, and prose in 16 languages. The mean error over these kinds of text is 6 %; the largest for
+an ASCII kind is 20 % (listings in columns). Scripts that share a class have larger errors: the
+estimate is 20 % too low for Ukrainian, 14 % too high for Russian, and a third too high for Thai
+with Qwen and DeepSeek.
 
 `Calibration` learns a factor from the usage that the provider reports.
 """
@@ -111,9 +112,9 @@ def estimate(
     """
     Return an estimate of the input tokens of *request*, at least one.
 
-    *scanned* is its body and *tools* the number of tools; without them, both are determined here.
-    *unsent* characters are subtracted. Images count nothing unless the model *sees_images*.
-    The estimate grows with everything that is added. Invalid content never raises.
+    *scanned* is its body and *tools* the number of tools; both are computed if omitted.
+    *unsent* characters are subtracted. Images count as nothing unless the model *sees_images*.
+    The estimate grows with every addition to the request. Invalid content never raises.
     """
     counted = [request.system, request.tools, *[message.content for message in request.messages]]
     if scanned is None:
@@ -125,12 +126,12 @@ def estimate(
     weights = VOCABULARIES[vocabulary]
     tokens = FIXED + PER_TOOL * tools + PER_MESSAGE * len(request.messages)
     # Encoders write non-ASCII letters either as they are or as escapes, so escapes are counted
-    # only in bodies of ASCII.
+    # only in ASCII bodies.
     if scanned.has_escapes and not scanned.counts.scripts:
         plain = (_without_escapes(bytes(part)) for part in counted)
         tokens += sum(_text_tokens(count_characters(part), weights) for part in plain)
     else:
-        # The names of the fields, which are not counted, are ASCII.
+        # Field names, which are not counted, are ASCII.
         tokens += _text_tokens(scanned.counts, weights)
         tokens -= (len(scanned.body) - size) * weights.field_name
     if scanned.has_base64:
@@ -165,7 +166,7 @@ _UNICODE_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
 
 
 def _without_escapes(text: bytes) -> bytes:
-    r"""Return JSON with the characters of its `\u` escapes at the end."""
+    r"""Return JSON with its `\u` escapes decoded and moved to the end."""
     codes = b"".join(_UNICODE_ESCAPE.findall(text))
     letters = bytes.fromhex(codes.decode()).decode("utf-16-be", "replace").encode()
     return _UNICODE_ESCAPE.sub(b"", text) + letters
@@ -190,12 +191,12 @@ _BLOCKS = msgspec.json.Decoder(list[_Block])
 
 _CACHED_MESSAGES = 8
 _LARGEST_CACHED = 2 * 1024 * 1024
-# An image is sent again with every turn, and comparing is cheaper. Most recently used first.
+# An image is sent again with every turn; comparing is cheaper than measuring. Last used first.
 _measured: list[tuple[Raw, bool, Weights, float]] = []
 
 
 def _media_tokens(message: Message, weights: Weights, sees_images: bool) -> float:
-    """Return the tokens of a *message* with images or documents in addition to its size."""
+    """Return the tokens that the images and documents of *message* add to its text estimate."""
     content = message.content
     size = len(memoryview(content))
     if message.role != "user" or size <= _SHORT_MESSAGE or BASE64 not in bytes(content):
@@ -244,7 +245,7 @@ def _source_tokens(kind: str, data: memoryview, weights: Weights, sees_images: b
 _SHARE = 0.2
 _LEAST, _MOST = 0.6, 2.5
 _TOO_SHORT = 500
-"""Tokens; in shorter requests the template around the messages weighs too much."""
+"""Tokens; in shorter requests the template around the messages distorts the ratio."""
 _MAX_MODELS = 256
 
 
@@ -252,16 +253,16 @@ class Calibration:
     """
     The factor between the estimate and the provider's count, per model.
 
-    An exponential average in which the first answers count fully. Ratios outside 0.6 to 2.5 are
-    implausible for any tokenizer and ignored. The number of models is bounded; the one that was not
-    updated for longest is removed.
+    An exponential moving average that starts as a plain mean of the first answers. Ratios outside
+    0.6 to 2.5 are implausible for any tokenizer and ignored. The number of models is bounded; the
+    least recently updated one is removed.
     """
 
     def __init__(self) -> None:
         self._factors: dict[str, tuple[float, int]] = {}
 
     def learn(self, model: str, *, estimated: int, reported: int) -> None:
-        """Update the factor of *model* by its *reported* input tokens, including cached ones."""
+        """Update the factor of *model* with its *reported* input tokens, including cached ones."""
         if estimated < _TOO_SHORT:
             return
         ratio = reported / estimated
@@ -278,7 +279,7 @@ class Calibration:
         return model in self._factors
 
     def factor(self, model: str) -> float:
-        """Return the factor for *model*, 1 if it is not calibrated."""
+        """Return the factor for *model*, or 1 if it is not calibrated."""
         return self._factors.get(model, (1.0, 0))[0]
 
     def apply(self, model: str, estimated: int) -> int:

@@ -1,8 +1,8 @@
 """
 Removal of tools by name, with the patterns of the user's TOOL_FILTER.
 
-The type of a tool does not matter. A `tool_choice` that names a removed tool is removed, and both
-`tools` and `tool_choice` are if no tool is left. All other bytes of the request are preserved.
+Tools of every type are filtered. A `tool_choice` that names a removed tool is removed; if no tool
+is left, both `tools` and `tool_choice` are removed. All other bytes of the request are preserved.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _TOOLS = msgspec.json.Decoder(list[Raw])
 _TOOL = msgspec.json.Decoder(_Named)
 _CACHED_LISTS = 16
 _LARGEST_CACHED = 512 * 1024
-"""Bytes of a list of tools; larger ones are not cached."""
+"""Bytes of a list of tools; larger lists are not cached."""
 
 
 def without_tools(body: bytes, patterns: tuple[str, ...]) -> tuple[bytes, tuple[str, ...]]:
     """
-    Return the request *body* without the tools that match one of *patterns* by name.
+    Return the request *body* without the tools whose names match one of *patterns*.
 
-    The second value lists the removed ones as `tools.NAME`. A body that is not a request is
+    The second value lists the removed tools as `tools.NAME`. A body that is not a request is
     returned unchanged; reading it reports the error.
     """
     fields = fields_of(body) if patterns else None

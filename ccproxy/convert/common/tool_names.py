@@ -1,9 +1,9 @@
 """
 Tool names and tool call IDs in the form that a provider accepts.
 
-A valid name is unchanged. An invalid one becomes its readable head and a hash of the whole: equal
-names stay equal (for prompt caches), and long names with the same beginning stay distinct. The
-conversion of the answer maps them back by a table.
+A valid name is unchanged. An invalid one becomes a readable prefix and a hash of the whole name:
+equal names stay equal (for prompt caches), and long names with the same beginning stay distinct.
+The conversion of the answer maps them back with a table.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ToolIds:
     Assigns a unique ID to every tool call of a conversation; IDs are JSON literals.
 
     The client's ID is used if it is new and the provider accepts it. Some providers repeat
-    `call_0` in every turn, and such histories survive a change of provider.
+    `call_0` in every turn, and such histories may be sent to another provider later.
     """
 
     def __init__(self, form: str) -> None:
@@ -71,7 +71,7 @@ class ToolIds:
         self._repetitions: dict[bytes, int] = {}
 
     def assign(self, client_id: bytes, name: str = "") -> bytes:
-        """Return the ID of the next call, of the tool *name*; it depends only on earlier calls."""
+        """Return the ID of the next call, to the tool *name*; it depends only on earlier calls."""
         if self._form == "functions":
             self._used.add(new_id := b'"functions.%b:%d"' % (name.encode(), len(self._used)))
             return new_id

@@ -1,8 +1,8 @@
 """
-Conversion of a provider's usage to the Messages API's.
+Conversion of a provider's usage to the Messages API's usage.
 
-There `input_tokens` excludes the tokens read from and written to the cache, and `output_tokens`
-includes the reasoning.
+In the Messages API, `input_tokens` excludes the tokens read from and written to the cache, and
+`output_tokens` includes the reasoning.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from ccproxy.providers.quirks import Quirks
 
 CHARS_PER_TOKEN = 4
-"""Divisor of an answer's length, for providers that report no usage."""
+"""Assumed characters per output token, for providers that report no usage."""
 
 _Path = tuple[str, ...]
 _CACHED_TOKENS: tuple[_Path, ...] = (
@@ -24,7 +24,7 @@ _CACHED_TOKENS: tuple[_Path, ...] = (
     ("prompt_tokens_details", "cache_read_input_tokens"),
     ("prompt_tokens_details", "cache_read_tokens"),
 )
-"""Paths of the tokens read from the cache in a usage object; the first number counts."""
+"""Paths in a usage object to the tokens read from the cache; the first number found counts."""
 
 _CACHE_WRITE_TOKENS: tuple[_Path, ...] = (
     ("prompt_tokens_details", "cache_write_tokens"),
@@ -40,11 +40,11 @@ _REASONING_TOKENS: tuple[_Path, ...] = (
     ("completion_tokens_details", "reasoning_tokens"),
     ("reasoning_tokens",),
 )
-"""The same for tokens of reasoning; most providers count them in completion_tokens too."""
+"""The same for reasoning tokens; most providers include them in completion_tokens."""
 
 
 def is_usage(value: object) -> bool:
-    """Return True if *value* is a usage object with numbers other than zero."""
+    """Return True if *value* is a usage object with nonzero numbers."""
     return isinstance(value, dict) and bool(
         _count(value, ("prompt_tokens",)) or _count(value, ("completion_tokens",))
     )
@@ -56,10 +56,10 @@ def to_usage(
     """
     Return *usage* as a Messages usage object.
 
-    Missing numbers are estimated: the input is *input_estimate*, the output follows from the length
-    *chars* of the answer. A prompt that is cached completely counts one token as new: Claude Code
-    ignores a zero at the end of a stream and would add its first estimate to the cached tokens
-    (measured).
+    Missing numbers are estimated: the input is *input_estimate*, the output is derived from the
+    length *chars* of the answer. If the whole prompt is cached, one token still counts as new:
+    Claude Code ignores a zero at the end of a stream and would add its first estimate to the cached
+    tokens (measured).
     """
     usage = usage or {}
     prompt = _count(usage, ("prompt_tokens",))
@@ -97,7 +97,7 @@ def _first(usage: Mapping[str, Any], paths: tuple[_Path, ...]) -> int:
 
 
 def _count(usage: Mapping[str, Any], path: _Path) -> int | None:
-    """Return the number at *path*; None if there is none that can count tokens."""
+    """Return the token count at *path*, or None if it is missing or invalid."""
     value: object = usage
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
@@ -105,7 +105,7 @@ def _count(usage: Mapping[str, Any], path: _Path) -> int | None:
 
 
 def token_count(value: object) -> int | None:
-    """Return *value* if it can count tokens, else None."""
+    """Return *value* if it is a valid token count, else None."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
     return int(value) if 0 <= value < 1e15 else None
