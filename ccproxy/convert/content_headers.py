@@ -18,7 +18,7 @@ def content_headers(
     request: MessagesRequest, quirks: Quirks, *, has_images: Callable[[], bool]
 ) -> dict[str, str]:
     """
-    Return the headers for *request*; *has_images* returns whether images are sent.
+    Return the headers for *request*; *has_images* returns True if images are sent.
 
     *has_images* searches the whole body, so it is called only for providers with a vision header.
     """

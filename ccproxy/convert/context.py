@@ -48,7 +48,7 @@ class ConversionContext:
     """The state and limits that the exchanges of one worker share."""
 
     pick_model: Callable[[str], str]
-    """Returns the model that answers requests for a model name."""
+    """Returns the model that serves a requested model name."""
     target: TargetOf
     """Returns the properties of a model that conversion needs."""
     may_change_api: bool = False

@@ -1,1 +1,1 @@
-"""Messages API to Chat Completions and back."""
+"""Conversion between the Messages API and Chat Completions."""

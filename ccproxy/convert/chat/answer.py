@@ -113,7 +113,7 @@ def fold_stream(body: bytes, context: AnswerContext) -> dict[str, Any]:
 
 def fold(events: Iterable[Event]) -> dict[str, Any]:
     """
-    Return the message that *events* stream, from message_start to message_stop.
+    Return the message that *events* describe, from message_start to message_stop.
 
     Raises:
         BadAnswer: If they are not the events of a message.

@@ -5,8 +5,8 @@ Every type of block except tool calls and thinking becomes a list of parts: text
 in the form that the provider accepts, and a text note in place of unsupported content. Base64 is
 never sent as text. Blocks of unknown types are dropped.
 
-Tool messages hold text only (OpenAI's `ChatCompletionToolMessageParam`). An image or a file in a
-tool result leaves a note in the text and goes into the user message that follows.
+Tool messages contain only text (OpenAI's `ChatCompletionToolMessageParam`). An image or a file in a
+tool result is replaced by a note and moved to the user message that follows.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def cache_mark(block: Block, conversion: Conversion) -> dict[str, Any]:
 
 
 def block_to_parts(block: Block, conversion: Conversion) -> list[Part]:
-    """Convert one block."""
+    """Convert one block to parts."""
     parts = _text_block(block) if block.type == "text" else _other_block(block, conversion)
     if parts:
         parts[-1] |= cache_mark(block, conversion)

@@ -305,7 +305,7 @@ class _Piece:
 
     def __init__(self, delta: ToolCallDelta) -> None:
         function = delta.function
-        if function is None:  # some servers leave out the object around name and arguments
+        if function is None:  # some servers omit the object around name and arguments
             self.raw_name = _text(delta.name)
             others = (delta.input, delta.parameters)
             self.arguments = next(

@@ -146,7 +146,7 @@ def _convert(tools: Raw, dialect: str, max_name: int) -> ToolSet:
 
 
 def _function(tool: Tool, dialect: str, index: int) -> dict[str, Any] | None:
-    """Return description and parameters; None if the client does not run the tool."""
+    """Return the description and parameters, or None if the client does not run the tool."""
     builtin = client_tool(tool.type) if tool.type else None
     if builtin and not is_object(tool.input_schema):
         description, schema = builtin

@@ -40,7 +40,7 @@ NO_THINKING: Final = ReasoningRequest(thinks=False)
 
 def requested_reasoning(request: MessagesRequest) -> ReasoningRequest:
     """
-    Return the reasoning that *request* asks for.
+    Return the reasoning that the client requests.
 
     Claude Code sends the effort on messages when it changes during a conversation
     (per-turn-control); the last one applies.

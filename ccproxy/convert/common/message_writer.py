@@ -105,7 +105,7 @@ class MessageWriter:
         return out
 
     def start(self) -> None:
-        """Begin the message."""
+        """Start the message."""
         self._out.append({"type": "message_start", "message": new_message(self._context)})
 
     def end(self, stop_reason: str, stop_sequence: str | None, usage: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ from ccproxy.providers.quirks import Api, Quirks, Target
 MAX_OPAQUE: Final = 10_000
 """Maximum number of stored digests of opaque data; the oldest are removed first."""
 _MAX_FEATURES: Final = 100
-"""Maximum number of features per model; a model that seems to refuse more is misread."""
+"""Maximum number of features per model; beyond it, errors are probably misread."""
 _EFFORTS_PREFIX: Final = "efforts="
 
 _NEVER_REMOVED: Final = frozenset(

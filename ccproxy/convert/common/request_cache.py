@@ -33,7 +33,7 @@ from ccproxy.protocol.messages import (
 )
 
 _BLOCK: Final = 8 * 1024
-"""Bytes compared at once; the computed difference may be too large by this at each end."""
+"""Bytes compared at once; the difference is rounded up to whole blocks at both ends."""
 _MAX_BODIES: Final = 8
 _SCAN_ROOM: Final = 8 * 1024 * 1024
 """Maximum total bytes of the bodies in one scan cache."""

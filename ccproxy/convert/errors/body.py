@@ -1,10 +1,10 @@
 """
-Parser for the body of a provider's error, in any form.
+Parser for the body of a provider's error in any form.
 
 The known forms are `{"error": {…}}`, `{"error": "text"}` with a code next to it, an array of
 these, several kinds of flat objects, FastAPI's `detail`, `errors`, a problem document with a
 `title`, `base_resp` inside a 200, errors relayed as text inside errors, plain text, HTML and an
-empty body. What an error means is decided in `classify.py`.
+empty body. `classify.py` determines the cause of an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PLAIN_LIMIT = 64 * 1024
 _SHORTEST_SECRET = 8
 _MAX_DEPTH = 5
 _MAX_VALUES = 200
-"""Values that are read of one body: a hostile one holds millions."""
+"""Maximum number of values read from one body: a hostile one may contain millions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +44,11 @@ class ErrorBody:
     limit: int | None = None
     is_html: bool = False
     has_object: bool = False
-    """True if the body holds a JSON object, as every API's error does."""
+    """True if the body contains a JSON object, as every API's error does."""
 
 
 def parse_error_body(body: bytes) -> ErrorBody:
-    """Parse a body of any form; never raises, in time linear in *body*."""
+    """Parse a body of any form; never raises and takes time linear in the size of *body*."""
     value = decode(body)
     text = "" if value is not None else body[:_PLAIN_LIMIT].decode("utf-8", "replace").strip()
     if value is None and text[:1] in ("{", "["):
@@ -63,7 +63,7 @@ def parse_error_body(body: bytes) -> ErrorBody:
 
 
 def decode(body: bytes | str) -> Any:  # noqa: ANN401 - JSON of any form
-    """Return the JSON value of *body*, or None if it is not JSON, or has too many values."""
+    """Return the JSON value of *body*, or None if it is not JSON or has too many objects."""
     if isinstance(body, bytes) and has_too_many_objects(body):
         return None
     try:
@@ -118,7 +118,7 @@ class _Collector:
             self._read_object(value, depth=depth)
 
     def _add_text(self, text: str, *, depth: int) -> None:
-        """Add *text*; one that is JSON itself (a relayed error) is parsed."""
+        """Add *text*, or parse it if it is itself JSON (a relayed error)."""
         inner = decode(text) if text[:1] in ("{", "[") else None
         text = text[: 4 * _TEXT_LIMIT]
         if isinstance(inner, dict | list):
@@ -188,11 +188,11 @@ _ENDS = {
     None: re.compile("-->"),
     "tag": re.compile(">"),
 }
-"""What ends a script, a style, a comment, and any other tag."""
+"""The end of a script, a style, a comment (None) and any other tag."""
 
 
 def _text_of_html(page: str) -> str:
-    """Return the visible text of *page*. Every character is looked at once."""
+    """Return the visible text of *page*, read in a single pass."""
     texts, at = [], 0
     while (start := page.find("<", at)) >= 0:
         texts.append(page[at:start])
@@ -215,10 +215,11 @@ def _printable(text: str) -> str:
 
 def mask_keys(text: str, secrets: Sequence[str]) -> str:
     """
-    Replace every word of *text* that holds eight or more consecutive characters of a secret.
+    Mask every word of *text* that contains eight or more consecutive characters of a secret.
 
-    The last four characters of the secret remain, as everywhere. Keys of one provider begin alike
-    (sk-or-v1-): the key that a word holds the most of is shown; none is shown if that is ambiguous.
+    The last four characters of the secret remain, as in all messages. Keys of one provider share a
+    prefix (sk-or-v1-), so the key that matches most of the word is shown, or none if two match
+    equally.
     """
     pieces_of = {secret: pieces for secret in secrets if (pieces := _pieces_in(text, secret))}
     if not pieces_of:
@@ -240,7 +241,7 @@ def _pieces_in(text: str, secret: str) -> set[str]:
 
 
 def _tail(word: str, counts: Mapping[str, int]) -> str:
-    """Return the masked form of *word*; *counts* is the number of pieces of each secret in it."""
+    """Return the masked form of *word*; *counts* is the number of its pieces per secret."""
     ranks = {secret: (number, secret[-4:] in word) for secret, number in counts.items()}
     best = max(ranks.values())
     tails = {secret[-4:] for secret, rank in ranks.items() if rank == best}

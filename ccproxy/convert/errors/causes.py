@@ -1,4 +1,4 @@
-"""The causes of a provider's error, by what they mean for the request and for the key."""
+"""The causes of provider errors, distinguished by their effect on the request and the key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Cause(enum.Enum):
     TOO_LARGE = "too_large"
     TIMEOUT = "timeout"
     GATEWAY_TIMEOUT = "gateway_timeout"
-    """A gateway gave up after its own time limit; another attempt would wait as long."""
+    """A gateway's own time limit expired; another attempt would take just as long."""
     CONFLICT = "conflict"
     CONTENT = "content"
     """A content filter."""
@@ -32,4 +32,4 @@ class Cause(enum.Enum):
     BAD_REQUEST = "bad_request"
     SERVER = "server"
     WRONG_URL = "wrong_url"
-    """A page, a redirect, a proxy's refusal, a missing path: what answers is not the API."""
+    """A web page, a redirect, a proxy's refusal or a missing path instead of the API."""

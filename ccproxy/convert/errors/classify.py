@@ -1,10 +1,10 @@
 """
 Classification of provider errors, and their translation to errors of the Messages API.
 
-Providers report the same few causes in a dozen body forms and with contradicting statuses: a bad
-key is a 400 at one, a missing balance a 429 at another, and some put the error into a 200. So
-phrases and codes are tried before the status. `_RULES` is the whole decision: the first rule that
-matches gives the cause.
+Providers report the same few causes in a dozen body forms and with contradictory statuses: a bad
+key is a 400 at one, a missing balance a 429 at another, and some put the error into a 200. Phrases
+and codes are therefore checked before the status. `_RULES` is the whole decision: the first rule
+that matches determines the cause.
 
 The message begins with an explanation for the user; the provider's own text always follows.
 """
@@ -30,12 +30,12 @@ from ccproxy.protocol.lenient_json import has_too_many_objects
 from ccproxy.providers.quirks import Quirks
 
 LONGEST_CLIENT_WAIT = 60
-"""Claude Code and the SDKs give up at once on a longer retry-after (seconds, measured)."""
+"""Seconds. Claude Code and the SDKs do not retry after a longer retry-after (measured)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptInfo:
-    """The attempt that failed, as far as messages name it; empty fields are not mentioned."""
+    """The details of a failed attempt that messages mention; empty fields are left out."""
 
     label: str = ""
     url: str = ""
@@ -49,16 +49,16 @@ _UNKNOWN_ATTEMPT = AttemptInfo()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderError:
-    """An error of the provider: its cause, and the error that the client gets."""
+    """A provider's error: its cause, and the error that the client receives."""
 
     cause: Cause
     problem: Problem
     status: int
-    """The provider's HTTP status; inside a 200 the one that the error itself names, else 502."""
+    """The provider's HTTP status; inside a 200, the status in the error, else the client's."""
     retry_after: float | None = None
-    """Seconds until the next attempt may succeed, exact; None if the provider does not state it."""
+    """Exact seconds until the next attempt may succeed; None if the provider reports none."""
     has_limit_headers: bool = False
-    """True: there are rate-limit headers, so that the limit is this key's and not the address's."""
+    """True: there are rate-limit headers, so the limit is the key's and not the IP address's."""
 
 
 def classify_error(
@@ -73,10 +73,10 @@ def classify_error(
     attempt: AttemptInfo = _UNKNOWN_ATTEMPT,
 ) -> ProviderError:
     """
-    Classify the error *body* that came with *status*; never raises.
+    Classify the error *body* of a response with *status*; never raises.
 
-    A status below 400 means an error inside an answer that began well. *max_tokens* is what the
-    request asked for. *now* is the wall clock (seconds since 1970), needed for dates in headers.
+    A status below 400 means an error inside an apparently successful answer. *max_tokens* is the
+    value in the request. *now* is the wall clock (seconds since 1970), needed for dates in headers.
     *secrets* are masked in the message.
     """
     error = parse_error_body(body)
@@ -100,7 +100,7 @@ def classify_error(
 
 
 def classify_event(data: bytes, *, quirks: Quirks) -> ProviderError | None:
-    """Classify one event of a stream; None if it is not an error."""
+    """Classify one event of a stream; return None if it is not an error."""
     if b'"error"' not in data and b"base_resp" not in data:
         return None
     outline = _outline_of(data)
@@ -121,7 +121,7 @@ def is_error_body(body: bytes) -> bool:
     """
     Return True if the whole body of a 200 is an error.
 
-    Cheap for good answers: their content is never decoded.
+    Cheap for successful answers: their content is never decoded.
     """
     if b'"error"' not in body and b"base_resp" not in body and b'"choices"' in body:
         return False
@@ -159,7 +159,7 @@ _OUTLINE = msgspec.json.Decoder(_Outline)
 
 
 def _outline_of(body: bytes) -> _Outline | None:
-    """Return the outline of an object; None for anything else."""
+    """Return the outline of an object, or None for anything else."""
     if has_too_many_objects(body):
         return None
     try:
@@ -192,7 +192,7 @@ def _choice_error(outline: _Outline) -> bytes:
 # The cause
 
 _UNKNOWN = 0
-"""The status of an error inside a 200 that names none."""
+"""The status of an error inside a 200 that contains no status."""
 _ALL = range(1000)
 _SERVER_ERRORS = range(500, 1000)
 
@@ -200,7 +200,7 @@ _SERVER_ERRORS = range(500, 1000)
 @dataclass(frozen=True, slots=True)
 class _Rule:
     """
-    Gives *cause* for one of *statuses*, if also a code or the text fits.
+    Assigns *cause* to an error with one of *statuses* if a code or the text also matches.
 
     A rule without codes and patterns depends on the status alone.
     """
@@ -252,7 +252,7 @@ _RULES: tuple[_Rule, ...] = (
     _Rule(Cause.IMAGE, _CONTENT_STATUSES, text=phrases.IMAGE),
     _Rule(Cause.DOCUMENT, _CONTENT_STATUSES, text=phrases.DOCUMENT),
     _Rule(Cause.BAD_REQUEST, _SERVER_ERRORS, text=phrases.FAULTY_REQUEST),
-    # No credit, or a plan's allowance used up: neither is to be retried.
+    # No credit, or a plan's allowance used up: neither is retried.
     _Rule(
         Cause.RATE_LIMIT,
         _statuses(429),
@@ -286,7 +286,7 @@ _RULES: tuple[_Rule, ...] = (
         codes=phrases.BAD_KEY_CODES,
         text=phrases.BAD_KEY,
     ),
-    # Overload before rate limit: an overload is not the key's.
+    # Overload before rate limit: an overload does not concern the key.
     _Rule(
         Cause.OVERLOAD,
         _statuses(_UNKNOWN, 403, 408, 413, 429, 498, 499, _SERVER_ERRORS),
@@ -342,13 +342,13 @@ _WAITING = {
     Cause.SERVER,
 }
 _LIMITED = {Cause.RATE_LIMIT, Cause.QUOTA}
-"""Only with these do the reset headers matter: providers send them with every answer."""
+"""Reset headers matter only for these causes: providers send them with every answer."""
 
 
 def _wait(
     cause: Cause, error: ErrorBody, headers: Mapping[str, str], now: float | None
 ) -> float | None:
-    """Return the seconds until the next attempt, or None if the provider does not state them."""
+    """Return the seconds until the next attempt, or None if the provider reports none."""
     if cause not in _WAITING:
         return None
     wait = wait_in_headers(headers, now)
@@ -397,7 +397,7 @@ def _explanation(cause: Cause, status: int, error: ErrorBody, attempt: AttemptIn
         return wordings.bad_key(attempt.label, attempt.key, attempt.env_file)
     if cause is Cause.OUT_OF_CREDIT:
         return wordings.out_of_credit(attempt.label, attempt.key)
-    # A text with a status explains the status; without one it comes from some other server.
+    # Plain text with an error status explains it; without one it comes from another server.
     is_no_api = error.is_html or not error.text or not (status or error.has_object)
     if is_no_api and cause in (Cause.SERVER, Cause.NOT_FOUND, Cause.BAD_REQUEST):
         return wordings.EXPLANATIONS[Cause.WRONG_URL]

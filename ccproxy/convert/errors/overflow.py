@@ -1,5 +1,5 @@
 """
-Refusals of too many tokens: overflows of the context, and answers longer than a model allows.
+Refusals of too many tokens: context overflows, and answers longer than a model allows.
 
 Overflows are worded so that Claude Code compacts the conversation and continues. It recognises
 `prompt is too long: N tokens > M maximum` and, for a prompt that fits by itself, `input length and
@@ -20,7 +20,7 @@ _OUTPUT = re.compile("completion|output", re.IGNORECASE)
 
 
 def overflow_message(error: ErrorBody, max_tokens: int | None) -> str:
-    """Return the text for *error*; *max_tokens* is what the request asked for."""
+    """Return the text for *error*; *max_tokens* is the value in the request."""
     prompt, output, limit = _numbers(error)
     if prompt is not None and limit is not None:
         output = max_tokens if output is None else output
@@ -38,7 +38,7 @@ def _explain_numbers(prompt: int, output: int | None, limit: int) -> str:
     if output is None or prompt + output <= limit:
         return f"prompt is too long: the provider's limit is {limit} tokens"
     if prompt + output == limit + 1:
-        # vLLM from 0.16 on stops counting there, so that the prompt may be longer by any amount.
+        # vLLM 0.16 and later stop counting there, so the prompt may be longer by any amount.
         return f"prompt is too long: at least {prompt} tokens and {output} of output > {limit}"
     return (
         f"input length and `max_tokens` exceed context limit: {prompt} + {output} > {limit}, "
@@ -47,7 +47,7 @@ def _explain_numbers(prompt: int, output: int | None, limit: int) -> str:
 
 
 def _numbers(error: ErrorBody) -> tuple[int | None, int | None, int | None]:
-    """Return prompt, requested output and limit in tokens; None for what is not reported."""
+    """Return the tokens of prompt, requested output and limit; None for unreported numbers."""
     if error.prompt is not None and error.limit is not None:
         return error.prompt, None, error.limit
     text = _THOUSANDS_SEPARATOR.sub("", error.text)
@@ -60,7 +60,7 @@ def _numbers(error: ErrorBody) -> tuple[int | None, int | None, int | None]:
 
 
 def _prompt_and_output(text: str, numbers: Mapping[str, str]) -> tuple[int | None, int | None]:
-    """Return prompt and output; a breakdown in brackets is preferred to the sum before it."""
+    """Return prompt and output tokens, preferably from a breakdown in parentheses."""
     breakdown = phrases.BREAKDOWN.search(text)
     if breakdown is None:
         return (
@@ -77,7 +77,7 @@ def _prompt_and_output(text: str, numbers: Mapping[str, str]) -> tuple[int | Non
 
 
 def output_limit(text: str) -> int | None:
-    """Return the tokens that a provider's *text* allows for an answer; None if it names none."""
+    """Return the token limit for answers that a provider's *text* names, or None."""
     for pattern in phrases.OUTPUT_LIMITS:
         if match := pattern.search(text):
             groups = match.groupdict()

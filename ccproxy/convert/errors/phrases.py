@@ -2,9 +2,8 @@
 The codes and phrases by which provider errors are recognised.
 
 Each row was seen at one provider and is safe for all, because the phrase or code means the same
-everywhere. Codes are compared as a whole and in lower case; phrases are searched in the text. Texts
-that mean different things at different providers are decided by a field of `Quirks`, in
-`classify.py`.
+everywhere. Codes are compared whole and in lower case; phrases are searched in the text. If a text
+means different things at different providers, `classify.py` decides by a field of `Quirks`.
 
 Sources: the vendors' error pages and the issues named in the provider tables (OpenAI, Azure, Kimi,
 Z.ai, MiniMax, Gemini, DeepSeek, DashScope, ModelScope, Volcengine, OpenRouter, Groq, Cerebras,
@@ -17,7 +16,7 @@ import re
 
 
 def _any_of(*phrases: str) -> re.Pattern[str]:
-    """One pattern for several phrases, case does not matter."""
+    """Return one case-insensitive pattern for several phrases."""
     return re.compile("|".join(phrases), re.IGNORECASE)
 
 
@@ -78,7 +77,7 @@ OVERFLOW_NUMBERS = tuple(
     for pattern in (
         rf"prompt is too long: {_N}(?: tokens > |, model maximum context length: ){_M}",
         r"exceed context limit: (?P<prompt>\d+) \+ (?P<output>\d+) > (?P<limit>\d+)",
-        # vLLM from 0.9 and from 0.16 on
+        # vLLM since 0.9 and since 0.16
         r"is too large: (?P<output>\d+)\. .*maximum context length is (?P<limit>\d+) tokens and "
         r"your request has (?P<prompt>\d+) input",
         r"passed (?P<prompt>\d+) input tokens and requested (?P<output>\d+) output tokens.*"
@@ -110,7 +109,7 @@ OVERFLOW_NUMBERS = tuple(
         rf"max size: {_M} tokens",
     )
 )
-"""The numbers of an overflow text: `prompt`, `output` (requested) and `limit`."""
+"""The numbers in an overflow text: `prompt`, `output` (requested) and `limit`."""
 
 BREAKDOWN = re.compile(r"\(([^()]*\b(?:completion|output)\b[^()]*)\)", re.IGNORECASE)
 """OpenAI's and OpenRouter's "(99645 in the messages, 8192 in the completion)"."""
@@ -127,7 +126,7 @@ OUTPUT_LIMITS = tuple(
         r"range is from \d+ \(inclusive\) to (?P<above>\d{1,9}) \(exclusive\)",  # Vertex
     )
 )
-"""The wordings that refuse a longer answer: the largest number of tokens, or the one above it."""
+"""Refusals of a token limit, with the largest allowed one (`limit`) or the next one (`above`)."""
 
 # 2. The account has no credit, or no plan.
 
@@ -137,7 +136,7 @@ CREDIT_CODES = _codes(
     "pre_consume_token_quota_failed",  # new-api: the quota of this key is used up
     "budget_exceeded",  # LiteLLM
     "credit_balance_exhausted",  # OpenAI
-    "usage_not_included",  # ChatGPT: the plan does not contain this
+    "usage_not_included",  # ChatGPT: the plan does not include this
     "exceeded_current_quota_error",  # Kimi
     "billing_error billing_hard_limit_reached billing_not_active enforced_spend_limit_reached",
     "payment_required",
@@ -150,7 +149,7 @@ CREDIT_CODES = _codes(
 )
 
 SPEND_LIMIT_CODE = re.compile(r"_spend_limit_exceeded$")
-"""OpenAI has one for each level: organization, project, user."""
+"""OpenAI has one code for each level: organization, project, user."""
 CREDIT = _any_of(
     r"insufficient[ _](?:account )?(?:balance|credit|fund|quota)",
     r"credit balance",
@@ -184,7 +183,7 @@ QUOTA = _any_of(
 )
 
 SOFT_QUOTA = _any_of(r"exceeded your current quota", r"check your plan and billing")
-"""No credit, unless the provider also names a time to wait (Gemini's free tier does)."""
+"""No credit, unless the provider also reports a time to wait (as Gemini's free tier does)."""
 
 # 3. The key is not accepted.
 
@@ -244,7 +243,7 @@ RATE = _any_of(
     r"throttl",
 )
 
-# 6. Others.
+# 6. Other errors.
 
 CONTENT_CODES = _codes(
     "content_filter content_policy_violation",
@@ -260,7 +259,7 @@ CONTENT = _any_of(
 
 BAD_REQUEST_CODES = _codes(
     "base_resp:2013 invalid_request_error",
-    "invalid_encrypted_content",  # OpenAI: reasoning that another organization's key made
+    "invalid_encrypted_content",  # OpenAI: reasoning from another organization's key
     "unknown_parameter unsupported_parameter unsupported_value",
 )
 """Inside a 200, where no status shows that a retry is pointless."""
@@ -287,7 +286,7 @@ DOCUMENT = _any_of(
     r"(?:does|do) ?n[o']t support[^.]{0,40}(?:pdf|document|file input)",
     r"unknown variant `?(?:file|document|input_file)\b",
 )
-"""The refusal of a content type; repeating it without the block works."""
+"""The refusal of a content type; the same request without the block works."""
 
 FAULTY_REQUEST = _any_of(
     r"jinja",
@@ -297,7 +296,7 @@ FAULTY_REQUEST = _any_of(
     r"failed to (?:parse|compile) (?:grammar|schema)",
     r"conversation roles must alternate",
 )
-"""Statuses of 500 that the same request causes again (llama.cpp)."""
+"""Texts of 500 errors that a repeated request would cause again (llama.cpp)."""
 
 STREAM_REFUSED = _any_of(
     r"must be verified to stream",  # OpenAI

@@ -1,9 +1,9 @@
 """
-The time until a provider accepts requests again, in every form in which it is reported.
+The time until a provider accepts requests again, in every form that providers report.
 
 Sources in this order: `retry-after-ms`, `retry-after` (int, float or HTTP date), the body
-(`RetryInfo.retryDelay`, "try again in 7.66s"), and the reset headers of the limits that are used
-up. The wall clock is a parameter, because dates are relative to it.
+(`RetryInfo.retryDelay`, "try again in 7.66s"), and the reset headers of exhausted limits. The wall
+clock is a parameter, because dates are relative to it.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def wait_in_body(text: str, delays: Iterable[str]) -> float | None:
 
 def wait_until_reset(headers: Mapping[str, str], now: float | None) -> float | None:
     """
-    Return the seconds until the limit that is used up is reset.
+    Return the seconds until the exhausted limit is reset.
 
-    If headers report what remains, the latest reset among the limits at zero counts. Otherwise the
-    earliest of all does: which limit refused is only a guess.
+    If headers report the remaining amounts, the latest reset among the limits at zero counts.
+    Otherwise the earliest reset counts, because the exhausted limit is unknown.
     """
     used_up: list[float] = []
     others: list[float] = []
@@ -74,7 +74,7 @@ def wait_until_reset(headers: Mapping[str, str], now: float | None) -> float | N
 
 
 def duration(text: str) -> float | None:
-    """Return the seconds in "6m0s", "7.66s", "120ms", "1h2m" or "7"; None for any other text."""
+    """Return the seconds in "6m0s", "7.66s", "120ms", "1h2m" or "7", or None."""
     text = text.strip()
     if not _PARTS.fullmatch(text):
         return _number(text)
@@ -96,7 +96,7 @@ def seconds_until(value: str, now: float | None) -> float | None:
 
 
 def _until_date(value: str, now: float | None) -> float | None:
-    """Return the seconds until an RFC 3339 or HTTP date, 0 for one in the past."""
+    """Return the seconds until an RFC 3339 or HTTP date, or 0 for one in the past."""
     moment = _moment(value)
     return None if moment is None or now is None else _bounded(max(0.0, moment - now))
 
@@ -132,5 +132,5 @@ def _number(value: str | None) -> float | None:
 
 
 def _bounded(seconds: float) -> float | None:
-    """Return *seconds*, None if they are more than a year."""
+    """Return *seconds*, or None if they exceed a year."""
     return seconds if seconds <= _MOST else None

@@ -1,8 +1,8 @@
 """
-The texts of provider errors: for each cause the error type and the explanation that clients see.
+The texts of provider errors: for each cause, the error type and the explanation that clients see.
 
 The provider's own text always follows the explanation. The texts of context overflows are in
-`overflow.py`, because Claude Code reads them.
+`overflow.py`, because Claude Code parses them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def out_of_credit(label: str, key: str) -> str:
 
 
 def wrong_path(url: str) -> str:
-    """Return the explanation of a 404 about the path instead of the model."""
+    """Return the explanation of a 404 that concerns the path instead of the model."""
     return (
         f"The provider has no such path{f': {url}' if url else ''}. Check PROVIDER_BASE_URL; most "
         "base URLs end in /v1 or a similar path"
