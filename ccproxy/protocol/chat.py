@@ -31,11 +31,11 @@ class ToolCallDelta(msgspec.Struct, gc=False):
     id: Any = None
     function: Function | None = None
     name: Any = None
-    """Name and arguments of servers that leave out the object `function`."""
+    """Name and arguments from servers that omit the `function` object."""
     arguments: Any = None
     input: Any = None
     parameters: Any = None
-    """Other names of arguments there."""
+    """Other names that such servers use for the arguments."""
     extra_content: Any = None
     """Gemini: `{"google": {"thought_signature": …}}`."""
 
@@ -50,18 +50,18 @@ class Delta(msgspec.Struct, gc=False):
     reasoning_text: Any = None
     """Copilot's reasoning."""
     reasoning_opaque: Any = None
-    """Copilot: what must be returned with the reasoning."""
+    """Copilot: data that must be returned with the reasoning."""
     reasoning_details: Any = None
     thinking_blocks: Any = None
     """LiteLLM: Anthropic's thinking blocks."""
     refusal: Any = None
     tool_calls: list[ToolCallDelta] | None = None
     function_call: Function | None = None
-    """The form before tools: one call without an id."""
+    """The predecessor of `tool_calls`: one call without an id."""
 
 
 class Choice(msgspec.Struct, gc=False):
-    """An answer, or a part of it (Copilot splits one answer over several choices)."""
+    """An answer, or a part of it (Copilot splits one answer across several choices)."""
 
     index: Any = None
     delta: Delta | None = None
@@ -92,7 +92,7 @@ class Chunk(msgspec.Struct, gc=False):
         """Return False if the chunk is certainly an answer."""
         if self.choices is None or self.error is not None or self.base_resp is not None:
             return True
-        for choice in self.choices:  # noqa: SIM110 - a generator costs more than the chunk
+        for choice in self.choices:  # noqa: SIM110 - a generator is slower
             if choice.error is not None:
                 return True
         return False
@@ -110,8 +110,8 @@ def decode(data: bytes) -> Chunk:
     """
     Decode one data event or a whole body.
 
-    An answer inside an envelope (`{"data": …, "success": true}`) is taken out of it. Fields of
-    wrong types are ignored if the rest can be read.
+    An answer inside an envelope (`{"data": …, "success": true}`) is unwrapped. Fields of wrong
+    types are ignored if the rest can be read.
 
     Raises:
         BadAnswer: If *data* is not JSON, not of this form, or too large.
@@ -127,7 +127,7 @@ def decode(data: bytes) -> Chunk:
 
 
 def is_answer(data: bytes) -> bool:
-    """Return True if *data* decodes, as does a complete answer of any API."""
+    """Return True if *data* can be decoded, like a complete answer of any API."""
     try:
         decode(data)
     except BadAnswer:
@@ -147,14 +147,14 @@ def is_heartbeat(data: bytes) -> bool:
     return len(data) <= _MAX_HEARTBEAT and data.strip().lower() in _HEARTBEATS
 
 
-# Answers of odd form
+# Answers in unusual forms
 
 _ENVELOPES = ("data", "result", "response")
 _OUTPUT = ("content", "refusal", "function_call", "tool_calls")
 
 
 def _inner_chunk(data: bytes) -> Chunk | None:
-    """Return the answer inside the envelope *data*, None if there is none."""
+    """Return the answer inside the envelope *data*, or None."""
     try:
         fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         chunks = (_DECODER.decode(fields[name]) for name in _ENVELOPES if name in fields)
@@ -180,11 +180,11 @@ def _without_wrong_types(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 class _Repair:
-    """Replaces the values of wrong types in one chunk."""
+    """Replaces values of wrong types in one chunk."""
 
     def __init__(self) -> None:
         self.has_lost = False
-        """True: a value that was not empty has been removed."""
+        """True: a nonempty value was removed."""
         self.has_output = False
         """True: model output remains."""
 

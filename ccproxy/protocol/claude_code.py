@@ -1,20 +1,20 @@
 """
-Headers and texts with which Claude Code describes its requests.
+Headers and texts by which Claude Code's requests are recognised.
 
-The class and the agent's type are sent only with CLAUDE_CODE_GATEWAY_HINT_HEADERS=1, which
+The class and the agent type are sent only with CLAUDE_CODE_GATEWAY_HINT_HEADERS=1, which
 `ccproxy env` and `ccproxy run` set. Names and values are those of Claude Code 2.1.329.
 """
 
 from __future__ import annotations
 
 SESSION_HEADER = "x-claude-code-session-id"
-"""The same from the start to the next /clear, also after a compaction and for subagents."""
+"""Constant from the start to the next /clear, across compactions and for subagents."""
 CLASS_HEADER = "x-claude-code-request-class"
-"""main, subagent, workflow, compaction, auxiliary or side_reply."""
+"""Values: main, subagent, workflow, compaction, auxiliary or side_reply."""
 AGENT_TYPE_HEADER = "x-claude-code-agent-type"
 AGENT_ID_HEADER = "x-claude-code-agent-id"
 
 COMPACTION_PROMPT = b"CRITICAL: Respond with TEXT ONLY"
 """The beginning of the last message of a compaction."""
 BILLING_LINE = b"x-anthropic-billing-header"
-"""The beginning of a block of the system prompt that may change with every request."""
+"""The beginning of a system prompt block that may change with every request."""

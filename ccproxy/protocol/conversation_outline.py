@@ -17,7 +17,7 @@ class OutlineTurn(msgspec.Struct, gc=False):
 
 
 class ConversationOutline(msgspec.Struct, gc=False):
-    """A request to Messages, or to Chat Completions, where the first message is the system's."""
+    """A request to Messages, or to Chat Completions with the system prompt as first message."""
 
     messages: list[OutlineTurn]
     system: Raw = ABSENT
@@ -35,7 +35,7 @@ _RESPONSES = msgspec.json.Decoder(_ResponsesForm)
 
 
 def read_outline(body: bytes) -> ConversationOutline | None:
-    """Return the outline of a request to Messages or Chat Completions; None if it is not one."""
+    """Return the outline of a request to Messages or Chat Completions, or None for others."""
     try:
         return _OUTLINE.decode(body)
     except NOT_JSON:
@@ -43,7 +43,7 @@ def read_outline(body: bytes) -> ConversationOutline | None:
 
 
 def read_responses_outline(body: bytes) -> ConversationOutline | None:
-    """Return the outline of a request to the Responses API; None if its input is a text."""
+    """Return the outline of a request to the Responses API, or None if its input is no list."""
     try:
         form = _RESPONSES.decode(body)
     except NOT_JSON:

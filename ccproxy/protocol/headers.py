@@ -1,10 +1,10 @@
 """
 Headers of requests to the provider, and of its answers to the client.
 
-Only the headers of the client that are listed here are forwarded. Credentials (authorization,
-x-api-key, cookie), forwarding information (x-forwarded-*) and hop-by-hop headers (RFC 9110,
-7.6.1) never are. Chat mode forwards no header of the client; direct mode forwards those that
-Messages servers use.
+Only the client headers that are listed here are forwarded. Credentials (authorization, x-api-key,
+cookie), forwarding information (x-forwarded-*) and hop-by-hop headers (RFC 9110, 7.6.1) are never
+forwarded. Chat mode forwards no client headers; direct mode forwards those that Messages servers
+use.
 
 The user's CUSTOM_HEADER_ settings override every header that ccproxy sends, including User-Agent
 and Authorization. The configuration check refuses those that would break the request's framing.
@@ -47,13 +47,13 @@ HOP_BY_HOP = frozenset(
 )
 _FRAMING = frozenset(("host", "content-length"))
 
-# Direct mode forwards these of the client: parameters of the Messages API (anthropic-*),
-# attribution for gateways (x-claude-code-*), and the client's name, because some plans serve coding
-# agents only.
+# Direct mode forwards these client headers: parameters of the Messages API (anthropic-*),
+# attribution for gateways (x-claude-code-*), and the client's name, because some plans serve only
+# coding agents.
 _DIRECT_NAMES = frozenset(("accept", "user-agent", "x-app"))
 _DIRECT_PREFIXES = ("anthropic-", "x-claude-code-", "x-stainless-")
 
-# Direct mode returns these of the provider; the others describe the framing of the original body.
+# Direct mode returns these provider headers; others describe the framing of the original body.
 _ANSWER_NAMES = frozenset(
     ("content-type", "request-id", "retry-after", "retry-after-ms", "x-should-retry")
 )
@@ -83,7 +83,7 @@ class UpstreamHeaders:
     """
     Builds the headers of requests to one provider.
 
-    Created once per worker; the headers that all requests share are prepared here.
+    Created once per worker; headers that all requests share are prepared in advance.
     """
 
     def __init__(self, auth: AuthStyle, *, custom: Mapping[str, str]) -> None:
@@ -105,7 +105,7 @@ class UpstreamHeaders:
         self, key: str | None, *, stream: bool, extra: Mapping[str, str] | None = None
     ) -> dict[str, str]:
         """
-        Return the headers of a converted request; *key* None sends no credential.
+        Return the headers of a converted request, without a credential if *key* is None.
 
         *extra* contains the headers that depend on the content of the request.
         """
@@ -120,8 +120,9 @@ class UpstreamHeaders:
         extra: Mapping[str, str] | None = None,
     ) -> dict[str, str]:
         """
-        Return the headers of a Messages request with *key*, including the forwarded headers of
-        the *client* and *extra* ones, as for `chat`.
+        Return the headers of a Messages request in direct mode.
+
+        They include the forwarded headers of the *client*; *key* and *extra* are as in `chat`.
         """
         headers = tuple(client)
         size = sum(map(len, chain.from_iterable(headers)))
@@ -157,14 +158,14 @@ def messages_headers(client: Collection[tuple[str, str]]) -> dict[str, str]:
         lower = name.lower()
         if lower in dropped or not (lower in _DIRECT_NAMES or lower.startswith(_DIRECT_PREFIXES)):
             continue
-        # A list such as anthropic-beta may be split over several headers (RFC 9110, 5.3).
+        # A list such as anthropic-beta may be split across several headers (RFC 9110, 5.3).
         headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
     return headers
 
 
 def answer_headers(provider: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """
-    Return the headers of the *provider* that a client in direct mode receives.
+    Return the *provider* headers that a client in direct mode receives.
 
     Values with control characters, which lenient parsers accept, are left out.
     """
@@ -177,7 +178,7 @@ def answer_headers(provider: Iterable[tuple[str, str]]) -> list[tuple[str, str]]
 
 
 def _overlay(headers: Mapping[str, str], custom: Mapping[str, str]) -> dict[str, str]:
-    """Return *headers* overridden by *custom*; the case of names is ignored."""
+    """Return *headers* overridden by *custom*; names are case-insensitive."""
     names = {name.lower() for name in custom}
     rest = {name: value for name, value in headers.items() if name.lower() not in names}
     return {**rest, **custom}

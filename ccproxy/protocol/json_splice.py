@@ -1,9 +1,9 @@
 """
 Replacement and removal of fields of a JSON object; all other bytes are preserved.
 
-A pattern finds the candidates for a key but not their depth. So every candidate's value is
-replaced by a numbered marker, and the object is decoded once: the marker that the field decodes to
-is the number of the right candidate.
+A pattern finds the candidates for a key but not their depth. Every candidate's value is therefore
+replaced by a numbered marker, and the object is decoded once: the marker at the field's path
+identifies the right candidate.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import msgspec
 from msgspec import Raw
 
 STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-"""Pattern of JSON strings; possessive, because backtracking takes 120 times their memory."""
+"""Pattern of JSON strings; possessive, because backtracking needs 120 times their memory."""
 SCALAR: Final = rb"(?:%b|-?[0-9][0-9.eE+-]*|true|false|null)" % STRING
 """Pattern of JSON strings, numbers, booleans and null."""
 _VALUE = rb"\s*:\s*(%b)" % SCALAR
 _MARKER = b'"\\u0000ccproxy %d"'
 
 NOT_JSON: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
-"""What decoding raises if data is not JSON, is nested too deeply, or has another form."""
+"""Exceptions that decoding raises if data is not JSON, too deeply nested or of another form."""
 
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _DECODED_OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
 def fields_of(body: bytes | Raw) -> dict[str, Raw] | None:
-    """Return the undecoded fields of the object *body*, None if it is not an object."""
+    """Return the undecoded fields of the object *body*, or None if it is not an object."""
     try:
         return _OBJECT.decode(body)
     except NOT_JSON:
@@ -38,7 +38,7 @@ def fields_of(body: bytes | Raw) -> dict[str, Raw] | None:
 
 
 def object_of(data: bytes | str) -> dict[str, Any] | None:
-    """Return the decoded object *data*, None if it is not an object."""
+    """Return the decoded object *data*, or None if it is not an object."""
     try:
         return _DECODED_OBJECT.decode(data)
     except NOT_JSON:
@@ -47,9 +47,9 @@ def object_of(data: bytes | str) -> dict[str, Any] | None:
 
 def replace_value(body: bytes, path: tuple[str, ...], value: bytes) -> bytes:
     """
-    Return *body* with the JSON *value* instead of the scalar at *path*.
+    Return *body* with the scalar at *path* replaced by the JSON *value*.
 
-    *body* is returned unchanged if the field is missing or holds an object or a list.
+    *body* is returned unchanged if the field is missing or is an object or a list.
     """
     key = re.compile(b'"' + re.escape(path[-1].encode()) + b'"' + _VALUE)
     spans = {_MARKER % number: match.span(1) for number, match in enumerate(key.finditer(body))}

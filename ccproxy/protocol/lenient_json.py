@@ -1,8 +1,8 @@
 """
-JSON of providers: its bounds, and JSON that is only slightly wrong, as self-made servers write it.
+Size limits for providers' JSON, and a decoder for slightly invalid JSON from custom servers.
 
-Repaired are half of a surrogate pair, bytes that are not UTF-8 and a byte order mark; one character
-becomes U+FFFD and the answer continues. Accepted are raw control characters in strings and NaN.
+Lone surrogates and bytes that are not UTF-8 become U+FFFD, and a byte order mark is removed. Raw
+control characters in strings and NaN are accepted.
 """
 
 from __future__ import annotations
@@ -72,5 +72,5 @@ def objects(value: object) -> list[dict[str, Any]]:
 
 
 def string(value: object) -> str:
-    """Return *value* if it is a string, else an empty one."""
+    """Return *value* if it is a string, else ""."""
     return value if isinstance(value, str) else ""

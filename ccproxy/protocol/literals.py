@@ -19,7 +19,7 @@ from ccproxy.errors import Problem
 Decoded = TypeVar("Decoded")
 
 ABSENT = Raw(b"")
-"""The default of a field that the client left out."""
+"""The value of a field that the client omitted."""
 EMPTY = Raw(b'""')
 TRUE = Raw(b"true")
 _NULL = Raw(b"null")
@@ -36,7 +36,7 @@ _NAMES = {
     "array": "list",
     "object": "dictionary",
 }
-"""Type names of msgspec -> type names in error messages of the Messages API."""
+"""msgspec's type names -> type names in the Messages API's error messages."""
 
 ANY_JSON = msgspec.json.Decoder()
 _STRING = msgspec.json.Decoder(str)
@@ -59,12 +59,12 @@ def is_object(raw: Raw) -> bool:
 
 
 def text_of(raw: Raw) -> str:
-    """Decode a string; any other value, also an absent one, becomes ""."""
+    """Decode a string; any other value, including an absent one, becomes ""."""
     return _STRING.decode(raw) if is_string(raw) else ""
 
 
 def literal(text: str) -> Raw:
-    """Encode *text*, which must hold no lone surrogates."""
+    """Encode *text*, which must not contain lone surrogates."""
     return Raw(_encode(text))
 
 
@@ -92,7 +92,7 @@ def read(decoder: msgspec.json.Decoder[Decoded], raw: Raw | bytes, *path: str | 
     Decode the value at *path* in the request.
 
     Raises:
-        Problem: In the words of the Messages API, `messages.0.role: Input should be …`.
+        Problem: With the Messages API's wording, `messages.0.role: Input should be …`.
     """
     try:
         return decoder.decode(raw)

@@ -1,9 +1,9 @@
 r"""
-The Messages API: requests of clients, and error bodies.
+The Messages API: client requests and error bodies.
 
 Only the fields that conversion reads are decoded; the rest stays `Raw`. Unknown fields, blocks,
 roles and tool types are never an error, because the API grows and Claude Code's beta fields change
-with every release. Requests that the API itself refuses are refused in its words.
+with every release. Requests that the API itself refuses are refused with its wording.
 
 Rules:
     1. A body is a JSON object in UTF-8 with `model` and at least one message.
@@ -30,7 +30,7 @@ Event = dict[str, Any]
 
 
 class Block(msgspec.Struct, gc=False):
-    """A content block of any type; fields that it does not have are ABSENT."""
+    """A content block of any type; missing fields are ABSENT."""
 
     type: str
     text: Raw = ABSENT
@@ -100,7 +100,7 @@ class Tool(msgspec.Struct, gc=False):
 
 
 class ToolChoice(msgspec.Struct, gc=False):
-    """Which tool the model may or must call."""
+    """The tools that the model may or must call."""
 
     type: str
     name: str | None = None
@@ -179,9 +179,9 @@ _LONGEST_NAME = 256
 MAX_MESSAGES: Final = 100_000
 """The limit of the Messages API."""
 MAX_STOP_SEQUENCES: Final = 1_000
-"""Every sequence is searched in every chunk of the answer."""
+"""Every chunk of the answer is searched for every sequence."""
 MAX_STOPS_SIZE: Final = 64 * 1024
-"""Characters of all stop sequences."""
+"""Total characters of all stop sequences."""
 MAX_TOOLS_SIZE: Final = 4 * 1024 * 1024
 """Bytes; their conversion takes about 0.2 s."""
 MAX_BLOCKS: Final = 200_000
@@ -198,23 +198,23 @@ _ESCAPES = re.compile(
 
 class CharacterCounts(NamedTuple):
     """
-    Characters of a text by class, for the token estimate. Counts of parts can be added.
+    Counts of a text's characters by class, for the token estimate.
 
-    A run that continues in the next part counts in both.
+    The counts of parts can be added. A run that continues in the next part counts in both.
     """
 
     letters: int
     """ASCII letters."""
     punctuation: int
-    """The other printable characters of ASCII, and control characters."""
+    """Other printable ASCII characters, and control characters."""
     digits: int
     digit_runs: int
     space_runs: int
     scripts: tuple[int, ...] = ()
-    """Characters outside ASCII, by the entries of `SCRIPTS`; empty for pure ASCII."""
+    """Non-ASCII characters, in the order of `SCRIPTS`; empty for pure ASCII."""
 
     def plus(self, other: CharacterCounts, factor: int = 1) -> CharacterCounts:
-        """Return the counts of both texts together; a *factor* of -1 subtracts."""
+        """Return the sum of both counts; a *factor* of -1 subtracts *other*."""
         scripts = self.scripts
         if other.scripts:
             operation = add if factor == 1 else sub
@@ -243,7 +243,7 @@ SCRIPTS: Final = {
     "hangul": (0xEA, 0xED),
     "other": (0xEE, 0xF4),  # emoji and private use
 }
-"""Groups of scripts by the first byte of their characters in UTF-8, both ends included."""
+"""Groups of scripts, as inclusive ranges of the first UTF-8 byte of their characters."""
 _NO_SCRIPTS = (0,) * len(SCRIPTS)
 
 _NOT_FIRST_BYTES = bytes(range(0xC2))
@@ -270,9 +270,9 @@ def count_characters(text: bytes) -> CharacterCounts:
     """
     Count the characters of valid UTF-8 by class, in a few passes of C code.
 
-    Digits and spaces are bits of a long integer, which counts runs faster than searching does:
-    0.7 ms for 150 KB. Large texts are counted in slices, because the integers take several times
-    the memory of their text.
+    Digits and spaces become bits of a long integer, because counting runs in it is faster than
+    searching for them: 0.7 ms for 150 KB. Large texts are counted in slices, because the integers
+    take several times the memory of their text.
     """
     total = _count_slice(text[:_SLICE])
     for start in range(_SLICE, len(text), _SLICE):
@@ -286,7 +286,7 @@ def count_characters(text: bytes) -> CharacterCounts:
 
 def _count_slice(text: bytes) -> CharacterCounts:
     marks = int.from_bytes(text.translate(_MARKS), "little")
-    # A run has one character more than pairs of neighbours.
+    # A run has one more character than adjacent pairs.
     pairs = marks & (marks << 8)
     digits, digit_pairs = (marks & _DIGIT_BITS).bit_count(), (pairs & _DIGIT_BITS).bit_count()
     spaces, space_pairs = marks.bit_count() - digits, pairs.bit_count() - digit_pairs
@@ -308,7 +308,7 @@ def _count_slice(text: bytes) -> CharacterCounts:
 
 
 class ScannedBody(NamedTuple):
-    """A request's body and facts about its bytes, so that they are scanned only once."""
+    """A request's body and properties of its bytes, which are scanned only once."""
 
     body: bytes
     """UTF-8 without lone surrogates."""
@@ -316,11 +316,11 @@ class ScannedBody(NamedTuple):
     has_escapes: bool
     r"""True if it contains any `\u…`."""
     has_base64: bool
-    """True if it contains `"base64"`, so that it may hold images or documents."""
+    """True if it contains `"base64"` and therefore possibly images or documents."""
 
 
 def scan_body(body: bytes) -> ScannedBody:
-    """Scan the *body* of a request; Problem if it is not UTF-8."""
+    """Scan the *body* of a request; raise Problem if it is not UTF-8."""
     try:
         if not body.isascii():
             _check_utf8(body)
@@ -334,7 +334,7 @@ def scan_body(body: bytes) -> ScannedBody:
 
 
 def _check_utf8(body: bytes) -> None:
-    """Decode in slices: decoding the whole body would double its memory."""
+    """Check *body* in slices, because decoding all of it at once would double its memory."""
     view, position = memoryview(body), 0
     while position < len(body):
         is_last = len(body) - position <= _SLICE
@@ -374,7 +374,7 @@ def _check_counts(request: MessagesRequest, body: bytes) -> None:
     if len(memoryview(request.tools)) > MAX_TOOLS_SIZE:
         text = f"tools: at most {MAX_TOOLS_SIZE:,} bytes are allowed"
         raise Problem("request_too_large", text)
-    # Quotes inside of texts are escaped, so this counts fields only.
+    # Quotes inside texts are escaped, so only fields are counted.
     if len(body) > MAX_TOOLS_SIZE and body.count(b'"type"') > MAX_BLOCKS:
         text = f"messages: at most {MAX_BLOCKS:,} content blocks are allowed"
         raise Problem("request_too_large", text)
@@ -392,7 +392,7 @@ def check_model(name: str) -> None:
 
 
 def replace_lone_surrogates(body: bytes) -> bytes:
-    """Return *body* with U+FFFD for every lone surrogate, which decoders refuse."""
+    """Replace every lone surrogate in *body* with U+FFFD, because decoders refuse them."""
     if b"\\u" not in body or _SURROGATE.search(body) is None:
         return body
     return _ESCAPES.sub(lambda match: match[1] or rb"\ufffd", body)
@@ -410,7 +410,7 @@ def blocks_of(content: Raw) -> list[Block]:
         try:
             return _BLOCKS.decode(content)
         except (msgspec.MsgspecError, RecursionError):
-            return read(_BLOCKS, content, "content")  # decodes again for the error's text
+            return read(_BLOCKS, content, "content")  # decodes again to get the error text
     if opening == QUOTE:
         return [Block("text", content)]
     raise invalid_request("Input should be a valid string or list of blocks", "content")
@@ -430,9 +430,9 @@ def source_of(block: Block) -> Source:
 
 def _base64_source(source: bytes) -> Source | None:
     """
-    Decode a base64 source with the usual fields in the usual order; None for any other source.
+    Decode a base64 source with the usual fields in the usual order, or return None.
 
-    The JSON was validated before. Searching the closing quote in 500 KB of base64 is ten times
+    The JSON is already validated. Searching 500 KB of base64 for the closing quote is ten times
     cheaper than decoding it again.
     """
     match = _BASE64_SOURCE.match(source)

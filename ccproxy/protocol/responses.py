@@ -1,9 +1,9 @@
 """
 Wire types of OpenAI's Responses API: stream events, output items and whole responses.
 
-Only what the conversion reads is decoded. Servers put nearly anything into the leaves (null, "",
-objects instead of strings), so leaves are `Any` and their readers check the type; the skeleton is
-typed. A whole answer is a `Response`; a stream ends with an event that contains one.
+Only the fields that conversion reads are decoded. Containers are typed; leaves are `Any`, because
+servers send nearly anything there (null, "", objects instead of strings), and their readers check
+the type. A whole answer is a `Response`; a stream ends with an event that contains one.
 
 Source: the `openai` package, `openai/types/responses/`.
 """
@@ -19,7 +19,7 @@ from ccproxy.protocol.lenient_json import check_objects, decode_leniently
 
 
 class Item(msgspec.Struct, gc=False):
-    """One entry of `output`: a message, a function call, reasoning, a hosted tool's call."""
+    """One entry of `output`: a message, a function call, reasoning or a hosted tool's call."""
 
     type: Any = None
     id: Any = None
@@ -35,11 +35,11 @@ class Item(msgspec.Struct, gc=False):
     input: Any = None
     """The free text of a custom tool call."""
     action: Any = None
-    """What a `web_search_call` did."""
+    """The action of a `web_search_call`."""
 
 
 class IncompleteDetails(msgspec.Struct, gc=False):
-    """Why a response ended early."""
+    """The reason why a response ended early."""
 
     reason: Any = None
 
@@ -96,9 +96,9 @@ HANDLED_EVENTS: Final = FINAL_EVENTS | frozenset(
         "response.function_call_arguments.done",
     )
 )
-"""Events that the conversion reads; some sixty other types exist."""
+"""Events that conversion reads; about sixty other types exist."""
 DONE: Final = b"[DONE]"
-"""OpenAI sends no such event; gateways do."""
+"""Sent by gateways, but not by OpenAI."""
 
 
 class _EventType(msgspec.Struct, gc=False):
@@ -112,7 +112,7 @@ _RESPONSE = msgspec.json.Decoder(Response)
 
 def decode_event(data: bytes) -> StreamEvent:
     """
-    Decode one event of a stream; of an unknown type only the type.
+    Decode one event of a stream; for an unknown type, only the type.
 
     Raises:
         BadAnswer: If *data* is not JSON, not of this form, or too large.
@@ -129,7 +129,7 @@ def decode_event(data: bytes) -> StreamEvent:
 
 
 def decode_response(data: bytes) -> Response:
-    """Decode a whole answer; BadAnswer if *data* is not JSON, not of this form, or too large."""
+    """Decode a whole answer; raise BadAnswer if *data* is malformed or too large."""
     check_objects(data)
     try:
         return _RESPONSE.decode(data)

@@ -1,5 +1,5 @@
 """
-Requests of clients of the Responses API.
+Requests from clients of the Responses API.
 
 Only the fields that conversion reads are decoded; texts stay `Raw`. Unknown fields, items and tools
 are never an error, because the API grows.
@@ -47,7 +47,7 @@ class InputItem(msgspec.Struct, gc=False):
     summary: Raw = ABSENT
     encrypted_content: str | None = None
     reasoning: ReasoningConfig | None = None
-    """What a `configuration_update` changes."""
+    """The new settings in a `configuration_update`."""
     tools: list[ToolDefinition] = []
     """The tools that an `additional_tools` or a `tool_search_output` adds."""
 
@@ -76,7 +76,7 @@ class ToolDefinition(msgspec.Struct, gc=False):
     format: dict[str, Any] | None = None
     """The grammar of a custom tool's input."""
     execution: str | None = None
-    """Who runs a `tool_search`."""
+    """The side that runs a `tool_search`, such as "client"."""
     filters: dict[str, Any] | None = None
     user_location: dict[str, Any] | None = None
     tools: list[ToolDefinition] = []
@@ -118,12 +118,12 @@ class ResponsesRequest(msgspec.Struct, gc=False):
 
 
 class ResponsesOutline(msgspec.Struct, gc=False):
-    """The fields that matter for every request, also for one that is passed on unread."""
+    """The fields that every request needs, including one that is forwarded unread."""
 
     model: str
     stream: bool | None = None
     store: bool | None = None
-    # What refers to stored data.
+    # References to stored data.
     previous_response_id: str | None = None
     conversation: Any = None
     prompt: Any = None
@@ -153,7 +153,7 @@ def read_responses_outline(body: bytes) -> ResponsesOutline:
 
 def read_responses_request(body: bytes) -> ResponsesRequest:
     """
-    Read all of a request that is to be converted.
+    Read a whole request for conversion.
 
     Raises:
         Problem: With the path of the invalid field.
@@ -170,7 +170,7 @@ def items_of(request: ResponsesRequest) -> list[InputItem]:
     Decode the items of the input; a string is one user message.
 
     Raises:
-        Problem: If it is neither, or empty.
+        Problem: If the input is neither a string nor a list of items, or is empty.
     """
     if is_string(request.input):
         return [InputItem(role="user", content=request.input)]
@@ -185,7 +185,7 @@ def items_of(request: ResponsesRequest) -> list[InputItem]:
 
 
 def parts_of(content: Raw, *path: str | int) -> list[InputPart]:
-    """Decode a content or an output, a string or a list of parts; a string is one text."""
+    """Decode a `content` or `output` field; a string is returned as one text part."""
     opening = memoryview(content)[0] if content is not ABSENT else 0
     if opening == QUOTE:
         return [InputPart("input_text", content)]
@@ -201,7 +201,7 @@ def _check_stateless(outline: ResponsesOutline) -> None:
     Refuse a request that refers to stored data.
 
     Raises:
-        Problem: With OpenAI's code, after which clients send the whole conversation.
+        Problem: With OpenAI's wording, which makes clients send the whole conversation.
     """
     if outline.previous_response_id:
         text = (

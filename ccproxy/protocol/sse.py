@@ -7,7 +7,7 @@ only (U+2028, U+0085, VT and FF are text). A CR ends its line at once; an LF at 
 next read belongs to it.
 
 The rules are those of the HTML standard ("Interpreting an event stream") with one exception:
-`close` delivers an event without its blank line, because several providers end so.
+`close` delivers a last event without its blank line, because several providers end streams so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LIMIT = 16 * 1024 * 1024
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 """Keep-alive event (Messages API, "Ping events")."""
 COMMENT = b": ping\n\n"
-"""Fills a silence in APIs without such an event; every reader skips it."""
+"""Keep-alive for APIs without such an event; every client ignores comments."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
@@ -49,8 +49,8 @@ class Decoder:
     """
     Splits one stream into events.
 
-    Feed every read, then close; both return the events that became complete. An event larger than
-    *limit* bytes raises a Problem; the decoder cannot be used afterwards.
+    Feed it every read, then close it; both return the events completed by the call. An event larger
+    than *limit* bytes raises a Problem; the decoder cannot be used afterwards.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
@@ -62,7 +62,7 @@ class Decoder:
         self._data: list[bytes] = []
         self._size = 0  # bytes of the lines since the last blank one
         self.begun = False
-        """True after the first line: a byte order mark is text now. Set it if bytes are skipped."""
+        """True after the first line, where a BOM may occur. Set it if bytes are skipped."""
         self.idle = True
         """True between two events: no byte of the next one has been read."""
 
