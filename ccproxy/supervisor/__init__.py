@@ -9,9 +9,9 @@ The supervisor: one resident process that keeps the workers of a fleet running.
     journal          the supervisor's log
     service_notify   notifications to systemd
 
-    fleet/           facts, decisions and actions about workers
-    control/         commands of the command line, and its client
+    fleet/           facts about workers, decisions and actions
+    control/         commands from the command line, and their client
     sockets/         listening ports and control sockets
     state/           records, lock and other files
-    processes/       identity, start and end of processes
+    processes/       identity, start and exit of processes
 """

@@ -2,7 +2,7 @@
 The resident process: `python -m ccproxy.supervisor --config FILE`.
 
 `ccproxy start` starts it with the fleet's lock (`--lock-fd`) and a pipe on which it reports that it
-serves (`--ready-fd`). A service starts it with neither, and it stays in the foreground.
+is ready (`--ready-fd`). A service manager passes neither, and it stays in the foreground.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
     if options.detach and os.fork():
         # The child is reparented, so the starting process need not wait for it. No cleanup here:
-        # the descriptors are the child's.
+        # the descriptors belong to the child.
         os._exit(0)
     os.umask(0o077)
     file = options.config.resolve()

@@ -21,7 +21,7 @@ FileStatus = tuple[int, ...] | None
 
 
 class ConfigChanges:
-    """Compares what runs with the table *file* and its env files."""
+    """Compares the running workers with the table *file* and its env files."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -32,7 +32,7 @@ class ConfigChanges:
         self._digests: dict[Path, tuple[FileStatus, str]] = {}
 
     def of(self, spec: Spec) -> Change:
-        """Return how the files differ from *spec*; empty also if its source is unknown."""
+        """Return how the files differ from *spec*; empty if equal, or if its source is unknown."""
         if not spec.source:
             return ""
         self._read_table()
@@ -77,7 +77,7 @@ def source_of(entry: Entry, keys_file: str = "") -> str:
 
 
 def combined(entry: Entry, env_digest: str, keys_digest: str = "") -> str:
-    """Return the hash of *entry* and of the digests of its files; empty if there is none."""
+    """Return the hash of *entry* and the digests of its files; empty without *env_digest*."""
     if not env_digest:
         return ""
     fields = [entry.label, entry.port, entry.workers, os.fspath(entry.env_file), env_digest]
@@ -102,7 +102,7 @@ def file_digest(file: Path) -> str:
 
 
 def file_status(file: Path) -> FileStatus:
-    """Return what changes with the content of *file*, without reading it; None if there is none."""
+    """Return metadata that changes with the content of *file*, or None if it does not exist."""
     try:
         status = file.stat()
     except OSError:

@@ -1,9 +1,9 @@
 """
 Checks the user's files in a separate process, and returns the result to the supervisor.
 
-A process that reads settings has keys in memory and imports the conversion. The supervisor, which
-runs for months, does neither. With a separate process, a reload after an upgrade is also checked by
-the new version.
+A process that reads settings has keys in memory and imports the conversion code. The
+supervisor, which runs for months, does neither. A separate process also means that after an upgrade
+the new version checks a reload.
 
     python -m ccproxy.supervisor.config_check --config FILE [LABEL…]
 
@@ -34,21 +34,21 @@ from ccproxy.supervisor.processes.child_environment import clean_environment, ne
 from ccproxy.supervisor.state.records import Spec
 
 LIMIT = 30.0
-"""Seconds that the check may take; the next operation waits for it."""
+"""Time limit of the check in seconds; the next operation waits for it."""
 
 COMMAND = (sys.executable, "-P", "-m", "ccproxy.supervisor.config_check")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """The content of the user's files, as far as the supervisor needs it."""
+    """The parts of the user's files that the supervisor needs."""
 
     specs: tuple[Spec, ...] = ()
-    """One per entry of the table; those that were not checked have no digest."""
+    """One per entry of the table; unchecked entries have no digest."""
     routing: str = ""
     """Hash of routes, fallback and presets, which workers read themselves."""
     mistakes: tuple[Mistake, ...] = ()
-    """If there are any, the rest is empty."""
+    """If there are any, the other fields are empty."""
 
 
 class ConfigCheck:
@@ -76,10 +76,10 @@ class ConfigCheck:
         network: Mapping[str, str] | None = None,
     ) -> CheckResult:
         """
-        Check the table and the env files of *labels*, of all entries if there are none.
+        Check the table and the env files of *labels*, or of all entries if it is empty.
 
-        *cwd* is the user's folder; mistakes are reported relative to it. *network* replaces the
-        proxy variables with which workers are started at present.
+        *cwd* is the user's folder; paths in mistakes are relative to it. *network* replaces the
+        proxy variables with which workers are currently started.
 
         Raises:
             ConfigError: With every mistake.
@@ -99,7 +99,7 @@ class ConfigCheck:
     def _fingerprint(
         self, result: CheckResult, environment: Mapping[str, str]
     ) -> tuple[object, ...]:
-        """Return what changes when the result would, without reading a file."""
+        """Return a value that differs whenever the result may differ, without reading a file."""
         names = (name for spec in result.specs for name in (spec.env_file, spec.keys_file) if name)
         files = [self._file, local_table(self._file), *map(Path, names)]
         statuses: list[FileStatus] = [file_status(file) for file in files]
@@ -150,7 +150,7 @@ def _folder(path: str | None) -> Path | None:
 
 
 def check(file: Path, labels: Sequence[str]) -> CheckResult:
-    """Check the table *file* and the env files of *labels*; all mistakes are in one ConfigError."""
+    """Check the table *file* and the env files of *labels*; raise ConfigError with all mistakes."""
     fleet, table_mistakes = read_fleet(file)
     ports = {entry.port: entry.label for entry in fleet.entries}
     specs: list[Spec] = []

@@ -25,14 +25,14 @@ def run_foreground(
     settings: Settings | None = None,
 ) -> bool:
     """
-    Run *fleet* until SIGINT or SIGTERM; a second signal cuts running requests off.
+    Run *fleet* until SIGINT or SIGTERM; a second signal cuts off running requests.
 
-    *on_started* is called with the result of the start, which is also sent to a service manager.
+    *on_started* receives the result of the start, which is also reported to the service manager.
     Returns whether every entry was started.
 
     Raises:
-        Busy: If the fleet has a supervisor already.
-        ConfigError: If the user's files have mistakes; nothing was started.
+        Busy: If the fleet already has a supervisor.
+        ConfigError: If the user's files have mistakes; nothing is started.
     """
     wait_for_recovery(fleet)
     with Lock(fleet, command="ccproxy up") as lock:
@@ -54,7 +54,7 @@ async def _run(
         try:
             reply = await supervisor.execute(command)
         except CcproxyError:
-            supervisor.end(drain=0.0)  # a part of the fleet must not remain
+            supervisor.end(drain=0.0)  # do not leave a part of the fleet running
             raise
         if on_started is not None:
             on_started(reply)

@@ -24,7 +24,7 @@ class FileJournal:
     Writes events to `supervisor.log` in *folder*.
 
     Events that cannot be written because the disk is full are lost. If the file cannot be opened,
-    events go to *echo* alone.
+    events go only to *echo*.
 
     Raises:
         OSError: If the file cannot be opened and there is no *echo*.
@@ -58,11 +58,11 @@ class FileJournal:
 
     @property
     def trouble(self) -> str:
-        """Why the journal cannot be written, for the user; empty if it can."""
+        """Why the journal cannot be written, as text for the user; empty if it can."""
         if self._file is None:
             return self._failure
         if self._file.trouble:
-            # There may be room again, which only another attempt shows.
+            # There may be space again, which only another attempt can show.
             self("log.retried", level="warning")
         return self._file.trouble
 

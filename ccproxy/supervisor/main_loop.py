@@ -1,8 +1,8 @@
 """
-The main loop of the supervisor, which is one per fleet, protected by the fleet's lock.
+The main loop of the supervisor; the fleet's lock limits each fleet to one supervisor.
 
-Killing it does not interrupt requests: workers have duplicates of their listening sockets and
-continue. The next supervisor finds them by their records and takes them over.
+Killing it does not interrupt requests: workers hold duplicates of their listening sockets and
+keep running. The next supervisor finds them by their records and takes them over.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ from ccproxy.supervisor.state.lock import Lock
 from ccproxy.supervisor.state.records import WorkerRecord
 
 _BUILD = installed_build()
-"""Of this process: computed at import, because an upgrade may replace the files later."""
+"""The build of this process, computed at import: an upgrade may replace the files later."""
 
 REFRESH_LIMIT = 0.4
-"""Seconds that `status` waits for the states of workers."""
+"""Seconds that `status` waits for the workers' states."""
 
 PROGRESS_PERIOD = 1.0
-"""Seconds between two lines of progress."""
+"""Seconds between two progress lines."""
 
 
 class Supervisor:
@@ -120,7 +120,7 @@ class Supervisor:
         self._tasks: set[asyncio.Future[Any]] = set()
 
     async def run(self, on_ready: Callable[[], None] | None = None) -> None:
-        """Adopt running workers, call *on_ready*, and serve until the end is requested."""
+        """Adopt running workers, call *on_ready*, and serve until asked to exit."""
         raise_soft_limit()
         self._journal("supervisor.started", pid=os.getpid(), version=__version__)
         try:
@@ -144,13 +144,13 @@ class Supervisor:
             await self._close()
 
     def end(self, *, drain: float = 30.0) -> None:
-        """Stop every worker, then exit; a second call cuts running requests off."""
+        """Stop every worker, then exit; a second call cuts off running requests."""
         seconds = 0.0 if self._operations.is_ending else drain
         self._operations.is_ending = True
         self._begin(self._stop_all(seconds))
 
     async def execute(self, command: ControlCommand) -> ControlReply:
-        """Carry out one command, or raise CcproxyError."""
+        """Execute one command, or raise CcproxyError."""
         self._check_table(command)
         match command.op:
             case "start":
@@ -176,7 +176,7 @@ class Supervisor:
                 return ControlReply(ok=not self._operations.is_ending)
 
     async def handle(self, line: bytes, send: Send = lambda _: None) -> bytes:
-        """Carry out the command in one line of the control socket; return the reply's line."""
+        """Execute the command in one line from the control socket; return the reply line."""
         op = ""
         try:
             command = decode_command(line)
@@ -188,7 +188,7 @@ class Supervisor:
         except OSError as error:
             reply = refusal(CcproxyError(f"the system refused: {error}"))
         if not reply.ok and not self._slots and op in ("start", "reload", "restart"):
-            # Nothing runs and nothing could be started, so no supervisor is needed.
+            # Nothing is running and nothing could be started, so no supervisor is needed.
             self.end()
         is_ending = self._operations.is_ending
         return encode_message(replace(reply, supervisor=self._info(), ending=is_ending))
@@ -217,7 +217,7 @@ class Supervisor:
             ) from error
 
     def _control_path(self, name: str) -> Path:
-        """Return where a worker's control socket goes: next to the supervisor's."""
+        """Return the path of a worker's control socket, next to the supervisor's."""
         path = socket_path(self._fleet.home, name)
         is_elsewhere = self._server.path.parent != socket_path(self._fleet.home).parent
         return runtime_path(self._fleet.home, f"{name}.sock") if is_elsewhere else path
@@ -233,7 +233,7 @@ class Supervisor:
         reply = await self._operations.stop(ControlCommand(op="stop", drain=drain))
         if not any(slot.goal is Goal.RUNNING for slot in self._slots):
             self._operations.forget_stopped()
-            # Later, so that the reply is sent first.
+            # Deferred so that the reply is sent first.
             asyncio.get_running_loop().call_soon(self._ended.set)
         return reply
 
@@ -242,7 +242,7 @@ class Supervisor:
         Exit, and leave the workers to a supervisor of another version.
 
         Raises:
-            UsageError: In the foreground, where a program waits for the end of this process.
+            UsageError: In the foreground, where a program waits for this process to exit.
 
         """
         if self._is_foreground:
@@ -252,7 +252,7 @@ class Supervisor:
         return ControlReply(ok=True)
 
     def _step_down(self) -> None:
-        """Exit because another supervisor has taken over; the workers are its own now."""
+        """Exit because another supervisor has taken over, along with the workers."""
         self._operations.is_ending = True
         self._ended.set()
 
@@ -275,7 +275,7 @@ class Supervisor:
             task.cancel()
 
     def _records(self) -> list[WorkerRecord]:
-        """Return the records of running workers, including those that a full disk did not take."""
+        """Return the records of running workers, including those missing from a full disk."""
         slots = (slot for slot in self._slots if slot.goal is Goal.RUNNING)
         return [slot.record for slot in slots if slot.record is not None]
 

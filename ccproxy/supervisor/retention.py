@@ -14,11 +14,11 @@ from ccproxy.store.wall_clock import WallClock, describe_jump
 from ccproxy.supervisor.journal import Journal
 
 PERIOD = 3600.0
-"""Seconds between two rounds: an archive is deleted at most an hour late."""
+"""Seconds between two runs: an archive is deleted at most an hour late."""
 
 
 class Retention:
-    """Deletes by age at the start and then every hour."""
+    """Deletes old files at startup and then every hour."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Retention:
             await self._sleep(PERIOD)
 
     def clean(self) -> None:
-        """Delete what is old."""
+        """Delete old logs and history."""
         if jump := self._clock.jump():
             self._journal("cleanup.skipped", level="warning", reason=describe_jump(jump))
             return
@@ -58,7 +58,7 @@ class Retention:
             self._journal("logs.removed", archives=len(removed), bytes=size)
 
     def _clean_recordings(self) -> None:
-        # Loads msgspec, which the supervisor does not need otherwise.
+        # Loads msgspec, which the supervisor does not otherwise need.
         from ccproxy.store.recordings import prune_recordings
 
         if recordings := prune_recordings(self._state):

@@ -1,5 +1,5 @@
 """
-Notifications to systemd: that the fleet has started, and that the supervisor is alive.
+Notifies systemd that the fleet has started and that the supervisor is alive.
 
 sd_notify(3) is one datagram to the socket in $NOTIFY_SOCKET. Without that variable nothing is sent.
 """
@@ -14,7 +14,7 @@ from contextlib import suppress
 
 
 class ServiceNotifier:
-    """Sends notifications to the service manager that *environ* names."""
+    """Sends notifications to the service manager named in *environ*."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
@@ -25,7 +25,7 @@ class ServiceNotifier:
         self._unsent = ""
 
     def ready(self, status: str) -> None:
-        """Report that the start has finished; `systemctl status` shows *status*."""
+        """Report that startup has finished; `systemctl status` shows *status*."""
         message = f"READY=1\nSTATUS={status}"
         self._unsent = "" if self._send(message) else message
 

@@ -1,8 +1,8 @@
 """
 The client of the supervisor, for the command line. It imports as little as possible.
 
-`fleet_status` only reads, and works without a supervisor or with one that hangs. `request` has a
-command carried out, and starts a supervisor if one is needed.
+`fleet_status` only reads, and works without a supervisor or with one that hangs. `request` sends a
+command and waits for its result, starting a supervisor if one is needed.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ STATUS_LIMIT = 0.7
 """Seconds that a supervisor has to report the status before the workers are asked directly."""
 
 START_LIMIT = 25.0
-"""Seconds to get a supervisor that answers."""
+"""Seconds to wait for a supervisor that answers."""
 
 EXTRA = 15.0
-"""Seconds that a reply may take beyond the times in its command."""
+"""Seconds that a reply may take beyond the time limits in its command."""
 
 RECOVERY = 4.0
 """Seconds that a running supervisor has to restore its lock and its socket."""
@@ -72,10 +72,10 @@ class FleetStatus:
     """None if none answers."""
     proxies: tuple[Row, ...]
     note: str = ""
-    """The problem of the supervisor; empty if there is none, or no supervisor."""
+    """The supervisor's problem; empty if it has none or is not running."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return `status --json`."""
+        """Return the content of `status --json`."""
         return {
             "schema": 1,
             "config": self.config,
@@ -97,7 +97,7 @@ def fleet_status(fleet: Fleet) -> FleetStatus:
         return _offline_status(fleet)
     rows: Iterable[Row] = reply.proxies
     note = reply.supervisor.trouble or ""
-    if reply.kind:  # another table of the same folder
+    if reply.kind:  # another table in the same folder
         rows, note = (), str(reply.error)
     proxies = tuple(_in_table_order(fleet, rows))
     return FleetStatus(
@@ -157,16 +157,16 @@ def request(
     on_progress: Callable[[Progress], None] | None = None,
 ) -> ControlReply:
     """
-    Have `start`, `stop`, `restart`, `reload` or `plan` carried out, and wait for the result.
+    Request `start`, `stop`, `restart`, `reload` or `plan`, and wait for the result.
 
     A supervisor is started for `start`, and for the others if workers run without one. The proxy
-    and certificate variables of *environ* (this process' environment by default) are passed on.
+    and certificate variables of *environ* (this process's environment by default) are passed on.
     *on_progress* is called about once a second while workers are stopping.
 
     Raises:
-        NotRunning: If nothing runs that could be stopped, restarted or reloaded.
+        NotRunning: If nothing is running that could be stopped, restarted or reloaded.
         Busy: If another command takes too long.
-        ConfigError: If the user's files have mistakes; nothing was changed then.
+        ConfigError: If the user's files have mistakes; nothing is changed.
         CcproxyError: If the supervisor refuses for another reason.
 
     """
@@ -198,11 +198,11 @@ def request(
 def _ask_until_answered(
     fleet: Fleet, command: ControlCommand, on_progress: Callable[[Progress], None] | None
 ) -> ControlReply:
-    """Send *command* to the supervisor, or to the next one if this one is ending."""
+    """Send *command* to the supervisor, or to the next one if this one is exiting."""
     deadline = time.monotonic() + START_LIMIT
     timeout = command.timeout + command.drain + START_LIMIT + EXTRA
     while True:
-        # A supervisor that is ending still accepts a stop, but no start.
+        # A supervisor that is exiting still accepts a stop, but no start.
         if command.op == "start" or not _ping(fleet):
             seconds = deadline - time.monotonic()
             ensure_supervisor(fleet, command=f"ccproxy {command.op}", timeout=seconds)
@@ -219,7 +219,7 @@ def _ask_until_answered(
 
 
 def _replace_old_supervisor(fleet: Fleet, info: SupervisorInfo) -> None:
-    """After an upgrade, replace the supervisor with one of this version; workers continue."""
+    """Replace a supervisor that runs another version or build; workers continue."""
     is_current = (info.version, info.build) == (__version__, installed_build())
     if not is_current and not info.in_front:
         _replace(fleet, info)
@@ -251,7 +251,7 @@ def ensure_supervisor(
     worker_command: Sequence[str] = (),
 ) -> None:
     """
-    Return when a supervisor of *fleet* answers; start one if there is none.
+    Wait until a supervisor of *fleet* answers; start one if there is none.
 
     Raises:
         Busy: If a process holds the lock for longer than *timeout* seconds without answering.
@@ -325,7 +325,7 @@ def _start_failure(out: Path) -> str:
 
 
 def _ping(fleet: Fleet) -> ControlReply | None:
-    """Return the reply of a supervisor (not `ok` if it is ending); None if there is none."""
+    """Return the supervisor's reply (not `ok` if it is exiting), or None if none answers."""
     try:
         return _ask(fleet, ControlCommand(op="ping"), timeout=1.0)
     except NoAnswer:
@@ -338,7 +338,7 @@ def _is_serving(fleet: Fleet) -> bool:
 
 
 def wait_until_gone(info: SupervisorInfo) -> None:
-    """Wait a moment for an ending supervisor, because the next start needs its lock."""
+    """Wait briefly for a supervisor to exit, because the next start needs its lock."""
     deadline = time.monotonic() + 2.0
     while start_of(info.pid) is not None and time.monotonic() < deadline:
         time.sleep(_POLL)
@@ -366,7 +366,7 @@ def _ask(
 
 
 def _control_socket(fleet: Fleet) -> Path:
-    """Return the supervisor's socket; its record names it if it is not in the usual place."""
+    """Return the path of the supervisor's socket; its record names one in an unusual place."""
     record = read_supervisor(fleet.pids)
     paths = [Path(record.control)] if record is not None and record.control else []
     usual = socket_path(fleet.home)

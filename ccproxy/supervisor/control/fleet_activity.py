@@ -1,9 +1,10 @@
 """
 Requests and events of all workers of a fleet, for `events`, `requests`, `top` and `ui`.
 
-`recent_requests` asks once. `FleetWatch` keeps a connection to every worker: it finds workers that
-start later, and compares the status of the fleet every few seconds to report changes of entries
-and switches. It only reads. This module imports msgspec, so the command line imports it late.
+`recent_requests` queries each worker once. `FleetWatch` keeps a connection to every worker: it
+finds workers that start later, and polls the fleet's status every few seconds to report changes of
+entries and switches. It only reads. This module imports msgspec, so the command line imports it
+lazily.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from ccproxy.supervisor.sockets.unix_socket import MAX_LINE, NoAnswer, exchange
 from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord
 
 STATUS_SECONDS = 4.0
-"""Time between two looks at records and status."""
+"""Seconds between two polls of records and status."""
 CONNECT_SECONDS = 1.0
 REPLY_SECONDS = 2.0
 _READ = 256 * 1024
@@ -50,10 +51,10 @@ def recent_requests(
     fleet: Fleet, labels: Collection[str] | None, request: RequestsRequest
 ) -> Requests:
     """
-    Return the requests of the workers of *labels*, of all if None; silent workers are left out.
+    Return the requests of the workers of *labels* (None for all); silent workers are omitted.
 
-    A request that another entry answered is known to two workers under one id. Both are returned;
-    `answered_by` of the first one names the second.
+    Two workers report a request that another entry answered, under the same id. Both are returned;
+    `answered_by` of the first names the second.
     """
     running: list[RequestTimeline] = []
     finished: list[RequestTimeline] = []
@@ -77,7 +78,7 @@ class _Connection:
     buffer: bytearray = field(default_factory=bytearray)
 
     def receive(self) -> list[bytes] | None:
-        """Return the lines that have arrived; None at the end of the stream."""
+        """Return the lines that have arrived, or None at the end of the stream."""
         try:
             data = self.socket.recv(_READ)
         except BlockingIOError:
@@ -94,9 +95,9 @@ class _Connection:
 
 class FleetWatch:
     """
-    The events of a fleet, of *labels* only if not None.
+    The events of a fleet, limited to *labels* unless None.
 
-    `next_events` waits for some; iterating yields them one by one, without an end.
+    `next_events` waits for a batch of events; iteration yields them one by one and never ends.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class FleetWatch:
         self._status_seconds = status_seconds
         self._selector = selectors.DefaultSelector()
         self._connections: dict[str, _Connection] = {}
-        """By the nonce of the worker."""
+        """By the worker's nonce."""
         self._next_look = 0.0
         self._last_look: float | None = None
         """Seconds since the epoch."""
@@ -121,7 +122,7 @@ class FleetWatch:
         self._selector.register(self._woken, selectors.EVENT_READ)
 
     def next_events(self, timeout: float | None = None) -> list[ActivityEvent]:
-        """Return the events that have arrived, within *timeout* seconds; empty if none has."""
+        """Wait up to *timeout* seconds for events; return them, or an empty list."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             now = time.monotonic()
@@ -141,7 +142,7 @@ class FleetWatch:
             yield from self.next_events()
 
     def wake(self) -> None:
-        """Let `next_events` return at once; may be called from another thread."""
+        """Make `next_events` return at once; may be called from another thread."""
         with suppress(OSError):
             self._waker.send(b"x")
 
@@ -167,7 +168,7 @@ class FleetWatch:
         connection.socket.close()
 
     def _look(self) -> list[ActivityEvent]:
-        """Connect to new workers, and return what has changed in the status."""
+        """Connect to new workers, and return an event for each change in the status."""
         self._next_look = time.monotonic() + self._status_seconds
         since, self._last_look = self._last_look, time.time()
         for record in _running_workers(self._fleet, self._labels):
@@ -187,7 +188,7 @@ class FleetWatch:
         return events
 
     def _connect(self, record: WorkerRecord, since: float | None) -> None:
-        """Watch a worker, including what it has done *since* the look that did not find it."""
+        """Watch a worker, including its requests that ended *since* the previous poll."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(CONNECT_SECONDS)
@@ -195,7 +196,7 @@ class FleetWatch:
             trusted_peer(connection)
             connection.sendall(encode(WatchRequest(since=since)))
         except (OSError, NoAnswer):
-            connection.close()  # the next look tries again
+            connection.close()  # the next poll tries again
             return
         connection.setblocking(False)
         self._connections[record.nonce] = _Connection(connection, record.spec.label)
@@ -203,7 +204,7 @@ class FleetWatch:
 
 
 def changes(before: Row | None, now: Row, *, at: float) -> Iterable[ActivityEvent]:
-    """Return an event for each difference that a user cares about; *before* is None at first."""
+    """Yield an event for each change that matters to a user; *before* is None at first."""
 
     def event(name: EventName, to: str, reason: str = "") -> ActivityEvent:
         return ActivityEvent(event=name, at=at, label=now.label, to=to, reason=reason)
@@ -221,7 +222,7 @@ def changes(before: Row | None, now: Row, *, at: float) -> Iterable[ActivityEven
 
 
 def _running_workers(fleet: Fleet, labels: Collection[str] | None) -> list[WorkerRecord]:
-    """Return the records of running workers, including those that are being replaced."""
+    """Return the records of running workers, including those being replaced."""
     lower_labels = None if labels is None else {label.lower() for label in labels}
     return [
         record

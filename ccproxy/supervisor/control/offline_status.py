@@ -1,5 +1,5 @@
 """
-The status of a fleet without an answering supervisor: from the records and the workers.
+The status of a fleet whose supervisor does not answer, from the records and the workers.
 
 It only reads: no record, socket or port is changed.
 """
@@ -25,7 +25,7 @@ from ccproxy.supervisor.sockets.unix_socket import (
 from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord, read_supervisor
 
 LIMIT = 0.3
-"""Seconds that a worker may take to answer; all are asked at the same time."""
+"""Seconds that a worker may take to answer; all are queried in parallel."""
 
 
 def offline_rows(fleet: Fleet) -> list[Row]:
@@ -58,7 +58,7 @@ def offline_rows(fleet: Fleet) -> list[Row]:
 
 
 def supervisor_pid(fleet: Fleet) -> int | None:
-    """Return the pid of a supervisor that runs, whether it answers or not."""
+    """Return the pid of the running supervisor, whether or not it answers; None without one."""
     record = read_supervisor(fleet.pids)
     return record.pid if record is not None and record.identity.is_alive() else None
 
@@ -75,7 +75,7 @@ def _running_slots(fleet: Fleet) -> list[WorkerSlot]:
 
 
 def _ask(record: WorkerRecord, slots: list[WorkerSlot]) -> None:
-    """Append the slot of the worker that *record* is about, unless the process is another."""
+    """Append the slot of the worker that *record* describes, unless its pid was reused."""
     worker = worker_of(record, timeout=LIMIT)
     if worker is None:
         return

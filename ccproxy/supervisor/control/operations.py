@@ -1,7 +1,7 @@
 """
 The operations of the supervisor: start, stop, restart, reload, status, plan.
 
-An operation changes goals and the list of slots, and waits until the loop has carried that out.
+An operation changes goals and the list of slots, and waits until the loop has reached the goals.
 The user's files are checked completely before anything changes. Operations that replace workers
 run one after another; `stop` does not wait for them and takes precedence.
 """
@@ -38,7 +38,7 @@ TURN_LIMIT = 25.0
 """Seconds that an operation waits for another one to finish."""
 
 STACK_SECONDS = 1.0
-"""Seconds beyond the start limit, in which a worker that missed it writes its stack."""
+"""Seconds beyond the start limit for a worker that missed it to write its stack."""
 
 AFTER_DRAIN = 10.0
 """Seconds beyond a drain after which `stop` returns even if a worker still runs."""
@@ -63,7 +63,7 @@ class _Replacement:
 
 
 class Operations:
-    """Carries out the commands that concern the fleet."""
+    """Executes the commands that concern the fleet."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Operations:
         network: NetworkEnvironment,
     ) -> None:
         self.is_ending = False
-        """Whether the supervisor is about to exit; nothing is started."""
+        """Whether the supervisor is about to exit; if so, nothing is started."""
         self._fleet = fleet
         self._slots = slots
         self._host = loop.host
@@ -95,7 +95,7 @@ class Operations:
     # Operations.
 
     async def start(self, command: ControlCommand) -> ControlReply:
-        """Start the entries; those that run are left alone."""
+        """Start the entries; running ones are left alone."""
         async with self._in_turn(command):
             notes = self._take_network(command)
             if self._lacks_workers(command):
@@ -115,7 +115,7 @@ class Operations:
         return replace(await self._reply(labels), notes=notes)
 
     async def stop(self, command: ControlCommand) -> ControlReply:
-        """Stop the entries and wait until their workers have ended."""
+        """Stop the entries and wait until their workers have exited."""
         stopping = [slot for slot in self._slots if self._is_selected(slot.spec.label, command)]
         self._stop_slots(stopping, command.drain)
         if not self.is_ending:
@@ -135,7 +135,7 @@ class Operations:
         return self._with_error(await self._reply([spec.label for spec in specs]), error, notes)
 
     async def reload(self, command: ControlCommand) -> ControlReply:
-        """Replace what has changed, start what is new, stop what is no longer in the table."""
+        """Replace changed entries, start new ones, and stop those removed from the table."""
         async with self._in_turn(command):
             notes = self._take_network(command)
             self._host.prepare()
@@ -168,7 +168,7 @@ class Operations:
         return ControlReply(ok=True, proxies=tuple(self._rows()))
 
     async def progress(self) -> Progress | None:
-        """Return the progress of the workers that are stopping; None if there are none."""
+        """Return the progress of the workers that are stopping, or None."""
         await self._refresh()
         stopping = [slot for slot in self._slots if slot.goal is Goal.STOPPED and slot.record]
         if not stopping:
@@ -182,11 +182,11 @@ class Operations:
         )
 
     def forget_stopped(self) -> None:
-        """Forget which entries were stopped, because the whole fleet is."""
+        """Clear the list of stopped entries, because the whole fleet is stopped."""
         self._stopped.set(())
 
     def restore_files(self) -> None:
-        """Write the list of stopped entries again if it was removed."""
+        """Rewrite the list of stopped entries if it was removed."""
         self._stopped.restore()
 
     # Goals.
@@ -208,10 +208,10 @@ class Operations:
 
     async def _replace(self, specs: Sequence[Spec], command: ControlCommand) -> str:
         """
-        Replace the workers of each spec; return what went wrong, for the user.
+        Replace the workers of each spec; return the failures as text for the user.
 
-        A worker that serves is stopped only when its successor serves. If that does not happen, the
-        successor is stopped instead.
+        A worker that serves is stopped only once its successor serves. If the successor fails, it
+        is stopped instead.
         """
         await self._clear_ports(specs, command)
         if specs:
@@ -241,7 +241,7 @@ class Operations:
         return _Replacement(old, new)
 
     async def _clear_ports(self, specs: Sequence[Spec], command: ControlCommand) -> None:
-        """Stop workers on a wanted port with another host: both cannot be bound at once."""
+        """Stop workers on a requested port with another host: both cannot be bound at once."""
         hosts = {spec.port: spec.host for spec in specs}
         blocking = [
             slot
@@ -275,14 +275,14 @@ class Operations:
     def _sign(self, spec: Spec) -> PlanSign:
         if slots := self._wanted([spec.label]):
             return "=" if all(slot.spec.digest == spec.digest for slot in slots) else "~"
-        # A stopped entry stays stopped; only one that is new to the table is started.
+        # A stopped entry stays stopped; only an entry new to the table is started.
         is_known = spec.label.lower() in self._stopped.labels or spec.label.lower() in self._table
         return "=" if is_known else "+"
 
     def _save_stopped(self, stopped: Iterable[str] = ()) -> None:
         labels = self._stopped.labels | set(self._table) | set(stopped)
         if self._table:
-            labels &= set(self._table)  # others are no longer entries
+            labels &= set(self._table)  # the others were removed from the table
         running = {slot.spec.label.lower() for slot in self._slots if slot.goal is Goal.RUNNING}
         self._stopped.set(labels - running)
 
@@ -297,7 +297,7 @@ class Operations:
     # Selection.
 
     def _select(self, specs: Sequence[Spec], command: ControlCommand) -> list[Spec]:
-        """Return the specs that the command is about, and update the table."""
+        """Return the specs that the command applies to, and update the table."""
         by_label = {spec.label.lower(): spec for spec in specs}
         if unknown := set(command.labels) - set(by_label):
             labels = ", ".join(spec.label for spec in specs)
@@ -306,7 +306,7 @@ class Operations:
             self._table = {}
         selected = [spec for spec in specs if self._is_selected(spec.label, command)]
         fresh = {spec.label.lower(): spec for spec in selected}
-        # The entries that were not checked keep the spec that they were started from.
+        # Unchecked entries keep the spec from which they were started.
         self._table = {
             label: fresh.get(label, self._table.get(label, spec))
             for label, spec in by_label.items()
@@ -314,7 +314,7 @@ class Operations:
         return selected
 
     def _check_ports(self, specs: Sequence[Spec]) -> None:
-        """Refuse a port that a worker of another label has; `reload` moves it."""
+        """Reject a port that a worker with another label uses; `reload` moves that worker."""
         holders = {slot.spec.port: slot.spec.label for slot in self._slots if slot.record}
         for spec in specs:
             holder = holders.get(spec.port, spec.label)
@@ -349,7 +349,7 @@ class Operations:
         return all(slot.phase(now, self._host.port(slot)) is not Phase.STARTING for slot in slots)
 
     def _rows(self) -> list[Row]:
-        """Return a row for every entry of the table, then for those removed from it."""
+        """Return a row for every entry of the table, followed by those removed from it."""
         specs = dict(self._table)
         for slot in self._slots:
             specs.setdefault(slot.spec.label.lower(), slot.spec)
@@ -372,11 +372,11 @@ class Operations:
     def _with_error(reply: ControlReply, error: str, notes: tuple[str, ...]) -> ControlReply:
         return replace(reply, ok=reply.ok and not error, error=error or None, notes=notes)
 
-    # One operation at a time, and none when the supervisor ends.
+    # One operation at a time, and none while the supervisor exits.
 
     async def _read(self, labels: Sequence[str], command: ControlCommand) -> CheckResult:
         result = await self._check(labels, cwd=command.cwd)
-        # A stop may have come meanwhile: what was started now would survive it.
+        # A stop may have arrived meanwhile; a worker started here would survive it.
         self._refuse_if_ending()
         return result
 

@@ -1,7 +1,7 @@
 """
 The messages between the command line and the supervisor.
 
-A command is one line of JSON; a reply is one line, before which there may be lines of progress.
+A command and a reply are one line of JSON each; progress lines may precede the reply.
 Unknown fields are ignored and missing ones have defaults, because after an upgrade a new command
 line talks to an old supervisor.
 """
@@ -48,21 +48,21 @@ class ControlCommand:
 
     op: Op
     labels: tuple[str, ...] = ()
-    """In lower case; empty: all."""
+    """In lowercase; empty for all."""
     timeout: float = 15.0
     """Seconds to wait for readiness."""
     drain: float = DRAIN_SECONDS
-    """Seconds that running requests get."""
+    """Seconds that running requests have to finish."""
     cwd: str | None = None
-    """The user's folder; mistakes are reported relative to it."""
+    """The user's folder; paths in mistakes are relative to it."""
     command: str = ""
-    """The command line, named to other commands that have to wait."""
+    """The command line, shown to other commands that have to wait."""
     config: str = ""
-    """The table that the command is about; empty: the supervisor's own."""
+    """The table that the command applies to; empty for the supervisor's own."""
     network: Mapping[str, str] | None = None
-    """The proxy and certificate variables of the user's shell; None: unknown."""
+    """The proxy and certificate variables of the user's shell; None if unknown."""
     progress: bool = False
-    """Whether to send lines of progress."""
+    """Whether to send progress lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +72,9 @@ class Progress:
     labels: tuple[str, ...] = ()
     """Entries with a worker that is stopping."""
     in_flight: int = 0
-    """Requests that still run on those workers."""
+    """Requests still running on those workers."""
     seconds_left: float = 0.0
-    """Until the remaining requests are cut off."""
+    """Seconds until the remaining requests are cut off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +85,11 @@ class SupervisorInfo:
     uptime_s: float = 0.0
     version: str = ""
     build: str = ""
-    """Hash of the source that it runs."""
+    """Hash of the source code that it runs."""
     in_front: bool = False
     """Whether it runs in the foreground (`ccproxy up`)."""
     trouble: str | None = None
-    """The problem, for the user."""
+    """A problem of the supervisor, as text for the user."""
     config: str = ""
     """Its table."""
     python: str = ""
@@ -98,7 +98,7 @@ class SupervisorInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedChange:
-    """The action of a reload for one entry."""
+    """The action that a reload takes for one entry."""
 
     label: str
     change: PlanSign
@@ -118,7 +118,7 @@ class ControlReply:
     records: tuple[str, ...] = ()
     """The pid records of running workers."""
     kind: str = ""
-    """The name of the error with which the command was refused; empty if it was not."""
+    """The class name of the error if the command was refused; otherwise empty."""
     error: str | None = None
     mistakes: tuple[Mistake, ...] = ()
     supervisor: SupervisorInfo = field(default_factory=SupervisorInfo)
@@ -127,7 +127,7 @@ class ControlReply:
 
 
 def refusal(error: CcproxyError) -> ControlReply:
-    """Return the reply for a command that *error* ended."""
+    """Return the reply for a command that failed with *error*."""
     if isinstance(error, ConfigError):
         return ControlReply(kind="ConfigError", error=str(error), mistakes=error.mistakes)
     kind = type(error).__name__
@@ -173,7 +173,7 @@ def decode_command(line: bytes) -> ControlCommand:
 
 
 def decode_progress(line: bytes) -> Progress | None:
-    """Return the progress in *line*; None if it is not a line of progress."""
+    """Return the progress in *line*, or None if it is not a progress line."""
     if not line.startswith(b'{"progress"'):
         return None
     try:

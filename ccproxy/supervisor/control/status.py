@@ -1,8 +1,8 @@
 """
 The status of one entry: a row of `ccproxy status`.
 
-A new column of the worker needs a field of `ReportedState`, which the worker sets, and a column in
-the command line's table; a line here if the processes of an entry differ in it.
+A new column needs a field of `ReportedState`, which the worker sets, a column in the command line's
+table, and a line in `_reported` if its value may differ between the processes of an entry.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ccproxy.supervisor.processes.identity import age_of
 from ccproxy.supervisor.state.records import Spec
 
 Change = Literal["", "changed", "removed", "unreadable"]
-"""How the user's files differ from what runs: the entry or its env file was changed, the entry was
-removed from the table, or one of them cannot be read."""
+"""How the user's files differ from the running fleet: the entry or its env file was changed, the
+entry was removed from the table, or one of them cannot be read."""
 
 _BEST_FIRST = (
     *(Phase.READY, Phase.DEGRADED, Phase.STARTING),
@@ -41,13 +41,13 @@ class Row(ReportedState):
     pids: tuple[int, ...] = ()
     uptime_s: float | None = None
     keys: Mapping[str, int] | None = None
-    """`ready` and `total` of the process with the fewest ready ones, as `key_rows`."""
+    """`ready` and `total` of the process with the fewest ready keys, as for `key_rows`."""
     log: str = ""
     reason: str | None = None
     changed: Change = ""
     """How the files differ from the running fleet; `ccproxy reload` applies them."""
     late: bool = False
-    """A worker did not become ready in time."""
+    """Whether a worker did not become ready in time."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the row for `status --json`."""
@@ -63,7 +63,7 @@ def row_of(
     logs: Path,
     changed: Change = "",
 ) -> Row:
-    """Return the row of the entry *spec*; what its *slots* run takes precedence over *spec*."""
+    """Return the row of the entry *spec*; the spec of a running slot takes precedence."""
     current = [slot for slot in slots if slot.goal is Goal.RUNNING]
     spec = next((slot.spec for slot in current), spec)
     phases = [(slot, slot.phase(now, port(slot))) for slot in current]
@@ -93,9 +93,9 @@ def row_of(
 
 def _reported(states: Sequence[WorkerState]) -> dict[str, Any]:
     """
-    Return what the processes of an entry report, as fields of its row.
+    Return the row fields that the processes of an entry report.
 
-    What is not mentioned here is the same for all of them.
+    Fields that are not listed here are the same in all processes.
     """
     first = next((one for one in states if one != UNKNOWN), UNKNOWN)
     # Every process has its own pool of the same keys; the one with the fewest ready keys counts.
@@ -118,7 +118,7 @@ def _reported(states: Sequence[WorkerState]) -> dict[str, Any]:
 
 def state_of(phases: Iterable[tuple[int, Phase]], *, is_stopping: bool = False) -> Phase:
     """
-    Return the phase of an entry from those of its slots, each given with its index.
+    Return the phase of an entry, given the index and phase of each of its slots.
 
     Of two slots with the same index, the better one counts: the old worker serves until the new
     one is ready.
@@ -137,7 +137,8 @@ def _added(parts: Sequence[Traffic]) -> Traffic:
     """
     Return the traffic of all processes of an entry.
 
-    The median is the mean of theirs, weighted by answers, and the 95th percentile is the highest.
+    The median is the mean of their medians, weighted by answers; the 95th percentile is the
+    highest of theirs.
     """
     if len(parts) == 1:
         return parts[0]

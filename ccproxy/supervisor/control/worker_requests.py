@@ -1,8 +1,8 @@
 """
 Requests about keys and sessions, which the command line sends to the workers of an entry.
 
-Each raises NotRunning if no process of the entry runs, and another CcproxyError if none answers,
-or if one refuses.
+Each raises NotRunning if no process of the entry is running, and another CcproxyError if none
+answers or one refuses.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def ask_about_keys(
     fleet: Fleet, label: str, action: KeyAction, *, key_id: str | None = None
 ) -> KeysReply:
     """
-    Apply *action* to the keys of an entry and return the keys after it.
+    Apply *action* to the keys of an entry and return the resulting keys.
 
-    Every process of the entry carries it out; `list` and `test` are for the first one only.
+    Every process of the entry performs it, but only the first one performs `list` and `test`.
     """
     request = KeysRequest(action=action, id=key_id)
     limit = TEST_LIMIT if action == "test" else LIMIT
@@ -68,12 +68,12 @@ def ask_about_keys(
 
 
 def offered_models(fleet: Fleet, label: str) -> tuple[str, ...]:
-    """Return the models that the provider of an entry lists; its worker asks."""
+    """Return the models that the provider of an entry lists, requested through its worker."""
     return next(_answers(fleet, label, ModelsRequest, OfferedModels, timeout=LIST_LIMIT)).names
 
 
 def inspected_request(fleet: Fleet, label: str, request_id: str) -> InspectReply:
-    """Return the bodies of a request that an entry has answered while INSPECT is on."""
+    """Return the bodies of a request that an entry has answered with INSPECT on."""
     refusal: WorkerRefused | None = None
     late: AnswerTimeout | None = None
     for record in running_processes(fleet, label):
@@ -102,16 +102,16 @@ def probe_model(
     fleet: Fleet, label: str, model: str, *, most: float | None = None, overflow: bool = False
 ) -> ProbeReply:
     """
-    Have a process of the entry measure *model*; without a limit it only estimates the cost.
+    Have a process of the entry measure *model*; without *most*, only estimate the cost.
 
-    *overflow*: also send a request that is too long.
+    With *overflow*, also send a request that is too long.
     """
     request = ProbeRequest(model=model, most=most, overflow=overflow)
     return next(_answers(fleet, label, lambda: request, ProbeReply, timeout=TEST_LIMIT))
 
 
 def forget_refusals(fleet: Fleet, label: str) -> bool:
-    """Let every process of the entry delete the learned refusals; return False if none runs."""
+    """Delete the learned refusals in each process of an entry; return False if none is running."""
     is_running = False
     for record in running_processes(fleet, label):
         try:
@@ -120,7 +120,7 @@ def forget_refusals(fleet: Fleet, label: str) -> bool:
             raise CcproxyError(f"{label}: {error}") from error
         except AnswerTimeout as error:
             raise _no_answer(label, error) from error
-        except NoAnswer:  # it has ended since its record was read
+        except NoAnswer:  # it has exited since its record was read
             continue
         is_running = True
     return is_running
@@ -134,7 +134,7 @@ def switch_session(
     history: Literal["on", "off"] | None = None,
     recording: Literal["on", "off"] | None = None,
 ) -> SessionReply:
-    """Change the switches that are not None, in every process of the entry, and return them all."""
+    """Set the switches that are not None in every process of the entry; return all switches."""
 
     def request() -> SessionRequest:
         return SessionRequest(proxy=proxy, history=history, recording=recording)
@@ -150,9 +150,9 @@ def switch_session(
 
 def running_processes(fleet: Fleet, label: str) -> list[WorkerRecord]:
     """
-    Return the running processes of an entry, the first one first, without replaced ones.
+    Return the running processes of an entry in order, without replaced ones.
 
-    Records that a full disk did not take are requested from the supervisor.
+    If a full disk has prevented writing their records, the supervisor provides them.
     """
     records = RecordFolder(fleet.pids).running(with_replaced=False)
     return _of_label(records, label) or _of_label(running_records(fleet), label)
@@ -167,7 +167,7 @@ def _answers(
     timeout: float,
     fix: str = "",
 ) -> Iterator[T]:
-    """Yield the answer of each process; raise if one refuses, or if none answers."""
+    """Yield the answer of each process; raise an error if one refuses or none answers."""
     late: AnswerTimeout | None = None
     has_answer = False
     for record in running_processes(fleet, label):
@@ -177,7 +177,7 @@ def _answers(
             raise CcproxyError(f"{label}: {error}{fix}") from error
         except AnswerTimeout as error:
             late = error
-        except NoAnswer:  # it has ended since its record was read
+        except NoAnswer:  # it has exited since its record was read
             continue
         else:
             has_answer = True

@@ -1,9 +1,9 @@
 """
-The fleet: from the facts about every worker to the next action.
+The fleet: derives the next action for every worker from the facts about it.
 
-Decisions, without a machine or a clock:
+Decisions, without I/O or a clock:
     plan            facts -> phase and action, a pure table
-    worker_slot     one position for a worker process, and what has happened to it
+    worker_slot     one position for a worker process, and its history
     converge        the loop: observe every slot, decide, act
 
 Machine:

@@ -1,18 +1,18 @@
 """
-Takes over the workers that an earlier supervisor of this fleet has left running.
+Takes over the workers that an earlier supervisor of this fleet left running.
 
 A process is a worker of this fleet if a record of this home names it with its start time and boot,
 and the process at its control socket has the record's nonce. One that does not answer is ours if
-the nonce is among its arguments; it hangs, and is treated as such. Every other process is left
+the nonce is among its arguments; it is treated as hung. Every other process is left
 alone, even if its pid is in a record.
 
 Workers without a readable record are found by their control sockets, and, where these were removed
-as well (`git clean -fdx`), by their arguments: a worker creates its socket again within a second.
-What a socket reports is accepted only from the very process that listens there, and only if that
-was started for this home with the nonce that it reports.
+as well (`git clean -fdx`), by their arguments: a worker recreates its socket within a second.
+A socket's report is accepted only from the process that listens on it, and only if that process was
+started for this home with the nonce that it reports.
 
 Adopted workers are not our children, so their exit codes are unknown: one that rejects its settings
-(exit code 78) is started once more before that is known.
+(exit code 78) is started once more before that is detected.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ANSWER_LIMIT = 2.0
 """Seconds that a worker may take to answer before it is considered hung."""
 
 RESTORE_LIMIT = 3.0
-"""Seconds that a worker may take to create its control socket again."""
+"""Seconds that a worker may take to recreate its control socket."""
 
 _POLL = 0.05
 
@@ -58,7 +58,7 @@ async def adopt_all(
     workers = await find_workers(fleet, host, journal)
     await asyncio.gather(*(_adopt_listener(worker, host, journal) for worker in workers))
     positions: set[tuple[str, int]] = set()
-    # The newest counts of those that serve: a successor that is not ready yet may never be.
+    # The newest serving worker counts: a successor that is not ready yet may never be.
     for worker in sorted(workers, key=lambda one: (one.is_ready, one.start), reverse=True):
         record = worker.record
         slot = WorkerSlot(record.spec, record.index)
@@ -67,7 +67,7 @@ async def adopt_all(
         host.watch(slot, record)
         journal("worker.adopted", label=record.spec.label, pid=record.identity.pid)
         position = (record.spec.label.lower(), record.index)
-        if position in positions:  # the earlier supervisor was replacing one by the other
+        if position in positions:  # the earlier supervisor was replacing one with the other
             slot.stop(slot.drain_seconds, host.now())
         positions.add(position)
 
@@ -95,7 +95,7 @@ async def find_workers(fleet: Fleet, host: LocalHost, journal: Journal) -> list[
     rebuilding = (asyncio.to_thread(_rebuild, path, fleet) for path in others)
     for worker in filter(None, await asyncio.gather(*rebuilding)):
         record = worker.record
-        if record.nonce in workers:  # its record names another socket, but knows more
+        if record.nonce in workers:  # its record names another socket, but has more data
             record = replace(workers[record.nonce].record, control=record.control)
         workers[record.nonce] = RunningWorker(record, worker.state)
         journal("record.rebuilt", level="warning", label=record.spec.label)
@@ -121,12 +121,12 @@ def _records_of_living(fleet: Fleet, host: LocalHost, journal: Journal) -> Itera
 
 
 def _delete(path: Path) -> None:
-    with contextlib.suppress(OSError):  # a folder, or not ours to delete; it does no harm
+    with contextlib.suppress(OSError):  # a folder, or not ours to delete; harmless
         path.unlink(missing_ok=True)
 
 
 def _rebuild(path: Path, fleet: Fleet) -> RunningWorker | None:
-    """Return the worker that listens at *path*; delete the socket of a dead one."""
+    """Return the worker that listens on *path*; delete the socket of a dead one."""
     deadline = time.monotonic() + RESTORE_LIMIT
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(_POLL)

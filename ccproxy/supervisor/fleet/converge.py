@@ -2,7 +2,7 @@
 The loop: observe every slot, decide, act; then sleep until something happens or is due.
 
 `step` and `settle` use neither asyncio nor the machine; tests drive them with a scripted host and
-a clock of their own.
+a fake clock.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ class Host(Protocol):
         """Return the seconds of a monotonic clock."""
 
     def port(self, slot: WorkerSlot) -> Port:
-        """Return who has the slot's port."""
+        """Return the state of the slot's port."""
 
     def next_try(self, now: float) -> float:
-        """Return the next time at which a port should be tried again."""
+        """Return the next time at which to retry a port."""
 
     def perform(self, action: Action, slot: WorkerSlot) -> None:
-        """Carry out *action*, and report to *slot* what happened."""
+        """Perform *action* and report the outcome to *slot*."""
 
     def update_ports(self, slots: list[WorkerSlot]) -> None:
-        """Close the ports that no slot needs; answer on those that have no worker yet."""
+        """Close the ports that no slot needs; answer on those of entries in a crash loop."""
 
     def prepare(self) -> None:
-        """Prepare to start workers, because a command probably will."""
+        """Prepare to start workers, because a command is likely to."""
 
     async def prepared(self) -> None:
         """Wait until workers can be started quickly, if `prepare` was called."""
 
 
 def step(slots: list[WorkerSlot], host: Host) -> list[tuple[WorkerSlot, Action]]:
-    """Observe every slot once, decide and act; return what was done."""
+    """Observe every slot once, decide and act; return the actions taken."""
     actions: list[tuple[WorkerSlot, Action]] = []
     for slot in list(slots):
         action = next_action(slot.goal, slot.facts(host.now(), host.port(slot)))
@@ -58,7 +58,7 @@ def step(slots: list[WorkerSlot], host: Host) -> list[tuple[WorkerSlot, Action]]
 
 
 def settle(slots: list[WorkerSlot], host: Host) -> None:
-    """Step until there is nothing to do but wait, and remove slots that are no longer needed."""
+    """Step until nothing is left to do but wait, and remove slots that are no longer needed."""
     while step(slots, host):
         _remove_finished(slots)
     _remove_finished(slots)
@@ -71,7 +71,7 @@ def _remove_finished(slots: list[WorkerSlot]) -> None:
 
 
 class Loop:
-    """Runs when it is woken, and when the passage of time changes a fact."""
+    """Settles the slots when woken, and when the passage of time changes a fact."""
 
     def __init__(self, slots: list[WorkerSlot], host: Host) -> None:
         self._slots = slots
@@ -80,7 +80,7 @@ class Loop:
         self._settled = asyncio.Condition()
 
     def wake(self) -> None:
-        """Settle again: something has happened."""
+        """Settle again, because something has happened."""
         self._changed.set()
 
     async def run(self) -> None:

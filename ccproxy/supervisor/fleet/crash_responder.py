@@ -2,7 +2,7 @@
 Answers clients with an error while a worker is in a crash loop.
 
 The port of a crashed worker stays open, and connections wait in the kernel for the next process.
-In a crash loop that wait has no known end, so the supervisor accepts the connections itself and
+In a crash loop that wait could last forever, so the supervisor accepts the connections itself and
 answers each with an error of the Messages API. It stops when a worker is started.
 """
 
@@ -21,10 +21,10 @@ from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
 from ccproxy.supervisor.sockets.listeners import Address, Listeners
 
 LIMIT = 5.0
-"""Seconds that a client has to send its request and to read the answer."""
+"""Seconds that a client has to send its request and read the answer."""
 
 MAX_CLIENTS = 64
-"""Connections that are answered at once; further ones are closed."""
+"""Connections answered concurrently; further ones are closed."""
 
 _CHUNK = 65536
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,12})\r\n", re.IGNORECASE)
@@ -41,7 +41,7 @@ class CrashResponder:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def update(self, slots: Sequence[WorkerSlot]) -> None:
-        """Answer on the ports of entries with all slots in a crash loop, and on no other."""
+        """Answer on the ports of entries whose slots are all in a crash loop, and on no others."""
         served = {slot.spec.address for slot in slots if not self._is_looping(slot)}
         looping = {slot.spec.address: slot for slot in slots if slot.spec.address not in served}
         for address in self._copies.keys() - looping.keys():
@@ -74,7 +74,7 @@ class CrashResponder:
     def _accept(self, listener: socket.socket, slot: WorkerSlot) -> None:
         try:
             client, _ = listener.accept()
-        except BlockingIOError:  # the client has left
+        except BlockingIOError:  # the client has disconnected
             return
         except OSError:  # no descriptor is free; the next `update` tries again
             self._stop(slot.spec.address)
@@ -104,7 +104,7 @@ class CrashResponder:
 
 
 async def _discard_request(reader: asyncio.StreamReader) -> None:
-    """Read one request; a body of unknown length is not read."""
+    """Read and discard one request; a body of unknown length is not read."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = _LENGTH.search(head)
     remaining = int(length[1]) if length else 0

@@ -48,10 +48,10 @@ class HealthProbe:
         self._period = period
         self._limit = limit
         self._open: dict[str, asyncio.Task[None]] = {}
-        """The requests without an answer yet, by nonce."""
+        """The pending requests, by nonce."""
         self._due: set[str] = set()
         self._last_answer: dict[str, float] = {}
-        """When each nonce last answered, or was first asked."""
+        """When each worker last answered, or was first queried, by nonce."""
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -62,7 +62,7 @@ class HealthProbe:
             self.count_misses()
 
     def begin(self) -> None:
-        """Ask every worker without an open request; answers are due at `count_misses`."""
+        """Query every worker without a pending request; answers are due at `count_misses`."""
         self._ask_all()
         self._due = set(self._open)
 
@@ -76,7 +76,7 @@ class HealthProbe:
 
     async def refresh(self, seconds: float) -> None:
         """
-        Ask all workers now, and wait at most *seconds*; count no misses.
+        Query all workers now and wait at most *seconds*, without counting misses.
 
         A worker that neither answers now nor has answered recently is marked silent at once, so
         that `status` need not wait for the next probe.
@@ -90,7 +90,7 @@ class HealthProbe:
             slot.set_silent(nonce in self._open and self._last_answer[nonce] <= recent)
 
     async def close(self) -> None:
-        """Cancel the open requests."""
+        """Cancel the pending requests."""
         tasks = list(self._open.values())
         for task in tasks:
             task.cancel()

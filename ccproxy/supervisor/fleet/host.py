@@ -1,9 +1,9 @@
 """
-The machine: starts workers, drains and signals them, and reports to their slots what happened.
+The machine: starts workers, drains and signals them, and reports the outcome to their slots.
 
 A worker gets its listening socket, one end of a readiness pipe, and the path of its control
-socket. Its environment holds a fixed list of the shell's variables, so keys reach it from its env
-file only. It is forked if many are started at once and spawned otherwise; either way it is a child
+socket. Its environment holds a fixed list of the shell's variables, so keys reach it only from its
+env file. It is forked if many are started at once and spawned otherwise; either way it is a child
 of the supervisor.
 """
 
@@ -83,13 +83,13 @@ class Settings:
 
     worker_command: Sequence[str] = WORKER_COMMAND
     fork_server: Sequence[str] = FORK_SERVER_COMMAND
-    """Forks workers of the command; empty: workers are spawned."""
+    """The command of the fork server; if empty, workers are spawned."""
     fork_limits: ForkLimits = field(default_factory=ForkLimits)
     clock: Callable[[], float] = time.monotonic
     probe_period: float = PERIOD
     probe_limit: float = LIMIT
     jitter: Callable[[], float] = field(
-        default=lambda: random.uniform(-1.0, 1.0)  # noqa: S311 - spreads restarts, no secret
+        default=lambda: random.uniform(-1.0, 1.0)  # noqa: S311 - spreads restarts; not a secret
     )
 
 
@@ -108,9 +108,9 @@ class LocalHost:
         self.listeners = Listeners(clock=settings.clock)
         self.records = RecordFolder(fleet.pids)
         self.may_spawn: Callable[[], bool] = lambda: True
-        """Called before every start: whether this process still is the fleet's supervisor."""
+        """Called before every start: whether this process is still the fleet's supervisor."""
         self.control_path: Callable[[str], Path] = lambda name: socket_path(fleet.home, name)
-        """The path of the control socket of a new worker."""
+        """Returns the path of a new worker's control socket, given its name."""
         self._crash_responder = CrashResponder(self.listeners, settings.clock)
         self._fleet = fleet
         self._journal = journal
@@ -134,7 +134,7 @@ class LocalHost:
         return self._settings.clock()
 
     def port(self, slot: WorkerSlot) -> Port:
-        """Return who has the slot's port."""
+        """Return the state of the slot's port."""
         if self.listeners.has(slot.spec.address):
             return Port.OURS
         problem = self.listeners.problem(slot.spec.address)
@@ -143,13 +143,13 @@ class LocalHost:
         return problem.port
 
     def next_try(self, now: float) -> float:
-        """Return the next time at which a port should be tried again."""
+        """Return the next time at which to retry a port."""
         return self.listeners.next_try(now)
 
     # Actions.
 
     def perform(self, action: Action, slot: WorkerSlot) -> None:
-        """Carry out *action*, and report to *slot* what happened."""
+        """Perform *action* and report the outcome to *slot*."""
         match action:
             case Action.BIND:
                 self._bind(slot)
@@ -166,7 +166,7 @@ class LocalHost:
                 self._reap(slot)
 
     def update_ports(self, slots: list[WorkerSlot]) -> None:
-        """Close the ports that no slot needs; answer on those without a worker for a while."""
+        """Close the ports that no slot needs; answer on those of entries in a crash loop."""
         self._crash_responder.update(slots)
         addresses = {
             slot.spec.address
@@ -177,7 +177,7 @@ class LocalHost:
             self._journal("listener.closed", host=host, port=port)
 
     def prepare(self) -> None:
-        """Prepare to start workers, because a command probably will."""
+        """Prepare to start workers, because a command is likely to."""
         self._fork_server.begin()
 
     async def prepared(self) -> None:
@@ -185,13 +185,13 @@ class LocalHost:
         await self._fork_server.loaded()
 
     def watch(self, slot: WorkerSlot, record: WorkerRecord) -> _Handles:
-        """Notice the end of a worker that this or an earlier supervisor has started."""
+        """Watch for the exit of a worker that this or an earlier supervisor has started."""
         watch = ExitWatch(record.identity, lambda: self._exited(slot, record))
         handles = self._handles[record.nonce] = _Handles(watch, record.spec.port)
         return handles
 
     async def close(self) -> None:
-        """Release everything; running workers continue."""
+        """Release all resources; running workers continue."""
         self._fork_server.end()
         await self._crash_responder.close()
         self.listeners.keep_only(())
@@ -221,7 +221,7 @@ class LocalHost:
             event = "listener.taken" if problem.port is Port.FOREIGN else "listener.refused"
             self._journal(event, level="error", label=slot.spec.label, reason=problem.reason)
 
-    # The start of a process.
+    # Process start.
 
     def _spawn(self, slot: WorkerSlot) -> None:
         if not self.may_spawn():
@@ -239,7 +239,7 @@ class LocalHost:
             self._spawn_failed(slot, message)
             return
         identity = identify(child.pid)
-        if identity is None:  # it has exited already; only the exit code is known
+        if identity is None:  # it has already exited; only the exit code is known
             os.close(ready_fd)
             self._spawn_failed(slot, f"exited with code {child.wait()}")
             return
@@ -316,10 +316,10 @@ class LocalHost:
             reason = str(error)
             self._journal("record.failed", level="error", label=record.spec.label, reason=reason)
 
-    # Its readiness.
+    # Readiness.
 
     def _read_pipe(self, slot: WorkerSlot, record: WorkerRecord, handles: _Handles) -> None:
-        """Read the messages of the readiness pipe: ready or not, and later that it drains."""
+        """Read the messages on the readiness pipe: ready or failed, and later draining."""
         try:
             data = os.read(handles.ready_fd, 65536)
         except BlockingIOError:
@@ -358,7 +358,7 @@ class LocalHost:
             os.close(handles.ready_fd)
             handles.ready_fd = -1
 
-    # Its end.
+    # Process exit.
 
     async def _drain(self, slot: WorkerSlot) -> None:
         record = slot.record
@@ -380,7 +380,7 @@ class LocalHost:
         event = "worker.hung" if slot.is_serving else "worker.late"
         self._journal(event, level="error", label=slot.spec.label, misses=slot.misses)
         slot.record.identity.signal(signal.SIGABRT)
-        # A stopped process writes its stack only when it continues.
+        # A suspended process writes its stack only once it continues.
         slot.record.identity.signal(signal.SIGCONT)
 
     def _kill(self, slot: WorkerSlot) -> None:
@@ -399,7 +399,7 @@ class LocalHost:
         self._close_pipe(handles)
         code = None
         if handles.child is not None:
-            # Not reaped yet, so the number still means this group; its children end with it.
+            # Not reaped yet, so the pid still identifies this group; its children die with it.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(handles.child.pid, signal.SIGKILL)
             code = handles.child.wait()
@@ -426,7 +426,7 @@ class LocalHost:
 
 
 def describe_start_error(error: OSError) -> str:
-    """Return why a Python process of ours could not be started, and the fix if it is known."""
+    """Return why one of our Python processes could not be started, and the fix if known."""
     if isinstance(error, FileNotFoundError) and not Path(sys.executable).exists():
         return (
             f"{sys.executable} is missing: the Python environment that ccproxy was started from "

@@ -5,11 +5,11 @@ Rules:
 
 - A phase is derived from facts and never stored: a stored "running" is wrong after a kill -9.
 - An exited process is reaped first, regardless of the goal: this counts the crash.
-- A worker is started only when its port is bound, so that a crash never refuses a connection.
+- A worker is started only when its port is bound, so that no connection is refused after a crash.
 - SIGTERM (the drain) is sent before SIGKILL. A worker that hangs or does not become ready gets
-  SIGABRT before it, to write its stack.
-- A worker that drains without being asked (a SIGTERM from outside) is replaced at once.
-- A worker that rejects its settings is not started again until the user asks for it.
+  SIGABRT first, to write its stack.
+- A worker that drains unasked (after an external SIGTERM) is replaced at once.
+- A worker that rejects its settings is not restarted until the user requests it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ JITTER = 0.2
 together do not restart together."""
 
 CRASH_LOOP_FAILURES = 5
-"""Crashes in a row that make a crash loop."""
+"""Crashes in a row that constitute a crash loop."""
 
 HEALTHY_SECONDS = 60.0
 """Seconds of service after which earlier crashes no longer count."""
@@ -67,17 +67,17 @@ class Action(Enum):
 
 
 class Port(Enum):
-    """Who has the slot's port."""
+    """The state of the slot's port."""
 
     FREE = "free"
-    """Not bound by us; it is time to try."""
+    """Not bound by us; ready for an attempt."""
     OURS = "ours"
     FOREIGN = "foreign"
-    """Bound by another program; not yet time to try again."""
+    """Bound by another program; not yet due for another attempt."""
     HELD = "held"
     """Bound by a worker of this fleet that is stopping."""
     REFUSED = "refused"
-    """The system refuses it (no permission, no such address); not yet time to try again."""
+    """Refused by the system (no permission, no such address); not yet due for another attempt."""
 
 
 class Life(Enum):
@@ -90,7 +90,7 @@ class Life(Enum):
 
 
 class StopSignal(Enum):
-    """The strongest request to end that the process has got."""
+    """The strongest request to exit that the process has received."""
 
     NOTHING = "nothing"
     DRAIN = "drain"
@@ -106,13 +106,13 @@ class WorkerFacts:
     life: Life = Life.NONE
     last_signal: StopSignal = StopSignal.NOTHING
     overdue: bool = False
-    """The deadline has passed (for readiness, the end of a drain, death after SIGABRT)."""
+    """The deadline has passed (for readiness, for a drain, or for exiting after SIGABRT)."""
     misses: int = 0
     """Unanswered probes in a row."""
     impaired: bool = False
-    """The worker reports that it cannot serve as it should."""
+    """The worker reports that it cannot serve normally."""
     draining: bool = False
-    """The worker reports that it drains."""
+    """The worker reports that it is draining."""
     failures: int = 0
     """Crashes in a row."""
     may_retry: bool = True
@@ -124,7 +124,7 @@ class WorkerFacts:
 
 
 def next_action(goal: Goal, facts: WorkerFacts) -> Action:
-    """Decide one step towards *goal*."""
+    """Return the next action towards *goal*."""
     match goal, facts.life, facts.last_signal:
         case _, Life.EXITED, _:
             return Action.REAP

@@ -1,9 +1,9 @@
 """
-A slot: one position of an entry for a worker process, and what has happened to it.
+A slot: one position of an entry for a worker process, and its history.
 
-No I/O happens here. The host reports events and their times; `plan` decides by
-`WorkerSlot.facts`. A slot exists as long as its position is wanted or its process has not ended. A
-worker that is being replaced and its successor have two slots.
+No I/O happens here. The host reports events and their times; `plan` decides from
+`WorkerSlot.facts`. A slot exists as long as its position is wanted or its process has not exited. A
+worker that is being replaced and its successor have separate slots.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ UNKNOWN = WorkerState()
 
 @dataclass(slots=True, kw_only=True)
 class _Process:
-    """The process of a slot, from its start to its reaping."""
+    """The process of a slot, from start to reaping."""
 
     record: WorkerRecord
     state: WorkerState = UNKNOWN
@@ -53,12 +53,12 @@ class _Process:
     last_signal: StopSignal = StopSignal.NOTHING
     misses: int = 0
     is_silent: bool = False
-    """It did not answer the last question of `status`."""
+    """Whether it did not answer the last `status` request."""
     is_draining: bool = False
     has_exited: bool = False
     exit_code: int | None = None
     message: str = ""
-    """Why it exited, as it reported."""
+    """The reason that it reported for exiting."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,12 +78,12 @@ class WorkerSlot:
 
     spec: Spec
     index: int
-    """Of the processes that serve one port, counted from 1."""
+    """Among the processes that serve one port, counted from 1."""
     goal: Goal = Goal.RUNNING
     start_limit: float = START_LIMIT
     """Seconds that the process may take to become ready."""
     drain_seconds: float = DRAIN_SECONDS
-    """Seconds that running requests get when the slot is stopped."""
+    """Seconds that running requests have to finish when the slot is stopped."""
     _process: _Process | None = None
     _failures: _Failures = field(default_factory=_Failures)
 
@@ -91,11 +91,11 @@ class WorkerSlot:
         pid = self.record.identity.pid if self.record else None
         return f"<{self.spec.label}@{self.index} {self.goal.value} pid={pid} {self._life.value}>"
 
-    # Questions.
+    # Queries.
 
     @property
     def record(self) -> WorkerRecord | None:
-        """The process; None if there is none."""
+        """The record of the process, or None without one."""
         return self._process.record if self._process else None
 
     @property
@@ -105,12 +105,12 @@ class WorkerSlot:
 
     @property
     def is_serving(self) -> bool:
-        """Whether the process has become ready and has not ended."""
+        """Whether the process has become ready and has not exited."""
         return self._life is Life.SERVING
 
     @property
     def is_rejected(self) -> bool:
-        """Whether there is no process because it rejected its settings."""
+        """Whether the last process exited because it rejected its settings."""
         return self._failures.is_rejected and self._process is None
 
     @property
@@ -130,7 +130,7 @@ class WorkerSlot:
 
     @property
     def retry_at(self) -> float:
-        """When the process is started again after a crash."""
+        """When the process is restarted after a crash."""
         return self._failures.retry_at
 
     @property
@@ -139,7 +139,7 @@ class WorkerSlot:
         return self._failures.message
 
     def facts(self, now: float, port: Port) -> WorkerFacts:
-        """Return the facts at the time *now*."""
+        """Return the facts at time *now*."""
         process, failures = self._process, self._failures
         return WorkerFacts(
             port=port,
@@ -156,11 +156,11 @@ class WorkerSlot:
         )
 
     def phase(self, now: float, port: Port) -> Phase:
-        """Return the phase at the time *now*."""
+        """Return the phase at time *now*."""
         return phase_of(self.goal, self.facts(now, port))
 
     def next_change(self, now: float) -> float:
-        """Return the next time after *now* at which the facts change by themselves."""
+        """Return the next time after *now* at which the passage of time changes the facts."""
         deadline = self._process.deadline if self._process else math.inf
         times = (deadline, self._failures.retry_at)
         return min((at for at in times if at > now), default=math.inf)
@@ -179,10 +179,10 @@ class WorkerSlot:
         retry = f", next attempt in {math.ceil(wait)} s" if wait and process is None else ""
         return f"failed {times}{retry}. Last message: {failures.message}"
 
-    # Wishes of the user.
+    # Requests of the user.
 
     def stop(self, drain_seconds: float, now: float) -> None:
-        """Stop the slot; running requests get at most *drain_seconds*."""
+        """Stop the slot; running requests have at most *drain_seconds* to finish."""
         self.goal = Goal.STOPPED
         process = self._process
         if process is None:
@@ -195,7 +195,7 @@ class WorkerSlot:
             process.last_signal = StopSignal.NOTHING
 
     def retry(self, spec: Spec | None = None) -> None:
-        """Start the process at once and forget its failures; *spec* replaces the slot's own."""
+        """Start the process at once and clear its failures; *spec* replaces the slot's own."""
         self.spec = spec or self.spec
         self._failures.is_rejected = self._failures.is_timed_out = False
         self._failures.count = 0
@@ -207,21 +207,21 @@ class WorkerSlot:
         self.end_requested(StopSignal.DRAIN, now + self.drain_seconds + DRAIN_GRACE)
         return WorkerSlot(self.spec, self.index, start_limit=self.start_limit)
 
-    # Events of the process.
+    # Process events.
 
     def spawned(self, record: WorkerRecord, now: float) -> None:
-        """A process was started; it is not ready yet."""
+        """Note that a process was started; it is not ready yet."""
         self._process = _Process(record=record, deadline=now + self.start_limit)
 
     def adopted(self, record: WorkerRecord, now: float, state: WorkerState | None) -> None:
-        """A process was found running; *state* is None if it does not answer."""
+        """Note that a process was found running; *state* is None if it does not answer."""
         self._process = _Process(record=record, ready_at=now, state=state or UNKNOWN)
         if self.state.state == "draining":
             self.goal = Goal.STOPPED
             self.end_requested(StopSignal.DRAIN, now + self.drain_seconds + DRAIN_GRACE)
 
     def became_ready(self, now: float) -> None:
-        """The process accepts connections."""
+        """Note that the process accepts connections."""
         self._failures.is_timed_out = False
         self._failures.message = ""
         if self._process is not None:
@@ -230,7 +230,7 @@ class WorkerSlot:
                 self._process.deadline = math.inf
 
     def answered(self, state: WorkerState) -> None:
-        """The process answered a probe."""
+        """Note that the process answered a probe."""
         if self._process is not None:
             self._process.state = state
             self._process.misses = 0
@@ -238,12 +238,12 @@ class WorkerSlot:
             self._process.is_draining = state.state == "draining"
 
     def began_drain(self) -> None:
-        """The process stopped accepting."""
+        """Note that the process stopped accepting connections."""
         if self._process is not None:
             self._process.is_draining = True
 
     def missed_probe(self) -> None:
-        """The process did not answer a probe in time."""
+        """Note that the process did not answer a probe in time."""
         if self._process is not None:
             self._process.misses += 1
 
@@ -253,23 +253,23 @@ class WorkerSlot:
             self._process.is_silent = is_silent
 
     def end_requested(self, request: StopSignal, deadline: float) -> None:
-        """The process was asked to end; at *deadline* a stronger request follows."""
+        """Note that the process was asked to exit; at *deadline* a stronger request follows."""
         if self._process is not None:
             self._process.last_signal = request
             self._process.deadline = deadline
 
     def explained(self, message: str) -> None:
-        """The process reported why it cannot serve, in one or more lines."""
+        """Note why the process cannot serve, as it reported in one or more lines."""
         if self._process is not None:
             lines = (line.strip(" -") for line in message.splitlines())
             self._process.message = "; ".join(filter(None, lines))
 
     def exited(self, code: int | None, *, output: str = "") -> None:
         """
-        The process has ended.
+        Note that the process has exited.
 
-        *code* is as of subprocess, None if the process is not our child. *output* is the end of
-        what it wrote, which explains its end if it reported nothing.
+        *code* is as in subprocess, or None if the process is not our child. *output* is the tail
+        of its output, which explains the exit if it reported no reason.
         """
         if self._process is not None:
             self._process.has_exited = True
@@ -277,7 +277,7 @@ class WorkerSlot:
             self._process.message = self._process.message or output
 
     def reap(self, now: float, *, jitter: float) -> None:
-        """Remove the process, and count its end as a failure if it was not requested."""
+        """Remove the process, and count its exit as a failure if it was not requested."""
         process, self._process = self._process, None
         if process is None or self.goal is Goal.STOPPED:
             return
@@ -295,16 +295,16 @@ class WorkerSlot:
         )
 
     def could_not_spawn(self, now: float, *, jitter: float, message: str) -> None:
-        """The system refused to start a process."""
+        """Note that the system refused to start a process."""
         self._failures.message = message
         self._count_failure(now, 0.0, jitter)
 
     def port_refused(self, reason: str) -> None:
-        """The port could not be bound."""
+        """Note that the port could not be bound."""
         self._failures.message = reason
 
     def port_bound(self) -> None:
-        """The port was bound, after it had been refused."""
+        """Note that the port was bound after having been refused."""
         self._failures.message = ""
 
     def _count_failure(self, now: float, served: float, jitter: float) -> None:
@@ -321,7 +321,7 @@ class WorkerSlot:
 
 
 def impairment(state: WorkerState) -> str:
-    """Return why a worker in *state* cannot serve as it should; empty if it can."""
+    """Return why a worker in *state* cannot serve normally; empty if it can."""
     if state.reason:
         return state.reason
     keys = state.keys
@@ -331,7 +331,7 @@ def impairment(state: WorkerState) -> str:
 
 
 def _cause(process: _Process, start_limit: float | None) -> str:
-    """Return why *process* ended; *start_limit* is set if it did not become ready in time."""
+    """Return why *process* exited; *start_limit* is set if it did not become ready in time."""
     code = process.exit_code
     if start_limit is not None:
         return f"not ready after {start_limit:.0f} s"
@@ -340,6 +340,6 @@ def _cause(process: _Process, start_limit: float | None) -> str:
     if code is not None and code < 0:
         return f"killed by signal {-code}"  # it had no time to report a reason
     last = process.message.splitlines()[-1] if process.message else ""
-    if last and not last.startswith("{"):  # a line of its log is about a request, not its end
+    if last and not last.startswith("{"):  # a log line is about a request, not about the exit
         return last
     return "exited" if code is None else f"exited with code {code}"

@@ -1,10 +1,10 @@
 """
-Processes of the machine; nothing here depends on the rest of the supervisor.
+Operating system processes; nothing here depends on the rest of the supervisor.
 
-    identity           who a process is, and signals that reach no other
-    exit_watch         notices the end of a process
-    fork_client        lets a fork server start workers
-    child_environment  the variables that a child gets
-    crash_output       what a worker wrote before it failed
-    descriptors        the limit of open files
+    identity           identifies a process, and sends signals to no other
+    exit_watch         detects when a process exits
+    fork_client        starts workers through a fork server
+    child_environment  the environment variables of a child
+    crash_output       a worker's last output before it failed
+    descriptors        the limit on open files
 """

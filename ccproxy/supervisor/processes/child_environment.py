@@ -23,7 +23,7 @@ ALLOCATOR = {
 }
 """
 By default glibc maps and unmaps memory for every large block, and the kernel clears it each time:
-a fifth of the cost of a request of some 100 KB. Below these sizes it keeps the memory.
+a fifth of the cost of a request of about 100 KB. Below these sizes it keeps the memory.
 """
 
 
@@ -36,7 +36,7 @@ def clean_environment(network: Mapping[str, str] | None = None) -> dict[str, str
     """
     Return the environment for a child.
 
-    *network* replaces this process' own `NETWORK_VARIABLES`.
+    *network* replaces this process's own `NETWORK_VARIABLES`.
     """
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     locale = {name: value for name, value in os.environ.items() if name.startswith("LC_")}
@@ -53,7 +53,7 @@ class NetworkEnvironment:
     """
     The proxy and certificate variables with which workers are started.
 
-    They come from the shell of the last command that started workers, not from the one that
+    They come from the shell of the last command that started workers, not from the shell that
     happened to start the supervisor months ago. A supervisor in the foreground keeps its own,
     because its service manager or container defines them.
     """
@@ -76,7 +76,7 @@ class NetworkEnvironment:
         """
         Use *variables* from now on; return notes for the user.
 
-        *running* lists the entries that the command leaves as they are.
+        *running* lists the entries that the command leaves unchanged.
         """
         new = network_variables(variables)
         names = ", ".join(differing_names(self._variables, new))

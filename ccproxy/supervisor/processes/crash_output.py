@@ -1,4 +1,4 @@
-"""The files that a worker writes to, and the last lines in them when it failed."""
+"""The output files of a worker, and their last lines after a failure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ccproxy.files import open_private, open_regular
 from ccproxy.logs import APPEND, crash_file, log_path
 
 LAST_LINES = 20
-"""Lines that are quoted when a worker failed without a reason."""
+"""Lines to quote when a worker fails without giving a reason."""
 
 SIZE_LIMIT = 2**20
-"""Bytes of crash output that are kept."""
+"""Bytes of crash output to keep."""
 
 _TAIL_BYTES = 8192
 
@@ -27,13 +27,13 @@ def crash_path(logs: Path, label: str, index: int) -> Path:
 
 
 def output_files(logs: Path, label: str, index: int) -> OutputFiles:
-    """Return the files of a worker with their present sizes: crash output first, then the log."""
+    """Return the files of a worker with their current sizes: crash output first, then the log."""
     paths = (crash_path(logs, label, index), log_path(logs, label, index))
     return tuple((path, path.stat().st_size if path.exists() else 0) for path in paths)
 
 
 def open_crash_file(path: Path) -> BinaryIO:
-    """Open the crash output for appending; a file over the size limit is emptied."""
+    """Open the crash output for appending; a file over the size limit is truncated."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = os.fdopen(open_private(path, APPEND), "ab")
     if os.fstat(file.fileno()).st_size > SIZE_LIMIT:

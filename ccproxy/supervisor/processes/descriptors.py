@@ -1,4 +1,4 @@
-"""File descriptors: a higher soft limit, and a reserve for when there are none left."""
+"""File descriptors: a higher soft limit, and a reserve for when none are left."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import resource
 import socket
 
 WANTED = 65_536
-"""A supervisor needs some six descriptors per worker, a worker one or two per connection."""
+"""A supervisor needs about six descriptors per worker, a worker one or two per connection."""
 
 OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
 
 def raise_soft_limit(target: int = WANTED) -> int:
     """
-    Raise the soft limit of open files towards *target*, at most to the hard one; return it.
+    Raise the soft limit on open files towards *target*, up to the hard limit; return it.
 
     Children inherit it. Many systems start processes with 1,024, which 64 workers exceed.
     """
@@ -30,14 +30,14 @@ def raise_soft_limit(target: int = WANTED) -> int:
 
 
 class DescriptorReserve:
-    """Holds one descriptor back, so that a connection can be accepted when all are in use."""
+    """Holds one descriptor in reserve, so that a connection can be accepted when all are in use."""
 
     def __init__(self) -> None:
         self._fd = -1
         self._refill()
 
     def accept(self, listener: socket.socket) -> socket.socket:
-        """Accept a connection like `socket.accept`, with the reserved descriptor if need be."""
+        """Accept a connection like `socket.accept`, with the reserved descriptor if needed."""
         self._refill()
         try:
             return listener.accept()[0]

@@ -2,12 +2,12 @@
 Starts workers by forking a process that has loaded their code (`worker/fork_server.py`).
 
 The fork server is started when a command is likely to start workers, while the configuration is
-checked, and ended soon after its last use. After that its memory is used only by the workers,
+being checked, and stopped soon after its last use. From then on only the workers use its memory,
 and the next command gets a server with the current code. Any failure ends the server and is
 logged; the supervisor then spawns its workers.
 
 Forked workers become children of the supervisor, which is a child subreaper, so their exit codes
-reach it like those of spawned ones.
+reach it as those of spawned workers do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from ccproxy.supervisor.journal import Journal
 
 _PADDING = " " * 4096
-"""An argument that leaves room for a worker's command line, which has long paths."""
+"""An argument that reserves space for a worker's command line, which has long paths."""
 _MAX_REPLY = 64
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -38,19 +38,19 @@ class ForkLimits:
     load: float = 10.0
     """Until it can fork."""
     answer: float = 2.0
-    """Until it has forked; the supervisor is blocked meanwhile."""
+    """Until it has forked, during which the supervisor is blocked."""
     linger: float = 5.0
-    """From its last use to its end."""
+    """From its last use until it is stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForkedProcess:
-    """A worker process; the fork server or the supervisor itself has started it."""
+    """A worker process, started by the fork server or by the supervisor itself."""
 
     pid: int
 
     def wait(self) -> int | None:
-        """Wait for its end; return its exit code as subprocess does, None if it is unknown."""
+        """Wait for it to exit; return its exit code as subprocess does, or None if unknown."""
         try:
             _, status = os.waitpid(self.pid, 0)
         except ChildProcessError:
@@ -63,12 +63,12 @@ class _Server:
     process: subprocess.Popen[bytes]
     channel: socket.socket
     settled: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when it has loaded, or has failed to."""
+    """Set when it has loaded or failed to load."""
     is_ready: bool = False
 
 
 class ForkServer:
-    """The fork server, while there is one; with an empty *command* there never is."""
+    """The fork server, if one is running; with an empty *command*, none is ever started."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class ForkServer:
         self._end_at: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
-        """Start a server, replacing the present one."""
+        """Start a server, replacing the current one."""
         self.end()
         if not self._command or sys.platform != "linux":
             return
@@ -115,7 +115,7 @@ class ForkServer:
         Start a worker; return None if there is no server.
 
         Raises:
-            OSError: If it failed. A worker may exist all the same; it exits when it finds its
+            OSError: If forking fails. A worker may exist nevertheless; it exits when it finds its
                 readiness pipe closed.
         """
         server = self._server
@@ -131,7 +131,7 @@ class ForkServer:
         return process
 
     def end(self) -> None:
-        """End the server, if there is one."""
+        """Stop the server, if there is one."""
         if self._end_at is not None:
             self._end_at.cancel()
         server, self._server = self._server, None

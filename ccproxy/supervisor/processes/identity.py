@@ -53,7 +53,7 @@ class Identity:
             os.close(pidfd)
 
     def signal_group(self, number: int) -> bool:
-        """Send a signal to the process group that this process leads; return whether it does."""
+        """Send a signal to the process group that this process leads; return whether one exists."""
         try:
             is_leader = self.is_alive() and os.getpgid(self.pid) == self.pid
         except ProcessLookupError:
@@ -62,13 +62,13 @@ class Identity:
 
 
 def identify(pid: int) -> Identity | None:
-    """Return the identity of the process that has *pid* now; None if there is none."""
+    """Return the identity of the process that currently has *pid*, or None."""
     start = start_of(pid)
     return None if start is None else Identity(pid, start, boot_id())
 
 
 def command_line(pid: int) -> list[str]:
-    """Return the arguments that *pid* was started with; empty if they cannot be read."""
+    """Return the command-line arguments of *pid*; empty if they cannot be read."""
     try:
         line = (PROC / str(pid) / "cmdline").read_bytes()
     except OSError:
@@ -81,14 +81,14 @@ def _arguments(line: bytes) -> list[str]:
     arguments = os.fsdecode(line).rstrip("\0").split("\0")
     if (
         len(arguments) == 1 and " " in arguments[0]
-    ):  # a title, which a forked worker has set (`worker/fork_server.py`)
+    ):  # a title set by a forked worker (`worker/fork_server.py`)
         with contextlib.suppress(ValueError):
             return shlex.split(arguments[0])
     return arguments
 
 
 def option_of(arguments: list[str], name: str) -> str | None:
-    """Return the value after the option *name* in *arguments*; None if it is not there."""
+    """Return the value after the option *name* in *arguments*, or None."""
     return dict(pairwise(arguments)).get(name)
 
 
@@ -102,17 +102,17 @@ def command_lines_of_this_user() -> Iterator[tuple[int, list[str]]]:
             if folder.stat().st_uid == os.getuid():
                 line = (folder / "cmdline").read_bytes()
                 yield int(folder.name), _arguments(line)
-        except OSError:  # the process has ended since
+        except OSError:  # the process has since exited
             continue
 
 
 def start_of(pid: int) -> float | None:
-    """Return the start time of *pid* as in `Identity`; None if it does not run."""
+    """Return the start time of *pid* as in `Identity`, or None if it is not running."""
     try:
         text = (PROC / str(pid) / "stat").read_text()
     except OSError:
         return None if _has_proc() else _start_by_psutil(pid)
-    # The program's name, in brackets, may itself contain blanks and brackets.
+    # The program's name, in brackets, may itself contain spaces and brackets.
     state, *numbers = text.rpartition(")")[2].split()
     return None if state in _DEAD_STATES else float(numbers[18])
 

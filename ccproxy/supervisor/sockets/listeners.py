@@ -2,7 +2,7 @@
 The listening TCP sockets of the fleet.
 
 The supervisor binds a socket before any worker exists, and keeps it open while workers crash,
-restart and are replaced. Meanwhile connections wait in the kernel's queue, and none is refused.
+restart and are replaced. Meanwhile, connections wait in the kernel's queue and none is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BACKLOG = 1024
 """Connections that may wait while no worker accepts."""
 
 RETRY = 2.0
-"""Seconds until a port that could not be bound is tried again."""
+"""Seconds before retrying a port that could not be bound."""
 
 RETRY_SOON = 0.1
 """The same while a worker of this fleet is about to release the port."""
@@ -60,7 +60,7 @@ class Listeners:
         return self._problems.get(address)
 
     def next_try(self, now: float) -> float:
-        """Return the next time after *now* at which a port should be tried again."""
+        """Return the next time after *now* at which to retry a port."""
         times = (problem.retry_at for problem in self._problems.values() if problem.retry_at > now)
         return min(times, default=math.inf)
 
@@ -72,7 +72,7 @@ class Listeners:
         """
         Bind *address* and listen; return the problem if that fails.
 
-        *is_leaving* means that a worker of this fleet may still have the port.
+        *is_leaving* means that a worker of this fleet may still hold the port.
         """
         try:
             listener = _listen(address)
@@ -85,7 +85,7 @@ class Listeners:
         return None
 
     def adopt(self, address: Address, listener: socket.socket) -> None:
-        """Take over a *listener* that a worker returned; a second one is closed."""
+        """Take over a *listener* that a worker returned; close it if *address* already has one."""
         if address in self._sockets:
             listener.close()
             return
@@ -109,7 +109,7 @@ class Listeners:
             return BindProblem(text, Port.HELD, now + RETRY_SOON)
         if error.errno == errno.EADDRINUSE:
             before = self._problems.get(address)
-            # Finding the holder reads all of /proc, so it is done once.
+            # Finding the holder reads all of /proc, so do it only once.
             is_known = before is not None and before.port is Port.FOREIGN
             reason = before.reason if before and is_known else self._describe_holder(port)
             return BindProblem(reason, Port.FOREIGN, now + RETRY)
@@ -118,7 +118,7 @@ class Listeners:
 
 
 def describe_port_holder(port: int) -> str:
-    """Return which program listens on *port*, as far as the system reports it."""
+    """Describe the program that listens on *port*, as far as the system reports it."""
     import psutil  # takes 20 ms and 3 MB, and most fleets never need it
 
     text = f"port {port} in use"

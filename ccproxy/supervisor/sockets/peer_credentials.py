@@ -1,5 +1,5 @@
 """
-The process at the other end of a unix socket, as reported by the kernel.
+The process on the other end of a unix socket, as reported by the kernel.
 
 The path of a socket proves nothing: any process that could write to its folder may have bound it.
 """
@@ -14,11 +14,11 @@ from typing import NamedTuple
 _SOL_LOCAL = 0
 _LOCAL_PEERCRED = 1
 _XUCRED = 76
-"""Bytes; the structure of the BSDs begins with a version and the uid."""
+"""Size in bytes; the BSD structure begins with a version and the uid."""
 
 
 class Peer(NamedTuple):
-    """The process that listens at a socket."""
+    """The process that listens on a socket."""
 
     uid: int
     pid: int | None
@@ -27,7 +27,7 @@ class Peer(NamedTuple):
 
 def trusted_peer(connection: socket.socket) -> Peer:
     """
-    Return the process that listens at the other end; call this before sending anything.
+    Return the process that listens on the other end; call this before sending anything.
 
     Raises:
         OSError: If it belongs to neither this user nor root, or the system does not report it.

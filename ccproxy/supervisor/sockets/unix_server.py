@@ -1,4 +1,4 @@
-"""Control sockets in the event loop: the supervisor's server, and its requests to workers."""
+"""Control sockets on the event loop: the supervisor's server, and its requests to workers."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from ccproxy.supervisor.sockets.unix_socket import (
 from ccproxy.supervisor.state.lock import is_same_file
 
 ACCEPT_PAUSE = 0.2
-"""Seconds without accepting when there is no descriptor left, not even in reserve."""
+"""Seconds to pause accepting when no descriptor is left, not even the reserve."""
 
 Send = Callable[[bytes], None]
 Handler = Callable[[bytes, Send], Awaitable[bytes]]
-"""Takes a request line and a function for lines of progress; returns the reply line."""
+"""Takes a request line and a function that sends progress lines; returns the reply line."""
 
 T = TypeVar("T")
 
 
 async def ask_worker_async(path: Path | str, request: Request, kind: type[T]) -> T:
     """
-    Send one request to a worker and return its reply; the caller limits the time.
+    Send one request to a worker and return its reply; the caller sets the time limit.
 
     Raises:
         NoAnswer: If no worker of this user listens, it refuses, or the reply is not of *kind*.
@@ -59,7 +59,7 @@ class UnixServer:
     """
     Answers one request per connection.
 
-    *paths* are tried in turn: the first is used unless its file system has no sockets.
+    *paths* are tried in turn: the first is used unless its file system does not support sockets.
     """
 
     def __init__(self, *paths: Path, handler: Handler) -> None:
@@ -98,7 +98,7 @@ class UnixServer:
         return True
 
     async def close(self) -> None:
-        """Finish the running replies, then stop."""
+        """Finish pending replies, then stop."""
         self._reserve.close()
         if self._listener is None:
             return
@@ -147,7 +147,7 @@ class UnixServer:
         task.add_done_callback(self._tasks.discard)
 
     def _pause(self, listener: socket.socket) -> None:
-        """Stop accepting for a moment: the event loop would otherwise be busy with failing."""
+        """Pause accepting, because the event loop would otherwise spin on the same failure."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(listener)
 
@@ -161,7 +161,7 @@ class UnixServer:
         reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_LINE)
         try:
             line = await reader.readline()
-            # A client that leaves does not cancel what it has asked for.
+            # A client that disconnects does not cancel its request.
             writer.write(await self._handler(line, writer.write))
             await writer.drain()
         except (OSError, ValueError):

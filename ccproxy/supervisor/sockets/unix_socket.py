@@ -1,8 +1,8 @@
 """
 Control sockets: blocking requests for the command line and for threads.
 
-A request is one line of JSON, a reply is one line; the supervisor may send lines of progress
-before it. A socket has mode 0600 in a folder of mode 0700, and nothing is sent to a process of
+A request and a reply are one line of JSON each; the supervisor may send progress lines before the
+reply. A socket has mode 0600 in a folder of mode 0700, and nothing is sent to a process of
 another user.
 """
 
@@ -38,21 +38,21 @@ MAX_LINE = 4 * 2**20
 """Bytes of one request or reply."""
 
 UNSUPPORTED = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
-"""Error numbers of file systems that have no sockets (vfat, some FUSE and network file systems)."""
+"""Error numbers of file systems without sockets (vfat, some FUSE and network file systems)."""
 
 T = TypeVar("T")
 
 
 class NoAnswer(Exception):
-    """No process listens at a socket, or its reply is not the expected one."""
+    """No process listens on a socket, or its reply is not the expected one."""
 
 
 class AnswerTimeout(NoAnswer):
-    """A process listens at the socket but has not replied in time."""
+    """A process listens on the socket but has not replied in time."""
 
 
 class WorkerRefused(Exception):
-    """A worker answered that it does not carry out a request; the text is for the user."""
+    """A worker refused a request; the text is for the user."""
 
 
 class FolderWithoutModes(OSError):
@@ -149,7 +149,7 @@ class RunningWorker:
 
 
 def worker_of(record: WorkerRecord, *, timeout: float) -> RunningWorker | None:
-    """Return the worker that *record* is about; None if the process is not that worker."""
+    """Return the worker that *record* describes, or None if the process is not that worker."""
     try:
         state = ask_worker(record.control, StateRequest(), WorkerState, timeout=timeout)
     except (NoAnswer, WorkerRefused):
@@ -211,7 +211,7 @@ def exchange(
 
     Raises:
         AnswerTimeout: If a process listens but does not reply in time.
-        NoAnswer: If none listens, it belongs to another user, or closes without a whole line.
+        NoAnswer: If no process of this user or root listens, or it closes before a complete line.
 
     """
     fds: list[int] = []
@@ -240,7 +240,7 @@ def exchange(
 
 
 def _receive(connection: socket.socket, buffer: bytearray, fds: list[int], max_fds: int) -> bool:
-    """Append what arrives to *buffer* and *fds*; return False at the end."""
+    """Append received data to *buffer* and *fds*; return False at the end of the stream."""
     if max_fds:
         data, new, _, _ = socket.recv_fds(connection, 65536, max_fds)
         fds += new

@@ -1,5 +1,5 @@
 """
-Files that outlive a process: in `pids/` and `state/` of the fleet's home.
+Files that outlive a process, in `pids/` and `state/` of the fleet's home.
 
     records          pid records of workers and of the supervisor
     lock             the fleet's lock

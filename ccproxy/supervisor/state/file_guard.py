@@ -1,10 +1,10 @@
 """
 Restores the supervisor's lock, control socket and record when they are removed.
 
-Users remove them while the fleet runs (`rm -rf state`, `git clean -fdx`). Every second they are
-checked and created again, so that the next command finds this supervisor and does not start a
-second one. If another supervisor has taken the lock in the meantime, this one exits and leaves the
-workers to it.
+Users remove them while the fleet runs (`rm -rf state`, `git clean -fdx`). They are checked every
+second and recreated, so that the next command finds this supervisor and does not start a second
+one. If another supervisor has taken the lock in the meantime, this one exits and leaves the workers
+to it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class FileGuard:
         restore_more: Callable[[], None] = lambda: None,
     ) -> None:
         self.removed = ""
-        """That `state/` was removed, and when, for the user; empty if it was not."""
+        """A text for the user if `state/` was removed, with the time; otherwise empty."""
         self._fleet = fleet
         self._server = server
         self._lock = lock
@@ -67,7 +67,7 @@ class FileGuard:
         try:
             self._is_superseded = not self._lock.renew()
         except OSError as error:
-            # No other process can have taken a lock that cannot be created.
+            # No other process can have taken a lock whose file cannot be created.
             self._complain("lock.failed", error)
         if self._is_superseded:
             self._journal("supervisor.superseded", level="warning", pid=os.getpid())
@@ -75,7 +75,7 @@ class FileGuard:
         return not self._is_superseded
 
     def restore(self) -> None:
-        """Create the socket, the record and the records of workers again if they were removed."""
+        """Recreate the socket and the records of the supervisor and the workers if removed."""
         try:
             if self._server.restore():
                 self._journal("socket.restored", level="warning", path=str(self._server.path))
@@ -87,7 +87,7 @@ class FileGuard:
         self._restore_more()
 
     def write_record(self) -> None:
-        """Write the supervisor's pid record; after a failure the next check tries again."""
+        """Write the supervisor's pid record; after a failure, the next check retries."""
         me = identify(os.getpid())
         if me is None:
             return
@@ -111,7 +111,7 @@ class FileGuard:
                 (self._fleet.pids / SUPERVISOR_FILE).unlink(missing_ok=True)
 
     def _check_state_folder(self) -> None:
-        """Record that `state/` was replaced: what workers had stored in it is lost."""
+        """Record that `state/` was replaced, because the workers' data in it is lost."""
         try:
             status = self._fleet.state.lstat()
         except OSError:

@@ -1,8 +1,8 @@
 """
 The fleet's lock: the process that holds it is the supervisor, or is about to start one.
 
-It is an flock, so it ends with the process that holds it. `ccproxy start` takes the lock and the
-supervisor that it starts inherits it, so two supervisors can never be started at once. The file's
+It is an flock, so it is released when its holder exits. `ccproxy start` takes the lock and the
+supervisor that it starts inherits it, so two supervisors can never start at once. The file's
 content names the holder, for the messages of commands that have to wait.
 """
 
@@ -103,7 +103,7 @@ class Lock:
         try:
             os.ftruncate(self.fd, 0)
             os.pwrite(self.fd, json.dumps(holder).encode(), 0)
-        except OSError:  # a full disk: the lock itself needs no room
+        except OSError:  # a full disk: the lock itself needs no space
             return
 
     @property
@@ -116,7 +116,7 @@ class Lock:
 
 
 def is_same_file(path: Path, status: os.stat_result) -> bool:
-    """Return True if *path* is still the file that *status* belongs to."""
+    """Return True if *path* is still the file that *status* describes."""
     try:
         return os.path.samestat(path.lstat(), status)
     except OSError:

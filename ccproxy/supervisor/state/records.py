@@ -1,8 +1,8 @@
 """
 Pid records: what a new supervisor needs to know about running processes.
 
-Records are replaced atomically, so a kill leaves the old record or the new one. A record that
-cannot be read is deleted by its reader and rebuilt from the worker's control socket.
+Records are replaced atomically, so a kill leaves either the old record or the new one. An
+unreadable record is deleted by its reader and rebuilt from the worker's control socket.
 
 A record belongs to the fleet in its `home`. In a copied folder the records of the original are
 ignored, because their processes belong to the original fleet.
@@ -32,7 +32,7 @@ SUPERVISOR_FILE = "supervisor.pid"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """The inputs from which the workers of one entry are started."""
+    """The inputs for starting the workers of one entry."""
 
     label: str
     host: str
@@ -40,9 +40,9 @@ class Spec:
     env_file: str
     workers: int = 1
     digest: str = ""
-    """Hash of everything that a worker depends on; it differs if a reload must replace it."""
+    """Hash of everything that a worker depends on; a change makes a reload replace the worker."""
     source: str = ""
-    """Hash of the entry and its files alone; it differs if the user has changed them."""
+    """Hash of only the entry and its files; it differs if the user has changed them."""
     keys_file: str = ""
     """The file of PROVIDER_API_KEYS_FILE; empty if that is not set."""
     base_url: str = ""
@@ -56,7 +56,7 @@ class Spec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRecord:
-    """One worker process, and what it was started from."""
+    """One worker process, and the spec from which it was started."""
 
     identity: Identity
     nonce: str
@@ -124,7 +124,7 @@ class RecordFolder:
 
     def write(self, record: WorkerRecord) -> None:
         """
-        Write *record* as the current one of its position; a running predecessor keeps its own.
+        Write *record* as the current one of its position; a running predecessor keeps its file.
 
         Raises:
             OSError: If the file cannot be written.
@@ -144,7 +144,7 @@ class RecordFolder:
         if (self._folder / _name(record)).exists():
             return
         if not (self._folder / _name(record, is_replaced=True)).exists():
-            with contextlib.suppress(OSError):  # the caller tries again
+            with contextlib.suppress(OSError):  # the caller retries
                 self.write(record)
 
     def remove(self, record: WorkerRecord) -> None:
@@ -158,7 +158,7 @@ class RecordFolder:
                 continue
 
     def read(self) -> Iterator[tuple[Path, WorkerRecord | None]]:
-        """Yield every worker's record with its file; None for one that cannot be read."""
+        """Yield each record file with its worker's record, or None if it cannot be read."""
         for path in sorted(self._folder.glob("*.pid")):
             if path.name == SUPERVISOR_FILE or path.is_symlink():
                 continue
@@ -168,7 +168,7 @@ class RecordFolder:
                 yield path, None
 
     def running(self, *, with_replaced: bool = True) -> list[WorkerRecord]:
-        """Return the records of workers that run, without those of a copied folder's original."""
+        """Return the records of running workers, without those of a copied folder's original."""
         return [
             record
             for path, record in self.read()
@@ -181,7 +181,7 @@ class RecordFolder:
 
 def identity_of(fields: Mapping[str, Any]) -> Identity:
     """
-    Return the process that a record is about.
+    Return the process that a record describes.
 
     Raises:
         KeyError, TypeError, ValueError: If the fields are missing or wrong.
@@ -194,7 +194,7 @@ def identity_of(fields: Mapping[str, Any]) -> Identity:
 
 
 def read_supervisor(pids: Path) -> SupervisorRecord | None:
-    """Return the record of the supervisor of the fleet at *pids*' parent; None if there is none."""
+    """Return the supervisor's record in the folder *pids*, or None if there is none."""
     try:
         fields = read_json(pids / SUPERVISOR_FILE)
         record = from_fields(SupervisorRecord, fields)

@@ -1,8 +1,8 @@
 """
-Which entries are stopped, for the next supervisor.
+Saves which entries are stopped, for the next supervisor.
 
-Everything else about a fleet can be read off its workers. A stopped entry has no worker, and
-without this file the first reload of a new supervisor would take it for a new entry and start it.
+Everything else about a fleet can be learned from its workers. A stopped entry has no worker, and
+without this file a new supervisor's first reload would mistake it for a new entry and start it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class StoppedEntries:
         self.labels = _read(self._path)
 
     def set(self, labels: Iterable[str]) -> None:
-        """Replace the labels; if the disk is full, in memory only."""
+        """Replace the labels; if the disk is full, only in memory."""
         new = frozenset(labels)
         if new != self.labels:
             self.labels = new
             self._write()
 
     def restore(self) -> None:
-        """Write the file again if it was removed."""
+        """Rewrite the file if it was removed."""
         if self.labels and not self._path.exists():
             self._write()
 
