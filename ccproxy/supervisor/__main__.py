@@ -2,7 +2,8 @@
 The resident process: `python -m ccproxy.supervisor --config FILE`.
 
 `ccproxy start` starts it with the fleet's lock (`--lock-fd`) and a pipe on which it reports that it
-is ready (`--ready-fd`). A service manager passes neither, and it stays in the foreground.
+is ready (`--ready-fd`). A service manager passes neither; the process then stays in the
+foreground.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
 Checks the user's files in a separate process, and returns the result to the supervisor.
 
-A process that reads settings has keys in memory and imports the conversion code. The
-supervisor, which runs for months, does neither. A separate process also means that after an upgrade
-the new version checks a reload.
+A process that reads settings has keys in memory and imports the conversion code. The supervisor,
+which runs for months, does neither. A separate process also means that after an upgrade the new
+version checks a reload.
 
     python -m ccproxy.supervisor.config_check --config FILE [LABEL…]
 

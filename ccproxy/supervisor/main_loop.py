@@ -1,8 +1,8 @@
 """
 The main loop of the supervisor; the fleet's lock limits each fleet to one supervisor.
 
-Killing it does not interrupt requests: workers hold duplicates of their listening sockets and
-keep running. The next supervisor finds them by their records and takes them over.
+Killing it does not interrupt requests: workers hold duplicates of their listening sockets and keep
+running. The next supervisor finds them by their records and takes them over.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ class Supervisor:
         return ControlReply(ok=True)
 
     def _step_down(self) -> None:
-        """Exit because another supervisor has taken over, along with the workers."""
+        """Exit because another supervisor has taken over the fleet and its workers."""
         self._operations.is_ending = True
         self._ended.set()
 
@@ -275,7 +275,7 @@ class Supervisor:
             task.cancel()
 
     def _records(self) -> list[WorkerRecord]:
-        """Return the records of running workers, including those missing from a full disk."""
+        """Return the records of running workers from memory; a full disk may lack some of them."""
         slots = (slot for slot in self._slots if slot.goal is Goal.RUNNING)
         return [slot.record for slot in slots if slot.record is not None]
 

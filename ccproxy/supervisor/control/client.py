@@ -366,7 +366,7 @@ def _ask(
 
 
 def _control_socket(fleet: Fleet) -> Path:
-    """Return the path of the supervisor's socket; its record names one in an unusual place."""
+    """Return the supervisor's socket path, from its record if it is not in the usual place."""
     record = read_supervisor(fleet.pids)
     paths = [Path(record.control)] if record is not None and record.control else []
     usual = socket_path(fleet.home)

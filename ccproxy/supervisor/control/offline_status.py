@@ -58,7 +58,7 @@ def offline_rows(fleet: Fleet) -> list[Row]:
 
 
 def supervisor_pid(fleet: Fleet) -> int | None:
-    """Return the pid of the running supervisor, whether or not it answers; None without one."""
+    """Return the pid of the running supervisor, whether or not it answers, or None."""
     record = read_supervisor(fleet.pids)
     return record.pid if record is not None and record.identity.is_alive() else None
 

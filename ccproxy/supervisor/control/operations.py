@@ -41,7 +41,7 @@ STACK_SECONDS = 1.0
 """Seconds beyond the start limit for a worker that missed it to write its stack."""
 
 AFTER_DRAIN = 10.0
-"""Seconds beyond a drain after which `stop` returns even if a worker still runs."""
+"""Seconds beyond a drain after which `stop` returns even if a worker is still running."""
 
 Refresh = Callable[[], Awaitable[None]]
 """Asks the workers for their states."""

@@ -2,13 +2,13 @@
 Takes over the workers that an earlier supervisor of this fleet left running.
 
 A process is a worker of this fleet if a record of this home names it with its start time and boot,
-and the process at its control socket has the record's nonce. One that does not answer is ours if
-the nonce is among its arguments; it is treated as hung. Every other process is left
-alone, even if its pid is in a record.
+and the process on its control socket has the record's nonce. One that does not answer is ours if
+the nonce is among its arguments; it is treated as hung. Every other process is left alone, even if
+its pid is in a record.
 
 Workers without a readable record are found by their control sockets, and, where these were removed
-as well (`git clean -fdx`), by their arguments: a worker recreates its socket within a second.
-A socket's report is accepted only from the process that listens on it, and only if that process was
+as well (`git clean -fdx`), by their arguments: a worker recreates its socket within a second. A
+socket's report is accepted only from the process that listens on it, and only if that process was
 started for this home with the nonce that it reports.
 
 Adopted workers are not our children, so their exit codes are unknown: one that rejects its settings

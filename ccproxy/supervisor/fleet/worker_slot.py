@@ -78,7 +78,7 @@ class WorkerSlot:
 
     spec: Spec
     index: int
-    """Among the processes that serve one port, counted from 1."""
+    """The number among the processes that serve one port, from 1."""
     goal: Goal = Goal.RUNNING
     start_limit: float = START_LIMIT
     """Seconds that the process may take to become ready."""
@@ -95,7 +95,7 @@ class WorkerSlot:
 
     @property
     def record(self) -> WorkerRecord | None:
-        """The record of the process, or None without one."""
+        """The record of the process, or None if there is no process."""
         return self._process.record if self._process else None
 
     @property
@@ -179,7 +179,7 @@ class WorkerSlot:
         retry = f", next attempt in {math.ceil(wait)} s" if wait and process is None else ""
         return f"failed {times}{retry}. Last message: {failures.message}"
 
-    # Requests of the user.
+    # User requests.
 
     def stop(self, drain_seconds: float, now: float) -> None:
         """Stop the slot; running requests have at most *drain_seconds* to finish."""

@@ -1,7 +1,7 @@
 """
 Operating system processes; nothing here depends on the rest of the supervisor.
 
-    identity           identifies a process, and sends signals to no other
+    identity           identifies a process, and signals only that process
     exit_watch         detects when a process exits
     fork_client        starts workers through a fork server
     child_environment  the environment variables of a child

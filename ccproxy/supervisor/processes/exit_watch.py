@@ -19,7 +19,7 @@ POLL = 0.5
 
 
 class ExitWatch:
-    """Calls *on_exit* once, when the process ends."""
+    """Calls *on_exit* once, when the process exits."""
 
     def __init__(self, identity: Identity, on_exit: Callable[[], None]) -> None:
         self._identity = identity
