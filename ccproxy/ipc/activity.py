@@ -1,11 +1,12 @@
 """
 Messages of a worker about its requests: timelines, events and prompt-cache losses.
 
-`docs/events.md` describes every field for users; `tests/ipc/test_activity.py` keeps both equal.
-Fields that have their default are left out of the JSON, so a reader must know the defaults. Texts
-of providers are redacted, keys are shown as `…last4`, and there is no content of conversations.
+`docs/events.md` describes every field for users; `tests/ipc/test_activity.py` keeps the two in
+sync. Fields that have their default are omitted from the JSON, so a reader must know the defaults.
+Providers' texts are redacted, keys are shown as `…last4`, and no message contains the content of
+conversations.
 
-This module imports msgspec, so the command line imports it late.
+This module imports msgspec, so the command line imports it lazily.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class RequestTimeline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     session: str = ""
     """Claude Code's session."""
     agent: str = ""
-    """The id of the sub-agent that sent it."""
+    """The id of the subagent that sent it."""
     user: str = ""
     """The user of the gateway that sent it."""
     requested: str = ""
@@ -109,38 +110,38 @@ class RequestTimeline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     model: str = ""
     """The model that answers."""
     route: str = ""
-    """Which entry answers and why, if more than the model's name decided it."""
+    """Which entry answers and why, unless the model's name alone decides."""
     answered_by: str = ""
-    """The label of the entry that answers, if it is another one."""
+    """The label of the entry that answers, if it is a different one."""
     stream: bool = False
     size: int = 0
     """Bytes of the request's body."""
     dropped: tuple[str, ...] = ()
-    """The parts of the request that the provider was not sent."""
+    """The parts of the request that were not sent to the provider."""
     converted_s: float | None = None
     sent_s: float | None = None
     """When the last attempt was sent."""
     first_byte_s: float | None = None
     total_s: float = 0.0
-    """Until the end, or until now."""
+    """Up to the end, or up to now while it is running."""
     key: str = ""
-    """The last key that was used, `…last4`."""
+    """The last key used, `…last4`."""
     attempts: int = 0
     failures: tuple[FailedAttempt, ...] = ()
     chunks: int = 0
-    """Writes to the client with a part of the answer."""
+    """Number of writes to the client that carried a part of the answer."""
     pings: int = 0
     status: int = 0
     error: str = ""
     reason: str = ""
     stop_reason: str = ""
     input: int = 0
-    """Tokens that were not cached."""
+    """Input tokens that were not cached."""
     cached: int = 0
     written: int = 0
     output: int = 0
     reasoning: int = 0
-    """A part of `output`."""
+    """Included in `output`."""
     cost: float | None = None
     """US dollars; None if the model's price is unknown."""
     cache_loss: CacheLoss | None = None
@@ -187,7 +188,7 @@ class ActivityEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """The new state of an entry or a switch."""
     reason: str = ""
     lost: int = 0
-    """Events that a slow reader did not get; the stream ends after them."""
+    """Number of events that a slow reader missed; the stream then ends."""
 
 
 SLOW_SECONDS = 10.0
@@ -211,7 +212,7 @@ def encode_line(message: RequestsReply | ActivityEvent | RequestTimeline | Reply
 
 
 def decode_event(line: bytes) -> ActivityEvent | None:
-    """Read one line of a worker; None if it is not an event of this version."""
+    """Return the event in one line of a worker, or None if this version does not know it."""
     try:
         return _EVENTS.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -219,7 +220,7 @@ def decode_event(line: bytes) -> ActivityEvent | None:
 
 
 def decode_requests(line: bytes) -> RequestsReply | None:
-    """Read the reply to a `RequestsRequest`; None if it is something else."""
+    """Return the reply to a `RequestsRequest` in *line*, or None if it is something else."""
     try:
         return _REQUESTS.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -1,7 +1,7 @@
 """
-Reads messages: JSON objects become dataclasses, whose types are checked.
+Decodes messages: JSON objects become dataclasses with checked types.
 
-Unknown fields are ignored and missing ones have their defaults, because a new supervisor takes over
+Unknown fields are ignored and missing ones get their defaults, because a new supervisor takes over
 the workers of the previous release, and a new command line talks to an old supervisor. msgspec can
 do this as well, but takes 45 ms and 6 MiB to import, in the supervisor and in every command.
 """
@@ -49,7 +49,7 @@ def from_fields(kind: type[T], fields: object) -> T:
     """
     if not isinstance(fields, dict):
         raise MessageError("not a JSON object")
-    hashable: Any = kind  # mypy does not take type[T] for one
+    hashable: Any = kind  # mypy does not accept type[T] as hashable
     hints = _hints(hashable)
     known = [name for name in fields if name in hints]
     try:

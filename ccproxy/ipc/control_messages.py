@@ -2,7 +2,7 @@
 The messages between a worker and the programs that control it.
 
 A worker has a control socket, on which every connection carries one request and one reply, and a
-readiness pipe, on which it writes one message at its start. Each message is one line of JSON.
+readiness pipe, to which it writes one message at startup. Each message is one line of JSON.
 Worker and supervisor do not import each other; both import this module.
 """
 
@@ -58,7 +58,7 @@ class KeysRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRequest:
-    """Changes those switches that are not None; returns a `SessionReply`."""
+    """Changes the switches that are not None; returns a `SessionReply`."""
 
     op: Literal["session"] = "session"
     proxy: Literal["on", "off", "toggle"] | None = None
@@ -76,45 +76,45 @@ class ReplayRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeRequest:
-    """Measures *model*, empty for the big one; returns a `ProbeReply`."""
+    """Measures *model* (if empty, the big model); returns a `ProbeReply`."""
 
     op: Literal["probe"] = "probe"
     model: str = ""
     most: float | None = None
-    """US dollars after which the measurement ends; None: only estimate the cost."""
+    """US dollars after which the measurement ends; None to only estimate the cost."""
     overflow: bool = False
-    """True: also send a request that is too long."""
+    """Whether to also send a request that is too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetRequest:
-    """Deletes what was learned from the provider's refusals; returns `Done`."""
+    """Deletes the refusals learned from the provider; returns `Done`."""
 
     op: Literal["forget"] = "forget"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestsRequest:
-    """Asks for the last requests to models; returns a `RequestsReply` of `ipc/activity.py`."""
+    """Asks for the latest requests to models; returns a `RequestsReply` of `ipc/activity.py`."""
 
     op: Literal["requests"] = "requests"
     limit: int = 100
-    """Of those that have finished, the last ones."""
+    """How many of the most recently finished requests to return."""
     id: str = ""
-    """Only requests with an id that begins or ends with this."""
+    """Only requests whose id begins or ends with this."""
     failed: bool = False
     """Only requests that ended with an error."""
     slow: bool = False
-    """Only requests with an answer that began late."""
+    """Only requests whose answer began late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchRequest:
-    """Asks for a line for each `ActivityEvent` of `ipc/activity.py`, until the reader leaves."""
+    """Asks for a line per `ActivityEvent` of `ipc/activity.py`, until the reader disconnects."""
 
     op: Literal["watch"] = "watch"
     since: float | None = None
-    """Begin with the requests that ended after this time; None: with those that are running."""
+    """Start with the requests that ended after this time; if None, with the running ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +137,7 @@ class InspectRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelsRequest:
-    """Asks for an `OfferedModels`: the worker asks its provider."""
+    """Asks for an `OfferedModels`, which the worker requests from its provider."""
 
     op: Literal["models"] = "models"
 
@@ -160,7 +160,7 @@ Request = (
 REQUESTS: Mapping[str, type[Request]] = {kind().op: kind for kind in get_args(Request)}
 
 
-# Replies of a worker. `ok` is False in a `Refusal` only.
+# Replies of a worker. `ok` is False only in a `Refusal`.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +173,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """The request was carried out and returns nothing else."""
+    """The request succeeded and returns nothing else."""
 
     ok: bool = True
 
@@ -213,7 +213,7 @@ class KeyCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountBalance:
-    """Money or credits that are left."""
+    """The remaining money or credits."""
 
     amount: float = 0.0
     currency: str = ""
@@ -221,11 +221,11 @@ class AccountBalance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountWindow:
-    """An allowance for some time: of a plan, or a rate limit."""
+    """An allowance for a period of time, by a plan or a rate limit."""
 
     name: str = ""
     used: float = 0.0
-    """1.0 is all of it."""
+    """The fraction used; 1.0 is all of it."""
     resets_at: float | None = None
     """Seconds since the epoch."""
     is_low: bool = False
@@ -237,7 +237,7 @@ class AccountRow:
     """The provider's report on the account of a key."""
 
     id: str = ""
-    """Of the key."""
+    """The key's id."""
     tail: str = ""
     balances: tuple[AccountBalance, ...] = ()
     windows: tuple[AccountWindow, ...] = ()
@@ -246,7 +246,7 @@ class AccountRow:
     is_documented: bool = True
     """False if the vendor does not document the endpoint."""
     failure: str = ""
-    """Why a later attempt brought no report."""
+    """Why a later attempt returned no report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,7 +255,7 @@ class RetiringModel:
 
     model: str = ""
     date: str = ""
-    """YYYY-MM-DD; empty if it is unknown."""
+    """YYYY-MM-DD; empty if unknown."""
     successor: str = ""
 
 
@@ -264,7 +264,7 @@ class BudgetRow:
     """A budget of the entry, a client key or a user, and what has been spent in this period."""
 
     client: str = ""
-    """The key as it may be shown."""
+    """The client key, masked for display."""
     user: str = ""
     unit: str = ""
     """`tokens`, or the code of a currency."""
@@ -272,13 +272,13 @@ class BudgetRow:
     limit: float = 0.0
     spent: float = 0.0
     reserved: float = 0.0
-    """By requests in flight."""
+    """The amount reserved by requests in flight."""
     resets_at: float = 0.0
     """Seconds since the epoch."""
     is_low: bool = False
     """Whether most of it is spent, so that the user is warned."""
     uncounted: tuple[str, ...] = ()
-    """Models that were used and have no known price."""
+    """Used models without a known price."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,11 +286,11 @@ class KeyCooldown:
     """One reason why a key is not used."""
 
     model: str | None = None
-    """None: it applies to every model."""
+    """None if it applies to every model."""
     cause: str = ""
     status: int = 0
     seconds: float = 0.0
-    """Until the next attempt; 0 if the next request makes it."""
+    """Seconds until the next attempt; 0 if the next request is that attempt."""
     since: float = 0.0
     """Seconds since the epoch."""
 
@@ -310,21 +310,21 @@ class KeyRow:
     last_error: str = ""
     """The provider's text when it last refused the key; empty if the key has no cooldown."""
     account: AccountRow | None = None
-    """None if it was never read."""
+    """None if it has never been read."""
     limits: tuple[AccountWindow, ...] = ()
     """The rate limits in the headers of the key's last answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """The requests to models of the last minutes."""
+    """The requests to models in the last few minutes."""
 
     requests_per_minute: int = 0
-    """Ended in the last minute."""
+    """Requests that ended in the last minute."""
     output_tokens_per_s: float = 0.0
-    """Of the answers that ended in the last minute."""
+    """Across the answers that ended in the last minute."""
     requests: int = 0
-    """Ended in the last five minutes."""
+    """Requests that ended in the last five minutes."""
     errors: int = 0
     answers: int = 0
     """Streams that began."""
@@ -332,7 +332,7 @@ class Traffic:
     """Seconds from the request to the first byte of a streamed answer, in five minutes."""
     ttft_p95_s: float | None = None
     history: tuple[int, ...] = ()
-    """Requests that ended in each five seconds of the last five minutes, the oldest first."""
+    """Requests that ended in each five-second interval of the last five minutes, oldest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,17 +340,17 @@ class PoolSharing:
     """How a worker with REDIS_URL shares the state of its keys with other replicas."""
 
     mode: Literal["shared", "local"] = "shared"
-    """`local`: without Redis, with its part of the limits."""
+    """`local` means without Redis, within this replica's share of the limits."""
     reason: str = ""
     replicas: int = 0
-    """How many were last seen, with this one."""
+    """The number of replicas last seen, including this one."""
     per_replica: tuple[str, ...] = ()
-    """What each replica has of its own."""
+    """The kinds of state that each replica keeps for itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedState:
-    """What a worker reports and `status` shows; a column that it needs is a field here."""
+    """What a worker reports and `status` shows; a new column needs a field here."""
 
     in_flight: int = 0
     connections: int = 0
@@ -359,28 +359,28 @@ class ReportedState:
     models: Mapping[str, str | None] = field(default_factory=dict)
     """Model names by tier."""
     retiring: tuple[RetiringModel, ...] = ()
-    """Those of them that are retired, or will be within 30 days."""
+    """The configured models that are retired or will be within 30 days."""
     switched: str = ""
-    """Name of the active switch of models; empty if the env file's models are used."""
+    """Name of the active model switch; empty if the env file's models are used."""
     passes_to: str = ""
     """Where requests go unchanged in bypass mode; empty if bypass is off."""
     keeps_history: bool = False
     inspects: bool = False
-    """Whether INSPECT makes request bodies readable now."""
+    """Whether INSPECT currently makes request bodies readable."""
     inspects_s: float = 0.0
     """Seconds until that ends."""
     budgets: tuple[BudgetRow, ...] = ()
     accounts: tuple[AccountRow, ...] = ()
-    """Of the keys whose account was read."""
+    """One row per key whose account has been read."""
     base_url: str = ""
     faulty_key: str = ""
     """Id of the first key that was rejected or is out of credit, which the user can test."""
     version: str = ""
-    """Of ccproxy when the worker was started; empty if unknown."""
+    """The version of ccproxy when the worker was started; empty if unknown."""
     build: str = ""
-    """Hash of the source that the process runs; empty if unknown."""
+    """Hash of the source code that the process runs; empty if unknown."""
     log_dropped_total: int = 0
-    """Log lines lost since the start because the disk was full."""
+    """Log lines lost since startup because the disk was full."""
     traffic: Traffic = field(default_factory=Traffic)
     key_rows: tuple[KeyRow, ...] = ()
     pool: PoolSharing | None = None
@@ -401,19 +401,19 @@ class WorkerState(ReportedState):
     """`ready` or `draining`; empty if unknown."""
     keys: KeyCounts | None = None
     reason: str | None = None
-    """Why the worker cannot serve as it should, for the user."""
+    """Why the worker cannot serve normally, as text for the user."""
     started: float = 0.0
     """Seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionMove:
-    """A session has changed its key."""
+    """The move of a session from one key to another."""
 
     session: str = ""
     """The first characters of the client's session id."""
     source: str = ""
-    """The key's id and tail, as `target`."""
+    """The key's id and tail, like `target`."""
     target: str = ""
     cause: str = ""
     reason: str = ""
@@ -436,7 +436,7 @@ class KeyTest:
     message: str = ""
     seconds: float = 0.0
     is_missing_path: bool = False
-    """The provider has no such endpoint: 404 or 405."""
+    """Whether the provider lacks the endpoint: 404 or 405."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -448,7 +448,7 @@ class KeysReply:
     strategy: str = ""
     """KEY_STRATEGY."""
     moves: tuple[SessionMove, ...] = ()
-    """The last moves of sessions between keys, the newest last."""
+    """The latest moves of sessions between keys, newest last."""
     tests: tuple[KeyTest, ...] = ()
     unsaved: str = ""
     """Why a restart will undo the action; empty if it is saved."""
@@ -460,14 +460,14 @@ class SessionReply:
 
     ok: bool = True
     proxy: bool = True
-    """False: bypass is on."""
+    """False if bypass is on."""
     history: bool = False
     goes_to: str = ""
     """Where requests go in bypass mode."""
     unsaved: str = ""
-    """Why a change is not on disk, so that a restart undoes it; empty if it is."""
+    """Why a change is not saved, so that a restart undoes it; empty if it is."""
     recording_s: int = 0
-    """For how many seconds exchanges will still be recorded."""
+    """Seconds for which exchanges will still be recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -478,19 +478,19 @@ class ProbeReply:
     model: str = ""
     requests: int = 0
     dollars: float | None = None
-    """The actual or estimated cost; None: the price is unknown."""
+    """The actual or estimated cost; None if the price is unknown."""
     measured: int = 0
     differs: tuple[str, ...] = ()
-    """The quirks that were assumed otherwise, with their values."""
+    """The quirks that differ from the assumed ones, with the measured values."""
     unmeasured: tuple[str, ...] = ()
     stopped: bool = False
-    """True: the cost limit was reached."""
+    """Whether the cost limit was reached."""
     limits: tuple[str, ...] = ()
-    """What was seen of the limits and of the ends of streams, a line each."""
+    """Findings about limits and how streams end, one line each."""
     overflow_tokens: int | None = None
-    """The size of the too-long request that would be sent; None: it is not."""
+    """The size of the too-long request that would be sent; None if none would be."""
     overflow_dollars: float | None = None
-    """What it costs if it is accepted; None: the price is unknown."""
+    """Its cost if it is accepted; None if the price is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -499,7 +499,7 @@ class ReplayReply:
 
     ok: bool = True
     request: tuple[str, ...] = ()
-    """The lines of a comparison of the requests to the provider; none if they are equal."""
+    """The lines of a diff of the requests to the provider; empty if they are equal."""
     answer: tuple[str, ...] = ()
     """The same for the client's answer."""
     bytes: int = 0
@@ -511,10 +511,10 @@ class ReplayReply:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSessionState:
     """
-    One session of Claude Code, as one worker knows it.
+    One session of Claude Code, as one worker sees it.
 
-    The counts are of requests that this worker answered itself; those that it passed on are counted
-    by the workers of `peers`.
+    The counts cover the requests that this worker answered itself; those that it passed on are
+    counted by the workers of `peers`.
     """
 
     ok: bool = True
@@ -525,24 +525,24 @@ class ClientSessionState:
     window: int | None = None
     """The context window of that model in tokens; None if it is unknown."""
     answered_by: str = ""
-    """The label of the other entry that answered last; empty if this one did."""
+    """The label of the entry that answered last; empty if it is this one."""
     route: str = ""
-    """Which entry answered last and why, if more than the model's name decided it."""
+    """Which entry answered last and why, unless the model's name alone decided."""
     error: str = ""
     """The error that the last request ended with; empty after a success."""
     at: float = 0.0
     """When the last request ended, in seconds since the epoch."""
     waiting_s: float = 0.0
-    """How long the oldest running request has waited for its answer; 0 if none waits."""
+    """How long the oldest running request has waited for its answer; 0 if none is waiting."""
     attempts: int = 0
-    """How often that request was sent to the provider."""
+    """How many times that request was sent to the provider."""
     key: str = ""
     """The last key that it used, `…last4`."""
     refusal: str = ""
-    """Why the provider refused the attempt before; empty if there was none."""
+    """Why the provider refused the previous attempt; empty if there was none."""
     keys: KeyCounts | None = None
     reason: str = ""
-    """Why the worker cannot serve as it should."""
+    """Why the worker cannot serve normally."""
     bypass: str = ""
     """Where requests go unchanged in bypass mode; empty if bypass is off."""
     input: int = 0
@@ -554,13 +554,13 @@ class ClientSessionState:
     unpriced: int = 0
     """Requests without a known price, which `cost` does not include."""
     cost_today: float | None = None
-    """US dollars of the whole fleet; None if it is unknown."""
+    """US dollars spent by the whole fleet; None if unknown."""
     plan: AccountWindow | None = None
-    """The fullest allowance of the key that has most left; None if none is reported."""
+    """The most used allowance of the key that has the most left; None if none is reported."""
     peers: tuple[str, ...] = ()
     """Labels of the entries that answered requests of the session."""
     low_budgets: tuple[BudgetRow, ...] = ()
-    """Those of the entry of which little is left, or of its only client."""
+    """The nearly spent budgets of the entry, and of its client if it has only one."""
 
 
 Reply = (
@@ -582,7 +582,7 @@ Reply = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
-    """A message of a worker on its readiness pipe."""
+    """A worker's message on its readiness pipe."""
 
     ready: bool = False
     pid: int = 0

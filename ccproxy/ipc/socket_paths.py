@@ -30,7 +30,7 @@ def runtime_path(home: Path, name: str) -> Path:
 
 
 def worker_sockets(home: str | Path) -> list[str]:
-    """Return the paths of the control sockets of workers that exist as files."""
+    """Return the paths of the workers' control sockets that exist."""
     sockets = _sockets(f"{os.fspath(home)}/state", "")
     folder = _runtime_folder()
     if os.path.isdir(folder):  # noqa: PTH112 - without pathlib
