@@ -31,27 +31,28 @@ class AddedFeatureSettings:
     """The provider's own searches, if no engine is named; which of them serves depends on the
     model and the key."""
     own_search: bool = True
-    """False: the provider must not search."""
+    """Whether the provider may search."""
     search_price: float | None = None
-    """US dollars per search; None: the back end's."""
+    """US dollars per search; None for the back end's price."""
     auto_probe: float = 0.0
-    """US dollars per day for measurements in the background; 0: none are made."""
+    """US dollars per day for background measurements; 0 to make none."""
     judge: str = ""
-    """The model that judges tool calls in auto mode; empty: the client judges."""
+    """The model that judges tool calls in auto mode; if empty, the client judges."""
     describer: str = ""
-    """The model that describes images; empty: none."""
+    """The model that describes images; empty for none."""
     max_tools: int | None = None
-    """The most tools of a request; None: the provider's limit."""
+    """The maximum number of tools in a request; None for the provider's limit."""
     always_own_search: bool = False
-    """True: its search is also used in direct mode, where requests are otherwise not changed."""
+    """Whether the provider's search is also used in direct mode, where requests are otherwise
+    unchanged."""
 
     @property
     def searches_directly(self) -> bool:
-        """True: web searches are also answered in direct mode."""
+        """Whether web searches are also answered in direct mode."""
         return self.search is not None or self.always_own_search
 
     def models(self) -> Iterator[tuple[s.Setting[Any, Any], str]]:
-        """Return the settings that name a model, with their values."""
+        """Yield the settings that name a model, with their values."""
         yield s.AUTO_MODE_MODEL, self.judge
         yield s.VISION, self.describer
 
@@ -95,7 +96,7 @@ def _read_search(env: EnvReader, provider: str) -> AddedFeatureSettings:
 def _backend(env: EnvReader, name: str, url: str) -> SearchBackend | None:
     """Return the search engine *name*; None if it cannot be used."""
     value = env.value(s.WEB_SEARCH)
-    # A model can search at its own provider only.
+    # A model can search only at its own provider.
     engines = {
         key: each
         for key, each in search_backends().items()

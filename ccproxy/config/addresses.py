@@ -1,8 +1,8 @@
 """
 The URLs of a provider's endpoints.
 
-A base URL is accepted in every form that users paste: with and without /v1, as a complete
-endpoint, and for Azure OpenAI as resource, as deployment or in the newer /openai/v1 form.
+A base URL is accepted in every form that users paste: with or without /v1, as a complete
+endpoint, and for Azure OpenAI as a resource, as a deployment or in the newer /openai/v1 form.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DEPLOYMENTS = "/openai/deployments"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """A base URL without endpoint and query; *api_version* is Azure's."""
+    """A base URL without an endpoint or a query; *api_version* is Azure's."""
 
     base: str
     api_version: str = ""
@@ -44,7 +44,7 @@ class Address:
         """
         Return the URL of the Responses API.
 
-        At Azure it belongs to the resource and not to a deployment, and only the versions
+        At Azure it belongs to the resource, not to a deployment, and only the versions
         "preview" and "v1" have it.
         """
         path = urlsplit(self.base).path
@@ -65,14 +65,14 @@ class Address:
         return self.responses(azure=True).replace(_RESPONSES, "/models")
 
     def messages_models(self) -> str:
-        """Return the URL of the list of models of a Messages API; 1000 is its longest page."""
+        """Return the URL of the list of models of a Messages API; 1000 is its maximum page size."""
         return f"{self.base.removesuffix('/v1')}/v1/models?limit=1000"
 
     def _azure_part(self, model: str) -> str:
         """
-        Return the missing part of an Azure address.
+        Return the part that an Azure address lacks.
 
-        With an API version, it is the path of the deployment.
+        With an API version, this is the path of the deployment.
         """
         path = urlsplit(self.base).path
         if _DEPLOYMENTS + "/" in path or path.endswith("/openai/v1"):

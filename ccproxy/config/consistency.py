@@ -1,8 +1,8 @@
 """
 Rules that involve more than one setting.
 
-Each function reads what it needs and notes mistakes. After a mistake its return value is unusable,
-because loading fails anyway.
+Each function reads the settings it needs and notes mistakes. After a mistake its return value is
+unusable, because loading fails anyway.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ccproxy.routing.tiers import ModelMap
 from ccproxy.text import did_you_mean, mask_key
 
 MIN_PUBLIC_KEY_LENGTH = 16
-"""Characters of a client key on an address that others can reach (CWE-306)."""
+"""Minimum number of characters of a client key on an address that others can reach (CWE-306)."""
 
 _REGIONS = {"cn": "china", "intl": "international", "global": "international"}
 """Short names of regions."""
@@ -97,7 +97,7 @@ def endpoint_of(env: EnvReader, preset: Preset) -> Endpoint:
 
 
 def _check_endpoint(env: EnvReader, value: Value, url: str, api: Api) -> None:
-    """Check that the address is not one of the other API's endpoints."""
+    """Check that the address is not an endpoint of the other API."""
     try:
         path = urlsplit(url).path.rstrip("/").lower()
     except ValueError:
@@ -115,7 +115,7 @@ def _check_endpoint(env: EnvReader, value: Value, url: str, api: Api) -> None:
 
 
 def custom_headers(env: EnvReader) -> dict[str, str]:
-    """Return the user's headers by the names under which they are sent."""
+    """Return the user's headers, keyed by the names under which they are sent."""
     headers: dict[str, str] = {}
     for value in env.prefixed(s.HEADER_PREFIX):
         suffix = value.name.removeprefix(s.HEADER_PREFIX)
@@ -135,7 +135,7 @@ def custom_headers(env: EnvReader) -> dict[str, str]:
 
 
 def ca_bundle(env: EnvReader) -> Path | None:
-    """Return the user's file of trusted authorities, None if it is not set."""
+    """Return the user's file of trusted certificate authorities, or None if it is not set."""
     path_text = env.read(s.CA_BUNDLE)
     if path_text is None:
         return None
@@ -158,7 +158,7 @@ def _bundle_problem(path: Path, path_text: str) -> tuple[str, str] | None:
     if holds_private_key:
         text = f'"{path_text}" contains a private key'
         return text, "keep only the certificates in it"
-    import ssl  # costs 15 ms, and most users need no file of their own
+    import ssl  # costs 15 ms, and most users do not need their own file
 
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
@@ -178,7 +178,7 @@ def check_limits(env: EnvReader, minimum: int | None, maximum: int | None) -> No
 
 
 def check_budgets(env: EnvReader, models: ModelMap, client_keys: tuple[str, ...]) -> None:
-    """Check that each budget can be kept: prices are known, and client keys exist."""
+    """Check that each budget can be enforced: prices are known, and client keys exist."""
     names = dict.fromkeys(filter(None, (models.big, models.middle, models.small)))
     unpriced = next((name for name in names if models.price(name) is None), None)
     for setting in (s.BUDGET, s.CLIENT_BUDGETS):
@@ -247,7 +247,7 @@ def check_port(env: EnvReader, entry: Entry | None) -> None:
 
 
 def check_file(env: EnvReader) -> None:
-    """Check that a file with keys is readable by its owner only (CWE-732)."""
+    """Check that a file with keys is readable only by its owner (CWE-732)."""
     if _contains_secret(env) and is_open_to_others(env.file):
         text = "contains a key and is readable by other users"
         fix = f"chmod 600 {display_path(env.file)}"

@@ -1,7 +1,7 @@
 """
 The text of an env file: writing a line, and reading and replacing the provider's keys.
 
-python-dotenv parses; the original text of every other line is kept.
+python-dotenv parses the file; every other line keeps its original text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def env_line(name: str, value: str) -> str:
 
 
 def with_keys(text: str, value: str) -> Iterator[str]:
-    """Yield versions of an env file with *value* as its keys, the least changed first."""
+    """Yield versions of an env file with *value* as its keys, the least-changed one first."""
     names = PROVIDER_API_KEY.names
     bindings = list(parse_stream(io.StringIO(text)))
     used = [one for one in bindings if one.key in names and (one.value or "").strip()]
@@ -33,7 +33,7 @@ def with_keys(text: str, value: str) -> Iterator[str]:
     if not empty:
         yield f"{text.rstrip()}\n{env_line(names[0], value)}\n".lstrip()
         return
-    # The first name counts if both are set; of two lines with one name, the last.
+    # If both names are set, the first counts; of two lines with the same name, the last.
     target = min(used or empty, key=lambda one: (names.index(str(one.key)), -one.original.line))
     line = target.original.string
     candidates = [f"{env_line(str(target.key), value)}\n"]
@@ -64,6 +64,6 @@ def secret_of(listed: str) -> str:
 
 
 def masked_key(listed: str) -> str:
-    """Return a key as it may be shown, with its attributes."""
+    """Return a key, masked for display, with its attributes."""
     _, semicolon, attributes = listed.partition(";")
     return f"{mask_key(secret_of(listed))}{semicolon}{attributes}"

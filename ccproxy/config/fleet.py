@@ -1,5 +1,5 @@
 """
-ccproxy.toml -> Fleet: the table of proxies, and the folder in which they live.
+ccproxy.toml -> Fleet: the table of proxies, and the folder of their files.
 
 The CLI reads this on every command, so only the standard library is imported. Env files are not
 opened here: a mistake in one must not stop `status` and `stop`. `config/fleet_check.py` checks
@@ -37,7 +37,7 @@ _LARGEST_PORT = 65535
 
 
 Drafts = Mapping[Path, str]
-"""Texts of tables that are checked before they are written, by their files."""
+"""Texts of tables by file, to be checked before they are written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class Fleet:
 
     @property
     def tables(self) -> tuple[Path, ...]:
-        """The files of the table; what a later one says about a name replaces the earlier."""
+        """The files of the table; a later definition of a name replaces an earlier one."""
         local = local_table(self.file)
         return (self.file, local) if local in self.drafts or local.exists() else (self.file,)
 
@@ -88,18 +88,18 @@ class Fleet:
 
     @property
     def labels(self) -> dict[str, str]:
-        """The labels by their lower-case forms."""
+        """The labels by their lowercase form."""
         return {entry.label.lower(): entry.label for entry in self.entries}
 
     def entry(self, label: str) -> Entry | None:
-        """Return the entry with this *label*, in any case; None if there is none."""
+        """Return the entry with this *label*, ignoring case, or None if there is none."""
         lower = label.lower()
         return next((entry for entry in self.entries if entry.label.lower() == lower), None)
 
 
 def local_table(table: Path) -> Path:
     """
-    Return the file next to *table* with the user's own part of it, such as `ccproxy.local.toml`.
+    Return the file next to *table* that holds the user's own part, such as `ccproxy.local.toml`.
 
     It need not exist. Git ignores it, so that `git pull` in a clone of ccproxy never conflicts with
     the user's own entries, routes and fallbacks.
@@ -115,7 +115,7 @@ def open_table(path: Path, drafts: Drafts | None = None) -> TomlDocument:
 
 
 def load_fleet(path: Path, drafts: Drafts | None = None) -> Fleet:
-    """Read the table *path*, or its *drafts*; all mistakes are in one ConfigError."""
+    """Read the table *path*, or its *drafts*; raise one ConfigError with all mistakes."""
     fleet, mistakes = read_fleet(path, drafts)
     if mistakes:
         raise ConfigError(mistakes)
@@ -123,7 +123,7 @@ def load_fleet(path: Path, drafts: Drafts | None = None) -> Fleet:
 
 
 def read_fleet(path: Path, drafts: Drafts | None = None) -> tuple[Fleet, tuple[Mistake, ...]]:
-    """Read the table *path* as far as possible; return the mistakes in the rest too."""
+    """Read the valid parts of the table *path*; also return the mistakes in the rest."""
     document = open_table(path, drafts)
     entries = _TableReader(document).read() if document.is_valid else []
     mistakes = document.sorted_mistakes()

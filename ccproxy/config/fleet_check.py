@@ -1,5 +1,5 @@
 """
-The check of all files of the user: the table and every env file that it names.
+The check of all the user's files: the table and every env file that it names.
 
 It runs before anything is started or changed: a mistake in one file stops the command, and the
 mistakes of all files are reported at once.
@@ -45,14 +45,14 @@ class CheckedFleet:
 
     fleet: Fleet
     workers: Mapping[str, WorkerConfig]
-    """By label, without entries that have a mistake in the env file."""
+    """By label, without entries whose env file has a mistake."""
     tables: RoutingTables
-    """Model presets, routes and fallbacks, as far as they are valid."""
+    """The valid model presets, routes and fallbacks."""
     mistakes: tuple[Mistake, ...]
 
 
 def check_fleet(path: Path, drafts: Drafts | None = None) -> CheckedFleet:
-    """Read the table *path*, or its *drafts*, and all its env files; nothing is raised."""
+    """Read the table *path*, or its *drafts*, and all its env files; raise no ConfigError."""
     fleet, table_mistakes = read_fleet(path, drafts)
     mistakes = list(table_mistakes)
     workers: dict[str, WorkerConfig] = {}
@@ -86,7 +86,7 @@ def load_all(path: Path) -> CheckedFleet:
 def _unknown_labels(
     entry: Entry, config: WorkerConfig, labels: Mapping[str, str]
 ) -> Iterator[Mistake]:
-    """Check that settings that name a model of another entry name an entry of the table."""
+    """Check that every label in a setting that names a model is in the table."""
     reported: set[str] = set()
     named = [(setting, config.models.tier(tier)) for tier, setting in _TIER_SETTINGS.items()]
     named += config.added_features.models()
@@ -103,7 +103,7 @@ def _unknown_labels(
 
 
 def _model_check(workers: Mapping[str, WorkerConfig]) -> ModelCheck:
-    """Return the check of models in routes and presets; it is the same as that of a switch."""
+    """Return the check of models in routes and presets, which is the same as for a switch."""
 
     def check(ref: ModelRef) -> tuple[str, str] | None:
         config = workers.get(ref.label)
@@ -147,7 +147,7 @@ def _toml_key(label: str) -> str:
 
 
 def _cycles(fleet: Fleet, models: FleetModels[WorkerConfig]) -> Iterator[Mistake]:
-    """Report each cycle of tiers that refer to each other once, with its lines."""
+    """Yield one mistake, with its lines, for each cycle of tiers that refer to each other."""
     reported: set[frozenset[ModelRef]] = set()
     for entry in fleet.entries:
         for chain in models.chains(entry.label):

@@ -1,8 +1,8 @@
 """
 The HTTP forward proxy for requests to a provider.
 
-The environment's variables mean what they mean in curl and Go: lower case precedes upper case, and
-NO_PROXY is a list, separated by commas or blanks, of
+Environment variables mean the same as in curl and Go: lowercase takes precedence over uppercase,
+and NO_PROXY is a list, separated by commas or spaces, of
 
     *                              every host
     example.com, .example.com      the name and its subdomains; also *.example.com
@@ -10,7 +10,7 @@ NO_PROXY is a list, separated by commas or blanks, of
     10.0.0.0/8, fd00::/8           a network
     10.0.*                         names and addresses with a wildcard
 
-each of which may end in a port, and then applies to that port only.
+each of which may end in a port, and then applies only to that port.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def proxy_for(
     """
     Return the forward proxy for *url*: the configured one, else the environment's.
 
-    Loopback addresses never have one. NO_PROXY applies to the environment's proxies only.
+    Loopback addresses never have one. NO_PROXY applies only to the environment's proxies.
     """
     if is_loopback(urlsplit(url).hostname or ""):
         return None

@@ -9,8 +9,8 @@ It is given by --config or $CCPROXY_CONFIG. Otherwise it is the first ccproxy.to
 4. the folder that contains the virtual environment of this `ccproxy` (as after `make run`).
 
 A table decides which programs are started and where keys are sent. The user may not be aware of a
-table that is found by 2 or 4. Such a table is used only if it and its folder are writable by the
-user and root alone: another user's /tmp/ccproxy.toml is not used.
+table found by 2 or 4. Such a table is used only if it and its folder are writable by no one but the
+user and root: another user's /tmp/ccproxy.toml is not used.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def find_config(option: str | None, *, environ: Mapping[str, str] | None = None)
 
     Raises:
         NoFleetError: If there is none.
-        ConfigError: If the given file does not exist, or the only ones are not safe.
+        ConfigError: If the given file does not exist, or every file found is unsafe.
     """
     env = os.environ if environ is None else environ
     for path, source in ((option, "--config"), (env.get(VARIABLE), f"${VARIABLE}")):
@@ -157,7 +157,7 @@ def _is_protected(path: Path) -> bool:
 
 
 def is_writable_by_others(path: Path) -> bool:
-    """Return True if the rights of *path* allow other users to change it."""
+    """Return True if the permissions of *path* allow other users to change it."""
     facts = path.stat()
     shared = stat.S_IWOTH if _is_private(facts.st_gid) else stat.S_IWOTH | stat.S_IWGRP
     return bool(facts.st_mode & shared)

@@ -55,16 +55,16 @@ _PLACEHOLDERS = (
 )
 _PLACEHOLDER = re.compile(f"{_PREFIX}(?:{'|'.join(_PLACEHOLDERS)})", re.IGNORECASE)
 _REFERENCE = re.compile(r"\$\{?[A-Za-z_]\w*\}?|%[A-Za-z_]\w*%|\$\(.*\)|`.*`")
-"""A variable or command of a shell; env files are read without expansion."""
+"""A shell variable or command substitution; env files are read without expansion."""
 _AUTH_SCHEME = re.compile(
     r"(?:bearer|basic|x-api-key|authorization)\s*[\s:]\s*(?=\S)", re.IGNORECASE
 )
 KEY_ATTRIBUTES = {"priority": 99, "weight": 100}
-"""What may follow a key, and the largest value."""
+"""The attributes that may follow a key, and their largest values."""
 MIN_SECRET_LENGTH = 32
 _QUOTES = "\"'`“”‘’„«»＂＇"
 _FULL_WIDTH = {"，": ",", "；": ",", "、": ",", "：": ":", "＝": "=", "\u3000": "a plain space"}
-"""Characters of Chinese and Japanese input methods, and what to write instead."""
+"""Characters of Chinese and Japanese input methods, and their replacements."""
 
 # A vendor's prefix with a long rest, or a long word of letters and digits (names have dashes).
 _KEY_LIKE = re.compile(
@@ -89,7 +89,7 @@ def switch(value: str) -> bool:
 
 
 def _whole_number(least: int, most: int, name: str) -> Callable[[str], int]:
-    """Return the parser of a whole number; *name* describes the number in errors."""
+    """Return the parser of a whole number; *name* describes it in errors."""
 
     def parse(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
@@ -100,7 +100,7 @@ def _whole_number(least: int, most: int, name: str) -> Callable[[str], int]:
 
 
 def _number(least: float, most: float, name: str) -> Callable[[str], float]:
-    """Return the parser of a number; *name* describes the number in errors."""
+    """Return the parser of a number; *name* describes it in errors."""
 
     def parse(value: str) -> float:
         try:
@@ -128,11 +128,11 @@ requests = _whole_number(1, 999_999, "a whole number of requests, at least 1")
 connections = _whole_number(1, 999_999, "a whole number of connections, at least 1")
 replicas = _whole_number(1, 999_999, "a whole number of replicas, at least 1")
 per_minute = _whole_number(1, 10_000, "a whole number of requests from 1 to 10000")
-"""At most so many, because the time of each is kept in memory."""
+"""Limited because the time of each request is kept in memory."""
 
 
 def signing_key(value: str) -> bytes:
-    """Parse a secret, which is not quoted."""
+    """Parse a secret; errors do not quote it."""
     if len(value) < MIN_SECRET_LENGTH:
         raise ValueError(f"must have at least {MIN_SECRET_LENGTH} characters: openssl rand -hex 32")
     return value.encode("utf-8", "surrogateescape")
@@ -148,7 +148,7 @@ def log_level(value: str) -> str:
 
 
 def api(value: str) -> ApiChoice:
-    """Parse the dialect of upstream requests; auto: that of each model."""
+    """Parse the dialect of upstream requests; auto means each model's own."""
     return cast("ApiChoice", _one_of(value, ("auto", "chat", "responses", "messages")))
 
 
@@ -217,7 +217,7 @@ def budgets(value: str) -> tuple[Budget, ...]:
 
 
 def client_budgets(value: str) -> tuple[Budget, ...]:
-    """Parse budgets of client keys, each `ENDING=BUDGET`, of which several may name one key."""
+    """Parse budgets of client keys, each `ENDING=BUDGET`; several may name the same key."""
     return tuple(_client_budget(item) for item in words(value))
 
 
@@ -242,7 +242,7 @@ def model(value: str) -> str:
 
 def keys(value: str) -> tuple[str, ...]:
     """
-    Parse one key of a provider, or several, each with its attributes as `split_key` reads them.
+    Parse one or more keys of a provider, each with its attributes as `split_key` reads them.
 
     The keys are not quoted in errors.
     """
@@ -250,17 +250,17 @@ def keys(value: str) -> tuple[str, ...]:
 
 
 def client_keys(value: str) -> tuple[str, ...]:
-    """Parse one client key, or several; they are chosen by the user, so more is allowed."""
+    """Parse one or more client keys; users choose them, so more forms are allowed."""
     return _keys(value, lambda key: _key_problem(key, ";#"))
 
 
 def strategy(value: str) -> Strategy:
-    """Parse how keys are selected."""
+    """Parse the strategy for selecting keys."""
     return cast("Strategy", _one_of(value, STRATEGIES))
 
 
 def affinity(value: str) -> Affinity:
-    """Parse what stays with one key."""
+    """Parse the affinity: what stays with one key."""
     return cast("Affinity", _one_of(value, AFFINITIES))
 
 
@@ -289,7 +289,7 @@ def _keys(value: str, problem_of: Callable[[str], str]) -> tuple[str, ...]:
 
 
 def split_key(listed: str) -> tuple[str, dict[str, int]]:
-    """Return a key and its attributes, of a text like `sk-a;priority=2;weight=3`."""
+    """Return a key and its attributes from a text like `sk-a;priority=2;weight=3`."""
     secret, _, attributes = listed.partition(";")
     pairs = (part.partition("=") for part in attributes.split(";") if part.strip())
     numbers = {name.strip().lower(): number.strip() for name, _, number in pairs}
@@ -297,7 +297,7 @@ def split_key(listed: str) -> tuple[str, dict[str, int]]:
 
 
 def listed_key_problem(listed: str) -> str:
-    """Return what is wrong with a key and its attributes; an empty string if nothing is."""
+    """Return the problem with a key and its attributes, or an empty string."""
     secret, semicolon, attributes = listed.partition(";")
     if not secret.strip():
         return "attributes without a key before them"
@@ -323,7 +323,7 @@ def listed_key_problem(listed: str) -> str:
 
 
 def _key_problem(key: str, allowed: str) -> str:
-    """Return what is wrong with *key*, without quoting it; an empty string if nothing is."""
+    """Return the problem with *key*, without quoting it, or an empty string."""
     if _REFERENCE.fullmatch(key):
         return "a reference to a variable, which is not expanded: write the key itself"
     if key[0] in _QUOTES or key[-1] in _QUOTES:
@@ -364,7 +364,7 @@ def _character_problem(char: str) -> str:
 
 
 def http_url(value: str) -> str:
-    """Parse a provider's address; plain http is allowed in the user's own network only."""
+    """Parse a provider's address; plain http is allowed only in the user's own network."""
     split = _split(value)
     if split.scheme == "http" and not is_private(split.hostname or ""):
         raise ValueError(f'would send the key unencrypted, got "{_without_credentials(value)}"')
@@ -383,7 +383,7 @@ def public_url(value: str) -> str:
         raise ValueError(f'must begin with https://, got "{_without_credentials(value)}"')
     if split.path.strip("/") or split.query or split.fragment or split.username is not None:
         raise ValueError(f'must be an origin without a path, got "{_without_credentials(value)}"')
-    # As a browser writes it: it is compared with its Origin header.
+    # As a browser writes it, because it is compared with the browser's Origin header.
     usual = {"https": ":443", "http": ":80"}[split.scheme]
     return f"{split.scheme}://{split.netloc.lower().removesuffix(usual)}"
 
@@ -395,11 +395,11 @@ def issuer(value: str) -> str:
         raise ValueError(f'must begin with https://, got "{_without_credentials(value)}"')
     if split.query or split.fragment or split.username is not None:
         raise ValueError(f'must be an address without a query, got "{_without_credentials(value)}"')
-    return value  # its text is compared with that in each token
+    return value  # compared verbatim with the issuer in each token
 
 
 def search_engine(value: str) -> tuple[str, str]:
-    """Parse a search engine as its name and its address, which is empty for the usual one."""
+    """Parse a search engine as its name and its address, which is empty for the default one."""
     name, separator, address = value.partition(":")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or (separator and not address):
         raise ValueError(f'must be a name or name:URL, got "{_without_credentials(value)}"')
@@ -419,7 +419,7 @@ def proxy_url(value: str) -> str:
 
 
 def hide_keys(text: str) -> str:
-    """Return *text* with everything masked that looks like a key."""
+    """Return *text* with everything that looks like a key masked."""
     return _KEY_LIKE.sub(lambda match: mask_key(match[0]), text)
 
 
@@ -453,13 +453,13 @@ def is_private(host: str) -> bool:
 def _split(value: str) -> SplitResult:
     problem = f'must be an http:// or https:// address, got "{_without_credentials(value)}"'
     for char in value:
-        # urlsplit raises for some of these only, and with a text about netloc and NFKC.
+        # urlsplit raises only for some of these, with a message about netloc and NFKC.
         if ord(char) > 127 and unicodedata.normalize("NFKC", char) != char:
             problem += f', which contains the character "{char}"; write it in plain ASCII'
             raise ValueError(problem)
     try:
         split = urlsplit(value)
-        _ = split.port  # raises ValueError if it is not a port
+        _ = split.port  # raises ValueError if it is not a valid port
     except ValueError as error:
         raise ValueError(problem) from error
     if split.scheme not in ("http", "https") or not split.hostname or re.search(r"\s", value):

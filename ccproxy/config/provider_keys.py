@@ -1,5 +1,5 @@
 """
-The provider's keys in an env file or in a file of their own, and the order of their use.
+The provider's keys in an env file or a separate file, and the order in which they are used.
 
 After a mistake the return values are unusable, because loading fails anyway.
 """
@@ -18,7 +18,7 @@ from ccproxy.providers.presets import Preset
 from ccproxy.text import mask_key
 
 MAX_FILE_SIZE = 256 * 1024
-"""Bytes of a file with keys."""
+"""Maximum bytes of a file with keys."""
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 
 
@@ -26,8 +26,8 @@ def api_keys(env: EnvReader, preset: Preset) -> tuple[tuple[str, ...], tuple[Key
     """
     Return the provider's keys and their ranks.
 
-    Without a key, it is the placeholder of a server that needs none; none at all if the client's
-    key is passed on.
+    Without a configured key, return the placeholder for a server that needs none, or no key if
+    the client's key is passed on.
     """
     listed = _listed_keys(env)
     if listed is not None:
@@ -57,7 +57,7 @@ def key_policy(env: EnvReader, ranks: tuple[KeyRank, ...]) -> KeyPolicy:
 
 
 def _strategy(env: EnvReader, ranks: tuple[KeyRank, ...]) -> Strategy:
-    """Return how keys are selected: as the user has set, otherwise as the keys are marked."""
+    """Return how keys are selected: as the user has set, otherwise as their attributes imply."""
     has_priority = any(rank.priority != NO_RANK.priority for rank in ranks)
     has_weight = any(rank.weight != NO_RANK.weight for rank in ranks)
     strategy = env.read(s.KEY_STRATEGY)
@@ -103,7 +103,7 @@ def _listed_keys(env: EnvReader) -> tuple[str, ...] | None:
 
 
 def _read_keys(path: Path) -> tuple[tuple[str, ...], str, str]:
-    """Return the keys in a file, what is wrong with it, and the fix; two empty texts if nothing."""
+    """Return the keys in a file, its problem and the fix; both texts are empty if it has none."""
     try:
         content = read_regular(path)
         is_exposed = is_open_to_others(path)

@@ -55,7 +55,7 @@ _SYNONYMS = {
     "UPSTREAM_PROXY": "PROVIDER_PROXY",
 }
 _OTHER_NAMES = {name: setting for setting, names in _SYNONYMS.items() for name in names.split()}
-# A name that begins like CUSTOM_HEADER_, with another separator, number or case.
+# A name that begins like CUSTOM_HEADER_, but with a different separator, number or case.
 _NEAR_HEADER = re.compile(
     r"(?:EXTRA|CUSTOM|CUSTM|CUSTOMER|PROVIDER|UPSTREAM)[_-]?HEADE?RS?(?:[_-](?P<name>\w*))?",
     re.IGNORECASE,
@@ -95,7 +95,7 @@ class EnvReader:
         return next((value for value in values if value is not None and value.text.strip()), None)
 
     def read(self, setting: Setting[T, D]) -> T | D:
-        """Return the value of *setting*, its default if it is not set; a wrong one is noted."""
+        """Return the value of *setting*, or its default if it is not set; note an invalid one."""
         value = self.value(setting)
         if value is None:
             return setting.default
@@ -107,7 +107,7 @@ class EnvReader:
             return setting.default
 
     def prefixed(self, prefix: str) -> Iterator[Value]:
-        """Return every value with a name that begins with *prefix*, in the order of the file."""
+        """Return every value whose name begins with *prefix*, in the order of the file."""
         return (value for name, value in self._values.items() if name.startswith(prefix))
 
     def check_extra(self, setting: Setting[T, D], module: str, extra: str) -> None:
@@ -119,9 +119,9 @@ class EnvReader:
 
     def path(self, text: str) -> Path:
         """
-        Return the file *text*, which is relative to the folder of the env file.
+        Return the path *text*, which is relative to the folder of the env file.
 
-        A link stays one: a renewed certificate or a changed Kubernetes secret is a new target.
+        Links are not resolved: renewing a certificate or a Kubernetes secret changes the target.
         """
         folder = self.file.parent.resolve()
         return Path(os.path.normpath(folder / Path(text.strip()).expanduser()))
@@ -249,7 +249,7 @@ def _note_broken_line(binding: Binding, value: Value, reader: EnvReader) -> None
 
 
 def _last(values: Sequence[Value], reader: EnvReader) -> Value:
-    """Return the last of the *values* of one name that is not empty; note it if there are more."""
+    """Return the last non-empty one of the *values* of a name; note a mistake if it has several."""
     filled = [value for value in values if value.text.strip()]
     name = values[0].name
     if len(filled) > 1 and (name in NAMES or name.startswith(HEADER_PREFIX)):
@@ -270,7 +270,7 @@ def _line(binding: Binding) -> int:
 
 
 def _intended_name(name: str) -> str | None:
-    """Return the setting that *name* is probably meant to be, None if it is another program's."""
+    """Return the setting that *name* probably means, or None if it is another program's."""
     upper = name.upper().replace("-", "_")
     if upper in NAMES:
         return upper
@@ -282,7 +282,7 @@ def _intended_name(name: str) -> str | None:
         return f"{HEADER_PREFIX}{(header['name'] or '').upper() or '<NAME>'}"
     if upper.startswith("PROVIDER_"):
         return closest(upper, sorted(NAMES), cutoff=0.0)  # no other program uses this prefix
-    # A name with a word too many or too few: KEY_MAX_INFLIGHT, LOG_LEVELS, MAXRETRIES.
+    # A name with an extra or missing letter or separator: KEY_MAX_INFLIGHT, LOG_LEVELS, MAXRETRIES.
     squeezed = {setting.replace("_", ""): setting for setting in NAMES}
     if (setting := squeezed.get(upper.replace("_", "").removesuffix("S"))) is not None:
         return setting

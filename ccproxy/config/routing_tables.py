@@ -40,12 +40,12 @@ _ROUTE_KEYS = (*_RULES, "agents", "long_context")
 _EXAMPLE = '"GLM-4.6:big"'
 
 ModelCheck = Callable[[ModelRef], tuple[str, str] | None]
-"""Return the error text and the fix for a model that its entry does not have, None if it may."""
+"""Returns the error text and the fix for a model that its entry lacks, or None if it is allowed."""
 
 
 @cache
 def built_in_presets() -> Mapping[str, Tiers]:
-    """Return the model presets that ccproxy contains."""
+    """Return the model presets that are built into ccproxy."""
     with MODEL_PRESETS_FILE.open("rb") as file:
         return {name: Tiers(**tiers) for name, tiers in tomllib.load(file).items()}
 
@@ -56,7 +56,7 @@ def read_routing_tables(
     """
     Read the tables of *fleet*'s files, and the mistakes in them.
 
-    A preset, the routes or the fallbacks of an entry in the local table replace those in the other.
+    A preset, or an entry's routes or fallbacks, in the local table replace those in the main one.
     The models of an entry are not in these files; *check_model* checks them.
     """
     presets, mistakes = dict(built_in_presets()), list[Mistake]()

@@ -11,7 +11,7 @@ from ccproxy.config.worker_config import WorkerConfig
 MIN_LENGTH = 8
 """Characters. A shorter text may be part of ordinary words."""
 _SUSPICIOUS_LENGTH = 16
-"""Characters. A header value of at least this length may be a secret, whatever its name."""
+"""Characters. A header value of at least this length may be a secret under any name."""
 _SECRET_NAME = re.compile(r"auth|cookie|key|secret|token|password", re.IGNORECASE)
 _SCHEME = re.compile(r"(?:Bearer|Basic|Token|ApiKey)\s+", re.IGNORECASE)
 

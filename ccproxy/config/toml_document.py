@@ -1,5 +1,5 @@
 """
-A TOML file and the lines on which its tables and keys are; tomllib itself returns no positions.
+A TOML file with the line numbers of its tables and keys, which tomllib does not return.
 
 Imported on every command, so only the standard library is used.
 """
@@ -28,7 +28,7 @@ class TomlDocument:
         self, file: Path, *, list_name: str, list_example: str, text: str | None = None
     ) -> None:
         """
-        Read *file*, or take *text* as its content.
+        Read *file*, or use *text* as its content.
 
         Broken rows of the list *list_name* are explained.
         """
@@ -52,7 +52,7 @@ class TomlDocument:
 
     def line_of(self, *names: str, after: int | None = None) -> int | None:
         """
-        Return the line of the table or key with these *names*, None if there is none.
+        Return the line of the table or key with these *names*, or None if there is none.
 
         With *after*, only this line and those that follow it are searched, a key precedes a table,
         and *after* is returned if there is no match.
@@ -70,7 +70,7 @@ class TomlDocument:
         return after
 
     def line_of_string(self, text: str, *, after: int) -> int | None:
-        """Return the first line after line *after* that has the string *text*, None if none has."""
+        """Return the first line after line *after* that contains the string *text*, or None."""
         quoted = (f'"{text}"', f"'{text}'")
         for number, line in enumerate(self.lines[after:], after + 1):
             if not line.lstrip().startswith("#") and any(one in line for one in quoted):
@@ -86,7 +86,7 @@ class TomlDocument:
         return lines
 
     def array_table_line(self, name: str, index: int) -> int:
-        """Return the line of the *index*-th `[[name]]`, 0 if it is written in another form."""
+        """Return the line of the *index*-th `[[name]]`, or 0 if it is written in another form."""
         lines = self._array_tables.get(name, [])
         return lines[index] if index < len(lines) else 0
 

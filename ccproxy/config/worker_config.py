@@ -1,8 +1,8 @@
 """
-Reading of a WorkerConfig from an env file or the process environment.
+Reads a WorkerConfig from an env file or the process environment.
 
-A setting comes from the env file, otherwise from the provider preset, otherwise it has the default
-of `config/settings.py`. Without PROVIDER, the host of the base URL selects a preset's deviations
+A setting comes from the env file, otherwise from the provider preset, otherwise from the defaults
+in `config/settings.py`. Without PROVIDER, the host of the base URL selects a preset's deviations
 and authentication, but not its models.
 """
 
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from functools import _lru_cache_wrapper
 
 CACHED_MODELS = 256
-"""Models with a computed target; clients can name any number of models."""
+"""Maximum number of cached targets, because clients can name any number of models."""
 PLACEHOLDER = "ccproxy-needs-no-key"
 """
 The key of a session on a proxy that requires none: without any credential, Claude Code asks the
@@ -66,7 +66,7 @@ user to log in. It is never sent to a provider.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainTimes:
-    """How a worker without a supervisor ends after SIGTERM, in seconds."""
+    """How a worker without a supervisor exits after SIGTERM, in seconds."""
 
     delay: float
     """Until it stops accepting."""
@@ -80,7 +80,7 @@ class AccountSettings:
 
     check: AccountCheck
     host: str
-    """The preset's host if the endpoint is asked at any base URL; otherwise empty."""
+    """The preset's host if its endpoint is queried for any base URL; otherwise empty."""
     interval: float
     """Seconds between two reads."""
 
@@ -93,7 +93,7 @@ class WorkerConfig:
     host: str
     port: int
     provider: str
-    """The provider preset, also if it was found by the base URL; empty if there is none."""
+    """The provider preset, even if the base URL selected it; empty if there is none."""
     api: Api
     """The dialect; if `api_by_model`, the dialect of models without one in their card."""
     api_by_model: bool
@@ -101,9 +101,9 @@ class WorkerConfig:
     base_url: str
     auth: AuthStyle
     api_keys: tuple[str, ...] = field(repr=False)
-    """In the order of their use. Empty only if the client's key is passed on."""
+    """In order of use. Empty only if the client's key is passed on."""
     client_keys: tuple[str, ...] = field(repr=False)
-    """Empty: no key is required."""
+    """If empty, no key is required."""
     pass_client_key: bool
     models: ModelMap = field(repr=False)
     log_level: str
@@ -124,18 +124,18 @@ class WorkerConfig:
     title: str
     """The provider's name in messages."""
     allowed_hosts: tuple[str, ...]
-    """Hosts that requests may address; empty: loopback names on loopback, otherwise any."""
+    """Hosts that requests may address; if empty, loopback names on loopback, otherwise any."""
     drain: DrainTimes
     gateway: GatewaySettings
     max_connections: int
     takes_anthropic_keys: bool
-    """True if an Anthropic key (`sk-ant-…`) may be passed on; others must not see one."""
+    """True if an Anthropic key (`sk-ant-…`) may be passed on; others must not receive one."""
     key_limits: KeyLimits
     key_policy: KeyPolicy
     fallback_hold: float
     """Seconds that a session stays with a fallback after its own entry was tried."""
     key_wait: float
-    """Seconds that a request waits for a key that is at its limit of requests in flight."""
+    """Seconds that a request waits for a key that has reached its limit of requests in flight."""
     tool_filter: tuple[str, ...]
     """Glob patterns of tools that are removed from requests."""
     history: bool
@@ -144,7 +144,7 @@ class WorkerConfig:
     transparent_url: str
     """Where requests are sent while the proxy is bypassed."""
     price_guard: bool
-    """True: sessions stay below the price thresholds of models."""
+    """True if sessions stay below the price thresholds of models."""
     accounts: AccountSettings
     budgets: tuple[Budget, ...]
     """Of the entry and of its client keys."""
@@ -152,11 +152,11 @@ class WorkerConfig:
     """Tokens; a threshold in the table overrides it."""
     services: ServiceSettings
     added_features: AddedFeatureSettings
-    """What ccproxy adds to the provider."""
+    """The features that ccproxy adds to the provider."""
     measured: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """The measured quirks of models in Chat Completions."""
     measured_outputs: dict[str, int] = field(default_factory=dict)
-    """The measured limits of an answer in tokens, by model, in Chat Completions."""
+    """The measured output limits in tokens, by model, in Chat Completions."""
 
     @property
     def provider_name(self) -> str:
@@ -215,7 +215,7 @@ class WorkerConfig:
 
     def target(self, model: str, api: Api | None = None) -> Target:
         """
-        Return the properties of *model*, a name at the provider, that conversion needs.
+        Return the properties of *model*, the provider's name, that conversion needs.
 
         *api* is the dialect if it is not the model's own.
         """
@@ -306,7 +306,7 @@ def _load(env: EnvReader, entry: Entry | None, env_file: Path | None) -> WorkerC
     """Read every setting; mistakes are noted in *env*, and the result is then unusable."""
     named = rules.named_preset(env)
     provider, preset, rows = _provider(env, named)
-    # Deviations follow from a name and from a host; addresses and models only from a name.
+    # A name or a host determines deviations; only a name determines addresses and models.
     model_source = preset if named else generic_preset()
     api_choice = env.read(s.PROVIDER_API)
     api: Api = model_source.api if api_choice == "auto" else api_choice
@@ -385,7 +385,7 @@ def _accounts(env: EnvReader, preset: Preset | None) -> AccountSettings:
 
 
 def _recognized_preset(env: EnvReader) -> str:
-    """Return the preset without PROVIDER: by Azure's own setting, or by the base URL's host."""
+    """Return the preset without PROVIDER, by Azure's own setting or the base URL's host."""
     if env.value(s.AZURE_API_VERSION):
         return preset_for_auth("api-key")
     value = env.value(s.PROVIDER_BASE_URL)
@@ -415,7 +415,7 @@ def _models(
         cards = tuple(with_auto_cache(card, on=auto_cache) for card in cards)
     if extra := env.read(s.EXTRA_BODY):
         cards = tuple(with_extra_body(card, extra) for card in cards)
-    # A preset without models sends the client's names, also for tiers that the user left out.
+    # A preset without models sends the client's names, even for tiers that the user left out.
     other = big if source.big else None
     return ModelMap(
         big=big,

@@ -1,1 +1,1 @@
-"""The catalogue of models in use: the one of this release, or a newer one of the user."""
+"""The model catalogue in use: this release's, or a newer one that the user has installed."""

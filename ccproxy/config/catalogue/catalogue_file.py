@@ -1,5 +1,5 @@
 """
-The catalogue file in use: the one of this release, or a newer one that the user has installed.
+The catalogue file in use: this release's, or a newer one that the user has installed.
 
 `ccproxy models --update FILE` installs a file in the user's config folder.
 """
@@ -26,13 +26,13 @@ FILE_NAME = "catalogue.json"
 
 
 def user_catalogue_file(environ: Mapping[str, str] | None = None) -> Path:
-    """Return where the user's catalogue is installed; it may not exist."""
+    """Return the path of the user's catalogue, which may not exist."""
     return user_folder(os.environ if environ is None else environ) / FILE_NAME
 
 
 def active_catalogue() -> Catalogue:
     """
-    Return the catalogue in use: the user's if it is newer than the one of this release.
+    Return the catalogue in use: the user's if it is newer than this release's.
 
     Raises:
         ConfigError: If the user's file cannot be read.
@@ -49,7 +49,7 @@ def active_catalogue() -> Catalogue:
 
 def provider_rows(provider: str, endpoint: Endpoint) -> Section:
     """
-    Return the rows of the catalogue in use for *endpoint* of *provider*, "" for any other server.
+    Return the active catalogue's rows for *endpoint* of *provider* ("" for any other server).
 
     Raises:
         ConfigError: If the user's file is invalid.
@@ -70,7 +70,7 @@ def release_catalogue() -> None:
 
 @lru_cache(maxsize=1)
 def shipped_catalogue() -> Catalogue:
-    """Return the catalogue of this release."""
+    """Return this release's catalogue."""
     return parse_catalogue(shipped_catalogue_file().read_bytes())
 
 

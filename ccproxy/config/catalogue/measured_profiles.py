@@ -1,9 +1,9 @@
 """
-The measured quirks of models: `state/profiles`, one file for each address of a provider.
+The measured quirks of models: `state/profiles`, one file per provider address.
 
 `ccproxy probe` writes them. They override the catalogue for this address and model, in Chat
-Completions, until the file is deleted. A file that cannot be read is ignored: it says less than the
-catalogue then, and the worker starts.
+Completions, until the file is deleted. An unreadable file is ignored: the worker starts with the
+catalogue alone.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ FOLDER = "profiles"
 
 
 class MeasuredModel(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured of one model."""
+    """The measurements of one model."""
 
     date: str
     """YYYY-MM-DD."""
     quirks: dict[str, Any]
     differs: tuple[str, ...] = ()
-    """The quirks that were assumed otherwise."""
+    """The quirks that differ from the assumed ones."""
     max_output: int | None = None
-    """Tokens of the longest answer; None if no refusal named them."""
+    """The output limit in tokens; None if no refusal named it."""
     overflow: str = ""
     """The refusal of a too-long request, if ccproxy does not recognise it."""
 
@@ -40,7 +40,7 @@ class Profiles(msgspec.Struct, frozen=True, kw_only=True):
 
     base_url: str
     provider: str = ""
-    """The preset; empty if there is none."""
+    """The provider preset; empty if there is none."""
     models: dict[str, MeasuredModel] = {}
 
 
@@ -50,7 +50,7 @@ def profiles_path(state: Path, base_url: str) -> Path:
 
 
 def read_profiles(path: Path) -> Profiles | None:
-    """Read a file; None if there is none that can be read."""
+    """Return the profiles in the file *path*, or None if it cannot be read."""
     try:
         profiles = msgspec.json.decode(read_regular(path), type=Profiles)
         for model in profiles.models.values():
@@ -67,14 +67,14 @@ def measured_quirks(profiles: Profiles | None) -> dict[str, Mapping[str, Any]]:
 
 
 def measured_outputs(profiles: Profiles | None) -> dict[str, int]:
-    """Return the measured limits of an answer in tokens, by model."""
+    """Return the measured output limits in tokens, by model."""
     models = profiles.models if profiles else {}
     return {name: model.max_output for name, model in models.items() if model.max_output}
 
 
 def save_profile(path: Path, profiles: Profiles, model: str, measured: MeasuredModel) -> None:
     """
-    Add a model to the file; *profiles* has the address and the preset.
+    Add a model to the file; *profiles* contains the address and the preset.
 
     Raises:
         OSError: If it cannot be written.

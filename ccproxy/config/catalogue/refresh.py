@@ -30,7 +30,7 @@ def read_refreshed(file: Path) -> Catalogue:
     Read a catalogue that the user wants to install.
 
     Raises:
-        ConfigError: If it is invalid, or not newer than the one of this release.
+        ConfigError: If it is invalid, or not newer than this release's.
         OSError: If it cannot be read.
     """
     try:
@@ -62,7 +62,7 @@ def install(new: Catalogue) -> Path:
 
 
 def reset() -> Path | None:
-    """Delete the user's catalogue; return its file, None if there was none."""
+    """Delete the user's catalogue; return its path, or None if there was none."""
     file = user_catalogue_file()
     try:
         file.unlink()

@@ -1,1 +1,1 @@
-"""Settings of what runs next to a proxy: Redis, and the collectors of metrics and traces."""
+"""Settings of the services next to a proxy: Redis, and the collectors of metrics and traces."""

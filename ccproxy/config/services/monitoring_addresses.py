@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 _TRACES_PATH = "/v1/traces"
-"""Where OTLP over HTTP takes traces, if the address has no path."""
+"""The path for traces in OTLP over HTTP, used if the address has none."""
 _METRICS_ADDRESS = re.compile(r"(?:(?P<host>[^:\s/]+|\[[0-9a-fA-F:.]+\]):)?(?P<port>[0-9]{1,5})")
 
 
@@ -22,7 +22,7 @@ class MetricsAddress:
 
 
 def parse_metrics_address(value: str) -> MetricsAddress:
-    """Parse `PORT`, on 127.0.0.1, `HOST:PORT` or `unix:PATH`."""
+    """Parse `PORT` (on 127.0.0.1), `HOST:PORT` or `unix:PATH`."""
     if value.startswith("unix:") and len(value) > len("unix:"):
         return MetricsAddress(path=value.removeprefix("unix:"))
     match = _METRICS_ADDRESS.fullmatch(value)
@@ -34,7 +34,7 @@ def parse_metrics_address(value: str) -> MetricsAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracesAddress:
-    """Where spans are sent."""
+    """The address to which spans are sent."""
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -45,7 +45,7 @@ def parse_traces_url(value: str) -> TracesAddress:
     Parse the address of a collector of OTLP over HTTP.
 
     Raises:
-        ValueError: Without the value, which may contain a password.
+        ValueError: If it is invalid; the text omits the value, which may contain a password.
 
     """
     url = urlsplit(value)
@@ -61,7 +61,7 @@ def parse_traces_headers(value: str) -> Mapping[str, str]:
     Parse `Name=value,Name=value`.
 
     Raises:
-        ValueError: Without the values, which are secrets.
+        ValueError: If it is invalid; the text omits the values, which are secrets.
 
     """
     pairs = [part.partition("=") for part in value.split(",") if part.strip()]

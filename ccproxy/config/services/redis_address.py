@@ -6,7 +6,7 @@ The address of a Redis server, read from REDIS_URL.
 | `redis://[user:password@]host[:6379][/db]`    | over TCP                                    |
 | `rediss://…[?ca=/path/ca.pem]`                | over TLS                                    |
 | `unix:///path/redis.sock[?db=0&password=…]`   | on this machine                             |
-| `redis+sentinel://host[:26379],host/NAME`     | the master that the Sentinels know as NAME  |
+| `redis+sentinel://host[:26379],host/NAME`     | the master NAME that the Sentinels monitor  |
 | `rediss+sentinel://…[?sentinel_password=…]`   | the same over TLS                           |
 """
 
@@ -30,22 +30,22 @@ class Sentinel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisAddress:
-    """Where the server is, and how to log in."""
+    """The server's location and its credentials."""
 
     host: str = ""
     port: int = _PORT
     path: str = ""
-    """Of a unix socket; empty: TCP."""
+    """The path of a unix socket; empty for TCP."""
     uses_tls: bool = False
     ca_bundle: str | None = None
-    """A file with certificates; None: the system's."""
+    """A file with CA certificates; None for the system's."""
     user: str = ""
     password: str = field(default="", repr=False)
     database: int = 0
     sentinels: tuple[Sentinel, ...] = ()
     sentinel_password: str = field(default="", repr=False)
     master: str = ""
-    """The name by which the Sentinels know the master."""
+    """The name of the master that the Sentinels monitor."""
 
     @property
     def text(self) -> str:
@@ -63,7 +63,7 @@ def parse_redis_url(value: str) -> RedisAddress:
     Return the address that *value* describes.
 
     Raises:
-        ValueError: Without the value, which may contain a password.
+        ValueError: If it is invalid; the text omits the value, which may contain a password.
     """
     url = urlsplit(value.strip())
     if url.scheme not in _SCHEMES:

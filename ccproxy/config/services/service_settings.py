@@ -15,16 +15,16 @@ class ServiceSettings:
     """The state that a proxy shares with replicas on other hosts, and its monitoring."""
 
     redis: RedisAddress | None
-    """Where the state of the keys is; None: on this machine."""
+    """The server that holds the state of the keys; None to keep it on this machine."""
     redis_timeout: float
     """Seconds that Redis may delay one request."""
     redis_replicas: int
     metrics: MetricsAddress | None
-    """Where GET /metrics is served; None: nowhere."""
+    """The address that serves GET /metrics, or None."""
     traces: TracesAddress | None
-    """Where spans are sent; None: nowhere."""
+    """The address to which spans are sent, or None."""
     signing_key: bytes = field(repr=False)
-    """Signs thinking blocks; empty: a key generated on this machine."""
+    """Signs thinking blocks; if empty, a key generated on this machine does."""
 
 
 def read_services(env: EnvReader) -> ServiceSettings:
