@@ -12,9 +12,9 @@ ccproxy: Claude Code on any model provider, one supervised proxy process per pro
                                        \      /
                                      ipc, store         control messages; state on disk
 
-`worker` and `supervisor` never import each other. They communicate by a command line, an inherited
-listening socket, a readiness pipe and control sockets. `docs/architecture.md` describes the
-packages.
+`worker` and `supervisor` never import each other. They communicate through a command line, an
+inherited listening socket, a readiness pipe and control sockets. `docs/architecture.md` describes
+the packages.
 """
 
 __version__ = "0.2.0"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def build_of(package: Path) -> str:
-    """Return a hash over the Python files of *package*: twelve hexadecimal characters."""
+    """Return a hash of the Python files of *package*: twelve hexadecimal characters."""
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         digest.update(str(file.relative_to(package)).encode() + b"\0")
@@ -16,5 +16,5 @@ def build_of(package: Path) -> str:
 
 
 def installed_build() -> str:
-    """Return the hash of the source on disk now; a process calls this at start for its own."""
+    """Return the hash of the source on disk; a process calls this at startup for its own."""
     return build_of(Path(__file__).parent)

@@ -34,7 +34,7 @@ STATUS_OF_KIND = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-"""The Messages API's error types and the status that each has by default (its API reference)."""
+"""The Messages API's error types and the default status of each, from its API reference."""
 
 
 class CcproxyError(Exception):
@@ -50,9 +50,9 @@ class Mistake:
     text: str
     fix: str = ""
     is_empty_table: bool = False
-    """The mistake is that the table lacks its first entry, which `ccproxy init` adds."""
+    """Whether the table lacks its first entry, which `ccproxy init` adds."""
     is_exposed_file: bool = False
-    """The mistake is that other users can read the file; `ccproxy doctor --fix` closes it."""
+    """Whether other users can read the file, which `ccproxy doctor --fix` corrects."""
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line is not None else str(self.file)
@@ -102,7 +102,7 @@ class ProviderRefusal:
     codes: frozenset[str]
     """Codes and types, in lower case."""
     parameter: str
-    """The parameter of the request that it names; empty if it names none."""
+    """The request parameter that it names; empty if it names none."""
 
 
 class Problem(CcproxyError):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 _LOCK_POLL = 0.05
-"""Seconds between two attempts to take a lock with a timeout; flock itself has none."""
+"""Seconds between two attempts to take a lock with a timeout; flock itself has no timeout."""
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
@@ -48,7 +48,7 @@ def open_private(path: Path, flags: int) -> int:
     Open *path* for writing, for its owner only and never through a symbolic link.
 
     Raises:
-        OSError: As `open_regular`; for a symbolic link the message names the fix.
+        OSError: As for `open_regular`; for a symbolic link the message names the fix.
 
     """
     try:
@@ -108,14 +108,14 @@ def write_atomically(
     """
     Replace the content of *path* with *text*, or leave the file as it was.
 
-    A kill at any moment leaves the old content or the new one: a temporary file is written,
-    synced and renamed. It gets *mode* and *owner*, a user and a group; by its descriptor, because
-    the owner of the folder may put a link in its place. Missing folders are created with mode 0700.
+    A kill at any moment leaves either the old content or the new: a temporary file is written,
+    synced and renamed. *mode* and *owner* (a user and a group) are set through its descriptor,
+    because the folder's owner could replace it with a link. Missing folders get mode 0700.
     Returns False, and replaces nothing, if *is_current* returns False just before the file is
     replaced.
 
     Raises:
-        OSError: If the disk does not take it.
+        OSError: If the file cannot be written.
         UnicodeEncodeError: If *text* has lone surrogates.
 
     """
@@ -129,7 +129,7 @@ def write_atomically(
             file.flush()
             if owner is not None:
                 os.fchown(file.fileno(), *owner)
-            if mode != 0o600:  # some file systems have no modes
+            if mode != 0o600:  # some file systems do not support modes
                 os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         if is_current():
@@ -152,7 +152,7 @@ def display_path(path: Path) -> Path:
 @contextmanager
 def locked(path: Path, *, timeout: float | None = None) -> Iterator[int]:
     """
-    Hold an exclusive lock on *path*, which is created if needed; yields its descriptor.
+    Hold an exclusive lock on *path*, created if needed; yield its descriptor.
 
     The lock ends with the context or with the process. *timeout* is in seconds; None waits
     without limit, 0 tries once.
@@ -193,7 +193,7 @@ def claim_numbered(folder: Path, prefix: str, *, most: int) -> tuple[int, int]:
 
 
 def is_claimed(fd: int) -> bool:
-    """Return True if a process has locked the file of *fd*, a descriptor without the lock."""
+    """Return True if a process holds the lock of the file of *fd*; *fd* itself does not hold it."""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -206,10 +206,10 @@ def allocate(fd: int, size: int) -> int:
     """
     Reserve *size* bytes for a file that will be mapped into memory, and return *size*.
 
-    Writing to a mapped page for which the disk has no block would kill the process.
+    Writing to a mapped page without a block on disk would kill the process.
 
     Raises:
-        OSError: If the disk is full; *fd* is closed then.
+        OSError: If the disk is full; *fd* is then closed.
 
     """
     if hasattr(os, "posix_fallocate"):

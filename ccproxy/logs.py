@@ -61,7 +61,7 @@ class LogFile:
     The log of one process: appends lines, rotates by size and at midnight.
 
     Only the constructor raises, and not for a full disk; lines that cannot be written are counted.
-    With *is_optional*, because the lines are shown elsewhere too, it never raises.
+    With *is_optional*, for lines that are also shown elsewhere, it never raises.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class LogFile:
             self._note_trouble(error)
 
     def write(self, lines: bytes) -> None:
-        """Append one or several lines (without the final newline); rotate first if due."""
+        """Append one or more lines (without the final newline); rotate first if due."""
         now = self._clock()
         if self._fd >= 0 and (now >= self._day_ends or self._size >= self._limit):
             self._rotate(now)
@@ -109,7 +109,7 @@ class LogFile:
             self.dropped_total += count
 
     def close(self) -> None:
-        """Close the file; call once, last."""
+        """Close the file; no other call may follow."""
         if self._fd >= 0:
             os.close(self._fd)
 
@@ -132,7 +132,7 @@ class LogFile:
             self._open()
             os.close(old)
         except OSError:
-            # Continue in the oversized file; try again in a minute.
+            # Continue in the oversized file; retry in a minute.
             self._day_ends = now + 60
             self._size = 0
 
@@ -156,7 +156,7 @@ class LogFile:
         except OSError:
             return
         old = self._fd
-        with suppress(OSError):  # tried again at the next check
+        with suppress(OSError):  # retried at the next check
             self._open()
             os.close(old)
             self._torn = False
@@ -185,7 +185,7 @@ class LogFile:
 
 def archive(path: Path, *, now: float) -> Path | None:
     """
-    Rename the log at *path* to its archive name; return that, or None if there is no log.
+    Rename the log at *path* to its archive name; return the new path, or None without a log.
 
     Only the caller may have the file open. An archive is never overwritten: a second one within
     the same second gets the next free second as its timestamp.
@@ -259,7 +259,7 @@ def _next_midnight(since: float) -> float:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the regular files of *folder* by name; none if it does not exist."""
+    """Return the regular files of *folder*, sorted by name; empty if it does not exist."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if _is_regular(path))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from ccproxy.text import mask_key
 
 _SHORTEST_SECRET = 8
-"""Shorter configured keys ("none", "ollama") are placeholders and parts of ordinary words."""
+"""Shorter configured keys ("none", "ollama") are placeholders or parts of ordinary words."""
 
 _PREFIXES = (
     "sk-",
@@ -31,7 +31,7 @@ _HINTS = (*_PREFIXES, *_UNDERSCORED, *_NAMES, "AIza", "eyJ")
 """Every text that one of the patterns matches contains one of these."""
 
 # Each pattern either matches a whole run of its characters or fails within a fixed number of them.
-# So the time is linear in the text: the text may be a path or a name chosen by an attacker.
+# Hence the time is linear in the text, which may be a path or a name chosen by an attacker.
 _KEY_PATTERNS = (
     rf"\bc?(?:{'|'.join(_PREFIXES)})[A-Za-z0-9_\-]{{8,}}",
     rf"\b(?:{'|'.join(_UNDERSCORED)})[A-Za-z0-9_]{{16,}}",
@@ -40,19 +40,19 @@ _KEY_PATTERNS = (
     r"\beyJ[A-Za-z0-9_\-]{14,}(?:\.[A-Za-z0-9_\-.]+)?",
     r"(?i:(?<=bearer )|(?<=api[-_]key: )|(?<=api[-_]key=))[A-Za-z0-9._~+/\-]{8,}=*",
 )
-"""The forms of the providers' keys; longer than any ordinary word."""
+"""The formats of the providers' keys; longer than any ordinary word."""
 
 
 class Redactor:
     """
-    Masks configured secrets, and everything that has the form of a known kind of key.
+    Masks configured secrets, and everything that has the format of a known kind of key.
 
-    A text without a hint of either, which is nearly every log line, costs about two microseconds.
+    Text with no hint of either, as in nearly every log line, costs about two microseconds.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         exact = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
-        # Log lines hold a secret JSON-encoded, error messages hold it as it is.
+        # Log lines contain a secret in JSON encoding, error messages contain it verbatim.
         forms = exact | {json.dumps(secret)[1:-1] for secret in exact}
         literal = sorted(forms, key=len, reverse=True)
         self._hints = (*literal, *_HINTS)

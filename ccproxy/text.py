@@ -1,8 +1,7 @@
 """
 Text for people: suggestions, masked keys, durations, sizes, and safe output.
 
-Pure functions without dependencies inside ccproxy. Each exists once; other packages import them
-from here.
+Pure functions without dependencies inside ccproxy.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import unicodedata
 from collections.abc import Iterable
 
 MASKABLE_LENGTH = 12
-"""A shorter secret is hidden completely: four characters would be too large a part of it."""
+"""A shorter secret is hidden completely: four characters would reveal too much of it."""
 
 _LEAST_DOLLARS = 0.0001
 _LEAST_WITH_CENTS = 0.1
-"""Dollars; smaller amounts are shown with four digits."""
+"""Dollars; smaller amounts are shown with four decimals."""
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|[smhdw]?)")
 _SECONDS_PER_UNIT = {
@@ -37,7 +36,7 @@ def closest(name: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str
     """
     Return the candidate that *name* is most likely a misspelling of, or None.
 
-    The comparison ignores case. *cutoff* is the least similarity, from 0 to 1.
+    The comparison ignores case. *cutoff* is the minimum similarity, from 0 to 1.
     """
     from difflib import get_close_matches  # only needed for errors; slow to import
 
@@ -70,7 +69,7 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Return *text* as `printable` does, but with its line ends."""
+    """Return *text* as `printable` does, but keep its line breaks."""
     return "\n".join(map(printable, text.split("\n")))
 
 
@@ -130,7 +129,7 @@ def format_dollars(amount: float | None, *, is_partial: bool = False) -> str:
     """
     Return `$4.98`, `$0.0123` or `<$0.0001`; a dash for None.
 
-    *is_partial* adds a plus: the price of a part of it is unknown.
+    *is_partial* adds a plus, because the price of a part is unknown.
     """
     if amount is None:
         return "–"
