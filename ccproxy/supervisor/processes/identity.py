@@ -53,7 +53,7 @@ class Identity:
             os.close(pidfd)
 
     def signal_group(self, number: int) -> bool:
-        """Send a signal to the process group that this process leads; return whether it was sent."""
+        """Send a signal to the group that this process leads; return whether it was sent."""
         try:
             is_leader = self.is_alive() and os.getpgid(self.pid) == self.pid
         except ProcessLookupError:
