@@ -18,7 +18,7 @@ from ccproxy.protocol.lenient_json import check_objects, decode_leniently
 
 
 class Function(msgspec.Struct, gc=False):
-    """Name and arguments of a call; each may be missing, null or split over chunks."""
+    """Name and arguments of a call; each may be missing, null or split across chunks."""
 
     name: Any = None
     arguments: Any = None
@@ -127,7 +127,7 @@ def decode(data: bytes) -> Chunk:
 
 
 def is_answer(data: bytes) -> bool:
-    """Return True if *data* can be decoded, like a complete answer of any API."""
+    """Return True if *data* can be decoded, as complete answers of every API can."""
     try:
         decode(data)
     except BadAnswer:

@@ -35,7 +35,7 @@ _RESPONSES = msgspec.json.Decoder(_ResponsesForm)
 
 
 def read_outline(body: bytes) -> ConversationOutline | None:
-    """Return the outline of a request to Messages or Chat Completions, or None for others."""
+    """Return the outline of a Messages or Chat Completions request, or None if it is invalid."""
     try:
         return _OUTLINE.decode(body)
     except NOT_JSON:
@@ -43,7 +43,7 @@ def read_outline(body: bytes) -> ConversationOutline | None:
 
 
 def read_responses_outline(body: bytes) -> ConversationOutline | None:
-    """Return the outline of a request to the Responses API, or None if its input is no list."""
+    """Return the outline of a Responses API request, or None if its input is not a list."""
     try:
         form = _RESPONSES.decode(body)
     except NOT_JSON:

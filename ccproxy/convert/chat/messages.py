@@ -209,7 +209,7 @@ class ChatConversation(ConversationWriter):
         """Add Gemini's signatures to the open *calls*."""
         signatures = thinking.signatures()
         for index, (call, (client_id, _)) in enumerate(zip(calls, self._calls, strict=True)):
-            # Required for the first call of a step only (Gemini 3).
+            # Required only for the first call of a step (Gemini 3).
             signature = signatures.get(text_of(Raw(client_id)))
             if signature or not index:
                 signature = signature or UNKNOWN_SIGNATURE

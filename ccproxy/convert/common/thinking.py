@@ -16,7 +16,7 @@ Keys of `Origin.carried`, all optional:
     thought_signatures    tool call id -> extra_content.google.thought_signature of that call
     reasoning_details     OpenRouter's and MiniMax's entries, packed by `pack_details`
     reasoning_opaque      Copilot's encrypted reasoning
-    hidden_text           the reasoning, if the client omits it from the thinking block
+    hidden_text           the reasoning, if the client requests thinking blocks without text
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def merge_detail(details: list[dict[str, Any]], new: Mapping[str, Any]) -> None:
 
 
 def has_content(detail: Mapping[str, Any]) -> bool:
-    """Return True if *detail* has more than labels, so that it needs a block of its own."""
+    """Return True if *detail* has more than labels and therefore needs its own block."""
     return any(value for key, value in detail.items() if key not in _LABELS)
 
 

@@ -55,7 +55,7 @@ class Weights:
     """Vocabularies with a token for up to three digits need more for each number."""
     space_run: float
     scripts: tuple[float, ...]
-    """For the characters outside ASCII, in the order of `SCRIPTS`."""
+    """For non-ASCII characters, in the order of `SCRIPTS`."""
 
     @property
     def field_name(self) -> float:

@@ -12,7 +12,7 @@ class Cause(enum.Enum):
     """The conversation is longer than the model's context window."""
     OUT_OF_CREDIT = "out_of_credit"
     QUOTA = "quota"
-    """A plan's allowance (per day, per five hours) is used up; paying more does not help."""
+    """A plan's allowance (per day, per five hours) is used up; adding credit does not help."""
     BAD_KEY = "bad_key"
     OVERLOAD = "overload"
     RATE_LIMIT = "rate_limit"

@@ -47,7 +47,7 @@ def _explain_numbers(prompt: int, output: int | None, limit: int) -> str:
 
 
 def _numbers(error: ErrorBody) -> tuple[int | None, int | None, int | None]:
-    """Return the tokens of prompt, requested output and limit; None for unreported numbers."""
+    """Return the prompt, requested output and limit in tokens; None for unreported numbers."""
     if error.prompt is not None and error.limit is not None:
         return error.prompt, None, error.limit
     text = _THOUSANDS_SEPARATOR.sub("", error.text)
@@ -77,7 +77,7 @@ def _prompt_and_output(text: str, numbers: Mapping[str, str]) -> tuple[int | Non
 
 
 def output_limit(text: str) -> int | None:
-    """Return the token limit for answers that a provider's *text* names, or None."""
+    """Return the maximum answer tokens reported in a provider's *text*, or None."""
     for pattern in phrases.OUTPUT_LIMITS:
         if match := pattern.search(text):
             groups = match.groupdict()

@@ -2,7 +2,7 @@
 The codes and phrases by which provider errors are recognised.
 
 Each row was seen at one provider and is safe for all, because the phrase or code means the same
-everywhere. Codes are compared whole and in lower case; phrases are searched in the text. If a text
+everywhere. Codes are compared whole and in lower case; the text is searched for phrases. If a text
 means different things at different providers, `classify.py` decides by a field of `Quirks`.
 
 Sources: the vendors' error pages and the issues named in the provider tables (OpenAI, Azure, Kimi,
@@ -174,7 +174,7 @@ QUOTA_CODES = _codes(
     "1310",  # Z.ai: weekly or monthly limit
     "base_resp:2056",  # MiniMax: plan limit
     "quotaexceeded",
-    "setlimitexceeded",  # Volcengine: the limit that the user set
+    "setlimitexceeded",  # Volcengine: the limit set by the user
 )
 QUOTA = _any_of(
     r"usage limit",
@@ -318,4 +318,4 @@ REGION = _any_of(
 )
 
 LOGIN = _any_of(r"x-api-key")
-"""A word for which Claude Code shows "Not logged in · Please run /login" instead of the error."""
+"""A word that makes Claude Code show "Not logged in · Please run /login" instead of the error."""
