@@ -99,8 +99,8 @@ class Lessons:
         """
         Store the conversation's signatures as foreign; return False if all of them are known.
 
-        ccproxy's own signatures are always foreign. The others are stored only if there are no
-        unknown ones of ccproxy that could have caused the refusal.
+        ccproxy's own signatures are always foreign. The others are stored only if all of ccproxy's
+        own are known already, so that these cannot have caused the refusal.
         """
         own: set[str] = set()
         others: set[str] = set()
