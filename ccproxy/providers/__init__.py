@@ -1,1 +1,1 @@
-"""Providers as data: presets, quirks, model cards and prices. Pure."""
+"""Providers as data: presets, quirks, model cards and prices. Reads only its own files."""

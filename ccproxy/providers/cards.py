@@ -1,4 +1,4 @@
-"""Model cards: limits, price and quirks of models, by name pattern."""
+"""Model cards: the limits, price and quirks of models, by name pattern."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _IN_RESPONSES: Mapping[str, Any] = {
     "tool_ids": "responses",
     "usage_without_reasoning": False,
 }
-"""Facts of the Responses API that hold for every provider."""
+"""Quirks of the Responses API that apply to every provider."""
 
 NameMatcher = Callable[[str], re.Match[str] | None]
 
@@ -32,30 +32,30 @@ class ModelCard:
 
     pattern: str = "*"
     window: int | None = None
-    """Context window in tokens."""
+    """The context window in tokens."""
     max_output: int | None = None
-    """Largest number of tokens in one answer."""
+    """The maximum number of output tokens."""
     price: Price | None = None
     quirks: Quirks = PLAIN
     preset_fields: frozenset[str] = frozenset()
-    """Names of the quirks that the preset or the card sets."""
+    """The names of the quirks that the preset or the card sets."""
     card_fields: frozenset[str] = frozenset()
-    """Names of the quirks that the card sets."""
+    """The names of the quirks that the card sets."""
     api: Api | None = None
-    """The dialect in which the models must be asked; None: the provider's."""
+    """The dialect that the models require, or None for the provider's default."""
     responses_quirks: Mapping[str, Any] = field(default_factory=dict)
-    """Quirks that replace others when the models are asked in the Responses API."""
+    """Quirks that override others in the Responses API."""
     facts: ModelFacts | None = None
-    """The row of the catalogue; None if the model has none."""
+    """The model's row in the catalogue, or None."""
 
     def quirks_in(self, api: Api) -> Quirks:
-        """Return the quirks that hold in the dialect *api*."""
+        """Return the quirks that apply in the dialect *api*."""
         if api != "responses":
             return self.quirks
         return msgspec.structs.replace(self.quirks, **_IN_RESPONSES, **self.responses_quirks)
 
     def with_facts(self, facts: ModelFacts) -> ModelCard:
-        """Return the card of one model; its row in the catalogue replaces assumptions."""
+        """Return the card of one model, with assumptions replaced by its row in the catalogue."""
         api = facts.api or self.api
         changes: dict[str, Any] = {}
         in_responses = dict(self.responses_quirks)
@@ -65,10 +65,10 @@ class ModelCard:
             changes["flat_text"] = False
         if facts.always_reasons is not None:
             changes["always_reasons"] = facts.always_reasons
-        if facts.pdf is False:  # True does not tell in which form the provider takes it
+        if facts.pdf is False:  # True does not specify the form that the provider accepts
             changes["pdf"] = in_responses["pdf"] = "text"
         if facts.efforts is not None:
-            # The words of the model's own dialect; the other one may lack some.
+            # The values of the model's own dialect; other dialects may lack some.
             (in_responses if api == "responses" else changes)["efforts"] = facts.efforts
         return replace(
             self,
@@ -86,7 +86,7 @@ class ModelCard:
         """
         Return the card with the quirks of a model family.
 
-        *quirks* yield to those of the preset, *overrides* only to those of the card.
+        The preset's quirks take precedence over *quirks*, and only the card's over *overrides*.
         """
         fields = {
             **{name: value for name, value in quirks.items() if name not in self.preset_fields},
@@ -96,10 +96,10 @@ class ModelCard:
 
 
 UNKNOWN_MODEL = ModelCard()
-"""The card of a model of which nothing is known."""
+"""The card of an unknown model."""
 
 
 @lru_cache(maxsize=1024)
 def name_matcher(pattern: str) -> NameMatcher:
-    """Compile a glob *pattern* of model names; case is ignored."""
+    """Compile a glob *pattern* of model names, ignoring case."""
     return re.compile(translate(pattern), re.IGNORECASE).match

@@ -1,10 +1,10 @@
 """
-The catalogue: facts about single models, with their source and date.
+The catalogue: facts about individual models, with source and date.
 
-`catalogue.json` has one line per model. Its sections are named like presets, or like regions and
-plans of one that have models or prices of their own. A row replaces what the model card of
-`providers.toml` assumes about the model's family. A refreshed file can be installed without a
-release, so this module reads bytes; `config/catalogue/catalogue_file.py` chooses the file.
+`catalogue.json` has one line per model. Its sections are named after presets, or after a preset's
+regions and plans with their own models or prices. A row overrides the assumptions about the model's
+family in its card in `providers.toml`. A newer file can be installed without a release, so this
+module reads bytes; `config/catalogue/catalogue_file.py` selects the file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ccproxy.providers.quirks import Api, EffortWord
 
 Status = Literal["current", "preview", "deprecated", "retired"]
 FORMAT = 1
-"""The number of the file's format; another one cannot be read."""
+"""The version of the file format; files of other versions cannot be read."""
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}").fullmatch
 _VERSION = re.compile(r"[-@]20\d{2}-?\d{2}-?\d{2}$").sub
@@ -35,31 +35,31 @@ class ModelFacts(
     """Facts about one model at one provider; None where a fact is unknown."""
 
     source: str
-    """Codes of `Catalogue.sources`, separated by blanks."""
+    """Codes in `Catalogue.sources`, separated by spaces."""
     date: str
-    """Day of the newest source, YYYY-MM-DD."""
+    """The date of the newest source, YYYY-MM-DD."""
     status: Status = "current"
     retires: str = ""
-    """Day from which the provider refuses the model or answers with another one, YYYY-MM-DD."""
+    """The date from which the provider refuses or replaces the model, YYYY-MM-DD."""
     successor: str = ""
-    """Model that the provider or the catalogue recommends instead."""
+    """The replacement that the provider or the catalogue recommends."""
     window: int | None = None
-    """Context window in tokens, input and output together."""
+    """The context window in tokens, for input plus output."""
     max_input: int | None = None
-    """Largest number of input tokens, if that is less than the window."""
+    """The maximum number of input tokens, if less than the window."""
     max_output: int | None = None
     images: bool | None = None
     pdf: bool | None = None
     api: Api | None = None
-    """The dialect in which the model has tools and reasoning."""
+    """The dialect that supports the model's tools and reasoning."""
     efforts: tuple[EffortWord, ...] | None = None
     always_reasons: bool | None = None
-    """True if reasoning cannot be switched off."""
+    """Whether reasoning cannot be disabled."""
     price: Price | None = None
     note: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse rows without a source or with invalid dates."""
+        """Reject rows without a source or with invalid dates."""
         if not self.source.split():
             raise ValueError("a row needs a source")
         for name, day in (("date", self.date), ("retires", self.retires or "2000-01-01")):
@@ -68,12 +68,12 @@ class ModelFacts(
 
     @property
     def prompt_window(self) -> int | None:
-        """The largest prompt in tokens."""
+        """The maximum number of tokens in a prompt."""
         return self.max_input or self.window
 
 
 Section = dict[str, ModelFacts]
-"""Rows by the model's name."""
+"""Rows by model name."""
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,17 +85,17 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """One file. Sections are decoded when they are needed: a worker needs one."""
+    """A catalogue file. Sections are decoded on demand, because a worker needs only one."""
 
     date: str
-    """Day of the file, YYYY-MM-DD."""
+    """The date of the file, YYYY-MM-DD."""
     sources: Mapping[str, str]
-    """What the codes of the rows mean."""
+    """The meaning of the source codes in the rows."""
     sections: Mapping[str, msgspec.Raw]
 
     def section(self, name: str) -> Section:
         """
-        Return the rows of a section, none if there is no such section.
+        Return the rows of a section, or an empty section if it does not exist.
 
         Raises:
             ValueError: If the rows are invalid.
@@ -108,7 +108,7 @@ class Catalogue:
         Return all rows.
 
         Raises:
-            ValueError: If rows are invalid, or name a source that is not explained.
+            ValueError: If a row is invalid or has an undefined source.
         """
         sections = {name: self.section(name) for name in self.sections}
         for name, section in sections.items():
@@ -119,7 +119,7 @@ class Catalogue:
 
 
 def parse_catalogue(data: bytes) -> Catalogue:
-    """Read a file; its sections are not decoded yet. Raises ValueError if it is not a catalogue."""
+    """Read a file without decoding its sections. Raises ValueError if it is not a catalogue."""
     file = msgspec.json.decode(data, type=_File)
     if not _DATE(file.date):
         raise ValueError(f'date must be YYYY-MM-DD, got "{file.date}"')
@@ -127,7 +127,7 @@ def parse_catalogue(data: bytes) -> Catalogue:
 
 
 def format_catalogue(catalogue: Catalogue) -> bytes:
-    """Return the file of *catalogue*: sections and models in their order, one row per line."""
+    """Encode *catalogue* as a file with one row per line, keeping the order."""
     lines = [f'"format": {FORMAT},', f'"date": {_json(catalogue.date)},', '"sources": {']
     lines += [_entries({code: _json(text) for code, text in catalogue.sources.items()}), "},"]
     sections = {
@@ -138,17 +138,17 @@ def format_catalogue(catalogue: Catalogue) -> bytes:
 
 
 def shipped_catalogue_file() -> Path:
-    """Return the catalogue that is a part of this release."""
+    """Return the path of the catalogue in this release."""
     return Path(__file__).with_name("catalogue.json")
 
 
 def rows_by_name(rows: Mapping[str, ModelFacts]) -> Mapping[str, ModelFacts]:
-    """Return *rows* by the lower-case name, for `row_of`."""
+    """Return *rows* by lower-case name, for `row_of`."""
     return MappingProxyType({name.lower(): row for name, row in rows.items()})
 
 
 def row_of(rows: Mapping[str, ModelFacts], model: str) -> ModelFacts | None:
-    """Return the row of *model*; a dated version has the row of the name without the date."""
+    """Return the row of *model*; a dated version uses the row of the undated name, if necessary."""
     name = model.lower()
     return rows.get(name) or rows.get(_VERSION("", name))
 

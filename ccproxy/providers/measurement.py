@@ -1,12 +1,12 @@
 """
-Measures the quirks of a model in Chat Completions by small requests.
+Measure the quirks of a model in Chat Completions with small requests.
 
-`Measurement.steps` yields request bodies and takes their outcomes; the caller does the I/O and may
-stop at any step. A quirk is measured only if its answers tell something. Many servers ignore what
-they do not know, so that acceptance alone proves nothing there: a form of reasoning counts if the
-answer has reasoning, effort words if a word that does not exist is refused, a forced choice if the
-answer has no text, structured output if it begins like JSON, and fields without a visible effect
-if a field that does not exist is refused in their place.
+`Measurement.steps` yields request bodies and receives their outcomes; the caller does the I/O and
+may stop at any step. A quirk is recorded only if the answers are conclusive. Many servers ignore
+unknown fields and values, so acceptance alone proves nothing: a form of reasoning counts if the
+answer contains reasoning, effort values count if an invalid value is refused, a forced choice
+counts if the answer has no text, structured output counts if the answer begins like JSON, and
+fields without a visible effect count if an unknown field is refused.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any, Final, Literal, TypeVar
 from ccproxy.providers.quirks import Quirks
 
 MOST_REQUESTS: Final = 86
-"""Requests of a complete measurement, most of which a strict server refuses without cost."""
+"""The requests in a complete measurement, most of which a strict server refuses at no cost."""
 PROMPT_TOKENS: Final = 120
 ANSWER_TOKENS: Final = 16
 HUGE_LIMIT: Final = 10_000_000
-"""Tokens of an answer; more than any model writes."""
+"""An output limit in tokens that exceeds every model's maximum."""
 OVERFLOW_SHARE: Final = 1.2
-"""The size of a too-long request, as a share of the window."""
+"""The size of a too-long request relative to the window."""
 MAX_OVERFLOW_BYTES: Final = 2_000_000
 _FILLER: Final = "word "
 """About one token in every vocabulary."""
@@ -53,10 +53,10 @@ UNMEASURED: Final[Mapping[str, str]] = {
     "text_calls": "an error of the model, which it makes now and then",
     "quota_means_rate": "shown only by a quota that is used up",
 }
-"""The quirks that are not measured, and why."""
+"""The quirks that are not measured, with the reasons."""
 
 PARTS: Final = ("reasoning", "sampling", "tools", "messages", "answers")
-"""The parts of a measurement, in the order in which they depend on each other."""
+"""The parts of a measurement; later parts depend on earlier ones."""
 _PART_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "cache_control": ("messages",),
     "documents": ("messages",),
@@ -83,7 +83,7 @@ _PART_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "top_p": ("sampling",),
     "user": ("answers",),
 }
-"""What to measure after the refusal of a feature of `convert/common/refused_features.py`."""
+"""Refused feature of `convert/common/refused_features.py` -> the parts to measure."""
 
 Body = dict[str, Any]
 UsagePlace = Literal[
@@ -97,13 +97,13 @@ class StreamEnd:
     """How a stream ended."""
 
     has_done: bool
-    """True: with `[DONE]`."""
+    """Whether the stream ended with `[DONE]`."""
     has_finish_reason: bool
     usage: UsagePlace
 
     @property
     def is_readable(self) -> bool:
-        """False: ccproxy takes the answer for one that broke off."""
+        """Whether ccproxy recognizes the end; otherwise the answer counts as interrupted."""
         return self.has_done or self.has_finish_reason
 
     def __str__(self) -> str:
@@ -114,28 +114,28 @@ class StreamEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What the provider made of a request."""
+    """The provider's response to a request."""
 
     accepted: bool
     is_too_long: bool = False
-    """True: it is refused for its length, which proves nothing about its fields."""
+    """Whether the request was refused for its length, which proves nothing about its fields."""
     message: Mapping[str, Any] = field(default_factory=dict)
     """The assistant's message."""
     usage: Mapping[str, Any] = field(default_factory=dict)
     is_padded: bool = False
-    """True: the chunks of the stream are padded."""
+    """Whether the chunks of the stream are padded."""
     stream_end: StreamEnd | None = None
-    """None: the answer was not streamed."""
+    """How the stream ended, or None if the answer was not streamed."""
 
     @property
     def text(self) -> str:
-        """The text of the answer, without reasoning at its start."""
+        """The text of the answer, without leading reasoning."""
         text = self._content()
         return text.partition("</think>")[2] if self.has_think_tag else text
 
     @property
     def has_think_tag(self) -> bool:
-        """True: the text begins with reasoning."""
+        """Whether the text begins with reasoning."""
         return self._content().lstrip().startswith("<think>")
 
     def _content(self) -> str:
@@ -144,14 +144,14 @@ class Outcome:
 
     @property
     def reasoning_tokens(self) -> int:
-        """The reasoning tokens that the usage reports."""
+        """The number of reasoning tokens in the usage."""
         details = self.usage.get("completion_tokens_details")
         tokens = details.get("reasoning_tokens") if isinstance(details, dict) else 0
         return tokens if isinstance(tokens, int) else 0
 
     @property
     def reasons(self) -> bool:
-        """True: the answer has reasoning."""
+        """Whether the answer contains reasoning."""
         fields = ("reasoning_content", "reasoning", "reasoning_details")
         has_field = any(self.message.get(name) for name in fields)
         return has_field or self.has_think_tag or self.reasoning_tokens > 0
@@ -180,7 +180,7 @@ _FORMS: Final[dict[str, tuple[Body, Body]]] = {
     ),
     "effort": ({"reasoning_effort": "low"}, {"reasoning_effort": "none"}),
 }
-"""Fields that switch reasoning on and off, by `Quirks.reasoning`."""
+"""The fields that turn reasoning on and off, by `Quirks.reasoning`."""
 _HISTORY: Final[dict[str, Body]] = {
     "both_fields": {"reasoning_content": "Hm.", "reasoning": "Hm."},
     "reasoning_content": {"reasoning_content": "Hm."},
@@ -191,11 +191,11 @@ _HISTORY: Final[dict[str, Body]] = {
     },
 }
 _UNKNOWN: Final[Body] = {"ccproxy_probe": True}
-"""A field that no provider knows."""
+"""A field that is unknown to every provider."""
 _SIGNATURE: Final[Body] = {
     "extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}
 }
-"""Google's word for a call that has no signature (ai.google.dev, thought signatures)."""
+"""Google's value for calls without a signature (ai.google.dev, thought signatures)."""
 _SCHEMA: Final = {
     "type": "object",
     "properties": {"ccproxy_ok": {"type": "boolean"}},
@@ -203,7 +203,7 @@ _SCHEMA: Final = {
     "additionalProperties": False,
 }
 _JSON_START: Final = {"json_schema": '{"ccproxy_ok"', "json_object": "{"}
-"""How the answer begins, without spaces."""
+"""The beginning of the answer, without spaces."""
 _FORMATS: Final[dict[str, Body]] = {
     "json_schema": {
         "type": "json_schema",
@@ -223,7 +223,7 @@ def _tool(name: str = "look", parameters: Body | None = None) -> Body:
 
 
 def _call(message: Body, *, call_id: str = "abcdefgh1", signature: Body) -> list[Body]:
-    """Return a turn with a call and its result; *message* has more fields of the assistant's."""
+    """Return a turn with a call and its result; *message* adds fields to the assistant message."""
     function = {"name": "look", "arguments": "{}"}
     call = {"id": call_id, "type": "function", "function": function, **signature}
     return [
@@ -234,7 +234,7 @@ def _call(message: Body, *, call_id: str = "abcdefgh1", signature: Body) -> list
 
 
 class _TooLongError(ValueError):
-    """A request exceeds the model's window; what the current step would measure stays unknown."""
+    """A request exceeds the model's window, so the current step measures nothing."""
 
     def __str__(self) -> str:
         return "the model's window is too small for the requests of a measurement"
@@ -242,30 +242,30 @@ class _TooLongError(ValueError):
 
 class Measurement:
     """
-    The measurement of one model. Used once.
+    The measurement of one model. Not reusable.
 
-    *schemas* are the parameters of one tool by the dialect of their schema, the richest first.
+    *schemas* has the parameters of one tool in each schema dialect, richest dialect first.
     """
 
     def __init__(self, model: str, *, schemas: Mapping[str, Body]) -> None:
         self.quirks: Body = {}
-        """What was measured so far."""
+        """The quirks measured so far."""
         self.stream_ends: dict[StreamEnd, None] = {}
-        """The forms in which the streams ended, in the order in which they were seen."""
+        """The distinct ways in which the streams ended, in order of appearance."""
         self._model = model
         self._schemas = schemas
         self._limit = "max_tokens"
-        self._is_strict = False  # what the provider does not know is refused
-        self._reasons = False  # without being asked to
+        self._is_strict = False  # the provider refuses unknown fields
+        self._reasons = False  # reasons by default
         self._on: Body = {}
         self._off: Body = {}
-        self._needs: Body = {}  # fields without which thinking is refused
+        self._needs: Body = {}  # fields that thinking requires
         self._history: Body = {}
         self._takes_calls = True
         self._signature: Body = {}
 
     def steps(self, parts: Collection[str] = PARTS) -> Steps[None]:
-        """Yield the requests of *parts*; the basics are always measured."""
+        """Yield the requests for the basics and *parts*."""
         steps = {
             "reasoning": (self._reasoning,),
             "sampling": (self._sampling,),
@@ -281,14 +281,14 @@ class Measurement:
 
     def long_answer_request(self) -> Body:
         """
-        Return a request for an answer longer than the model's longest one.
+        Return a request with an output limit above the model's maximum.
 
-        It asks for one word, and for a stream, so that an answer can be abandoned at its start.
+        It asks for one word in a stream, so that an accepted request can be aborted early.
         """
         return {**self._body(), self._limit: HUGE_LIMIT, "stream": True, **self._off}
 
     def too_long_request(self, window: int) -> Body:
-        """Return a request that is longer than *window* tokens; see `overflow_tokens`."""
+        """Return a request that exceeds *window* tokens; see `overflow_tokens`."""
         return {**self._body(), "messages": [_user(_FILLER * overflow_tokens(window))]}
 
     def _body(self) -> Body:
@@ -323,17 +323,17 @@ class Measurement:
             self.quirks["reasoning_split"] = split.accepted and not split.has_think_tag
 
     def _support(self, quirk: str, **fields: Any) -> Steps[None]:  # noqa: ANN401 - JSON
-        """Measure whether *fields* are supported; a server that ignores them also accepts them."""
+        """Measure the support for *fields*; lenient servers also accept fields that they ignore."""
         accepted = yield from self._accepts(**fields)
         if self._is_strict or not accepted:
             self.quirks[quirk] = accepted
 
-    # Reasoning.
+    # Reasoning
 
     def _reasoning(self) -> Steps[None]:
         yield from self._efforts()
         forms = dict(_FORMS)
-        if "efforts" not in self.quirks:  # any word is accepted, so none tells anything
+        if "efforts" not in self.quirks:  # any value is accepted, which proves nothing
             del forms["effort"]
         elif words := [effort for effort in self.quirks["efforts"] if effort not in _OFF]:
             forms["effort"] = ({"reasoning_effort": words[0]}, forms["effort"][1])
@@ -346,7 +346,7 @@ class Measurement:
             without = yield from self._ask(**off)
             stays = not without.accepted or without.reasons
             if stays and self._reasons and not self._is_strict:
-                continue  # it reasons whatever it is asked
+                continue  # it always reasons, so the fields may have no effect
             self._on, self._needs = on, needs
             self._off = off if without.accepted else {}
             self.quirks["reasoning"] = name
@@ -359,7 +359,7 @@ class Measurement:
             self.quirks["reasoning"] = "none"
 
     def _switch(self, on: Body) -> Steps[tuple[Outcome, Body]]:
-        """Request reasoning; return the outcome, and the fields without which it is refused."""
+        """Request reasoning; return the outcome, and the fields that reasoning requires."""
         outcome = yield from self._ask(**on)
         if outcome.accepted:
             return outcome, {}
@@ -373,7 +373,7 @@ class Measurement:
 
     def _efforts(self) -> Steps[None]:
         if (yield from self._accepts(reasoning_effort=_NO_WORD)):
-            return  # a server that reads no words
+            return  # the server ignores the value
         accepted = {}
         for effort in _WORDS:
             accepted[effort] = yield from self._accepts(reasoning_effort=effort)
@@ -384,7 +384,7 @@ class Measurement:
                 reasoning_effort=words[-1], tools=[_tool()]
             )
 
-    # Sampling.
+    # Sampling
 
     def _sampling(self) -> Steps[None]:
         plain = yield from self._accepts(temperature=0.9)
@@ -406,7 +406,7 @@ class Measurement:
                     self.quirks["max_stops"] = count
                     break
 
-    # Tools.
+    # Tools
 
     def _tools(self) -> Steps[None]:
         tools = [_tool()]
@@ -425,7 +425,7 @@ class Measurement:
         accepted = [choice for choice, is_obeyed in obeyed.items() if is_obeyed]
         auto = ["auto"] if (yield from self._accepts(tools=tools, tool_choice="auto")) else []
         none = ["none"] if (yield from self._accepts(tools=tools, tool_choice="none")) else []
-        if obeyed and not accepted:  # the server ignores choices, so it accepts this one, too
+        if obeyed and not accepted:  # the server ignores choices, so its acceptance proves nothing
             none = []
         self.quirks["tool_choices"] = (*auto, *accepted, *none)
         strong = next((choice for choice in forced if choice in accepted), None)
@@ -440,38 +440,38 @@ class Measurement:
         self.quirks["max_tools"] = 0 if (yield from self._accepts(tools=many)) else 128
 
     def _choice(self, word: str, value: object) -> Steps[dict[str, bool]]:
-        """Return whether a forced choice is obeyed, under its name; nothing if it is refused."""
+        """Return whether a forced choice is obeyed, by its name, or nothing if it is refused."""
         outcome = yield from self._ask(tools=[_tool()], tool_choice=value)
         return {word: not outcome.text} if outcome.accepted else {}
 
     def _tool_forms(self) -> Steps[None]:
-        """Measure the length of names, and the dialect of schemas if the richest is refused."""
+        """Measure the maximum length of names, and the schema dialect if the richest is refused."""
         for length in (128, 64, 40, 32):
             if (yield from self._accepts(tools=[_tool("look" * (length // 4))])):
                 self.quirks["tool_name_length"] = length
                 break
         for number, (dialect, parameters) in enumerate(self._schemas.items()):
             if (yield from self._accepts(tools=[_tool(parameters=parameters)])):
-                if number > 0:  # what is accepted may still be ignored
+                if number > 0:  # acceptance of the richest does not prove support
                     self.quirks["schema"] = dialect
                 break
 
-    # Messages.
+    # Messages
 
     def _takes_turn(
         self, message: Body, *later: Body, call_id: str = "abcdefgh1", signature: Body | None = None
     ) -> Steps[bool]:
-        """Measure whether a turn is accepted if its message with a call also has *message*."""
+        """Measure whether a turn is accepted if its message with a call has more fields."""
         turn = _call(message, call_id=call_id, signature=signature or self._signature)
         return (yield from self._accepts(messages=[*turn, *later], tools=[_tool()]))
 
     def _history_forms(self) -> Steps[None]:
-        """Measure which reasoning the history may and must have; other turns depend on it."""
+        """Measure the supported and required forms of reasoning in the history."""
         plain = yield from self._takes_turn({})
         if plain and (yield from self._takes_turn(_UNKNOWN)):
-            return  # fields of messages are ignored
+            return  # unknown fields of messages are ignored
         history = "drop"
-        # A required form is best found from the narrow end, an accepted one from the wide end.
+        # Find an accepted form by trying the widest first, and a required one the narrowest first.
         for name, fields in _HISTORY.items() if plain else reversed(_HISTORY.items()):
             if (yield from self._takes_turn(fields)):
                 history = name
@@ -487,7 +487,7 @@ class Measurement:
 
     def _calls(self) -> Steps[None]:
         history = self._history
-        # Ids of any form may be accepted and still be misread.
+        # A server may accept ids of any form and still misread them.
         if not (yield from self._takes_turn(history, call_id="x" * 65)):
             takes_forty = yield from self._takes_turn(history, call_id="x" * 40)
             self.quirks["tool_ids"] = "forty" if takes_forty else "nine"
@@ -533,7 +533,7 @@ class Measurement:
                 self.quirks["prefill"] = name
                 return
 
-    # The rest.
+    # Other fields
 
     def _rest(self) -> Steps[None]:
         yield from self._formats()
@@ -570,12 +570,12 @@ class Measurement:
 
 
 def overflow_tokens(window: int) -> int:
-    """Return the tokens of a request that is too long for *window*."""
+    """Return the size in tokens of a request that exceeds *window*."""
     return int(window * OVERFLOW_SHARE)
 
 
 def why_no_overflow(window: int | None) -> str:
-    """Return why no too-long request is sent to a model; empty if it is."""
+    """Return the reason for not sending a too-long request, or an empty string."""
     if window is None:
         return "the model's window is unknown"
     size = overflow_tokens(window) * len(_FILLER)

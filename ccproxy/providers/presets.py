@@ -1,9 +1,8 @@
 """
 The provider presets of `providers.toml`.
 
-The `quirks` of a preset apply to all its models; a card in `models` overrides some of them for the
-models that its names match. The first matching card applies, so special names precede general
-patterns.
+The `quirks` of a preset apply to all its models; a card in `models` overrides some of them for
+matching models. The first matching card applies, so specific names precede general patterns.
 """
 
 from __future__ import annotations
@@ -25,111 +24,111 @@ from ccproxy.providers.catalogue import Catalogue, Section
 from ccproxy.providers.quirks import PLAIN, Api, Quirks
 
 DEMO_ADDRESS = "demo:"
-"""Placeholder for the address of the demo provider, which the worker serves itself."""
+"""Placeholder for the base URL of the demo provider, which the worker serves itself."""
 AUTO_CACHE_FIELD = "requesty"
 _ENDPOINT_FIELDS = (
     *("base_url", "native_url", "key_page"),
     *("big", "middle", "small", "pass_models"),
 )
-"""Fields in which an endpoint overrides its preset."""
+"""The fields of an endpoint that override its preset."""
 
 
 class PresetCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Quirks of some models of one provider."""
+    """The quirks of some of a provider's models."""
 
     names: tuple[str, ...]
     """Glob patterns; a plain name is always sent unchanged."""
     quirks: dict[str, Any] = {}
     responses_quirks: dict[str, Any] = {}
-    """Quirks that replace others in the Responses API."""
+    """Quirks that override others in the Responses API."""
     api: Api | None = None
-    """Dialect of these models; None: that of the preset."""
+    """The dialect of these models, by default the preset's."""
     everywhere: bool = False
-    """True: the card also applies to these names at servers without a preset."""
+    """Whether the card also applies to these names at servers without a preset."""
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Quirks of models that apply at every server."""
+    """Quirks that models have at every server."""
 
     names: tuple[str, ...]
-    """Glob patterns of the model's name after its last "/"."""
+    """Glob patterns for the part of a model's name after the last "/"."""
     quirks: dict[str, Any] = {}
-    """They yield to the quirks that the preset sets."""
+    """Quirks with lower precedence than those of the preset and the model's card."""
     overrides: dict[str, Any] = {}
-    """They yield only to the quirks that the model's card sets."""
+    """Quirks with lower precedence than those of the model's card only."""
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An address of a provider for one region or plan. Keys are valid at one of them only."""
+    """A provider's address for one region or plan. A key is valid for only one of them."""
 
     name: str
     base_url: str = ""
-    """Empty: that of the preset."""
+    """The base URL, by default the preset's."""
     native_url: str = ""
-    """Base URL of the Messages API; empty next to `base_url`: not available."""
+    """The base URL of the Messages API, which is unavailable if only `base_url` is set."""
     key_page: str = ""
-    """Empty: that of the preset."""
+    """The page for creating a key, by default the preset's."""
     preset: str = ""
-    """Another preset that the endpoint belongs to; empty: this one."""
+    """The preset of the endpoint, by default the one that contains it."""
     catalogue: str = ""
-    """Section of the catalogue with models or prices of the endpoint; empty: it has none."""
+    """The section of the catalogue with the endpoint's own models or prices, if any."""
     big: str = ""
-    """Empty, like the other models: that of the preset."""
+    """The model of the tier; this and the other models default to the preset's."""
     middle: str = ""
     small: str = ""
     pass_models: tuple[str, ...] = ()
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One provider."""
+    """A provider."""
 
     title: str
     base_url: str = ""
-    """Base URL of Chat Completions; empty: the user must set it."""
+    """The base URL of Chat Completions; if empty, the user must set it."""
     native_url: str = ""
-    """Base URL of the Messages API (without /v1/messages); empty: not available."""
+    """The base URL of the Messages API (without /v1/messages), or empty if unavailable."""
     api: Api = "chat"
-    """Dialect of models without one in their card."""
+    """The default dialect of the models."""
     auth: AuthStyle = "bearer"
     native_auth: AuthStyle = "bearer"
     hosts: tuple[str, ...] = ()
-    """Glob patterns of hosts that identify the provider without PROVIDER."""
+    """Glob patterns for hosts that identify the provider if PROVIDER is not set."""
     key_page: str = ""
-    """Page where the user gets a key."""
+    """The page for creating a key."""
     endpoints: tuple[Endpoint, ...] = ()
-    """Regions and plans, the default first; empty if there is only one."""
+    """The regions and plans, default first; empty if there is only one."""
     example_url: str = ""
-    """Example of a base URL, for presets without one."""
+    """An example of a base URL, for presets without one."""
     reports_cached_input: bool = False
-    """True: usage contains the input tokens read from the cache."""
+    """Whether the usage includes the number of cached input tokens."""
     placeholder_key: str = ""
-    """Key that is sent if the user has none; empty: a key is required."""
+    """The key to send if the user has none; if empty, a key is required."""
     big: str | None = None
-    """Model of the tier; None: the client's model name is sent."""
+    """The model of the tier; if None, the client's model name is sent."""
     middle: str | None = None
-    """None: the same as big."""
+    """The model of the tier, by default the same as `big`."""
     small: str | None = None
-    """None: the same as big."""
+    """The model of the tier, by default the same as `big`."""
     pass_models: tuple[str, ...] = ()
     headers: dict[str, str] = {}
-    """Headers of every request; the user's headers override them."""
+    """Headers for every request; the user's headers override them."""
     quirks: dict[str, Any] = {}
     responses_quirks: dict[str, Any] = {}
-    """Quirks that replace others in the Responses API; a card's quirks override them."""
+    """Quirks that override others in the Responses API; a card's quirks take precedence."""
     models: tuple[PresetCard, ...] = ()
     like: str = ""
-    """Preset with further cards, which follow the own ones, with the quirks of this preset."""
+    """A preset whose cards also apply, after this preset's own cards and with its quirks."""
     takes_anthropic_keys: bool = False
-    """True: the client's Anthropic key (`sk-ant-…`) may be forwarded."""
+    """Whether the client's Anthropic key (`sk-ant-…`) may be forwarded."""
 
     @property
     def needs_key(self) -> bool:
-        """True if the provider requires a key."""
+        """Whether the provider requires a key."""
         return not self.placeholder_key
 
     @property
     def lists_all_models(self) -> bool:
-        """True if a name that is neither listed nor sent unchanged must be wrong."""
+        """Whether names that are neither listed nor match a pass pattern must be wrong."""
         is_open = any(pattern.startswith("*") for pattern in self.pass_models)
         return bool(self.models and self.big) and not is_open
 
@@ -138,17 +137,17 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         owner = load_presets()[endpoint.preset] if endpoint.preset else self
         fields = {name: getattr(endpoint, name) for name in _ENDPOINT_FIELDS}
         changes = {name: value for name, value in fields.items() if value}
-        if endpoint.base_url:  # the Messages API of another address would not take the key
+        if endpoint.base_url:  # the Messages API at another address would refuse the key
             changes["native_url"] = endpoint.native_url
         return msgspec.structs.replace(owner, **changes)
 
     def cards(self) -> tuple[ModelCard, ...]:
-        """Return the cards of all models, with the quirks of the preset merged in."""
+        """Return the cards of all models, including the preset's quirks."""
         others = load_presets()[self.like].models if self.like else ()
         return tuple(card for one in (*self.models, *others) for card in self._cards(one))
 
     def unknown(self) -> ModelCard:
-        """Return the card of models that match no other card."""
+        """Return the card for models that match no other card."""
         return ModelCard(
             quirks=_quirks(self.quirks),
             preset_fields=frozenset(self.quirks),
@@ -180,7 +179,7 @@ def load_presets() -> Mapping[str, Preset]:
 
 @cache
 def load_families() -> tuple[tuple[NameMatcher, Family], ...]:
-    """Read `families.toml` once per process; each family by the pattern of its names."""
+    """Read `families.toml` once per process; return each name pattern with its family."""
     text = Path(__file__).with_name("families.toml").read_text(encoding="utf-8")
     families = msgspec.convert(tomllib.loads(text)["families"], list[Family])
     for family in families:
@@ -189,7 +188,7 @@ def load_families() -> tuple[tuple[NameMatcher, Family], ...]:
 
 
 def with_family(card: ModelCard, model: str) -> ModelCard:
-    """Return *card* with the quirks of the families of *model*."""
+    """Return *card* with the quirks of the families that *model* belongs to."""
     name = model.rpartition("/")[2]
     for matches, family in load_families():
         if matches(name):
@@ -200,9 +199,9 @@ def with_family(card: ModelCard, model: str) -> ModelCard:
 @cache
 def generic_preset() -> Preset:
     """
-    Return the preset of servers without one.
+    Return the preset for servers without one of their own.
 
-    Its cards are those of model families that are the same at every server.
+    Its cards are those of models that are the same at every server.
     """
     return Preset(
         title="an OpenAI-compatible server",
@@ -213,7 +212,7 @@ def generic_preset() -> Preset:
             *("gpt-*", "o1*", "o3*", "o4*", "ep-*", "doubao-*", "deepseek-*", "glm-*"),
             *("minimax*", "gemini*", "kimi-*", "moonshot-*", "qwen*"),
         ),
-        # Fields that most servers support or ignore. A refusal is learned.
+        # Most servers support or ignore these fields; refusals are learned.
         quirks={
             "history": "reasoning_content",
             "history_scope": "tool_turns",
@@ -236,7 +235,7 @@ def generic_preset() -> Preset:
 
 def rows_of(catalogue: Catalogue, provider: str, endpoint: Endpoint) -> Section:
     """
-    Return the catalogue's rows for *endpoint* of the preset *provider*, "" for a generic server.
+    Return the catalogue's rows for *endpoint* of the preset *provider* ("" for a generic server).
 
     Raises:
         ValueError: If the catalogue is invalid.
@@ -251,7 +250,7 @@ def rows_of(catalogue: Catalogue, provider: str, endpoint: Endpoint) -> Section:
 
 
 def _without_provider_facts(rows: Section) -> Section:
-    """Return *rows* of another provider's models without what holds at that provider only."""
+    """Return *rows* without the facts that apply only to their own provider."""
     facts = {"api": None, "pdf": None, "status": "current", "retires": "", "successor": ""}
     return {model: msgspec.structs.replace(row, **facts) for model, row in rows.items()}
 
@@ -271,12 +270,12 @@ def _rows_everywhere(catalogue: Catalogue) -> Section:
 
 
 def _as_pattern(name: str) -> str:
-    """Return *name* as a glob: an exact name would be listed as a model of the server."""
+    """Return *name* as a glob, because an exact name would be listed as a model of the server."""
     return name if any(char in name for char in "*?[") else f"{name}*"
 
 
 def preset_for_host(host: str) -> str:
-    """Return the name of the preset for *host*, "" if there is none."""
+    """Return the name of the preset for *host*, or "" if there is none."""
     name = host.lower()
     for preset_name, preset in load_presets().items():
         if any(fnmatchcase(name, pattern) for pattern in preset.hosts):
@@ -285,14 +284,14 @@ def preset_for_host(host: str) -> str:
 
 
 def preset_for_auth(auth: AuthStyle) -> str:
-    """Return the name of the first preset that authenticates by *auth*, "" if there is none."""
+    """Return the name of the first preset that authenticates with *auth*, or ""."""
     presets = load_presets().items()
     return next((name for name, preset in presets if preset.auth == auth), "")
 
 
 @cache
 def bypass_url() -> str:
-    """Return the address that Claude Code uses without a proxy, for its own credentials."""
+    """Return the base URL that Claude Code uses without a proxy, for its own credentials."""
     presets = load_presets().values()
     return next(preset.native_url for preset in presets if preset.takes_anthropic_keys)
 
@@ -308,7 +307,7 @@ def with_auto_cache(card: ModelCard, *, on: bool) -> ModelCard:
 
 
 def with_extra_body(card: ModelCard, fields: Mapping[str, Any]) -> ModelCard:
-    """Return *card* with *fields* in the body of every request."""
+    """Return *card* with *fields* added to the body of every request."""
     body = {**card.quirks.extra_body, **fields}
     return replace(card, quirks=msgspec.structs.replace(card.quirks, extra_body=body))
 

@@ -1,10 +1,10 @@
 """
-Prices as the user writes them in PRICES.
+Parse the prices in the setting PRICES.
 
     gpt-6=2.5/15/0.25; above 272k=5/22.5/0.5; off-peak mon-fri 16:30-00:30=1.25/7.5
 
-The base rates come first: input, output and, where the provider has them, those of the cache. Each
-exception is one of `Price`: rates above a number of prompt tokens, or at certain hours in UTC.
+The base rates come first: input, output and, where the provider has them, the cache rates. The
+exceptions are those of `Price`: rates above a number of prompt tokens, or at certain UTC hours.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _MOST = 1e6
 
 def parse_price(text: str) -> tuple[str, Price]:
     """
-    Return the glob pattern of models and the price that *text* gives them.
+    Return the glob pattern for model names and the price in *text*.
 
     Raises:
-        ValueError: If it is not a price; the message completes "PRICES ...".
+        ValueError: If *text* is not a price; the message completes "PRICES ...".
     """
     first, *exceptions = (part.strip() for part in text.split(";"))
     pattern, _, rates = first.rpartition("=")
@@ -68,7 +68,7 @@ def _rates(text: str, whole: str) -> dict[str, Any]:
 
 
 def _hours(text: str, whole: str) -> list[dict[str, Any]]:
-    """Return the parts of the week; one over midnight is two, the second on the day after."""
+    """Return the parts of the week, splitting each one that crosses midnight in two."""
     parts: list[dict[str, Any]] = []
     for part in text.split(" and "):
         match = _HOURS.fullmatch(part.strip())
@@ -87,7 +87,7 @@ def _hours(text: str, whole: str) -> list[dict[str, Any]]:
 
 
 def _days(first: str | None, last: str | None, whole: str) -> list[int]:
-    """Return the numbers of the days, 1 is Monday; all without a *first* one."""
+    """Return the numbers of the days (1 is Monday), or all days without a *first* one."""
     if first is None:
         return [*range(1, 8)]
     last = last or first

@@ -2,8 +2,8 @@
 Model prices, and the cost of an answer's usage.
 
 A price has base rates and up to three exceptions: rates for long prompts (tiers), rates by time of
-day (off-peak), and rates of the batch API. ccproxy does not use the batch API; its rates are shown
-only.
+day (off-peak), and rates of the batch API. ccproxy does not use the batch API and only displays its
+rates.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 PRICES = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
-"""The fields of `Rates`, in the order in which the setting PRICES lists them."""
+"""The fields of `Rates`, in the order of the setting PRICES."""
 CURRENCY = "USD"
-"""Of every price. Prices in other currencies are converted when they are entered."""
+"""The currency of all prices. Other currencies are converted on entry."""
 MINUTES_PER_DAY = 24 * 60
 _MILLION = 1e6
 _SECONDS_PER_DAY = 86400
@@ -27,27 +27,26 @@ _FIRST_WEEKDAY = 4
 class Rates(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
-    """Amounts per million tokens; None where the provider publishes none."""
+    """Amounts per million tokens, or None where the provider publishes none."""
 
     input: float
     output: float
     cache_read: float | None = None
     cache_write: float | None = None
-    """Anthropic: the five-minute cache."""
+    """For the five-minute cache (Anthropic)."""
     cache_write_1h: float | None = None
-    """Anthropic and Kimi: the one-hour cache."""
+    """For the one-hour cache (Anthropic and Kimi)."""
 
 
 class PriceTier(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """
-    Rates of requests with long prompts.
+    Rates for requests with long prompts.
 
-    They hold for the whole request, its output included. A rate that is None is that of the base
-    rates.
+    They apply to the whole request, including its output. A rate of None means the base rate.
     """
 
     above: int
-    """The rates hold if the prompt has more tokens, those of the cache included."""
+    """The rates apply if the prompt has more tokens than this, including cached ones."""
 
 
 class Hours(
@@ -58,29 +57,29 @@ class Hours(
     start: str
     """HH:MM"""
     end: str
-    """HH:MM, not included; 24:00 is the end of the day."""
+    """HH:MM, exclusive; 24:00 is the end of the day."""
     days: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
     """1 is Monday."""
 
     def __post_init__(self) -> None:
-        """Refuse times and days that do not exist."""
+        """Reject invalid times and days."""
         if not 0 <= _minute(self.start) < _minute(self.end) <= MINUTES_PER_DAY:
             raise ValueError(f"{self.start}-{self.end} are not two times of one day, in order")
         if not self.days or not set(self.days) <= {*range(1, 8)}:
             raise ValueError(f"days are numbers from 1 (Monday) to 7, got {list(self.days)}")
 
     def contain(self, *, day: int, minute: int) -> bool:
-        """Return True for the *minute* of a *day* (1 is Monday)."""
+        """Return True if the hours include the *minute* of the *day* (1 is Monday)."""
         return day in self.days and _minute(self.start) <= minute < _minute(self.end)
 
 
 class OffPeak(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Rates of requests that are sent at certain hours. They replace the base rates."""
+    """Rates for requests sent at certain hours. They replace the base rates."""
 
     hours: tuple[Hours, ...]
 
     def applies(self, *, day: int, minute: int) -> bool:
-        """Return True at the *minute* of a *day* of the week in UTC (1 is Monday)."""
+        """Return True if the rates apply at the UTC *minute* of the *day* (1 is Monday)."""
         return any(hours.contain(day=day, minute=minute) for hours in self.hours)
 
 
@@ -88,41 +87,41 @@ class Price(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
     """The base rates of a model, and their exceptions."""
 
     tiers: tuple[PriceTier, ...] = ()
-    """By rising thresholds; the last one that is exceeded applies."""
+    """In ascending order of thresholds; the last one that the prompt exceeds applies."""
     off_peak: OffPeak | None = None
     batch: Rates | None = None
     web_search: float | None = None
-    """Per thousand searches of the provider's own tool; None: free, or not known. Anthropic:
+    """Per thousand searches with the provider's own tool, or None if free or unknown. Anthropic:
     https://platform.claude.com/docs/en/about-claude/pricing"""
     currency: Literal["USD"] = "USD"
-    """Prices in other currencies are converted when they are entered in the catalogue."""
+    """Prices in other currencies are converted on entry in the catalogue."""
     source: str = ""
-    """Codes of the sources; empty: those of the model."""
+    """Codes of the sources, by default the model's."""
     date: str = ""
-    """YYYY-MM-DD; empty: that of the model, or the user's own price."""
+    """YYYY-MM-DD; empty for the model's date, and for the user's own prices."""
 
     def __post_init__(self) -> None:
-        """Refuse thresholds that are out of order: the first one would hide the next."""
+        """Reject thresholds that are out of order, because some would never apply."""
         thresholds = [tier.above for tier in self.tiers]
         if thresholds != sorted(set(thresholds)):
             raise ValueError(f"the thresholds of the tiers must rise, got {thresholds}")
 
     def as_fields(self) -> dict[str, Any]:
-        """Return the fields that are set, for JSON."""
+        """Return the fields with values, for JSON."""
         fields: dict[str, Any] = msgspec.to_builtins(self)
         return fields
 
     def cost(self, usage: Mapping[str, Any], *, at: float = 0.0) -> float | None:
         """
-        Return the cost of *usage* in dollars; None if it has tokens without a price.
+        Return the cost of *usage* in dollars, or None if it has tokens without a price.
 
-        *at* is when the request was sent, in seconds since the epoch.
+        *at* is the time of the request in seconds since the epoch.
         """
         tokens = _Tokens.of(usage)
         return _sum(self.rates(tokens.prompt, at=at), tokens, self.web_search)
 
     def extra_cost(self, usage: Mapping[str, Any], *, at: float = 0.0) -> float | None:
-        """Return the extra cost of a prompt above a price threshold; None if it is below."""
+        """Return the extra cost of a prompt above a price threshold, or None if it is below."""
         tokens = _Tokens.of(usage)
         if not self.tiers or tokens.prompt <= self.tiers[0].above:
             return None
@@ -131,7 +130,7 @@ class Price(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
         return above - below if above is not None and below is not None else None
 
     def rates(self, prompt: int, *, at: float) -> Rates:
-        """Return the rates of a request with *prompt* tokens of input that is sent at *at*."""
+        """Return the rates for a request with *prompt* input tokens at the time *at*."""
         base: Rates = self
         if self.off_peak is not None and self.off_peak.applies(**_time_of_week(at)):
             base = self.off_peak
@@ -145,13 +144,13 @@ class Price(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
 
     @property
     def cliff(self) -> int | None:
-        """The prompt tokens above which the whole request costs more; None if there is none."""
+        """The number of prompt tokens above which the whole request costs more, or None."""
         dearer = (tier.above for tier in self.tiers if tier.input > self.input)
         return next(dearer, None)
 
 
 class _Tokens(NamedTuple):
-    """The tokens of a Messages usage object, by rate."""
+    """The token counts of a Messages usage object, by rate."""
 
     input: int
     output: int
@@ -176,7 +175,7 @@ class _Tokens(NamedTuple):
 
     @property
     def prompt(self) -> int:
-        """All tokens of the input, on which thresholds depend."""
+        """The number of all input tokens, which thresholds refer to."""
         return self.input + self.cache_read + self.cache_write + self.cache_write_1h
 
 
@@ -187,7 +186,7 @@ def _sum(rates: Rates, tokens: _Tokens, web_search: float | None) -> float | Non
         if count and rate is None:
             return None
         total += count * (rate or 0.0)
-    # Searches that ccproxy sends itself have no price here.
+    # This excludes ccproxy's own searches, which have other prices.
     return (total + tokens.searches * (web_search or 0.0) * 1000) / _MILLION
 
 
@@ -197,7 +196,7 @@ def _time_of_week(at: float) -> dict[str, int]:
 
 
 def _minute(time: str) -> int:
-    """Return the minute of the day of *time*, HH:MM."""
+    """Convert *time* (HH:MM) into the minute of the day."""
     hour, colon, minute = time.partition(":")
     if not (colon and hour.isdecimal() and minute.isdecimal() and int(minute) < 60):
         raise ValueError(f'a time is HH:MM, got "{time}"')

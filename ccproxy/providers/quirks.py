@@ -2,8 +2,8 @@
 Quirks: the differences between providers, one field each.
 
 The defaults describe a server without a preset. A preset in `providers.toml` overrides fields for
-the provider, and its model cards override them for models. Code never compares the names of
-providers; it reads these fields.
+the provider, and its model cards override them for models. Code never compares provider names, only
+these fields.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 EffortWord = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "default"]
-"""In rising order, except Groq's "default", which only turns reasoning on."""
+"""In ascending order, except Groq's "default", which only turns reasoning on."""
 
 Vocabulary = Literal["o200k", "deepseek", "qwen", "gemma", "llama", "tekken", "mixed"]
 """The tokenizer's vocabulary, for the token estimate; mixed: unknown."""
@@ -29,7 +29,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     vocabulary: Vocabulary = "mixed"
     """The vocabulary that counts most like the model's own."""
 
-    # The request: limits and sampling.
+    # The request: limits and sampling
 
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """OpenAI's reasoning models refuse `max_tokens` (unsupported_parameter)."""
@@ -46,7 +46,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_stops: int = 4
     """Largest number of stop sequences sent; ccproxy enforces the others itself."""
 
-    # The request: tools.
+    # The request: tools
 
     tool_choices: tuple[Literal["auto", "required", "function", "none"], ...] = (
         "auto",
@@ -76,7 +76,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tool_stream: bool = False
     """GLM streams tool arguments only with `tool_stream: true`."""
 
-    # The request: messages.
+    # The request: messages
 
     system_messages: Literal["anywhere", "first"] = "anywhere"
     """first: one system message at the start; later ones become `<system-reminder>` user text."""
@@ -98,7 +98,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cache_control: bool = False
     """True: cache_control in content parts is supported (Claude on OpenRouter, DashScope)."""
 
-    # The request: reasoning.
+    # The request: reasoning
 
     reasoning: Literal[
         "none",
@@ -148,7 +148,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     thought_signatures: bool = False
     """Gemini: tool calls in the history require extra_content.google.thought_signature."""
 
-    # The request: Responses API only.
+    # The request: Responses API only
 
     system_role: Literal["system", "developer"] = "system"
     """The role of system text in `input`; OpenAI's own models call it developer."""
@@ -163,7 +163,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     web_search: bool = False
     """True: the provider searches the web itself, with the tool `web_search`."""
 
-    # The request: the rest.
+    # The request: other fields
 
     response_format: Literal["json_schema", "json_object", "none"] = "json_schema"
     """Form of structured output; json_object and none add an instruction to the prompt."""
@@ -192,7 +192,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     extra_body: dict[str, Any] = {}
     """Fields added to every request."""
 
-    # The answer.
+    # The answer
 
     text_calls: bool = False
     """True: tool calls in DeepSeek's markup may appear in the text."""
@@ -213,15 +213,15 @@ class Target:
     """The properties of the provider and the model that conversion depends on."""
 
     provider: str
-    """Name of the preset, or host of the base URL; part of the origin in signatures."""
+    """The name of the preset, or the host of the base URL; part of the origin in signatures."""
     model: str
-    """Name of the model at the provider."""
+    """The provider's name for the model."""
     quirks: Quirks = PLAIN
     window: int | None = None
-    """Context window in tokens, None if unknown."""
+    """The context window in tokens, or None if unknown."""
     max_output: int | None = None
-    """Largest number of tokens in one answer, None if unknown."""
+    """The maximum number of output tokens, or None if unknown."""
     api: Api = "chat"
-    """The dialect in which the model is asked."""
+    """The dialect of requests for the model."""
     endpoint: str = ""
-    """A short name of the base URL; encrypted reasoning can be read nowhere else."""
+    """A short hash of the base URL, the only one that can decrypt its encrypted reasoning."""

@@ -1,8 +1,8 @@
 """
-The web search back ends of `search_backends.toml`: stand-alone engines and those of providers.
+The web search back ends in `search_backends.toml`: stand-alone engines and the providers' own.
 
-A back end is one HTTP request and a list in its JSON answer. Paths are names separated by dots;
-lists on the way are followed into each of their elements.
+A back end is defined by an HTTP request and a list in the JSON response. Paths are names separated
+by dots, and descend into every element of lists.
 """
 
 from __future__ import annotations
@@ -18,77 +18,78 @@ from typing import Any, Literal
 import msgspec
 
 OWN_SEARCH = "provider"
-"""Value of WEB_SEARCH: the search of the provider itself."""
+"""Value of WEB_SEARCH: the provider's own search."""
 NO_SEARCH = "off"
 """Value of WEB_SEARCH: no search, not even the provider's."""
 
 
 class SearchBackend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How one back end is asked, and where its results are."""
+    """The requests of a back end, and the locations of its results."""
 
     title: str
     method: Literal["GET", "POST"] = "POST"
     url: str = ""
-    """Address; `{model}` is the model's name. A path: the user names the server."""
+    """The URL, with the model's name as `{model}`, or a path if the user provides the server."""
     api: Literal["chat", "responses"] | None = None
-    """Dialect of the provider in which its model searches; replaces `url`."""
+    """The provider's dialect for searches by its model; replaces `url`."""
     auth: str = "bearer"
-    """"bearer", "none", or the name of the header that holds the key."""
+    """"bearer", "none", or the name of the header with the key."""
     headers: dict[str, str] = {}
     request: dict[str, Any]
-    """JSON body, or query of a GET. `{query}`, `{query_json}`, `{model}` are replaced in texts;
-    the texts `{allowed}` and `{blocked}` become lists of domains, and are left out if empty."""
+    """The JSON body, or the query of a GET request. `{query}`, `{query_json}` and `{model}` are
+    replaced in strings. The strings `{allowed}` and `{blocked}` become lists of domains, and are
+    omitted if empty."""
     longest_query: int = 400
-    """Characters; longer queries are cut."""
+    """In characters; longer queries are truncated."""
     seconds: float = 10.0
-    """Limit for the whole answer."""
+    """The timeout for the whole response."""
 
     results: tuple[str, ...]
-    """Paths of the lists of results."""
+    """The paths of the result lists."""
     link: tuple[str, ...] = ("url",)
     heading: tuple[str, ...] = ("title",)
     text: tuple[str, ...] = ()
     date: tuple[str, ...] = ()
     summary: tuple[str, ...] = ()
-    """Paths of a text that a model wrote from the results; it counts only if there are any."""
+    """The paths of a model's summary of the results, which is ignored without results."""
     text_with_links: tuple[str, ...] = ()
-    """Paths of a text that contains the results, for back ends without a list."""
+    """The paths of a text with the results, for back ends without a result list."""
     hidden_hosts: bool = False
-    """True: links are redirects, so domains cannot be checked by them but by the titles."""
+    """Whether links are redirects, so that domains must be checked in the titles."""
     fixes: dict[str, str] = {}
-    """What to do about a status with which the back end refuses a search."""
+    """The fix for each HTTP status that refuses a search."""
     failures: str = ""
-    """Path of the sources that did not answer; they count if there are no results."""
+    """The path of the failed sources, which are reported if there are no results."""
     code: str = ""
-    """Path of a status in the body; other values than `ok_codes` are errors."""
+    """The path of a status code in the body; values not in `ok_codes` are errors."""
     ok_codes: tuple[int, ...] = ()
 
     price: float = 0.0
-    """US dollars per search, without the tokens of a model; 0 is also for an unknown price."""
+    """In US dollars per search, without the model's tokens; 0 if free or unknown."""
     charge: str = ""
-    """Path of the price in the answer, which precedes `price`."""
+    """The path of the price in the response, which overrides `price`."""
     tokens: tuple[str, ...] = ()
-    """Paths of the input and output tokens of the model that searched."""
+    """The paths of the searching model's input and output tokens."""
 
     presets: tuple[str, ...] = ()
-    """Presets of the providers that offer this search."""
+    """The presets of the providers that offer this search."""
     models: tuple[str, ...] = ()
-    """Glob patterns of the models that can search; empty: all."""
+    """Glob patterns for the models that can search; by default all models."""
     only_at: tuple[str, ...] = ()
-    """Glob patterns of base URLs; empty: all."""
+    """Glob patterns for the base URLs with the search; by default all URLs."""
     not_at: tuple[str, ...] = ()
     key_prefix: str = ""
-    """Keys without it cannot search."""
+    """The prefix of the keys that can search."""
 
     @property
     def takes_domains(self) -> tuple[bool, bool]:
-        """Whether the request has a field for allowed domains, and one for blocked domains."""
+        """Whether the request has fields for allowed domains and for blocked domains."""
         text = msgspec.json.encode(self.request)
         return b'"{allowed}"' in text, b'"{blocked}"' in text
 
     @property
     def needs_server(self) -> bool:
-        """True if the user must name the server."""
+        """Whether the user must provide the server's URL."""
         return self.url.startswith("/")
 
     def serves(self, *, base_url: str, model: str, key: str) -> bool:
@@ -110,7 +111,7 @@ def search_backends() -> Mapping[str, SearchBackend]:
 
 @cache
 def searches_of(preset: str) -> tuple[SearchBackend, ...]:
-    """Return the searches of a provider, the preferred one first."""
+    """Return the searches of a provider, in order of preference."""
     return tuple(each for each in search_backends().values() if preset in each.presets)
 
 
