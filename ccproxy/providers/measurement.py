@@ -471,7 +471,7 @@ class Measurement:
         if plain and (yield from self._takes_turn(_UNKNOWN)):
             return  # unknown fields of messages are ignored
         history = "drop"
-        # Find an accepted form by trying the widest first, and a required one the narrowest first.
+        # Try the widest form first if reasoning is optional, and the narrowest if it is required.
         for name, fields in _HISTORY.items() if plain else reversed(_HISTORY.items()):
             if (yield from self._takes_turn(fields)):
                 history = name

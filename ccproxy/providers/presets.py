@@ -128,7 +128,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def lists_all_models(self) -> bool:
-        """Whether names that are neither listed nor match a pass pattern must be wrong."""
+        """Whether a name that is not listed and matches no pass pattern must be wrong."""
         is_open = any(pattern.startswith("*") for pattern in self.pass_models)
         return bool(self.models and self.big) and not is_open
 

@@ -107,7 +107,7 @@ class Price(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
             raise ValueError(f"the thresholds of the tiers must rise, got {thresholds}")
 
     def as_fields(self) -> dict[str, Any]:
-        """Return the fields with values, for JSON."""
+        """Return the fields that differ from their defaults, for JSON."""
         fields: dict[str, Any] = msgspec.to_builtins(self)
         return fields
 

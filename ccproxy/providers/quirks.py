@@ -224,4 +224,4 @@ class Target:
     api: Api = "chat"
     """The dialect of requests for the model."""
     endpoint: str = ""
-    """A short hash of the base URL, the only one that can decrypt its encrypted reasoning."""
+    """A short hash of the base URL, because encrypted reasoning is valid only there."""

@@ -105,7 +105,7 @@ class CompletionsPassthrough(PassedExchange):
         return body
 
     def close(self) -> bytes:
-        """Return the last event, and `[DONE]` if missing. Raises BadAnswer if it is incomplete."""
+        """Return the last event and a missing `[DONE]`. Raises BadAnswer for incomplete answers."""
         rest = super().close()
         return rest if self._is_done else rest + b"data: " + DONE + b"\n\n"
 

@@ -323,7 +323,7 @@ class ResponsesToMessageStream:
                 self._show(piece)
 
     def _write_end(self, item: OutputItem) -> bool:
-        """Write the end of *item*; False if it must wait for the end of the answer."""
+        """Write the end of *item*; return False if it must wait for the end of the answer."""
         match item:
             case MessageItem():
                 self._refused = self._refused or item.is_refusal

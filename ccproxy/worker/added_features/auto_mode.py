@@ -29,7 +29,7 @@ from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.stream_relay import StreamSource
 
 JUDGE_SECONDS = 30.0
-"""Timeout of the judge's answer, for which the client has to wait."""
+"""The timeout for the judge's answer; the client waits for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

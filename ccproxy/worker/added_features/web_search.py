@@ -65,7 +65,7 @@ def requested_search(request: ClientRequest, exchange: Exchange) -> RequestedSea
 
 
 def requested_direct_search(request: ClientRequest, body: bytes) -> RequestedSearch | None:
-    """Return the search of a request in direct mode, or None if no back end is configured."""
+    """Return the search of a request in direct mode, or None if ccproxy does not run it."""
     if not request.worker.config.added_features.searches_directly:
         return None
     searching_tool = search_tool((fields_of(body) or {}).get("tools", Raw(b"[]")))
