@@ -97,7 +97,7 @@ def file_digest(file: Path) -> str:
     except OSError:
         return ""
     finally:
-        buffer[:] = bytes(len(buffer))  # it held keys
+        buffer[:] = bytes(len(buffer))  # it contained keys
     return digest.hexdigest()
 
 

@@ -146,7 +146,7 @@ def _folder(path: str | None) -> Path | None:
     return Path(path) if path and Path(path).is_dir() else None
 
 
-# In the child.
+# Functions of the child process.
 
 
 def check(file: Path, labels: Sequence[str]) -> CheckResult:

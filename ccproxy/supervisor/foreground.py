@@ -1,4 +1,4 @@
-"""The supervisor in the foreground, inside the process of `ccproxy up`."""
+"""Runs the supervisor in the foreground, inside the process of `ccproxy up`."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class FileJournal:
 
     def __init__(self, folder: Path, *, echo: Callable[[str], None] | None = None) -> None:
         self._echo = echo
-        # The last output of a worker is quoted here, and may contain a key.
+        # Events quote the last output of workers, which may contain a key.
         self._redact = Redactor()
         self._file: LogFile | None = None
         self._failure = ""

@@ -69,7 +69,7 @@ class FleetStatus:
 
     config: str
     supervisor: SupervisorInfo | None
-    """None if none answers."""
+    """None if no supervisor answers."""
     proxies: tuple[Row, ...]
     note: str = ""
     """The supervisor's problem; empty if it has none or is not running."""
@@ -273,13 +273,13 @@ def ensure_supervisor(
 
 def wait_for_recovery(fleet: Fleet, *, timeout: float = RECOVERY) -> None:
     """
-    Wait while a supervisor runs but does not answer, as after `rm -rf state`.
+    Wait while a supervisor is running but does not answer, as after `rm -rf state`.
 
     Its lock is free then, but a second supervisor would start every worker twice.
     """
     deadline = time.monotonic() + timeout
     while not _is_serving(fleet) and time.monotonic() < deadline:
-        from ccproxy.supervisor.control.offline_status import supervisor_pid  # as above
+        from ccproxy.supervisor.control.offline_status import supervisor_pid  # slow to import
 
         if supervisor_pid(fleet) is None:
             return

@@ -44,7 +44,7 @@ AFTER_DRAIN = 10.0
 """Seconds beyond a drain after which `stop` returns even if a worker is still running."""
 
 Refresh = Callable[[], Awaitable[None]]
-"""Asks the workers for their states."""
+"""Queries the workers for their states."""
 
 
 @dataclass(slots=True)
@@ -125,7 +125,7 @@ class Operations:
         return ControlReply(ok=ended, proxies=tuple(rows))
 
     async def restart(self, command: ControlCommand) -> ControlReply:
-        """Replace the workers of the entries; old ones stop when the new ones are ready."""
+        """Replace the workers of the entries; the old ones stop when the new ones are ready."""
         async with self._in_turn(command):
             notes = self._take_network(command)
             self._host.prepare()

@@ -39,7 +39,7 @@ ERRORS: Mapping[str, type[CcproxyError]] = {
     error.__name__: error
     for error in (CcproxyError, UsageError, NotRunning, PortInUse, Busy, NotReady)
 }
-"""The errors that cross the socket by name; `ConfigError` carries its mistakes instead."""
+"""The errors that are sent over the socket by name; `ConfigError` carries its mistakes instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class ControlCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What a running command is waiting for."""
+    """The progress of a running command."""
 
     labels: tuple[str, ...] = ()
     """Entries with a worker that is stopping."""
@@ -91,9 +91,9 @@ class SupervisorInfo:
     trouble: str | None = None
     """A problem of the supervisor, as text for the user."""
     config: str = ""
-    """Its table."""
+    """The path of its table."""
     python: str = ""
-    """Its interpreter."""
+    """The path of its interpreter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

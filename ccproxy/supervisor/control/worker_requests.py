@@ -45,9 +45,9 @@ T = TypeVar("T")
 LIMIT = 5.0
 """Seconds that a worker may take to answer."""
 LIST_LIMIT = 30.0
-"""The same for the provider's list of models."""
+"""Seconds that a worker may take to return the provider's list of models."""
 TEST_LIMIT = 900.0
-"""The same for a test of keys: the provider may be slow, and the worker has its own limit."""
+"""Seconds for a test of keys: the provider may be slow, and the worker has its own limit."""
 
 
 def ask_about_keys(

@@ -1,9 +1,9 @@
 """
 Finds workers that run but do not respond.
 
-Every 5 s each serving worker is asked for its state over its control socket. One that has not
+Every 5 s each serving worker is queried for its state over its control socket. One that has not
 answered after 2 s has missed a probe, and after three misses in a row it is hung. The request stays
-open: a worker that is only busy answers late, and its answer clears the misses. A socket that
+pending: a worker that is only busy answers late, and its answer clears the misses. A socket that
 cannot be reached (its file was removed) is reported, but not counted as a miss.
 """
 
@@ -29,7 +29,7 @@ AskState = Callable[[str, StateRequest, type[WorkerState]], Awaitable[WorkerStat
 
 
 class HealthProbe:
-    """Asks every serving worker for its state."""
+    """Queries every serving worker for its state."""
 
     def __init__(
         self,

@@ -305,7 +305,7 @@ class LocalHost:
             start_new_session=True,
             umask=0o077,
         )
-        process.returncode = 0  # so that Popen neither reaps it nor warns that it still runs
+        process.returncode = 0  # so that Popen neither reaps it nor warns that it is still running
         return ForkedProcess(process.pid)
 
     def _write(self, record: WorkerRecord) -> None:

@@ -20,8 +20,8 @@ from enum import Enum, StrEnum
 FIRST_DELAY = 0.5
 MAX_DELAY = 30.0
 JITTER = 0.2
-"""Restarts are delayed by 0.5 s, doubling up to 30 s, each varied by 20 %: ten workers that crash
-together do not restart together."""
+"""Restarts are delayed by 0.5 s, doubling up to 30 s, each varied by 20 % so that ten workers
+that crash together do not restart together."""
 
 CRASH_LOOP_FAILURES = 5
 """Crashes in a row that constitute a crash loop."""
@@ -118,7 +118,7 @@ class WorkerFacts:
     may_retry: bool = True
     """The delay after the last crash is over."""
     rejected: bool = False
-    """The worker rejected its settings (exit code 78); starting it again is useless."""
+    """The worker rejected its settings (exit code 78); restarting it is useless."""
     timed_out: bool = False
     """The last process did not become ready in time."""
 

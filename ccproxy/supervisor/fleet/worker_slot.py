@@ -30,13 +30,13 @@ START_LIMIT = 15.0
 """Seconds that a worker may take to become ready."""
 
 DRAIN_GRACE = 1.5
-"""Seconds between the end of a drain and SIGKILL, for the worker to exit by itself."""
+"""Seconds between the end of a drain and SIGKILL, for the worker to exit on its own."""
 
 ABORT_GRACE = 1.5
 """Seconds that a hung worker has to write its stack."""
 
 EX_CONFIG = 78
-"""Exit code for wrong settings (sysexits.h)."""
+"""Exit code for invalid settings (sysexits.h)."""
 
 UNKNOWN = WorkerState()
 """The state of a worker that has not answered yet."""
@@ -63,7 +63,7 @@ class _Process:
 
 @dataclass(slots=True, kw_only=True)
 class _Failures:
-    """The failed starts and crashes of a slot since it last served for a while."""
+    """The failed starts and crashes of a slot since it last served long enough."""
 
     count: int = 0
     retry_at: float = -math.inf

@@ -1,4 +1,4 @@
-"""The environment of child processes: a fixed list of variables, none of which holds a key."""
+"""The environment of child processes: a fixed list of variables, none of which contains a key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NETWORK_VARIABLES = (
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
-"""Variables that decide how a worker reaches its provider. A command passes its own to workers."""
+"""Variables that decide how a worker reaches its provider; commands pass their own to workers."""
 
 _INHERITED = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TZ", "LANG", "LANGUAGE", "TMPDIR"),
@@ -67,7 +67,7 @@ class NetworkEnvironment:
         return clean_environment(self._variables)
 
     def preview(self, variables: Mapping[str, str] | None) -> dict[str, str]:
-        """Return the variables that `take` would result in, without using them."""
+        """Return the variables that would result from `take`, without using them."""
         if variables is None or self._is_foreground:
             return self._variables
         return network_variables(variables)

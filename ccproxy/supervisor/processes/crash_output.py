@@ -47,7 +47,7 @@ def last_lines(output: OutputFiles) -> str:
         try:
             with os.fdopen(open_regular(path), "rb") as file:
                 size = file.seek(0, os.SEEK_END)
-                # A file that is shorter than before was rotated: all of it is new.
+                # A file that has become shorter was rotated, so all of it is new.
                 file.seek(max(0 if size < size_before else size_before, size - _TAIL_BYTES))
                 text = file.read().decode(errors="replace").strip()
         except OSError:

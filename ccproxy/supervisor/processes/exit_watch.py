@@ -1,8 +1,8 @@
 """
 Detects when a process exits.
 
-Uses a pidfd, which works for children and for adopted processes alike. Without pidfds it checks
-twice a second.
+Uses a pidfd, which works for children and adopted processes alike. Without pidfds it checks twice a
+second.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class ForkLimits:
     """Time limits of the fork server, in seconds."""
 
     load: float = 10.0
-    """Until it can fork."""
+    """From its start until it can fork."""
     answer: float = 2.0
     """Until it has forked, during which the supervisor is blocked."""
     linger: float = 5.0

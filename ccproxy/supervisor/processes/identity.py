@@ -1,5 +1,5 @@
 """
-The identity of a process, and signals that reach only that process.
+Identifies a process, and sends signals to that process only.
 
 A pid alone does not identify a process, because pids are reused. An `Identity` is the pid, the
 start time and the boot. The start time is the kernel's count since boot (field 22 of
@@ -77,7 +77,7 @@ def command_line(pid: int) -> list[str]:
 
 
 def _arguments(line: bytes) -> list[str]:
-    """Return the arguments in the content of /proc/PID/cmdline."""
+    """Return the arguments in *line*, the content of /proc/PID/cmdline."""
     arguments = os.fsdecode(line).rstrip("\0").split("\0")
     if (
         len(arguments) == 1 and " " in arguments[0]
@@ -131,7 +131,7 @@ def _has_proc() -> bool:
 
 
 def _start_by_psutil(pid: int) -> float | None:
-    import psutil  # as above
+    import psutil  # slow to import
 
     try:
         process = psutil.Process(pid)
@@ -142,7 +142,7 @@ def _start_by_psutil(pid: int) -> float | None:
 
 
 def _command_line_by_psutil(pid: int) -> list[str]:
-    import psutil  # as above
+    import psutil  # slow to import
 
     try:
         return psutil.Process(pid).cmdline()
@@ -151,7 +151,7 @@ def _command_line_by_psutil(pid: int) -> list[str]:
 
 
 def _command_lines_by_psutil() -> Iterator[tuple[int, list[str]]]:
-    import psutil  # as above
+    import psutil  # slow to import
 
     for process in psutil.process_iter(["cmdline", "uids"]):
         if process.info["uids"] and process.info["uids"].real == os.getuid():

@@ -24,7 +24,7 @@ RETRY = 2.0
 """Seconds before retrying a port that could not be bound."""
 
 RETRY_SOON = 0.1
-"""The same while a worker of this fleet is about to release the port."""
+"""Like `RETRY`, while a worker of this fleet is about to release the port."""
 
 Address = tuple[str, int]
 
@@ -37,7 +37,7 @@ class BindProblem:
     port: Port
     """FOREIGN, HELD or REFUSED."""
     retry_at: float
-    """When to try again, on the clock of the `Listeners`."""
+    """When to retry, on the clock of the `Listeners`."""
 
 
 class Listeners:

@@ -22,7 +22,7 @@ class Peer(NamedTuple):
 
     uid: int
     pid: int | None
-    """None if the system does not report it."""
+    """The pid; None if the system does not report it."""
 
 
 def trusted_peer(connection: socket.socket) -> Peer:

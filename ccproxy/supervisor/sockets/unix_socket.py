@@ -35,7 +35,7 @@ from ccproxy.supervisor.sockets.peer_credentials import Peer, trusted_peer
 from ccproxy.supervisor.state.records import WorkerRecord
 
 MAX_LINE = 4 * 2**20
-"""Bytes of one request or reply."""
+"""Maximum bytes of one request or reply."""
 
 UNSUPPORTED = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 """Error numbers of file systems without sockets (vfat, some FUSE and network file systems)."""
@@ -63,7 +63,7 @@ class FolderWithoutModes(OSError):
 
 
 class AnnouncedSocket(NamedTuple):
-    """The control socket in a running worker's arguments; the file may be missing."""
+    """The control socket named in a running worker's arguments; the file may be missing."""
 
     label: str
     pid: int
@@ -71,7 +71,7 @@ class AnnouncedSocket(NamedTuple):
 
 
 def announced_sockets(home: Path) -> list[AnnouncedSocket]:
-    """Return the control sockets in the arguments of this fleet's running workers."""
+    """Return the control sockets named in the arguments of this fleet's running workers."""
     sockets = []
     for pid, arguments in command_lines_of_this_user():
         control = option_of(arguments, "--control")
@@ -135,7 +135,7 @@ class RunningWorker:
 
     record: WorkerRecord
     state: WorkerState | None
-    """None if it does not answer: it hangs, or is not ready yet."""
+    """None if the worker does not answer, because it hangs or is not ready yet."""
 
     @property
     def is_ready(self) -> bool:

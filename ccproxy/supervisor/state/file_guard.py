@@ -61,7 +61,7 @@ class FileGuard:
             await sleep(PERIOD)
 
     def holds(self) -> bool:
-        """Return True if this process is still the supervisor; take a removed lock again."""
+        """Return True if this process is still the supervisor; reacquire a removed lock."""
         if self._is_superseded or self._lock is None:
             return not self._is_superseded
         try:
@@ -105,7 +105,7 @@ class FileGuard:
             self._complain("record.failed", error)
 
     def remove_record(self) -> None:
-        """Remove the record, unless it is another supervisor's."""
+        """Remove the record, unless it belongs to another supervisor."""
         if self._has_record:
             with contextlib.suppress(OSError):  # the folder has become read-only
                 (self._fleet.pids / SUPERVISOR_FILE).unlink(missing_ok=True)

@@ -112,7 +112,7 @@ class SupervisorRecord:
 
     @property
     def identity(self) -> Identity:
-        """The process."""
+        """The identity of the process."""
         return Identity(self.pid, self.start_time, self.boot_id)
 
 
@@ -148,7 +148,7 @@ class RecordFolder:
                 self.write(record)
 
     def remove(self, record: WorkerRecord) -> None:
-        """Remove the file of *record*'s process, and no other."""
+        """Remove only the file of *record*'s process."""
         names = (_name(record), _name(record, is_replaced=True))
         for path in (self._folder / name for name in names):
             try:

@@ -18,7 +18,7 @@ NAME = "unwanted.json"
 
 
 class StoppedEntries:
-    """The labels of stopped entries, in lower case; read once, written when they change."""
+    """The labels of stopped entries, in lowercase; read once, written when they change."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
