@@ -51,16 +51,16 @@ CacheCause = Literal[
     "ttl",
     "provider",
 ]
-"""Why the provider read fewer tokens from its prompt cache; `docs/events.md` explains each."""
+"""Reasons for fewer tokens read from the provider's prompt cache, explained in `docs/events.md`."""
 
 
 class FailedAttempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One attempt that the provider refused."""
+    """One attempt, which the provider refused."""
 
     at: float
     """Seconds since the request began."""
     key: str
-    """`…last4`."""
+    """The key, as `…last4`."""
     status: int
     cause: str = ""
     effect: str = "none"
@@ -100,11 +100,11 @@ class RequestTimeline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     """Seconds since the epoch."""
     path: str = ""
     session: str = ""
-    """Claude Code's session."""
+    """The id of Claude Code's session."""
     agent: str = ""
     """The id of the subagent that sent it."""
     user: str = ""
-    """The user of the gateway that sent it."""
+    """The gateway user who sent it."""
     requested: str = ""
     """The client's name for the model."""
     model: str = ""
@@ -166,7 +166,7 @@ class KeyEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cause: str = ""
     status: int = 0
     effect: str = ""
-    """none, cooldown, out or rejected."""
+    """What happens to the key: none, cooldown, out or rejected."""
     next: str = ""
     """What the request does next: end, other_key or repeat."""
     request: str = ""
@@ -174,7 +174,7 @@ class KeyEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ActivityEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of `ccproxy events`; which of the last fields is set depends on `event`."""
+    """One line of `ccproxy events`; `event` determines which of the last fields are set."""
 
     event: EventName
     at: float
@@ -192,7 +192,7 @@ class ActivityEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 SLOW_SECONDS = 10.0
-"""An answer that begins later than this is slow."""
+"""An answer that begins after this many seconds is slow."""
 
 
 def is_slow(one: RequestTimeline) -> bool:

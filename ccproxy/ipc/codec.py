@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class MessageError(ValueError):
-    """A line is not the expected message; the text names the field."""
+    """A line is not the expected message; the error text names the field."""
 
 
 def decode(kind: type[T], line: bytes) -> T:

@@ -19,7 +19,7 @@ KeyAction = Literal["list", "test", "enable", "disable", "reset"]
 KEY_ACTIONS: tuple[KeyAction, ...] = get_args(KeyAction)
 
 DRAIN_SECONDS = 30.0
-"""Default limit for the requests that are running when a drain begins."""
+"""Default time limit for the requests that are running when a drain begins."""
 
 
 # Requests to a worker.
@@ -68,7 +68,7 @@ class SessionRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayRequest:
-    """Plays the recorded exchange *id* through the conversion; returns a `ReplayReply`."""
+    """Replays the recorded exchange *id* through the conversion; returns a `ReplayReply`."""
 
     op: Literal["replay"] = "replay"
     id: str = ""
@@ -165,7 +165,7 @@ REQUESTS: Mapping[str, type[Request]] = {kind().op: kind for kind in get_args(Re
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """The request was refused; the text is for the user."""
+    """The request was refused; the error text is for the user."""
 
     ok: bool = False
     error: str = ""
@@ -312,7 +312,7 @@ class KeyRow:
     account: AccountRow | None = None
     """None if it has never been read."""
     limits: tuple[AccountWindow, ...] = ()
-    """The rate limits in the headers of the key's last answer."""
+    """The rate limits in the headers of the last answer to the key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,9 +327,9 @@ class Traffic:
     """Requests that ended in the last five minutes."""
     errors: int = 0
     answers: int = 0
-    """Streams that began."""
+    """Streams that have begun."""
     ttft_median_s: float | None = None
-    """Seconds from the request to the first byte of a streamed answer, in five minutes."""
+    """Seconds to the first byte of a streamed answer, over the last five minutes."""
     ttft_p95_s: float | None = None
     history: tuple[int, ...] = ()
     """Requests that ended in each five-second interval of the last five minutes, oldest first."""
@@ -363,12 +363,12 @@ class ReportedState:
     switched: str = ""
     """Name of the active model switch; empty if the env file's models are used."""
     passes_to: str = ""
-    """Where requests go unchanged in bypass mode; empty if bypass is off."""
+    """The URL to which bypass mode passes requests unchanged; empty if bypass is off."""
     keeps_history: bool = False
     inspects: bool = False
     """Whether INSPECT currently makes request bodies readable."""
     inspects_s: float = 0.0
-    """Seconds until that ends."""
+    """Seconds until INSPECT switches itself off."""
     budgets: tuple[BudgetRow, ...] = ()
     accounts: tuple[AccountRow, ...] = ()
     """One row per key whose account has been read."""
@@ -384,12 +384,12 @@ class ReportedState:
     traffic: Traffic = field(default_factory=Traffic)
     key_rows: tuple[KeyRow, ...] = ()
     pool: PoolSharing | None = None
-    """None without REDIS_URL."""
+    """The shared pool; None without REDIS_URL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState(ReportedState):
-    """The state of one worker process, as status and the health probe use it."""
+    """The state of one worker process, for `status` and the health probe."""
 
     ok: bool = True
     pid: int = 0
@@ -419,7 +419,7 @@ class SessionMove:
     reason: str = ""
     """The cause in words."""
     cached_tokens_lost: int = 0
-    """Estimated."""
+    """The estimated number of tokens."""
     at: float = 0.0
     """Seconds since the epoch."""
 
@@ -446,7 +446,7 @@ class KeysReply:
     ok: bool = True
     keys: tuple[KeyRow, ...] = ()
     strategy: str = ""
-    """KEY_STRATEGY."""
+    """The strategy in use, as in KEY_STRATEGY."""
     moves: tuple[SessionMove, ...] = ()
     """The latest moves of sessions between keys, newest last."""
     tests: tuple[KeyTest, ...] = ()
@@ -463,7 +463,7 @@ class SessionReply:
     """False if bypass is on."""
     history: bool = False
     goes_to: str = ""
-    """Where requests go in bypass mode."""
+    """The URL to which bypass mode passes requests."""
     unsaved: str = ""
     """Why a change is not saved, so that a restart undoes it; empty if it is."""
     recording_s: int = 0
@@ -501,7 +501,7 @@ class ReplayReply:
     request: tuple[str, ...] = ()
     """The lines of a diff of the requests to the provider; empty if they are equal."""
     answer: tuple[str, ...] = ()
-    """The same for the client's answer."""
+    """The lines of a diff of the client's answers; empty if they are equal."""
     bytes: int = 0
     """The size of the client's answer, if it was compared."""
     note: str = ""
@@ -523,7 +523,7 @@ class ClientSessionState:
     model: str = ""
     """The model that answered last, or that will answer if the session's model has changed."""
     window: int | None = None
-    """The context window of that model in tokens; None if it is unknown."""
+    """The context window of that model in tokens; None if unknown."""
     answered_by: str = ""
     """The label of the entry that answered last; empty if it is this one."""
     route: str = ""
@@ -544,7 +544,7 @@ class ClientSessionState:
     reason: str = ""
     """Why the worker cannot serve normally."""
     bypass: str = ""
-    """Where requests go unchanged in bypass mode; empty if bypass is off."""
+    """The URL to which bypass mode passes requests unchanged; empty if bypass is off."""
     input: int = 0
     """Tokens that were neither read from the provider's cache nor written to it."""
     cached: int = 0
@@ -592,7 +592,7 @@ class Readiness:
     errno: int | None = None
     """The system's error number, if that is the reason."""
     draining: bool = False
-    """Sent later, as a second message: the worker has stopped accepting."""
+    """Sent later, in a second message: the worker has stopped accepting."""
 
 
 # Encoding.

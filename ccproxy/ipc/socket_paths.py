@@ -1,5 +1,5 @@
 """
-The paths of the control sockets of supervisor and workers.
+The paths of the control sockets of the supervisor and the workers.
 
 A socket is in the fleet's `state/` folder, or in the user's runtime folder if that path is too long
 or the file system has no sockets. The status line imports this module every few seconds, so it
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_PATH = 100
-"""Bytes; systems allow 104 to 108 in the address of a unix socket."""
+"""Maximum bytes; systems allow 104 to 108 in the address of a unix socket."""
 
 
 def socket_path(home: Path, name: str = "supervisor") -> Path:
