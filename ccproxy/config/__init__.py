@@ -1,1 +1,1 @@
-"""The user's files, read into frozen values."""
+"""Reads the user's files into immutable values."""

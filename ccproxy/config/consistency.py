@@ -35,7 +35,7 @@ _SECRET_WORDS = ("AUTH", "COOKIE", "KEY", "SECRET", "TOKEN")
 
 
 def named_preset(env: EnvReader) -> str | None:
-    """Return the preset that PROVIDER names; None if it is not set or unknown."""
+    """Return the preset that PROVIDER names, or None if it is not set or unknown."""
     name = env.read(s.PROVIDER)
     value = env.value(s.PROVIDER)
     if value is None:
@@ -147,7 +147,7 @@ def ca_bundle(env: EnvReader) -> Path | None:
 
 
 def _bundle_problem(path: Path, path_text: str) -> tuple[str, str] | None:
-    """Return why the file *path* is not a CA bundle, and the fix; None if it is one."""
+    """Return why the file *path* is not a CA bundle, and the fix, or None if it is one."""
     if not path.is_file():
         text = f'must be a file of certificates, got "{path_text}"'
         return text, "correct the path, or remove it"

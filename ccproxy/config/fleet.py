@@ -31,7 +31,7 @@ RESERVED = {"supervisor"}
 _ENTRY_KEYS = ("port", "env_file", "label", "workers", "fallback")
 _REQUIRED_KEYS = _ENTRY_KEYS[:3]
 _TOP_KEYS = ("proxies", "proxy", "fallback", "presets", "routes")
-"""The last three are read by `config/routing_tables.py`."""
+"""`config/routing_tables.py` reads the last three."""
 _EXAMPLE = '"8081:envs/kimi.env:Kimi-K3"'
 _LARGEST_PORT = 65535
 

@@ -65,7 +65,7 @@ def unsupported_proxy(
 
 
 def _from_environment(url: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """Return the name and the value of the variable for *url*; empty if there is none."""
+    """Return the name and the value of the variable for *url*, both empty if there is none."""
     parts = urlsplit(url)
     try:
         port = parts.port or _PORTS.get(parts.scheme, 0)

@@ -1,7 +1,7 @@
 """
-The location of the table.
+Finds the table.
 
-It is given by --config or $CCPROXY_CONFIG. Otherwise it is the first ccproxy.toml of
+Its location is given by --config or $CCPROXY_CONFIG. Otherwise it is the first ccproxy.toml of
 
 1. the current folder,
 2. the folders above it, up to the home folder or the root of the file system (as in git),

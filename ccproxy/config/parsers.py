@@ -37,11 +37,11 @@ _OFF = ("off", "false", "no", "0")
 
 # Suffixes that no public DNS serves: http:// is allowed for servers in the user's own network.
 _PRIVATE_SUFFIXES = (".local", ".localhost", ".internal", ".lan", ".home", ".home.arpa", ".test")
-_SHARED_SPACE = IPv4Network("100.64.0.0/10")  # RFC 6598; also the addresses of Tailscale
+_SHARED_SPACE = IPv4Network("100.64.0.0/10")  # RFC 6598; also used by Tailscale
 
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*\.?")
 
-# Texts that templates contain instead of a key, after the prefix of a vendor's keys.
+# Placeholder texts in templates, after the prefix of a vendor's keys.
 _PREFIX = r"(?:(?:sk|ak|pk|gsk|csk|xai|nvapi|gho|ghu|ms|key)[-_](?:ant-|or-v1-|or-|proj-|api03-)*)?"
 _PLACEHOLDERS = (
     r"your.*",
@@ -66,7 +66,7 @@ _QUOTES = "\"'`“”‘’„«»＂＇"
 _FULL_WIDTH = {"，": ",", "；": ",", "、": ",", "：": ":", "＝": "=", "\u3000": "a plain space"}
 """Characters of Chinese and Japanese input methods, and their replacements."""
 
-# A vendor's prefix with a long rest, or a long word of letters and digits (names have dashes).
+# A vendor's prefix with a long remainder, or a long word of letters and digits (names have dashes).
 _KEY_LIKE = re.compile(
     r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|ak|ccp|gsk|csk|xai|nvapi|hf|gh[a-z])[-_]|AIza|eyJ)[\w.-]{8,}"
     r"|(?<![A-Za-z0-9])(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20,}"
@@ -81,7 +81,7 @@ def text(value: str) -> str:
 
 
 def switch(value: str) -> bool:
-    """Parse on or off."""
+    """Parse `on` or `off`."""
     lower = value.lower()
     if lower not in _ON + _OFF:
         raise ValueError(f'must be on or off, got "{value}"')
@@ -202,7 +202,7 @@ def prices(value: str) -> tuple[tuple[str, Price], ...]:
 
 
 def account_check(value: str) -> AccountCheck:
-    """Parse whether the accounts of the keys are read."""
+    """Parse whether to read the accounts of the keys."""
     if value.lower() == "auto":
         return "auto"
     try:
@@ -371,7 +371,7 @@ def http_url(value: str) -> str:
     if split.username is not None or split.password is not None:
         raise ValueError("must not contain a user name and password")
     if {name for name, _ in parse_qsl(split.query, keep_blank_values=True)} - {"api-version"}:
-        # It would not be sent, but shown wherever the address is shown.
+        # It would not be sent, but it would be shown wherever the address is shown.
         raise ValueError("must not contain a query: keys belong in PROVIDER_API_KEY")
     return value.rstrip("/")
 
@@ -424,7 +424,7 @@ def hide_keys(text: str) -> str:
 
 
 def contains_key(text: str) -> bool:
-    """Return True if something in *text* looks like a key."""
+    """Return True if any part of *text* looks like a key."""
     return _KEY_LIKE.search(text) is not None
 
 

@@ -1,5 +1,5 @@
 """
-Typed reading of one env file or of the process environment; every mistake is collected.
+Reads typed settings from an env file or the process environment, and collects every mistake.
 
 python-dotenv parses the file without interpolation: quotes, comments, `export`, `INFO # comment`.
 Its parser is used directly because `dotenv_values` does not return line numbers.
@@ -35,7 +35,7 @@ _OPEN_QUOTE = re.compile(r"""\s*(?:export\s+)?(\w+)\s*=\s*(["'])(?!.*\2)""")
 ENVIRONMENT = Path("(environment)")
 """The file name in mistakes about the process environment."""
 
-# Settings, with their names in other tools and frequent guesses.
+# Settings, with their names in other tools and common guesses.
 _SYNONYMS = {
     "BIG_MODEL": "MODEL OPUS_MODEL LARGE_MODEL PROVIDER_MODEL",
     "MIDDLE_MODEL": "SONNET_MODEL MEDIUM_MODEL",
@@ -66,7 +66,7 @@ _OTHER_TOOLS = re.compile(r".*_API_KEY|(?:ANTHROPIC|CLAUDE|OPENAI|AZURE_OPENAI|A
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The text of a setting, and the line of the file on which it is."""
+    """The text of a setting, and its line in the file."""
 
     name: str
     text: str
@@ -211,7 +211,7 @@ def is_open_to_others(file: Path) -> bool:
 
 
 def _missing_file(file: Path, entry: Entry | None) -> Mistake:
-    """Return the mistake that *file* does not exist, at the line of the table that names it."""
+    """Return the mistake for a missing *file*, at the line of the table that names it."""
     name = display_path(file)
     example = file.with_name(f"{file.name}.example")
     fix = f"cp {display_path(example)} {name}" if example.is_file() else f"create {name}"

@@ -604,7 +604,7 @@ def _declared(variables: Mapping[str, object]) -> tuple[Setting[Any, Any], ...]:
     settings = {name: value for name, value in variables.items() if isinstance(value, Setting)}
     for name, setting in settings.items():
         if not setting.name:
-            object.__setattr__(setting, "name", name)  # the only change of a frozen value
+            object.__setattr__(setting, "name", name)  # the only change to a frozen value
     return tuple(settings.values())
 
 

@@ -69,20 +69,20 @@ class DrainTimes:
     """How a worker without a supervisor exits after SIGTERM, in seconds."""
 
     delay: float
-    """Until it stops accepting."""
+    """Time until it stops accepting."""
     timeout: float
-    """From then on, for running requests."""
+    """Time after that for running requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountSettings:
-    """Whether and how often the provider's reports on the accounts of the keys are read."""
+    """Whether and how often to read the provider's reports on the accounts of the keys."""
 
     check: AccountCheck
     host: str
     """The preset's host if its endpoint is queried for any base URL; otherwise empty."""
     interval: float
-    """Seconds between two reads."""
+    """Seconds between two reports."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ class WorkerConfig:
     """True if sessions stay below the price thresholds of models."""
     accounts: AccountSettings
     budgets: tuple[Budget, ...]
-    """Of the entry and of its client keys."""
+    """The budgets of the entry and of its client keys."""
     long_context_threshold: int | None
     """Tokens; a threshold in the table overrides it."""
     services: ServiceSettings
@@ -222,7 +222,7 @@ class WorkerConfig:
         return self._targets(model, api)
 
     def take_measured(self, model: str, quirks: Mapping[str, Any]) -> None:
-        """Use the *quirks* of *model* from now on; they were measured while the worker runs."""
+        """Use *quirks*, measured while the worker is running, for *model* from now on."""
         self.measured[model] = {**self.measured.get(model, {}), **quirks}
         self._targets.cache_clear()
 

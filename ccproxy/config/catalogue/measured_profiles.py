@@ -25,7 +25,7 @@ class MeasuredModel(msgspec.Struct, frozen=True, kw_only=True):
     """The measurements of one model."""
 
     date: str
-    """YYYY-MM-DD."""
+    """The day of the measurement, YYYY-MM-DD."""
     quirks: dict[str, Any]
     differs: tuple[str, ...] = ()
     """The quirks that differ from the assumed ones."""
@@ -45,7 +45,7 @@ class Profiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def profiles_path(state: Path, base_url: str) -> Path:
-    """Return the file of the models at *base_url*."""
+    """Return the path of the profiles of the models at *base_url*."""
     return state / FOLDER / f"{hashlib.sha256(base_url.encode()).hexdigest()[:16]}.json"
 
 
