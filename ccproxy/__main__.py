@@ -1,4 +1,4 @@
-"""`python -m ccproxy` and the `ccproxy` command."""
+"""The entry point of `python -m ccproxy` and of the `ccproxy` command."""
 
 from ccproxy.cli.main import main
 

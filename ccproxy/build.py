@@ -1,4 +1,4 @@
-"""Hash of the installed source; detects upgrades without a version bump, such as a `git pull`."""
+"""Hashes the installed source, to detect upgrades without a version bump, such as a `git pull`."""
 
 from __future__ import annotations
 

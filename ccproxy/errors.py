@@ -38,7 +38,7 @@ STATUS_OF_KIND = {
 
 
 class CcproxyError(Exception):
-    """The base class of expected errors; `str()` is a sentence for the user."""
+    """The base class of expected errors; `str()` returns a message for the user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +94,13 @@ class NotReady(CcproxyError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRefusal:
-    """The content of a provider's error, for the code that handles it."""
+    """The content of a provider's error, as its handlers need it."""
 
     status: int
     """The HTTP status; 0 for an error inside an answer that had begun."""
     text: str
     codes: frozenset[str]
-    """Codes and types, in lower case."""
+    """Codes and types, in lowercase."""
     parameter: str
     """The request parameter that it names; empty if it names none."""
 

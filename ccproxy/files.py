@@ -1,8 +1,8 @@
 """
 Files of the user and of the fleet: regular files only, private, replaced atomically.
 
-Every function refuses pipes, folders, sockets and devices, and never blocks on a FIFO. A file that
-is created is readable by its owner only.
+Every function refuses pipes, folders, sockets and devices, and never blocks on a FIFO. A new file
+is readable only by its owner.
 """
 
 from __future__ import annotations

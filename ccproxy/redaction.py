@@ -30,7 +30,7 @@ _NAMES = ("earer ", "EARER ", "api-key", "api_key", "Api-Key", "API-Key", "API_K
 _HINTS = (*_PREFIXES, *_UNDERSCORED, *_NAMES, "AIza", "eyJ")
 """Every text that one of the patterns matches contains one of these."""
 
-# Each pattern either matches a whole run of its characters or fails within a fixed number of them.
+# Each pattern either matches a whole run of its characters or fails after a fixed number of them.
 # Hence the time is linear in the text, which may be a path or a name chosen by an attacker.
 _KEY_PATTERNS = (
     rf"\bc?(?:{'|'.join(_PREFIXES)})[A-Za-z0-9_\-]{{8,}}",
