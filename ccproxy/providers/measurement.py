@@ -461,7 +461,7 @@ class Measurement:
     def _takes_turn(
         self, message: Body, *later: Body, call_id: str = "abcdefgh1", signature: Body | None = None
     ) -> Steps[bool]:
-        """Measure whether a turn is accepted if its message with a call has more fields."""
+        """Measure whether a turn is accepted if its assistant message has the fields *message*."""
         turn = _call(message, call_id=call_id, signature=signature or self._signature)
         return (yield from self._accepts(messages=[*turn, *later], tools=[_tool()]))
 

@@ -119,7 +119,7 @@ def is_judged(call: ToolCallToJudge) -> bool:
 
 
 def transcript(messages: Sequence[Message]) -> str:
-    """Return the user's texts and the agent's calls: the first one, then the latest that fit."""
+    """Return the first of the user's texts and the agent's calls, and the latest that fit."""
     lines = [line for message in messages for line in _lines(message)]
     if not lines:
         return ""

@@ -42,7 +42,7 @@ _NAME_WEIGHT: Final = 3.0
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]+")
 _NAMES = re.compile(r"[\w-]+")
 _DEPTH: Final = 8
-"""The nesting limit; a reference in a result is inside list, message, list, block and list."""
+"""The nesting limit; references in results are nested in list, message, list, block and list."""
 _MAX_TERMS: Final = 32
 _DESCRIPTION: Final = (
     "Finds tools that are available but not loaded yet. Call it before you conclude that a tool is "

@@ -72,8 +72,7 @@ def search_tool(tools: Raw) -> tuple[SearchTool, bool] | None:
     """
     Return the web search in *tools* and whether it is the only tool, or None.
 
-    A definition that the API would refuse is ignored. For example, its name may also be the name of
-    a client tool, which then takes precedence.
+    Definitions that the API would refuse are ignored, such as one with the name of a client tool.
     """
     if SEARCH_TYPE.encode() not in bytes(tools) or memoryview(tools)[0] != BRACKET:
         return None

@@ -52,7 +52,7 @@ def head_of(body: bytes) -> Head:
 
 
 def head_at_ends(body: bytes) -> Head | None:
-    """Return the fields at the ends of *body*, or None unless all of them are there."""
+    """Return the fields at the ends of *body*, or None if any of them is missing there."""
     start = _BEGINNING.match(body, 0, _LONGEST)
     if start is None:
         return None

@@ -1,9 +1,9 @@
 """
 Relay the provider's own errors in direct mode, unchanged if they have the form of the Messages API.
 
-The classified error, as in chat mode, replaces any other body (OpenAI's form, HTML, a gateway's
-JSON), a context overflow in a wording that Claude Code does not recognize, because it must compact
-the conversation, and a text that makes Claude Code show "Not logged in" instead of the error.
+As in chat mode, the classified error replaces any other body (OpenAI's form, HTML, a gateway's
+JSON). It also replaces context overflows in a wording that Claude Code does not recognize and would
+not react to by compacting, and texts that make it show "Not logged in" instead of the error.
 """
 
 from __future__ import annotations

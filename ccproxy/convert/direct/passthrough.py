@@ -1,5 +1,5 @@
 """
-The exchange of direct mode, which uses the Messages API on both sides and changes the model's name.
+The exchange of direct mode: the Messages API on both sides, with only the model's name replaced.
 
 The request is unchanged, except for the model's name, and for max_tokens if it exceeds the limit of
 the model or the user. The answer is unchanged, except for the name in `message_start`. It is read

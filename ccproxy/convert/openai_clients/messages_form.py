@@ -64,7 +64,7 @@ _OUTPUT: Final = "_output"
 """Suffix of the types of all items that hold the result of a call."""
 _READ_ELSEWHERE: Final = frozenset(("additional_tools", "configuration_update"))
 _COMPACTIONS: Final = frozenset(("compaction", "context_compaction"))
-"""Summaries that only the provider that wrote them can read."""
+"""Summaries that are readable only by the provider that wrote them."""
 _UNREADABLE: Final = (
     "(The conversation before this point was summarized by another provider, in a form that cannot "
     "be read here. Ask the user for what you need of it.)"

@@ -3,8 +3,8 @@ The fast path for text and argument deltas, which make up nearly all events of a
 
 Theory of operation: the deltas of one text differ only in their string and in a few fields that the
 conversion ignores (a counter, an id, padding). A pattern built from one event leaves exactly these
-fields open. While the bytes match it, only the string is decoded. A text's string is copied into
-the client's event as it is, because both APIs encode JSON strings alike.
+fields open. While the bytes match it, only the string is decoded. The string of a text is copied
+unchanged into the client's event, because both APIs encode JSON strings alike.
 
 The result must equal that of the state machine. Therefore a pattern is built only from a delta that
 the machine has just processed, and all other bytes must be equal. The machine takes 5 µs more per

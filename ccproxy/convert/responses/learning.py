@@ -145,4 +145,4 @@ def _without(body: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 NOTHING_REFUSED: Final = Refusals()
-"""For providers that have refused nothing; read-only."""
+"""The default for providers without known refusals."""

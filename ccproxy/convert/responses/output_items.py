@@ -31,7 +31,7 @@ SEARCH_ID_PREFIX = "srvtoolu_ws_"
 
 
 class OutputItem:
-    """An item of any type; this base class is used for types that are skipped."""
+    """An item; the base class itself represents types that are skipped."""
 
     def __init__(self, item: Item, index: int) -> None:
         self.type = string(item.type)

@@ -85,7 +85,7 @@ class ReasoningItems:
         return {"type": "reasoning", "summary": summary, "encrypted_content": encrypted_content}
 
     def _origin(self, block: Block) -> Origin | None:
-        """Return the origin of *block* if it is the provider and model of this request."""
+        """Return the origin of *block*, or None unless it is this request's provider and model."""
         if block.type != "thinking":
             return None
         origin = self._conversion.signer.open(text_of(block.signature))

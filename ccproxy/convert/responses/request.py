@@ -53,7 +53,7 @@ from ccproxy.protocol.messages import MessagesRequest
 from ccproxy.providers.quirks import Quirks, Target
 
 LEAST_OUTPUT_TOKENS: Final = 16
-"""OpenAI refuses less (code integer_below_min_value); Claude Code probes with 1."""
+"""OpenAI refuses smaller values (code integer_below_min_value); Claude Code probes with 1."""
 
 _ENCODER = msgspec.json.Encoder()
 _IMAGE_ITEM = b'{"type":"input_image"'

@@ -146,7 +146,7 @@ class SearchClient:
     async def _exchange(
         self, target: SearchTarget, request: dict[str, Any]
     ) -> tuple[int, bytes | None]:
-        """Return the status and the body, or None for an error, a large or a compressed body."""
+        """Return the status and the body, which is None for errors or if large or compressed."""
         if self._session is None:
             self._session = open_session(self._config.ca_bundle, auto_decompress=False)
         is_get = target.backend.method == "GET"
