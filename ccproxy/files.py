@@ -45,7 +45,7 @@ def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
 
 def open_private(path: Path, flags: int) -> int:
     """
-    Open *path* for writing, for its owner only and never through a symbolic link.
+    Open *path* for writing, accessible only to its owner and never through a symbolic link.
 
     Raises:
         OSError: As for `open_regular`; for a symbolic link the message names the fix.
@@ -143,7 +143,7 @@ def write_atomically(
 
 
 def display_path(path: Path) -> Path:
-    """Return *path* as messages show it: relative to the current folder if it is below it."""
+    """Return *path* as messages show it: relative to the current folder if it is inside it."""
     here = Path.cwd()
     is_below = here != here.parent and path.is_relative_to(here)
     return path.relative_to(here) if is_below else path

@@ -4,7 +4,7 @@ Finds the table.
 Its location is given by --config or $CCPROXY_CONFIG. Otherwise it is the first ccproxy.toml of
 
 1. the current folder,
-2. the folders above it, up to the home folder or the root of the file system (as in git),
+2. the folders above it, up to the home folder or the root of the file system (like git),
 3. the user's config folder,
 4. the folder that contains the virtual environment of this `ccproxy` (as after `make run`).
 

@@ -89,7 +89,7 @@ def switch(value: str) -> bool:
 
 
 def _whole_number(least: int, most: int, name: str) -> Callable[[str], int]:
-    """Return the parser of a whole number; *name* describes it in errors."""
+    """Return a parser for a whole number; *name* describes it in errors."""
 
     def parse(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
@@ -100,7 +100,7 @@ def _whole_number(least: int, most: int, name: str) -> Callable[[str], int]:
 
 
 def _number(least: float, most: float, name: str) -> Callable[[str], float]:
-    """Return the parser of a number; *name* describes it in errors."""
+    """Return a parser for a number; *name* describes it in errors."""
 
     def parse(value: str) -> float:
         try:

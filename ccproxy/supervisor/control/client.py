@@ -318,7 +318,7 @@ def _spawn(fleet: Fleet, lock: Lock, worker_command: Sequence[str]) -> None:
 
 
 def _start_failure(out: Path) -> str:
-    """Return why a supervisor did not start, from its output."""
+    """Return why a supervisor did not start, according to its output."""
     text = out.read_text(errors="replace").strip()
     message = text.rpartition("error: ")[2] if "error: " in text else text.rpartition("\n")[2]
     return f"the supervisor did not start: {message or 'no output'}\n  see {out}"

@@ -56,7 +56,7 @@ class WorkerRefused(Exception):
 
 
 class FolderWithoutModes(OSError):
-    """The file system does not keep the permission bits that protect a socket."""
+    """The file system does not store the permission bits that protect a socket."""
 
 
 # Announced sockets and their folder.
@@ -86,7 +86,7 @@ def prepare_folder(path: Path) -> None:
     Create the folder of the socket *path*, and check that only this user can write to it.
 
     Raises:
-        FolderWithoutModes: If the file system keeps no permission bits.
+        FolderWithoutModes: If the file system does not store permission bits.
         PermissionError: If another user could have placed a file there.
 
     """

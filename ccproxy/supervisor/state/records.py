@@ -83,7 +83,7 @@ class WorkerRecord:
             raise ValueError(f"not a pid record: {error}") from error
 
     def to_json(self) -> str:
-        """Return the record as JSON; pid, port and label are at the top for other tools."""
+        """Return the record as JSON; pid, port and label are at the top level for other tools."""
         fields = {
             "pid": self.identity.pid,
             "start_time": self.identity.start,
