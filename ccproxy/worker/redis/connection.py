@@ -1,8 +1,8 @@
 """
-One connection to Redis: commands are pipelined, each reply has its callback, nothing is retried.
+One connection to Redis: commands are pipelined, each reply has a callback, nothing is retried.
 
-The commands of a pool are few and small, and their cost is paid for each request: with hiredis as
-the parser, two script calls cost the worker 0.1 ms of CPU; with redis-py's client 0.5 ms.
+The commands of a pool are few and small, and every request pays for them: with hiredis as the
+parser, two script calls cost the worker 0.1 ms of CPU; with redis-py's client, 0.5 ms.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import hiredis
 from ccproxy.config.services.redis_address import RedisAddress, Sentinel
 
 MAX_REPLY = 64 * 1024 * 1024
-"""Bytes of one reply; the state of a pool has a few thousand."""
+"""Maximum bytes of one reply; the state of a pool has a few thousand."""
 
 MAX_ERROR = 300
 """Characters of an error that are kept."""
@@ -29,11 +29,11 @@ Callback = Callable[[Reply], None]
 
 
 class RedisError(Exception):
-    """Redis is not available, or has refused a command; the text is for the user."""
+    """Redis is unavailable or has refused a command; the text is for the user."""
 
 
 class RedisConnection(asyncio.Protocol):
-    """Sends commands and hands each reply to its callback, an error as a `RedisError`."""
+    """Sends commands and passes each reply to its callback, an error as a `RedisError`."""
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader()
@@ -42,14 +42,14 @@ class RedisConnection(asyncio.Protocol):
         self._callbacks: deque[Callback] = deque()
         self._transport: asyncio.Transport | None = None
         self.on_lost: Callable[[str], None] = lambda _reason: None
-        """Called once if the connection ends without `close`; callbacks get an error before."""
+        """Called once if the connection ends without `close`, after callbacks got an error."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Hand complete replies to their callbacks."""
+        """Pass complete replies to their callbacks."""
         self._reader.feed(data)
         self._unread += len(data)
         try:
@@ -113,7 +113,7 @@ class RedisConnection(asyncio.Protocol):
 
 async def connect(address: RedisAddress, *, limit: float) -> RedisConnection:
     """
-    Connect to the server, or to the master that the Sentinels name; log in.
+    Connect to the server, or to the master that the Sentinels name, and log in.
 
     Raises:
         RedisError: If that fails or takes longer than *limit* seconds.
@@ -130,7 +130,7 @@ async def connect(address: RedisAddress, *, limit: float) -> RedisConnection:
 
 
 async def _connect_to_master(address: RedisAddress) -> RedisConnection:
-    """Ask the Sentinels one by one; a master that has been replaced refuses the login."""
+    """Query the Sentinels one by one; a master that has been replaced refuses the login."""
     reason = ""
     for sentinel in address.sentinels:
         try:
@@ -175,7 +175,7 @@ async def _log_in(connection: RedisConnection, address: RedisAddress) -> RedisCo
             await connection.call("SELECT", address.database)
         if address.sentinels and (await connection.call("ROLE"))[0] != b"master":
             raise RedisError("the server is not the master any more")
-    except BaseException:  # in any case, the connection must not leak
+    except BaseException:  # the connection must never leak
         connection.close()
         raise
     return connection

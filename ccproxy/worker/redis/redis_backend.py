@@ -2,14 +2,14 @@
 A pool back end for replicas on several hosts: the state is in Redis, each replica has a copy.
 
 An operation is applied to the copy and committed by one script call, which succeeds if the copy is
-the newest version. Otherwise the call returns what is newer, and the operation is applied to that
-and committed again. So the rules of the pool exist once, in `ccproxy.keys`, and every decision is
-made on the state that it changes. Operations that arrive during a call are committed together with
-the next one: however many requests wait, a replica repeats one call and not one for each.
+the newest version. Otherwise the call returns the newer fields, and the operation is applied to
+these and committed again. So the rules of the pool exist once, in `ccproxy.keys`, and every
+decision is made on the state that it changes. Operations that arrive during a call are committed
+together in the next one: however many requests wait, a replica retries one call, not one for each.
 
 A request waits for the commit of its lease, `REDIS_TIMEOUT` at most. If Redis has not confirmed it
 by then, the replica continues on its own copy with its share of the limits (`keys.partition`), and
-reports later what it did. A commit whose reply was lost counts as a use, never as a free one.
+reports its changes later. A commit whose reply was lost counts as a use.
 
 All times are the server's. A replica that is silent for `LEASE_SECONDS` loses its leases.
 """
@@ -46,18 +46,18 @@ LEASE_SECONDS = 20.0
 BEAT_SECONDS = 1.0
 RETRY_SECONDS = 0.25
 GRACE_SECONDS = 2.5
-"""After Redis has lost the state: how long all replicas may take to report what they know."""
+"""How long replicas may take to report what they know after Redis has lost the state."""
 SETTLE_SECONDS = 0.005
-"""How long a settlement waits for its other parts."""
+"""How long the first part of a settlement waits for the others."""
 TURN_SECONDS = 0.002
-"""How soon a commit is repeated that was refused because another replica has the turn."""
+"""Delay before a commit is retried that was refused because another replica has the turn."""
 READY_SECONDS = 4.0
 """How long a new replica waits for its first contact before it accepts requests."""
 
 _MOST_DIGITS = 18
-"""Of the number of a process."""
+"""Maximum number of digits in a process number."""
 _TICKS = 10
-"""Parts of the deadline of a call."""
+"""Number of timer ticks in the deadline of a call."""
 _SCRIPT = files(__package__).joinpath("commit.lua").read_text()
 _SHA = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 _ENCODE = msgspec.msgpack.Encoder().encode
@@ -85,12 +85,12 @@ class Commit(NamedTuple):
 
     @property
     def processes(self) -> list[int]:
-        """The members; numbers of other programs are left out."""
+        """The members, without numbers that other programs have written."""
         return sorted(int(one) for one in self.members if one.isdigit() and len(one) < _MOST_DIGITS)
 
 
 class _Operation(Generic[T]):
-    """One operation that is not confirmed yet."""
+    """One unconfirmed operation."""
 
     __slots__ = ("apply", "error", "future", "is_applied", "result", "undo")
 
@@ -102,7 +102,7 @@ class _Operation(Generic[T]):
     ) -> None:
         self.apply = apply
         self.future = future
-        """Of the request that waits for the commit; None if the operation is a fact already."""
+        """The future of the request that waits for the commit; None if no request waits."""
         self.undo = undo
         self.is_applied = future is None
         self.error: Exception | None = None
@@ -116,7 +116,7 @@ class _Operation(Generic[T]):
             self.error = error
 
     def resolve(self) -> None:
-        """Hand the result to the request that waits for it, or undo it if the request has left."""
+        """Pass the result to the waiting request, or undo it if the request was cancelled."""
         if self.future is None:
             return
         if self.future.done():
@@ -152,7 +152,7 @@ class RedisBackend:
         self.clock = ServerClock()
         self.is_shared = False
         self.reason = "not connected yet"
-        """Why the replica is on its own."""
+        """Why the replica works without Redis."""
         self.since = time.time()
         """When the mode last changed."""
         self.members: tuple[int, ...] = ()
@@ -183,7 +183,7 @@ class RedisBackend:
         self._partition: Partition | None = None
         self._own_starts: dict[str, deque[float]] = {}
         self._ledgers: dict[str, SharedLedger] = {}
-        """By the name in Redis."""
+        """Ledgers by their name in Redis."""
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self.has_contact = asyncio.Event()
@@ -196,7 +196,7 @@ class RedisBackend:
         return nullcontext(self._state)
 
     def run(self, operation: Callable[[PoolState], T], *, may_wait: bool = False) -> T:
-        """Apply *operation* to the copy; commit it soon, or with *may_wait* with a later one."""
+        """Apply *operation* to the copy; commit it soon, or if *may_wait*, with a later one."""
         result = operation(self._state)
         if self.is_shared:
             self._pending.append(_Operation(operation))
@@ -206,9 +206,9 @@ class RedisBackend:
 
     async def commit(self, operation: Callable[[PoolState], T], *, undo: Callable[[T], None]) -> T:
         """
-        Apply *operation* to the newest state and return its result when that is confirmed.
+        Apply *operation* to the newest state and return its result once it is confirmed.
 
-        *undo* is called with the result if the caller was cancelled meanwhile.
+        *undo* is called with the result if the caller is cancelled while it waits.
         """
         if not self.is_shared:
             return operation(self._own_state())
@@ -222,7 +222,7 @@ class RedisBackend:
             raise
 
     async def _wait(self, future: asyncio.Future[T]) -> T:
-        """Send what is new and wait; without a reply in time, the replica continues alone."""
+        """Send pending operations and wait; after a timeout, the replica continues alone."""
         self._schedule()
         return await self._in_time(future)
 
@@ -235,7 +235,7 @@ class RedisBackend:
             timer.cancel()
 
     async def call(self, *command: str | int | bytes) -> Reply:
-        """Send another command on the pool's connection; RedisError if Redis is away."""
+        """Send another command on the pool's connection; RedisError if Redis is unavailable."""
         if not self.is_shared:
             raise RedisError(self.reason)
         future: asyncio.Future[Reply] = self._loop.create_future()
@@ -246,7 +246,7 @@ class RedisBackend:
         return reply
 
     def ledger(self, name: str) -> SharedLedger:
-        """Return the ledger *name* in Redis, which the calls of this pool keep up to date."""
+        """Return the ledger *name* in Redis, which this pool's calls keep up to date."""
         ledger = self._ledgers.get(name)
         if ledger is None:
             ledger = self._ledgers[name] = SharedLedger(
@@ -255,7 +255,7 @@ class RedisBackend:
         return ledger
 
     def note_start(self, lease: Lease) -> None:
-        """Note a use of this replica: without Redis, it counts only its own."""
+        """Note a use by this replica: without Redis, it counts only its own uses."""
         if self._limits.per_minute is None:
             return
         starts = self._own_starts.setdefault(lease.name, deque())
@@ -264,7 +264,7 @@ class RedisBackend:
             starts.popleft()
 
     def _own_state(self) -> PoolState:
-        """Return the copy with the replica's present share of the limits."""
+        """Return the copy with the replica's current share of the limits."""
         if self._partition is not None:
             self._state.shares = self._partition.limits(self._limits, self.clock())
         return self._state
@@ -277,7 +277,7 @@ class RedisBackend:
             self._loop.call_soon(self._send)
 
     def _schedule_late(self, seconds: float = 0.0) -> None:
-        """Send facts for which no request waits; what a request settles comes in several parts."""
+        """Send facts for which no request waits, after a delay: a settlement has several parts."""
         if self._late is None and not self._is_scheduled and self._sent is None:
             self._late = self._loop.call_later(seconds or SETTLE_SECONDS, self._send)
 
@@ -383,7 +383,7 @@ class RedisBackend:
             self._schedule()
 
     def _adopt(self, reply: Commit) -> None:
-        """Apply the operations that are not confirmed to the newer state, and commit them again."""
+        """Apply the unconfirmed operations to the newer state, and commit them again."""
         self._pending, self._sent = [*(self._sent or ()), *self._pending], None
         is_newer = reply.version != self._version
         if is_newer:
@@ -400,7 +400,7 @@ class RedisBackend:
             self.on_remote_change()
 
     def _rebuild(self, fields: Fields, version: int) -> None:
-        """Make the copy from what is confirmed and from the facts that are not."""
+        """Rebuild the copy from the confirmed fields and the unconfirmed facts."""
         previous = self._state
         self._state = decode_fields(fields, self._salt)
         self._confirmed, self._version = fields, version
@@ -413,11 +413,11 @@ class RedisBackend:
 
     def _expire(self, future: asyncio.Future[Any], ticks: int, replies: int) -> None:
         """
-        End the wait for *future* when *ticks* are over; *replies* had come when it began.
+        End the wait for *future* after *ticks*; *replies* is the number of replies at its start.
 
-        A deadline in one piece would also count the time in which this process, or the whole
-        machine, did not run. The last tick lets a reply be read that has arrived meanwhile. If
-        Redis has replied, but other replicas were faster, the future has as much time again.
+        A single timer would also count time in which this process, or the whole machine, did not
+        run. Before the last tick, a reply that has already arrived is read. If Redis has replied
+        but other replicas were faster, the deadline is extended once by the same time.
         """
         if future.done():
             return
@@ -434,7 +434,7 @@ class RedisBackend:
     # Without Redis.
 
     def _leave(self, reason: str) -> None:
-        """Continue on the own copy."""
+        """Continue on this replica's own copy."""
         self.errors += 1
         self._pending, self._sent = [*(self._sent or ()), *self._pending], None
         connection, self._connection = self._connection, None
@@ -456,7 +456,7 @@ class RedisBackend:
 
     def _separate(self, confirmed: PoolState, sent: PoolState) -> None:
         """
-        Compute the shares of this replica, and drop what only the others have to count.
+        Compute the shares of this replica, and drop the state that only the others count.
 
         Redis has either the *confirmed* state or the one that was *sent*.
         """
@@ -499,7 +499,7 @@ class RedisBackend:
     # Contact.
 
     def start(self) -> None:
-        """Begin to connect."""
+        """Start connecting."""
         self._separate(self._state, self._state)
         self._task = self._loop.create_task(self._maintain())
 
@@ -510,7 +510,7 @@ class RedisBackend:
                 await self.has_contact.wait()
 
     async def close(self) -> None:
-        """Commit what is pending, give up leases and membership, and disconnect."""
+        """Commit pending operations, release leases and membership, and disconnect."""
         if self._task is not None:
             self._task.cancel()
         if self.is_shared:
@@ -543,7 +543,7 @@ class RedisBackend:
                     await self._wake.wait()
 
     async def _beat(self) -> float:
-        """Renew leases and reservations, and release those of replicas that are gone."""
+        """Renew leases and reservations, and release those of replicas that have left."""
         self._wants_members = True
         for ledger in self._ledgers.values():
             ledger.refresh()
@@ -577,13 +577,13 @@ class RedisBackend:
         return reply
 
     async def _join(self) -> float:
-        """Report what this replica did on its own and share the state again, if it is time."""
+        """Report the changes made without Redis; share the state again after the grace period."""
         if self._connection is None:
             self._connection = await self._connect()
             self._connection.on_lost = self._leave
         commit = await self._request(b"", -1, {})
         epoch, version, fields = commit.epoch, commit.version, commit.newer_fields
-        # In a new state the others appear one by one; the own share must not grow by that.
+        # Replicas join a new state one by one; the share of this one must not grow meanwhile.
         self.members = tuple(sorted({*commit.processes, *self.members}))
         grace = commit.since / 1e6 + self._grace - self.clock() if epoch else self._grace
         is_rebuilt = epoch != self._epoch and (not epoch or grace > 0 or bool(self._epoch))
@@ -598,7 +598,7 @@ class RedisBackend:
     async def _report(
         self, epoch: bytes, version: int, fields: Fields, *, is_rebuilt: bool
     ) -> bool:
-        """Add what this replica knows to a new state; return False if another was faster."""
+        """Merge this replica's knowledge into a new state; return False if another was faster."""
         state = decode_fields(fields, self._salt)
         merge(self._state, state, self.process, self._baseline, is_rebuilt=is_rebuilt)
         reported = baseline_of(self._state)

@@ -1,9 +1,9 @@
 """
-Takes keys out of a pool in Redis, and waits while all of them are in use.
+Leases keys from a pool in Redis, and waits while all of them are in use.
 
-Requests of one replica wait in the order of their arrival, and only the first of them asks. The
-replicas have a common line: a key that becomes free belongs to the replica whose first request has
-waited for longest, so that a busy replica cannot starve the others.
+Requests of one replica wait in the order of their arrival, and only the first of them polls. The
+replicas share one queue: a key that becomes free goes to the replica whose first request has waited
+longest, so that a busy replica cannot starve the others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ccproxy.worker.redis.redis_backend import RedisBackend
 from ccproxy.worker.upstream.key_queue import MAX_WAITING
 
 POLL_SECONDS = 0.03
-"""How often the first waiting request asks again."""
+"""Interval at which the first waiting request polls."""
 
 
 class RedisQueue:
@@ -37,10 +37,10 @@ class RedisQueue:
         self, model: str, *, skip: Collection[str] = (), session: SessionRef | None = None
     ) -> Lease:
         """
-        Return a key as soon as there is one.
+        Lease a key as soon as one is available.
 
         Raises:
-            Problem: If there is none and waiting would not help, or took too long.
+            Problem: If no key is available, and waiting would not help or took too long.
         """
         if not self._waiting and (lease := await self._ask(model, skip, session)) is not None:
             return lease
@@ -56,7 +56,7 @@ class RedisQueue:
             self._waiting -= 1
 
     def release(self, lease: Lease) -> None:
-        """Return a key; the first waiting request asks at once."""
+        """Release a key; the first waiting request polls at once."""
         self._pool.release(lease)
         self._released.set()
 
@@ -72,7 +72,7 @@ class RedisQueue:
     async def _ask(
         self, model: str, skip: Collection[str], session: SessionRef | None
     ) -> Lease | None:
-        """Return a lease; None if the request must wait for a key that is in use."""
+        """Return a lease, or None if the request must wait for a key that is in use."""
 
         def take(state: PoolState) -> Lease | None:
             return self._pool.take_in_line(state, model, skip, session)

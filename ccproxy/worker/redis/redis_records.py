@@ -1,9 +1,9 @@
 """
 The sign-ins of a gateway with replicas: records in Redis, which all of them read and change.
 
-Each record has a code of authentication that depends on its name, so whoever can write to Redis can
-delete records, but not make or move one. While Redis is away, what a replica has read before still
-counts, so that signed-in users go on working until their tokens expire.
+Each record has an authentication code that depends on its name, so anyone who can write to Redis
+can delete records, but not create or move them. While Redis is unavailable, each replica uses the
+records that it has read before, so signed-in users can continue until their tokens expire.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ccproxy.worker.redis.connection import RedisError, Reply
 from ccproxy.worker.redis.redis_backend import FORMAT
 
 MOST_REMEMBERED = 4096
-"""Records that are remembered for the time without Redis."""
+"""Maximum number of records cached for times without Redis."""
 _CODE_BYTES = 32
 _REPLACE = """
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
@@ -28,10 +28,10 @@ return 1
 
 
 class RedisRecords:
-    """Records under one prefix, with an expiry each."""
+    """Records under one prefix, each with an expiry time."""
 
     def __init__(self, call: Callable[..., Awaitable[Reply]], *, secret: bytes) -> None:
-        """*call* sends a command; *secret* protects the records, the same at every replica."""
+        """*call* sends a command; *secret* authenticates records, and all replicas share it."""
         self._call = call
         self._name_key = hmac.digest(secret, b"ccproxy names of sign-ins", "sha256")
         self._code_key = hmac.digest(secret, b"ccproxy sign-ins", "sha256")
@@ -39,15 +39,15 @@ class RedisRecords:
 
     async def read(self, name: str) -> bytes | None:
         """
-        Return the record *name*; None if there is none.
+        Return the record *name*, or None.
 
         Raises:
-            Problem: If Redis is away, and the record was not read before.
+        Problem: If Redis is unavailable and the record is not cached.
         """
         try:
             reply = await self._call("GET", self._key(name))
         except RedisError as error:
-            if str(error).startswith("WRONGTYPE"):  # it is of another program
+            if str(error).startswith("WRONGTYPE"):  # another program's value
                 return None
             if (record := self._remembered.get(name)) is not None:
                 return record
@@ -62,10 +62,10 @@ class RedisRecords:
         self, name: str, old: bytes | None, new: bytes | None, *, seconds: float
     ) -> bool:
         """
-        Write *new* for *seconds* if the record is still *old*; None means no record.
+        Store *new* for *seconds* if the record is still *old*; None means no record.
 
         Raises:
-            Problem: If Redis is away.
+        Problem: If Redis is unavailable.
         """
         values = [b"" if one is None else self._code(name, one) + one for one in (old, new)]
         life = max(1, int(seconds * 1000))
@@ -79,11 +79,11 @@ class RedisRecords:
         return is_written
 
     def close(self) -> None:
-        """Do nothing: the connection is the pool's."""
+        """Do nothing: the pool owns the connection."""
 
     def _remember(self, name: str, record: bytes | None) -> None:
         self._remembered.pop(name, None)
-        if record is not None:  # names that strangers make up must not take the place of others
+        if record is not None:  # names invented by strangers must not evict other records
             self._remembered[name] = record
         while len(self._remembered) > MOST_REMEMBERED:
             self._remembered.popitem(last=False)

@@ -1,4 +1,4 @@
-"""The clock of the Redis server, so that the times of all replicas can be compared."""
+"""The clock of the Redis server, which makes the times of all replicas comparable."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _MAX_AGE = 10.0
 
 class ServerClock:
     """
-    Seconds since the epoch on the server; this machine's before the first comparison.
+    Seconds since the epoch on the server; on this machine before the first comparison.
 
-    A comparison is as exact as the round trip was short.
+    The shorter the round trip, the more exact the comparison.
     """
 
     def __init__(self) -> None:

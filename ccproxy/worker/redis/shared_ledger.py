@@ -1,12 +1,12 @@
 """
-Sums of a day and a month over all replicas, for budgets and usage.
+Daily and monthly sums over all replicas, for budgets and usage.
 
 A replica adds amounts to its own copy and reads sums from it. The script calls of the pool carry
 new amounts and return the sums, so a ledger needs no calls of its own. Each batch of additions has
-a number: if its reply is lost, it is sent again and counted once. Each row also carries the sum
-that the replica knows, from which the sums are restored if Redis has lost its data.
+a number: if its reply is lost, it is sent again and counted once. Each row also carries the last
+sum that the replica knows, from which the sums are restored if Redis has lost its data.
 
-Without Redis, a replica has its share of what was left at the last reply.
+Without Redis, a replica may spend its share of the amount that remained at the last reply.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Sums(NamedTuple):
     epoch: bytes
     replicas: int
     rank: int
-    """The position of this replica among them."""
+    """The position of this replica among the replicas."""
     rows: list[tuple[int, int, int, int, int]]
-    """Day, month, their sums, and what other replicas have reserved."""
+    """Day, month, their sums, and the amount that other replicas have reserved."""
 
 
 Batch = tuple[int, str, str, list[tuple[str | int, ...]]]
@@ -50,13 +50,13 @@ class _Row:
     confirmed: list[int] = field(default_factory=lambda: [0, 0])
     """The sums of the day and the month in Redis."""
     added: list[int] = field(default_factory=lambda: [0, 0])
-    """What this replica has added to them without a confirmation."""
+    """The unconfirmed additions of this replica."""
     reserved: int = 0
-    """By this replica."""
+    """The amount that this replica has reserved."""
     reserved_by_others: int = 0
 
     def begin(self, day: int, month: int) -> None:
-        """Start again from zero if the day or the month is a new one."""
+        """Restart from zero if the day or the month is a new one."""
         if day > self.day:
             self.day, self.confirmed[0], self.added[0] = day, 0, 0
         if month > self.month:
@@ -64,7 +64,7 @@ class _Row:
 
 
 class SharedLedger:
-    """A ledger in Redis, as one replica sees and changes it."""
+    """One replica's copy of a ledger in Redis."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class SharedLedger:
         wait: Callable[[asyncio.Future[Problem | None]], Awaitable[Problem | None]],
     ) -> None:
         """
-        *replicas* is how many share the budgets before the first contact.
+        *replicas* is the number that share the budgets before the first contact.
 
         *on_change* is called if there is something to send; *wait* limits the wait for a reply.
         """
@@ -85,19 +85,19 @@ class SharedLedger:
         """Names of the rows that the next batch contains."""
         self._number = 0
         self._sent: dict[str, tuple[int, int, int, int]] = {}
-        """Periods and additions of the rows in the batch that is not confirmed."""
+        """Periods and additions of the rows in the unconfirmed batch."""
         self._epoch = ""
-        self._share = replicas, replicas - 1  # the last one: without a part of the remainder
-        """How many share what is left, and the position of this replica among them."""
+        self._share = replicas, replicas - 1  # the last rank, which gets no part of the remainder
+        """The number of replicas that share the remaining budget, and the rank of this one."""
         self._is_alone = True
         self._checks: list[Callable[[], None]] = []
-        """The second checks of requests, when Redis has their reservations."""
+        """The second checks of requests, run once Redis has their reservations."""
         self._sent_checks: list[Callable[[], None]] = []
 
     # The interface of a ledger.
 
     def add(self, name: bytes, amount: int, periods: Periods) -> None:
-        """Add *amount* to what *name* has spent in *periods*."""
+        """Add *amount* to the spending of *name* in *periods*."""
         self.add_later(name, amount, periods)
         self._change(name)
 
@@ -109,13 +109,13 @@ class SharedLedger:
         row.added = [min(day + amount, MOST_SPENT), min(month + amount, MOST_SPENT)]
 
     def reserve(self, name: bytes, amount: int) -> None:
-        """Add *amount* to what is reserved for *name*; a negative amount releases it."""
+        """Add *amount* to the reservation of *name*; a negative amount releases it."""
         row = self._row(name)
         self._change(name)
         row.reserved = min(max(0, row.reserved + amount), MOST_SPENT)
 
     def spent(self, name: bytes, periods: Periods) -> Spent:
-        """Return the sums of all replicas; those of a new name with the next `refresh`."""
+        """Return the sums of all replicas; a new name has them after the next `refresh`."""
         row = self._row(name)
         row.begin(*periods)
         day, month = map(sum, zip(row.confirmed, row.added, strict=True))
@@ -123,7 +123,7 @@ class SharedLedger:
         return Spent(day, month, row.reserved + others, row.reserved)
 
     def reserved_for_others(self, name: bytes, period: Period, limit: int) -> int:
-        """Return how much of *limit* the other replicas may spend: nothing while they are seen."""
+        """Return how much of *limit* the other replicas may spend; 0 while Redis has their sums."""
         if not self._is_alone:
             return 0
         row = self._rows.get(name.hex(), _Row())
@@ -133,7 +133,7 @@ class SharedLedger:
     def check_later(
         self, raise_problem: Callable[[], None]
     ) -> Callable[[], Awaitable[None]] | None:
-        """Call *raise_problem* when Redis has the reservations; return what waits for that."""
+        """Call *raise_problem* once Redis has the reservations; return a waiter, or None."""
         if self._is_alone:
             return None  # *raise_problem* would see nothing new
         future: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
@@ -157,7 +157,7 @@ class SharedLedger:
         return confirm
 
     def close(self) -> None:
-        """Nothing to release: the pool's connection is not the ledger's."""
+        """Do nothing: the pool owns the connection."""
 
     def _row(self, name: bytes) -> _Row:
         row = self._rows.get(text := name.hex())
@@ -173,7 +173,7 @@ class SharedLedger:
 
     @property
     def has_changed(self) -> bool:
-        """True if there is something to send."""
+        """True if a batch must be sent."""
         return bool(self._changed or self._checks or self._sent)
 
     def refresh(self) -> None:
@@ -181,7 +181,7 @@ class SharedLedger:
         self._changed.update(dict.fromkeys(self._rows))
 
     def batch(self) -> Batch:
-        """Return what is new, or the last batch again if it was not confirmed."""
+        """Return the new additions, or the last batch again if it is unconfirmed."""
         if not self._sent:
             self._number += 1
             for name in self._changed:
@@ -201,11 +201,11 @@ class SharedLedger:
         )
 
     def note(self, sums: Sums) -> None:
-        """Take over the reply to a batch."""
+        """Apply the reply to a batch."""
         epoch = sums.epoch.decode()
         if epoch != self._epoch:
             self._epoch = epoch
-            self.refresh()  # Redis has lost the data: the other rows are missing there as well
+            self.refresh()  # Redis has lost the data, so the other rows are missing there as well
         self._share = max(1, sums.replicas), sums.rank
         totals, self._sent = self._sent, {}
         for (name, was_sent), row in zip(totals.items(), sums.rows, strict=False):
@@ -240,7 +240,7 @@ class SharedLedger:
         self._is_alone = False
 
     def separate(self) -> None:
-        """Continue with the own share of what is left."""
+        """Continue with this replica's share of the remaining budget."""
         self._is_alone = True
         self.refresh()
         checks = [*self._sent_checks, *self._checks]

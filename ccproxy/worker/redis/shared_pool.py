@@ -28,16 +28,16 @@ PER_REPLICA = (
     "learned refusals",
     "limits of sign-in attempts",
 )
-"""What replicas do not share; the table in docs/replicas.md says the same."""
+"""State that replicas do not share; docs/replicas.md has the same table."""
 
 
 class SharedPool:
-    """A pool whose state is in Redis, and the sums of its replicas."""
+    """A pool whose state is in Redis, and the ledgers of its replicas."""
 
     def __init__(
         self, config: WorkerConfig, pool: KeyPool, backend: RedisBackend, *, secret: bytes
     ) -> None:
-        """*secret* hides the names of clients and users, and protects sign-ins."""
+        """*secret* hashes the names of clients and users, and authenticates sign-ins."""
         self.pool = pool
         self.backend = backend
         self.queue = RedisQueue(pool, backend, wait_seconds=config.key_wait)
@@ -45,7 +45,7 @@ class SharedPool:
         self.usage = SharedUsage(self.ledger(f"{config.label.lower()}.budgets"), wall=backend.clock)
 
     def sharing(self) -> PoolSharing:
-        """Return how the state is shared now."""
+        """Return how the state is currently shared."""
         return PoolSharing(
             mode="shared" if self.backend.is_shared else "local",
             reason=self.backend.reason,
@@ -56,7 +56,7 @@ class SharedPool:
     def ledger(self, name: str) -> SharedLedger:
         """Return the ledger `LABEL.budgets` of an entry, or one of the whole fleet."""
         label = name.removesuffix(".budgets")
-        # No label begins with @. The braces keep all names of an entry in one slot of a cluster.
+        # No label begins with @. The braces keep all names of an entry in one cluster slot.
         owner = f"@{name}" if label == name else label
         return self.backend.ledger(f"ccproxy:{FORMAT}:{{{owner}}}:sums")
 
@@ -68,7 +68,7 @@ class SharedPool:
 def open_shared_pool(
     config: WorkerConfig, address: RedisAddress, *, log: FilteringBoundLogger, in_fleet: bool
 ) -> SharedPool:
-    """Return the pool of *config*, which does not connect before `start` of its back end."""
+    """Return the pool of *config*; it connects when its back end's `start` is called."""
     services = config.services
 
     async def open_connection() -> RedisConnection:

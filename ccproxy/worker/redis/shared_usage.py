@@ -1,4 +1,4 @@
-"""The usage of an entry over all its replicas: sums of the day and the month."""
+"""The usage of an entry over all its replicas: daily and monthly sums."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class SharedUsage:
         self._calendar = Calendar(wall)
         self._names = {counter: f"usage:{counter}".encode() for counter in _COUNTERS}
         for name in self._names.values():
-            ledger.reserve(name, 0)  # so that it is read before the first request
+            ledger.reserve(name, 0)  # makes the first refresh read it, even before a request
 
     def add(self, used: Used) -> None:
-        """Count one request. No limit depends on it, so it needs no script call."""
+        """Count one request; no limit depends on it, so it needs no script call."""
         periods = self._calendar.periods()
         for counter, amount_of in _COUNTERS.items():
             if amount := amount_of(used):

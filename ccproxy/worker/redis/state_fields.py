@@ -1,8 +1,8 @@
 """
-The state of a pool as fields of a Redis hash, so that a change transfers only what has changed.
+The state of a pool as fields of a Redis hash, so that an update transfers only changed fields.
 
-Each key is a field of its own, the sessions are one, and the rest is one. Fields hold salted names,
-counts, times, and the provider's refusals without keys.
+Each key has its own field, the sessions share one, and the rest is in another. Fields hold salted
+names, counts, times, and the provider's refusals without keys.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SESSIONS = b"sessions"
 
 
 class _Common(msgspec.Struct, omit_defaults=True):
-    """What belongs to no single key."""
+    """The state that belongs to no single key."""
 
     turn: int = 0
     share: float = 0.0
@@ -41,7 +41,7 @@ _COMMON_NAMES = _Common.__struct_fields__
 
 
 def changed_fields(state: PoolState, before: Fields) -> Fields:
-    """Return the fields of *state* that differ from those *before*."""
+    """Return the fields of *state* that differ from *before*."""
     encode = _ENCODER.encode
     fields = {
         _COMMON: encode(_Common(*[getattr(state, name) for name in _COMMON_NAMES])),
@@ -54,7 +54,7 @@ def changed_fields(state: PoolState, before: Fields) -> Fields:
 
 def decode_fields(fields: Mapping[bytes, bytes], salt: bytes) -> PoolState:
     """
-    Return the state with these fields; unknown ones, of a later version, are ignored.
+    Return the state with these fields; unknown fields, from a later version, are ignored.
 
     Raises:
         msgspec.DecodeError: If another program has written them.
