@@ -1,4 +1,4 @@
-"""The accounts and rate limits of the keys, as the control socket sends them."""
+"""The keys' accounts and rate limits in the form that the control socket sends."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ccproxy.worker.worker import Worker
 
 
 def account_rows(keys: Iterable[KeyView]) -> tuple[AccountRow, ...]:
-    """Return the accounts of *keys* that were read."""
+    """Return the accounts of those *keys* whose account has been read."""
     rows = map(account_row, keys)
     return tuple(row for row in rows if row is not None)
 
 
 def account_row(key: KeyView) -> AccountRow | None:
-    """Return the account of *key*; None if it was never read."""
+    """Return the account of *key*, or None if it was never read."""
     report = key.account
     if report is None:
         return None
@@ -37,7 +37,7 @@ def account_row(key: KeyView) -> AccountRow | None:
 
 
 def limit_rows(worker: Worker, key_id: str) -> tuple[AccountWindow, ...]:
-    """Return the limits in the headers of the last answer to the key."""
+    """Return the limits in the headers of the key's last answer."""
     received = worker.upstream.limit_headers.get(key_id)
     return () if received is None else _windows(windows_in(received[1], received[0]))
 

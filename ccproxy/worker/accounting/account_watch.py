@@ -1,9 +1,9 @@
 """
-Reads the accounts of the keys from time to time, and warns when little is left.
+Reads the keys' accounts periodically, and warns when little is left.
 
 A report is read after the first requests and then once per interval, only while requests are sent,
-and by one process of an entry only; the pool shares it with the others and keeps it over restarts.
-A failure changes only the displayed text, because many keys are allowed to send requests only.
+and by only one process of an entry; the pool shares it with the others and keeps it over restarts.
+A failure changes only the displayed text, because many keys may only send requests.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class AccountWatch:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin; must be called inside the event loop."""
+        """Start watching; must be called inside the event loop."""
         if self._keys:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:
-        """Stop."""
+        """Stop watching."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -74,7 +74,7 @@ class AccountWatch:
                 self._warn(key_id, mask_key(key), window)
 
     def _note_failure(self, key_id: str, tail: str, reason: str) -> None:
-        """Keep the last good report, with the reason why there is no newer one."""
+        """Keep the last good report, and add the reason why there is no newer one."""
         old = next((key.account for key in self._pool.snapshot() if key.id == key_id), None)
         if old is None or not old.failure:
             self._log.info("account.unknown", key=tail, id=key_id, reason=reason)
@@ -85,7 +85,7 @@ class AccountWatch:
         mark = (key_id, window.name, window.resets_at)
         if mark in self._warned:
             return
-        # Windows that have been reset are forgotten with the rest of the key's marks.
+        # The mark replaces that of the window's previous period.
         self._warned = {one for one in self._warned if one[:2] != mark[:2]} | {mark}
         self._log.warning(
             "account.low",

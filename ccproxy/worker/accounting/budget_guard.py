@@ -1,12 +1,12 @@
 """
 Applies the budgets of an entry, of its client keys and of users to requests.
 
-A request is admitted while the budget is not spent by finished requests and reserved by those in
-flight. It reserves an estimate, and is charged what the provider reported when it ends. The answer
-is estimated to be as long as the longest one of the last requests to the model. So requests that
-run at the same time exceed a budget by the last one of them at most, and by what their answers are
-longer than that. The reservation is made before the check, so that of two processes at least one
-sees the other's.
+A request is admitted unless finished requests have spent the budget, or requests in flight have
+reserved the rest. It reserves an estimate, and is charged what the provider reports when it ends.
+Its answer is assumed to be as long as the longest recent answer of the model. So concurrent
+requests exceed a budget by at most the last of them, plus the length of answers beyond that
+estimate. The reservation is made before the check, so that of two processes at least one sees the
+other's reservation.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from ccproxy.worker.accounting.calendar_periods import Calendar
 
 BYTES_PER_TOKEN = 4
 OUTPUT_TOKENS = 1000
-"""Output that is assumed at least; clients ask for 32,000 tokens and receive a few hundred."""
+"""Minimum assumed output; clients request 32,000 tokens and receive a few hundred."""
 LENGTH_DECAY = 0.9
-"""By which the longest answer counts less with each request."""
+"""Factor by which the longest answer decays with each request."""
 MOST_MODELS = 256
-"""Most models whose longest answer is known; clients can name any number of models."""
+"""Maximum number of models whose longest answer is kept; clients can name any number of models."""
 MOST_UNCOUNTED = 16
-"""Most models without a price that are named in the status."""
+"""Maximum number of models without a price that the status names."""
 _SMOOTHING = 0.2
-"""Weight of the last request in the ratio of real to estimated amounts."""
+"""Weight of the last request in the ratio of actual to estimated amounts."""
 _LEAST_RATIO = 0.01
 
 
@@ -59,25 +59,25 @@ class Account:
     who: str
     """The client key as it may be shown; empty: the entry."""
     id: str
-    """Of the client key, which it hides; empty: the entry."""
+    """A keyed hash of the client key; empty: the entry."""
     budgets: tuple[Budget, ...]
     rows: Mapping[str, bytes]
-    """Names in the ledger by unit."""
+    """Names of the rows in the ledger, by unit."""
     is_user: bool = False
-    """Whether it is a user of the gateway; *who* is the name then."""
+    """Whether it is a user of the gateway, whose name is in `who`."""
 
 
 @dataclass(slots=True)
 class Reservation:
-    """What one request may spend, and who pays."""
+    """The amounts reserved for one request, and the accounts that pay."""
 
     accounts: tuple[Account, ...]
     estimate: dict[str, int] = field(default_factory=dict)
-    """By unit; what is reserved for each account."""
+    """The amount reserved for each account, by unit."""
     prompt: dict[str, int] = field(default_factory=dict)
-    """By unit; the part of the estimate that is for the request itself."""
+    """The part of the estimate that is for the request itself, by unit."""
     ahead: dict[bytes, int] = field(default_factory=dict)
-    """By row; what this process had reserved before."""
+    """The amount that this process had reserved before, by row."""
     confirm: Callable[[], Awaitable[None]] | None = None
     """Waits until processes on other hosts see the reservation, and raises Problem as `reserve`
     does; None if they see it."""
@@ -96,7 +96,7 @@ class BudgetGuard:
         log: FilteringBoundLogger,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """*secret* hides the client keys in the ledger; *price* returns the price of a model."""
+        """*secret* hashes the client keys in the ledger; *price* returns the price of a model."""
         self._config = config
         self._ledger = ledger
         self._secret = secret
@@ -111,16 +111,16 @@ class BudgetGuard:
         self._users: dict[str, Account] = {}
         self._ratios: dict[str, float] = {}
         self._longest: dict[str, float] = {}
-        """Tokens of the longest of the last answers, by model."""
+        """Tokens of the longest recent answer, by model."""
         self._warned: set[tuple[Account, Budget, Periods]] = set()
         self._uncounted: dict[str, None] = {}
 
     def client(self, number: int) -> Account | None:
-        """Return the account of a client key by its *number*; None if it has no budgets."""
+        """Return the account of a client key by its *number*, or None if it has no budgets."""
         return self._clients[number]
 
     def client_by_id(self, client_id: str, *, name: str, who: str) -> Account | None:
-        """Return the account of a client key whose budgets are those of the client *name*."""
+        """Return the account of a client key that has the budgets of the client *name*, or None."""
         account = self._clients_by_id.get(client_id)
         if account is None:
             budgets = [budget for budget in self._config.budgets if budget.client == name]
@@ -135,7 +135,7 @@ class BudgetGuard:
         Reserve an estimate for a request of *client* with a body of *size* bytes.
 
         Raises:
-            Problem: If a budget is spent, or what is left of it is reserved.
+            Problem: If a budget is spent, or the rest of it is reserved.
         """
         accounts = tuple(account for account in (self._entry, client) if account is not None)
         reservation = Reservation(accounts)
@@ -164,7 +164,7 @@ class BudgetGuard:
                     raise self._refusal(state, account)
 
     def settle(self, reservation: Reservation, used: Used | None) -> None:
-        """End *reservation*, and charge what was used; None if another entry counts it."""
+        """Release *reservation*, and charge *used*; None if another entry counts it."""
         self._reserve(reservation, -1)
         if used is None:
             return
@@ -185,7 +185,7 @@ class BudgetGuard:
         return self._rows([one for one in (self._entry, *self._clients) if one is not None])
 
     def user_rows(self, users: Iterable[tuple[str, Sequence[Budget]]]) -> tuple[BudgetRow, ...]:
-        """Return the state of the budgets of *users*; reading it takes no room in the ledger."""
+        """Return the state of the budgets of *users*, without allocating rows in the ledger."""
         return self._rows([self._user(name, budgets) for name, budgets in users])
 
     def _rows(self, accounts: Sequence[Account]) -> tuple[BudgetRow, ...]:
@@ -248,7 +248,7 @@ class BudgetGuard:
         return Account(who=who, id=client_id, budgets=tuple(budgets), rows=rows)
 
     def _allocated(self, account: Account) -> Account:
-        """Return *account* with room in the ledger: a full one is an error now, not in requests."""
+        """Return *account* after allocating its rows, so that a full ledger is detected early."""
         for row in account.rows.values():
             self._ledger.reserve(row, 0)
         return account
@@ -285,9 +285,9 @@ class BudgetGuard:
 
     def _charge(self, unit: str, prompt: int, used: Used) -> int | None:
         """
-        Return the cost of a request; None if unknown. *prompt* is the estimate of its own part.
+        Return the cost of a request, or None if unknown; *prompt* is the estimate for its prompt.
 
-        The provider also bills a request whose client left before the usage was known.
+        The provider also bills a request whose client disconnected before the usage was known.
         """
         if _tokens_of(used):
             self._learn(unit, prompt, used)
@@ -306,7 +306,7 @@ class BudgetGuard:
         return self._amount_of({"output_tokens": tokens}, unit, model)
 
     def _note_length(self, used: Used) -> None:
-        """Remember the longest of the last answers."""
+        """Keep the length of the longest recent answer."""
         longest = self._longest.pop(used.model, 0.0) * LENGTH_DECAY
         self._longest[used.model] = max(used.output, longest)
         if len(self._longest) > MOST_MODELS:
@@ -320,7 +320,7 @@ class BudgetGuard:
         return to_parts(cost or 0.0, unit)
 
     def _learn(self, unit: str, estimate: int, used: Used) -> None:
-        """Follow the ratio of real to estimated amounts of prompts: cached input costs a tenth."""
+        """Update the ratio of actual to estimated prompt amounts: cached input costs a tenth."""
         usage = {
             "input_tokens": used.input,
             "cache_read_input_tokens": used.cached,
@@ -333,7 +333,7 @@ class BudgetGuard:
             self._ratios[unit] = min(max(new, _LEAST_RATIO), 1.0)
 
     def _amount(self, unit: str, used: Used) -> int | None:
-        """Return the cost of *used* in *unit*; None if it is unknown."""
+        """Return the cost of *used* in *unit*, or None if it is unknown."""
         tokens = _tokens_of(used)
         if unit == TOKENS:
             return tokens
@@ -363,7 +363,7 @@ class BudgetGuard:
 
 
 def _budgets_of(key: str, budgets: Sequence[Budget]) -> tuple[Budget, ...]:
-    """Return the budgets that name the client *key*, otherwise those of every client key."""
+    """Return the budgets that name the client *key*, or else those for every client key."""
     own = tuple(budget for budget in budgets if budget.applies_to(key))
     return own or tuple(budget for budget in budgets if budget.client == EVERY_CLIENT)
 

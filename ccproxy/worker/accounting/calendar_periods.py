@@ -1,4 +1,4 @@
-"""The day and the month of the user's clock, for sums that begin again with them."""
+"""The day and the month of the user's clock, for sums that restart with them."""
 
 from __future__ import annotations
 

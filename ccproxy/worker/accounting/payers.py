@@ -1,9 +1,9 @@
 """
-The budgets that one request draws on: of this entry, of a client of another one, of a user.
+The budgets that pay for a request: of this entry, of a client of another entry, of a user.
 
-An entry may pass a request on to another, which sees no client key. So the first one names the
-account in a header, and the entry that answers charges the client's budget at the first one, whose
-settings and ledger it reads.
+An entry may forward a request to another, which receives no client key. So the first entry names
+the account in a header, and the answering entry charges the client's budget at the first one,
+whose settings and ledger it reads.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from ccproxy.worker.accounting.user_accounts import UserAccounts
 from ccproxy.worker.gateway.user_directory import UserDirectory
 
 USERS = "@user"
-"""In place of the budgets' name: the payer is a user of the gateway."""
+"""Replaces the name of the budgets if the payer is a user of the gateway."""
 USERS_LEDGER = "users.spending"
-"""No entry's ledger: those end in `.budgets`."""
+"""Not the ledger of an entry: those end in `.budgets`."""
 _FIELDS = 4
 PAYER_HEADER = "x-ccproxy-payer"
-"""Label, name of the budgets, id and tail of the client key; believed only from a peer."""
+"""Label, name of the budgets, ID and tail of the client key; trusted only from a peer."""
 
 
 Shares = Sequence[tuple[BudgetGuard, Reservation]]
-"""What a request has reserved, and where."""
+"""The reservations of a request, and their guards."""
 
 
 class Payers:
-    """Finds, admits and charges everyone who pays for a request."""
+    """Finds and charges every account that pays for a request, and admits the request."""
 
     def __init__(
         self,
@@ -53,9 +53,9 @@ class Payers:
         wall: Callable[[], float] = time.time,
     ) -> None:
         """
-        Open the budgets of *config*; *settings* returns those of another entry.
+        Open the budgets of *config*; *settings* returns the settings of another entry.
 
-        *open_ledger* returns a ledger that replicas on several hosts share, by its name; without
+        *open_ledger* returns the ledger with a name that replicas on several hosts share; without
         it, ledgers are files in the folder *state*.
 
         Raises:
@@ -79,23 +79,23 @@ class Payers:
         return () if self._own is None else self._own.rows()
 
     def user_rows(self) -> tuple[BudgetRow, ...]:
-        """Return the budgets of the gateway's users that are used."""
+        """Return the budgets that the gateway's users have drawn on."""
         file = self._config.gateway.users_file
         if file is None:
             return ()
         try:
             return self._users_of(file).rows()
-        except Problem:  # the file has mistakes; requests report them
+        except Problem:  # the file is invalid; requests report the mistakes
             return ()
 
     def reserve(self, client: int | None, payer: str, *, model: str, size: int) -> Shares:
         """
-        Reserve an estimate with everyone who pays for a request with a body of *size* bytes.
+        Reserve an estimate for a request with a body of *size* bytes in every paying account.
 
-        *client* is the number of the client key, *payer* the header of a peer; both may be missing.
+        *client* is the number of the client key, *payer* a peer's header; both may be missing.
 
         Raises:
-            Problem: If a budget is spent, or what is left of it is reserved.
+        Problem: If a budget is spent, or the rest of it is reserved.
         """
         shares: list[tuple[BudgetGuard, Reservation]] = []
         try:
@@ -116,17 +116,17 @@ class Payers:
 
     def check_rights(self, payer: str, *, model: str) -> None:
         """
-        Check that the user whom *payer* names, if it names one, may use *model* here.
+        Check that the user in *payer*, if there is one, may use *model* here.
 
         Raises:
-            Problem: If not.
+        Problem: If the user may not use it.
         """
         if payer and (user := self.user_of(payer)) is not None:
             accounts, name = user
             accounts.check(name, label=self._config.label, model=model)
 
     def header(self, client: int | None, payer: str) -> Mapping[str, str]:
-        """Return the header for a peer that answers in place of this entry."""
+        """Return the payer header for a peer that answers in place of this entry."""
         if payer:
             return {PAYER_HEADER: payer}
         account = None if client is None or self._own is None else self._own.client(client)
@@ -137,7 +137,7 @@ class Payers:
 
     def user_of(self, payer: str) -> tuple[UserAccounts, str] | None:
         """
-        Return the accounts and the name of the user that *payer* names; None if it names none.
+        Return the accounts and the name of the user in *payer*, or None if it names no user.
 
         Raises:
             Problem: If the users of that entry cannot be read.
@@ -152,7 +152,7 @@ class Payers:
         return self._users_of(file), name
 
     def close(self) -> None:
-        """Release the ledgers."""
+        """Close the ledgers."""
         for ledger in self._ledgers.values():
             ledger.close()
 
@@ -163,7 +163,7 @@ class Payers:
         return accounts
 
     def _find(self, payer: str) -> tuple[BudgetGuard, Account] | None:
-        """Return the account that *payer* names, and the budgets that it belongs to."""
+        """Return the account that *payer* names, and the guard of its budgets."""
         fields = [unquote(field) for field in payer.split(":")]
         config = self._settings(fields[0])
         if config is None or len(fields) != _FIELDS:
@@ -182,7 +182,7 @@ class Payers:
         return self._guard(config, ledger)
 
     def _open_users(self, file: Path) -> UserAccounts:
-        # One ledger for the fleet: a budget is the user's, regardless of the entry that answers.
+        # One ledger for the fleet: the budget is the user's, whichever entry answers.
         ledger = self._ledger(USERS_LEDGER)
         config = replace(self._config, budgets=(), client_keys=())
         guard = self._guard(config, ledger)
@@ -212,7 +212,7 @@ def payer_for_user(label: str, name: str) -> str:
 
 
 def user_named_by(payer: str) -> str:
-    """Return the user that the header *payer* names; empty if it names a client key."""
+    """Return the user that the header *payer* names, or "" if it names a client key."""
     fields = [unquote(field) for field in payer.split(":")]
     return fields[2] if len(fields) == _FIELDS and fields[1] == USERS else ""
 
@@ -222,7 +222,7 @@ async def confirm(shares: Shares) -> None:
     Wait until other hosts see the reservations in *shares*, and check them again.
 
     Raises:
-        Problem: If another host was faster, and a budget does not allow the request any more.
+        Problem: If another host was faster, and a budget no longer allows the request.
     """
     for _, reservation in shares:
         if reservation.confirm is not None:
@@ -230,6 +230,6 @@ async def confirm(shares: Shares) -> None:
 
 
 def settle(shares: Shares, used: Used | None) -> None:
-    """End the reservations in *shares*, and charge *used*; None if another entry counts it."""
+    """Release the reservations in *shares*, and charge *used*; None if another entry counts it."""
     for guard, reservation in shares:
         guard.settle(reservation, used)

@@ -1,7 +1,7 @@
 """
 Counts tokens and costs since the worker started, and passes them to the fleet's statistics.
 
-One call per finished request: a few additions, and an item for the thread that writes.
+Each finished request costs a few additions, and an item for the writer thread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ccproxy.store.writer import Writer
 from ccproxy.worker.server.access_record import AccessRecord
 
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""Other texts are not counted as sessions; they are the client's."""
+"""Other session IDs are not counted: clients choose them."""
 
 
 class UsageCounter:
@@ -34,16 +34,16 @@ class UsageCounter:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.totals = Totals()
-        """Since the worker started."""
+        """Totals since the worker started."""
         self.requests_by_model: Counter[str] = Counter()
-        """By the model that answered."""
+        """Requests by the model that answered."""
         self._label = config.label
         self._writer = writer
         self._wall = wall
         self._price: Callable[[str], Price | None] = lru_cache(maxsize=256)(config.models.price)
 
     def note(self, record: AccessRecord) -> Used:
-        """Count one request for a model that has ended; return what it used."""
+        """Count a finished request to a model; return its usage."""
         used = self._used(record)
         record.cost = used.cost
         self.totals.add(used)
@@ -55,7 +55,7 @@ class UsageCounter:
     def cost(
         self, model: str, usage: Mapping[str, Any], *, at: float | None = None
     ) -> float | None:
-        """Return the cost in dollars of a request sent at *at*; None if the price is unknown."""
+        """Return the cost in dollars of a request sent at *at*, or None if the price is unknown."""
         price = self._price(model)
         sent_at = self._wall() if at is None else at
         return None if price is None else price.cost(usage, at=sent_at)
@@ -66,7 +66,7 @@ class UsageCounter:
             self._writer.close()
 
     def _used(self, record: AccessRecord) -> Used:
-        # Without an answer, the usage is only the estimate for `message_start`.
+        # Without an answer, the usage is just the estimate for `message_start`.
         ttfb = record.ttfb
         usage = {} if ttfb is None else record.usage
         price, at = self._price(record.model), record.started_at

@@ -1,8 +1,8 @@
 """
-The rights and budgets of a gateway's users, applied by the entry that answers.
+The permissions and budgets of a gateway's users, applied by the answering entry.
 
-A request may arrive at one entry and be answered by another. Only the last one knows which model
-answers, so it decides there, once.
+A request may arrive at one entry and be answered by another. Only the answering entry knows the
+model, so the permissions are checked there, once.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ccproxy.worker.accounting.budget_guard import BudgetGuard, Reservation
 from ccproxy.worker.gateway.user_directory import UserDirectory
 
 MOST_ROWS = 200
-"""Budgets that are reported; the gateway of a large team has many more."""
+"""Maximum number of budgets in a report; the gateway of a large team has many more."""
 
 
 class UserAccounts:
-    """The users of one file, and what they have spent."""
+    """The users in one file, and their spending."""
 
     def __init__(self, directory: UserDirectory, guard: BudgetGuard) -> None:
         self._directory = directory
@@ -31,10 +31,10 @@ class UserAccounts:
         self, name: str, *, label: str, model: str, size: int
     ) -> Sequence[tuple[BudgetGuard, Reservation]]:
         """
-        Reserve an estimate for a request of the user *name* that *model* of *label* answers.
+        Reserve an estimate for a request of the user *name* to *model* of the entry *label*.
 
         Raises:
-            Problem: If the user may not use the entry or the model, or has no budget left.
+            Problem: If the user may not use the entry or the model, or the budget is spent.
         """
         user = self.check(name, label=label, model=model)
         if not user.budgets:
@@ -44,10 +44,10 @@ class UserAccounts:
 
     def check(self, name: str, *, label: str, model: str) -> User:
         """
-        Return the user *name*, who may use *model* of *label*.
+        Return the user *name* after checking that *model* of *label* is permitted.
 
         Raises:
-            Problem: If not, or if the user was revoked.
+        Problem: If it is not permitted, or the user was revoked.
         """
         user = self._directory.user(name)
         if user is None:
@@ -61,7 +61,7 @@ class UserAccounts:
         return self._guard.states(self._guard.user(user.name, user.budgets))
 
     def rows(self) -> tuple[BudgetRow, ...]:
-        """Return the budgets that are used, the fullest first, and not more than are readable."""
+        """Return the budgets that are in use, fullest first, at most `MOST_ROWS`."""
         users = self._directory.users.by_name.values()
         rows = self._guard.user_rows((one.name, one.budgets) for one in users if one.is_active)
         used = [row for row in rows if row.spent or row.reserved]
@@ -73,7 +73,7 @@ def check_rights(user: User, label: str, model: str) -> None:
     Check that *user* may use *model* of the entry *label*.
 
     Raises:
-        Problem: 403 for the entry; 400 for the model, as Claude Code expects of a gateway.
+        Problem: 403 for the entry; 400 for the model, as Claude Code expects from a gateway.
     """
     if not user.may_use_entry(label):
         text = (
