@@ -1,9 +1,8 @@
 """
 The provider's report on the account of a key: balance, credits, plan windows and resets.
 
-Each provider has its own endpoint and its own form. A value that is missing is unknown; it is never
-taken for zero or for used up. Several providers answer an invalid key with status 200, so success
-is read from the body.
+Each provider has its own endpoint and format. A missing value is unknown, never zero or used up.
+Several providers answer an invalid key with status 200, so success is read from the body.
 """
 
 from __future__ import annotations
@@ -17,29 +16,29 @@ import msgspec
 from ccproxy.convert.errors.retry_after import seconds_until
 
 WARN_AT = 0.9
-"""The user is warned when this part of a plan window is used."""
+"""Share of a plan window at which the user is warned."""
 MAX_BYTES = 64 * 1024
-"""Largest answer that is read."""
+"""Maximum size of an answer."""
 
 
 class AccountUnknown(ValueError):
-    """An answer contains nothing about the account; the text is for the user."""
+    """An answer without data about the account; the text is for the user."""
 
 
 class Balance(msgspec.Struct, frozen=True):
-    """Money or credits that are left."""
+    """The remaining money or credits."""
 
     amount: float
     currency: str
 
 
 class PlanWindow(msgspec.Struct, frozen=True):
-    """The allowance of a plan for some time."""
+    """The allowance of a plan for a period of time."""
 
     name: str
-    """Such as `5h` or `week`."""
+    """For example `5h` or `week`."""
     used: float
-    """1.0 is all of it."""
+    """The used share; 1.0 is all of it."""
     resets_at: float | None = None
     """Seconds since the epoch; None if unknown."""
 
@@ -54,10 +53,10 @@ class AccountReport(msgspec.Struct, frozen=True, kw_only=True):
     is_documented: bool = True
     """False if the vendor does not document the endpoint, and may change it."""
     failure: str = ""
-    """Why a later attempt brought no report; the values are older then."""
+    """Why a later attempt failed; if set, the values are older than that attempt."""
 
     def used_up(self, wall: float) -> PlanWindow | None:
-        """Return the window that is used up and reset last; None if there is none."""
+        """Return the used-up window that resets last, or None."""
         over = [
             window
             for window in self.windows
@@ -66,7 +65,7 @@ class AccountReport(msgspec.Struct, frozen=True, kw_only=True):
         return max(over, key=lambda window: window.resets_at or 0.0, default=None)
 
     def low(self) -> tuple[PlanWindow, ...]:
-        """Return the windows of which little is left."""
+        """Return the windows that are almost used up."""
         return tuple(window for window in self.windows if window.used >= WARN_AT)
 
 
@@ -76,21 +75,21 @@ _Parser = Callable[[Fields, float], _Parts]
 
 
 class AccountEndpoint(NamedTuple):
-    """Where a provider reports about the account of a key, by the key itself."""
+    """The endpoint where a provider reports the account of a key to the key itself."""
 
     hosts: tuple[str, ...]
-    """A key is sent to the host of its own base URL only."""
+    """Hosts of the endpoint; a key is sent only to the host of its own base URL."""
     path: str
     parse: _Parser
     is_documented: bool = True
     key_prefix: str = ""
-    """Only keys that begin so; empty: all."""
+    """Only keys with this prefix; empty: all keys."""
     scheme: str = "Bearer "
-    """What precedes the key in the Authorization header."""
+    """The text before the key in the Authorization header."""
 
 
 def account_endpoint(host: str, key: str) -> AccountEndpoint | None:
-    """Return the endpoint at *host* for *key*; None if there is none."""
+    """Return the endpoint at *host* for *key*, or None."""
     for endpoint in ENDPOINTS:
         if host.lower() in endpoint.hosts and key.startswith(endpoint.key_prefix):
             return endpoint
@@ -99,10 +98,10 @@ def account_endpoint(host: str, key: str) -> AccountEndpoint | None:
 
 def parse_account(endpoint: AccountEndpoint, body: bytes, *, now: float) -> AccountReport:
     """
-    Read the answer of *endpoint*.
+    Parse the answer of *endpoint*.
 
     Raises:
-        AccountUnknown: If it says nothing about the account.
+    AccountUnknown: If it has no data about the account.
     """
     try:
         fields = msgspec.json.decode(body)
@@ -127,7 +126,7 @@ def parse_account(endpoint: AccountEndpoint, body: bytes, *, now: float) -> Acco
 
 
 MOST_RESET = 366 * 86400.0
-"""Seconds; a later end of a window is not plausible."""
+"""Seconds until a reset; longer ones are not plausible."""
 
 
 def _object(value: object) -> Fields:
@@ -154,7 +153,7 @@ def _money(amount: object, currency: str) -> list[Balance]:
 
 
 def _moment(value: object, now: float) -> float | None:
-    """Return the time of a reset, which is written in seconds, milliseconds or as a date."""
+    """Return the time of a reset, given in seconds, in milliseconds or as a date."""
     number = _number(value)
     if number is not None and number <= 0:
         return None
@@ -178,8 +177,8 @@ def _percent(value: object) -> float | None:
     return None if number is None else number / 100
 
 
-# The forms. Sources: the vendors' API references, and for undocumented endpoints published readers
-# of live answers (September to November 2026).
+# The formats. Sources: the vendors' API references and, for undocumented endpoints, published
+# parsers of live answers (September to November 2026).
 
 
 def _currency_list(fields: Fields, _now: float) -> _Parts:
@@ -210,7 +209,7 @@ _RATIO_NAMES = {"limit_5h": "5h", "limit_7d": "week", "limit_month_total": "mont
 
 def _code_plan(fields: Fields, now: float) -> _Parts:
     """
-    Read the two forms of the plan, which may both be in one answer; the worse one counts.
+    Parse the two formats of the plan, which may both be in one answer; the worse one counts.
 
     `{"usage": {"limit": "2048", "used": "214", "resetTime": "…"}, "limits": [{"window":
     {"duration": 300, "timeUnit": "TIME_UNIT_MINUTE"}, "detail": {…}}]}`, and
@@ -258,7 +257,7 @@ def _limit_list(fields: Fields, now: float) -> _Parts:
     windows: list[PlanWindow] = []
     for limit in map(_object, _list(_object(fields.get("data")).get("limits"))):
         unit = _QUOTA_UNITS.get(limit.get("unit") or 0)
-        if unit is None or limit.get("type") == _TOOL_QUOTA:  # searches, not the model
+        if unit is None or limit.get("type") == _TOOL_QUOTA:  # for searches, not for the model
             continue
         name = f"{limit.get('number') or 1}h" if unit == "h" else unit
         reset = _moment(limit.get("nextResetTime"), now)
@@ -270,7 +269,7 @@ def _remaining_percent(fields: Fields, now: float) -> _Parts:
     """
     `{"model_remains": [{"model_name": "general", "current_interval_remaining_percent": 92, …`.
 
-    The counts mean what is left in one version of the endpoint, and what is used in another.
+    The counts are the remaining quota in one version of the endpoint, the used quota in another.
     """
     rows = map(_object, _list(fields.get("model_remains")))
     row = next((row for row in rows if row.get("model_name") == "general"), {})

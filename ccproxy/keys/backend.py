@@ -1,5 +1,5 @@
 """
-The state of a key pool, and where it is kept.
+The state of a key pool, and the back end that keeps it.
 
 A pool holds no state of its own: each of its methods is one operation on a `PoolState` that a back
 end provides. `LocalBackend` keeps it in the process, `shared_memory.SharedMemoryBackend` in memory
@@ -21,21 +21,21 @@ T = TypeVar("T")
 
 WHOLE_ACCOUNT = ""
 PLACE_SECONDS = 1.0
-"""How long a process keeps its place in the line without asking again."""
+"""How long a process keeps its place in the line without renewing it."""
 
 
 @dataclass(slots=True, kw_only=True)
 class AccountLimit:
-    """A rate limit of the account or address for every key; for one model or for all."""
+    """A rate limit of the account or address, for every key, and for one model or all."""
 
     until: float
-    """Monotonic."""
+    """Monotonic time."""
     probe: Probe | None = None
     """The request that tests whether the limit is over."""
 
 
 def seconds_left(limit: AccountLimit | None, now: float) -> float | None:
-    """Return the seconds until *limit* may be probed; None if it may be now."""
+    """Return the seconds until *limit* may be probed, or None if it may be probed now."""
     if limit is None or (limit.until <= now and limit.probe is None):
         return None
     return max(1.0, limit.until - now)
@@ -43,38 +43,38 @@ def seconds_left(limit: AccountLimit | None, now: float) -> float | None:
 
 @dataclass(slots=True, kw_only=True)
 class LinePlace:
-    """The place of a process among those that wait for a request in flight to end."""
+    """The place of a process in the line of those that wait for a request in flight to end."""
 
     since: float
     until: float
-    """Afterwards the place is lost, unless the process has asked again."""
+    """When the place is lost, unless the process renews it."""
     keys: tuple[str, ...]
-    """The names of the keys that would do."""
+    """The names of the acceptable keys."""
 
 
 @dataclass(slots=True, kw_only=True)
 class PoolState:
-    """The state of a pool; keys have salted names from which they cannot be read."""
+    """The state of a pool; keys have salted names from which they cannot be derived."""
 
     salt: bytes = b""
     keys: dict[str, KeyState] = field(default_factory=dict)
     """By salted name; includes the keys of other processes with another configuration."""
     turn: int = 0
     share: float = 0.0
-    """`KeyState.share` of the key that was taken last, before that use."""
+    """`KeyState.share` of the last leased key, before that use."""
     sessions: SessionTable = field(default_factory=SessionTable)
     last_success: dict[str, float] = field(default_factory=dict)
     """By model."""
     recent_limits: list[tuple[str, str, float]] = field(default_factory=list)
-    """Name of the key, model and time of the last limits that may be the account's."""
+    """Key name, model and time of the last limits that may apply to the account."""
     account_limits: dict[str, AccountLimit] = field(default_factory=dict)
     """By model, or `WHOLE_ACCOUNT`."""
     line: dict[int, LinePlace] = field(default_factory=dict)
-    """The processes with requests that wait; only if several hosts share the state."""
+    """The processes with waiting requests; only if several hosts share the state."""
     shares: dict[str, KeyLimits] = field(default_factory=dict)
-    """The limits of keys, by name, while this process is cut off from the others."""
+    """The limits of the keys, by name, while this process is cut off from the others."""
     known_uses: dict[str, int] = field(default_factory=dict)
-    """By key: the uses of the day that were known when a lost state was built up again."""
+    """By key: the uses of the day that were known when a lost state was rebuilt."""
 
     def without_processes(self, pids: Collection[int]) -> PoolState:
         """Remove the leases and probes of the processes *pids*; return the same state."""
@@ -100,27 +100,27 @@ class PoolState:
         return holders | {probe[0] for probe in probes if probe is not None} | {*self.line}
 
     def is_limited(self, model: str, now: float) -> bool:
-        """Return True if the account is limited for *model*, for all models, or for another now."""
+        """Return True if there is a limit for *model* or all, or an active one for any model."""
         return any(
             name in (model, WHOLE_ACCOUNT) or limit.until > now
             for name, limit in self.account_limits.items()
         )
 
     def end_probe(self, names: Iterable[str], probe: Probe) -> None:
-        """Let another request probe these account limits, if *probe* was the last one that did."""
+        """Let another request probe these account limits, if *probe* is their latest probe."""
         for name in names:
             limit = self.account_limits.get(name)
             if limit is not None and limit.probe == probe:
                 limit.probe = None
 
     def wait_in_line(self, process: int, keys: Iterable[str], now: float) -> None:
-        """Give *process* a place at the end of the line, or let it keep its place."""
+        """Add *process* to the end of the line, or renew its place."""
         entry = self.line.get(process)
         since = now if entry is None or entry.until < now else entry.since
         self.line[process] = LinePlace(since=since, until=now + PLACE_SECONDS, keys=tuple(keys))
 
     def count_ahead(self, process: int, keys: Set[str], now: float) -> int:
-        """Return how many processes have waited for one of *keys* for longer than *process*."""
+        """Return how many processes have waited for one of *keys* longer than *process*."""
         own = self.line.get(process)
         since = own.since if own is not None else now
         return sum(
@@ -146,18 +146,18 @@ class PoolBackend(Protocol):
 
     @property
     def is_first(self) -> bool:
-        """True if no other process had the state before: it may be restored from disk."""
+        """True if no other process had the state before, so that it may be restored from disk."""
 
     @property
     def is_writer(self) -> bool:
-        """True if this process is the one that saves the state to disk."""
+        """True if this process saves the state to disk."""
 
     def reading(self) -> AbstractContextManager[PoolState]:
         """Return the current state; the caller must not change it."""
 
     def run(self, operation: Callable[[PoolState], T], *, may_wait: bool = False) -> T:
         """
-        Apply *operation* to the state, for this process alone, and return its result.
+        Apply *operation* to the state exclusively, and return its result.
 
         A back end may apply it again to a newer state. If it raises, nothing is changed. With
         *may_wait*, the other processes need not see the change at once.
@@ -188,4 +188,4 @@ class LocalBackend:
         return self._state
 
     def __exit__(self, *error: object) -> None:
-        """Nothing to publish."""
+        """Do nothing: there is nothing to publish."""

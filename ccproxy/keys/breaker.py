@@ -1,5 +1,5 @@
 """
-The breakers of a provider: requests to one that is down are refused at once for a while.
+The circuit breakers of a provider: while it is down, requests are refused at once.
 
 A breaker is closed while requests succeed. Five failed requests in a row, or half of at least ten
 within 30 s, open it for 10 s. Then one request is let through as a probe (half open): its success
@@ -7,10 +7,10 @@ closes the breaker, its failure doubles the time, up to 120 s. Requests count, n
 request that succeeds at its third attempt is a success.
 
 There is one breaker per model, since a failing model proves nothing about the others, and one
-for connections. A failed connection proves nothing about a model: an outage of the network ends at
-any moment, so the breaker for connections always opens for the same short time. Clients are told to
+for connections. A failed connection proves nothing about a model: a network outage may end at any
+moment, so the breaker for connections always opens for the same short time. Clients are told to
 stop retrying once the provider has been unreachable for `OUTAGE_PATIENCE`, or if no connection has
-ever succeeded: then the cause is rather a wrong address or a server that is not running.
+ever succeeded: the cause is then probably a wrong address or a server that is not running.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Breaker:
 
     @property
     def seconds_open(self) -> float:
-        """The seconds until a request is let through, 0 if one is now."""
+        """The seconds until a request is let through; 0 if the breaker lets one through now."""
         if self._open_until is None:
             return 0.0
         return max(0.0, self._open_until - self._clock())
@@ -88,7 +88,7 @@ class Breaker:
 
     @property
     def is_worth_retrying(self) -> bool:
-        """False if failures have lasted too long for a client to wait for their end."""
+        """False if failures have lasted too long for a client to wait for recovery."""
         if self._patience == math.inf or not self._failures:
             return True
         lasts = self._clock() - self._failing_since
@@ -96,7 +96,7 @@ class Breaker:
 
     def enter(self) -> Pass:
         """
-        Let a request through.
+        Admit a request.
 
         Raises:
             Problem: If the breaker is open.
@@ -119,7 +119,7 @@ class Breaker:
             self._recent.clear()
 
     def fail(self, admission: Pass, error: str) -> None:
-        """Count a failure; *error* is shown to the requests that are refused."""
+        """Count a failure; *error* is reported to refused requests."""
         self._last_error = error
         self._count(failed=True)
         if not self._failures:
@@ -178,7 +178,7 @@ class OpenBreaker:
     """A breaker that refuses requests."""
 
     model: str | None
-    """None: the connection."""
+    """None: the breaker for connections."""
     seconds: float
 
 
@@ -215,28 +215,28 @@ class Breakers:
             raise
 
     def succeed(self, ticket: Ticket) -> None:
-        """The provider responded, even if it refused the request."""
+        """Count a response of the provider, even a refusal of the request."""
         self._connection.succeed(ticket.connection)
         ticket.breaker.succeed(ticket.model)
 
     def fail(self, ticket: Ticket, error: str) -> None:
-        """The provider responded with a failure of its own, or not in time."""
+        """Count a failure of the provider, or a timeout."""
         self._connection.succeed(ticket.connection)
         ticket.breaker.fail(ticket.model, error)
 
     def lose_connection(self, ticket: Ticket, error: str) -> bool:
-        """No connection to the provider could be made. Return True if the client may retry."""
+        """Count a failed connection; return True if the client may retry."""
         self._connection.fail(ticket.connection, error)
         ticket.breaker.abandon(ticket.model)
         return self._connection.is_worth_retrying
 
     def abandon(self, ticket: Ticket) -> None:
-        """The request ended without a result, for example because the client disconnected."""
+        """End the request without a result, for example because the client disconnected."""
         self._connection.abandon(ticket.connection)
         ticket.breaker.abandon(ticket.model)
 
     def open(self) -> list[OpenBreaker]:
-        """Return the breakers that refuse requests now."""
+        """Return the breakers that currently refuse requests."""
         breakers: list[tuple[str | None, Breaker]] = [
             (None, self._connection),
             *self._models.items(),

@@ -1,9 +1,8 @@
 """
-Budgets: what an entry, or one of its clients, may spend per day and month.
+Budgets: spending limits of an entry, or one of its clients, per day or month.
 
-A budget is in tokens or in a currency. Amounts are counted in whole numbers, tokens or billionths
-of the currency, so that sums of several processes are exact. Days and months are those of the
-user's clock.
+A budget is in tokens or in a currency. Amounts are integers, tokens or billionths of the currency,
+so that sums over several processes are exact. Days and months are those of the user's clock.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ Period = Literal["day", "month"]
 
 TOKENS = "tokens"
 EVERY_CLIENT = "*"
-"""Name of the clients that no other budget names."""
+"""Stands for the clients that no other budget names."""
 WARN_AT = 0.8
-"""Status shows a warning when this part of a budget is spent."""
+"""Share of a budget at which the status shows a warning."""
 RETRY_SECONDS = 5
-"""When a client may repeat a request that only waits for reservations of others."""
+"""Retry delay for a client whose request is refused only because of other reservations."""
 
 _PARTS_PER_UNIT = 10**9
 _FORM = re.compile(
@@ -43,16 +42,16 @@ class Budget:
     """`tokens`, or the code of a currency such as USD."""
     period: Period
     client: str = ""
-    """The ending of a client key, or `*` for each key without a budget of its own; empty: all
+    """The end of a client key, or `*` for each key without a budget of its own; empty: all
     requests of the entry."""
 
     @classmethod
     def parse(cls, text: str, *, client: str = "") -> Budget:
         """
-        Read `5 USD/day`, `$5/day` or `2M tokens/month`.
+        Parse `5 USD/day`, `$5/day` or `2M tokens/month`.
 
         Raises:
-            ValueError: If *text* is something else; the message completes "NAME ...".
+        ValueError: If *text* is not a budget; the message completes "NAME ...".
         """
         rule = 'must be like "5 USD/day" or "2M tokens/month"'
         match = _FORM.fullmatch(text.strip())
@@ -77,46 +76,46 @@ class Budget:
 
     @property
     def parts(self) -> int:
-        """The limit as a counted amount."""
+        """The limit in tokens or billionths of the currency."""
         return to_parts(self.limit, self.unit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetState:
-    """A budget and what has been spent of it in the current period."""
+    """A budget and its spending in the current period."""
 
     budget: Budget
     spent: int
     reserved: int
-    """By requests in flight."""
+    """The amount that requests in flight have reserved."""
     seconds: float
-    """Until the period ends."""
+    """Seconds until the period ends."""
     end: float
-    """The same in seconds since the epoch."""
+    """The end of the period, in seconds since the epoch."""
     resets_at: str
-    """The same as a time of the user's clock."""
+    """The end of the period by the user's clock."""
 
     @property
     def is_spent(self) -> bool:
-        """Whether nothing is left."""
+        """Whether the budget is used up."""
         return self.spent >= self.budget.parts
 
     @property
     def is_reserved(self) -> bool:
-        """Whether requests in flight may use what is left."""
+        """Whether requests in flight may use up the rest."""
         return self.spent + self.reserved >= self.budget.parts
 
     @property
     def share(self) -> float:
-        """The part that is spent; 1.0 is all of it."""
+        """The spent share; 1.0 is all of it."""
         return self.spent / self.budget.parts
 
     def refusal(self, *, label: str, who: str, setting: str, env_file: str) -> Problem:
         """
-        Return the error of a request that the budget does not allow.
+        Return the error for a request that the budget does not allow.
 
-        *who* is the client, `…last4`, empty for the entry's own budget; *setting* is where the
-        budget is set.
+        *who* is the client, `…last4`, empty for the entry's own budget; *setting* is the setting
+        that contains the budget.
         """
         of = f"the client key {who} at the proxy {label}" if who else f"the proxy {label}"
         location = f" in {env_file}" if env_file else ""
@@ -124,7 +123,7 @@ class BudgetState:
         return self.problem(of, fix=fix)
 
     def problem(self, of: str, *, fix: str, headers: tuple[tuple[str, str], ...] = ()) -> Problem:
-        """Return the error for the budget of *of*, with a *fix* and *headers* if it is spent."""
+        """Return the error for the budget of *of*; if it is spent, with a *fix* and *headers*."""
         if not self.is_spent:
             text = (
                 f"The rest of the budget of {of} ({self.budget}) is reserved for requests in "
@@ -148,12 +147,12 @@ class BudgetState:
 
 
 def to_parts(amount: float, unit: str) -> int:
-    """Return *amount* as it is counted: tokens, or billionths of a currency."""
+    """Return *amount* in tokens, or in billionths of a currency."""
     return round(amount if unit == TOKENS else amount * _PARTS_PER_UNIT)
 
 
 def from_parts(parts: int, unit: str) -> float:
-    """Return the amount of counted *parts*."""
+    """Return the amount of *parts*, in tokens or in the currency."""
     return float(parts) if unit == TOKENS else parts / _PARTS_PER_UNIT
 
 

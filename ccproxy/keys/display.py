@@ -1,4 +1,4 @@
-"""How keys are shown: states, refusals and waits, with at most the last four characters."""
+"""Views of keys: states, refusals and waits, with at most the last four characters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ccproxy.text import counted
 KeyStatus = Literal["ready", "cooldown", "out", "rejected", "disabled"]
 
 TEMPORARY = {Cause.RATE_LIMIT.value, Cause.QUOTA.value, "per_minute", PER_DAY, "in_flight"}
-"""The obstacles that end without the user's help."""
+"""The obstacles that end without action by the user."""
 
 _DESCRIPTIONS = {
     Cause.RATE_LIMIT.value: "rate-limited",
@@ -48,22 +48,22 @@ class CooldownView:
     """None: the whole key."""
     cause: str
     seconds: float
-    """Until the next probe; 0 if the next request may be one."""
+    """Seconds until the next probe; 0 if the next request may be one."""
     status: int = 0
     since: float = 0.0
-    """Wall clock; 0 for a limit set by the user, which is not a refusal."""
+    """Wall-clock time; 0 for a limit set by the user, which is not a refusal."""
     has_retry_after: bool = False
     """True if the provider stated the duration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyView:
-    """One key, as status and `ccproxy keys` show it."""
+    """One key, as the status and `ccproxy keys` show it."""
 
     id: str
     tail: str
     state: KeyStatus
-    """`rejected` and `out` last until a request succeeds, even while the key is probed."""
+    """`rejected` and `out` last until a request succeeds, even during probes."""
     cooldowns: tuple[CooldownView, ...]
     """Empty for a disabled key, which is not probed."""
     used_today: int
@@ -71,9 +71,9 @@ class KeyView:
     sessions: int
     """Active sessions that use the key."""
     last_error: str
-    """The provider's text when it last refused the key; empty without cooldowns."""
+    """The provider's text from the last refusal of the key; empty without cooldowns."""
     account: AccountReport | None
-    """The last report about its account."""
+    """The latest report about its account."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,23 +83,23 @@ class AccountLimitView:
     model: str | None
     """None: all models."""
     seconds: float
-    """Until the next probe."""
+    """Seconds until the next probe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveView:
-    """A session has changed its key."""
+    """A session's move to another key."""
 
     session: str
-    """The beginning of the client's session id."""
+    """The beginning of the client's session ID."""
     source: str
-    """`k1 …last4`, as `target`; `-` if the key is not configured any more."""
+    """`k1 …last4`, like `target`; `-` if the key is no longer configured."""
     target: str
     reason: str
     tokens: int
     """Estimated cached tokens that were lost."""
     at: float
-    """Wall clock."""
+    """Wall-clock time."""
 
 
 _MOVE_REASONS = {
@@ -158,7 +158,7 @@ def view_key(
 def describe_obstacles(
     provider: str, total: int, obstacles: Sequence[Obstacle], *, command: str = ""
 ) -> str:
-    """Describe why none of the *total* keys can be used; *command* shows more."""
+    """Describe why none of the *total* keys can be used; *command* shows details."""
     waits = [obstacle.seconds for obstacle in obstacles if obstacle.reason != "disabled"]
     parts = [_summary(provider, total, obstacles)]
     if waits:
@@ -196,14 +196,14 @@ def quote_error(text: str) -> str:
 
 
 def limit_problem(text: str, seconds: float) -> Problem:
-    """Return the refusal of a request that may be repeated after *seconds*."""
+    """Return the refusal of a request that may be retried after *seconds*."""
     wait = max(1, math.ceil(seconds))
     should_retry = False if wait > LONGEST_CLIENT_WAIT else None
     return Problem("rate_limit_error", text, retry_after=wait, should_retry=should_retry)
 
 
 def format_wait(seconds: float) -> str:
-    """Return a wait rounded up, so that an attempt after it is not too early."""
+    """Return a wait, rounded up so that the next attempt is not too early."""
     whole = max(1, math.ceil(seconds))
     if whole < 120:
         return f"{whole} s"

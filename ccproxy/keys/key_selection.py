@@ -12,7 +12,7 @@ With fill-first and priority, keys form tiers: a key of a later tier is used onl
 earlier one can serve. Within a tier the weights apply, if there are any.
 
 A session stays with its key while that key can serve. When a key of an earlier tier is ready
-again, the move waits for a prompt with a new prefix, at most KEY_MOVE_WAIT seconds.
+again, the move waits for a prompt with a new prefix, but at most KEY_MOVE_WAIT seconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NEW_PREFIX = "preferred_key_at_new_prefix"
 WAITED = "preferred_key_after_wait"
 REFUSED_REQUEST = "refused_request"
 REMOVED = "removed"
-"""Reasons of a move, in addition to the obstacles of a key."""
+"""Reasons for a move, in addition to the obstacles of a key."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,7 +55,7 @@ def salted_name(key: str, salt: bytes) -> str:
 
 
 def select_in_turn(usable: Sequence[Candidate]) -> Candidate:
-    """Return the key of a request without a session; the first tier, fewest in flight, oldest."""
+    """Return the key for a request without a session: first tier, fewest in flight, oldest use."""
     return min(usable, key=_turn)
 
 
@@ -63,7 +63,7 @@ def select_by_weight(usable: Sequence[Candidate], share: float) -> Candidate:
     """
     Return the key that has used least of its share.
 
-    *share* is what the key selected last had used: a key that was away does not catch up.
+    *share* is the used share of the last selected key, so a key that was away does not catch up.
     """
 
     def used(candidate: Candidate) -> tuple[int, float, float, int]:
@@ -84,11 +84,11 @@ def select_for_session(
     obstacle: Callable[[str], str],
 ) -> tuple[Candidate, str]:
     """
-    Return the key of a session and the id of its row, after noting in *table* that it is used.
+    Return the key of a session and the ID of its row, and note the use in *table*.
 
     Prompts are cached, and keys are limited, by model. So a session has a row for each further
-    *model*, which starts with the session's key and moves by itself. *obstacle* returns why the
-    key with a name cannot serve.
+    *model*, which starts with the session's key and moves independently. *obstacle* returns why
+    the key with the given name cannot serve.
     """
     row = table.get(ref.id, now)
     if row is not None and row.model != model:
@@ -134,7 +134,7 @@ def _first_key(
 
 
 def _reason_to_prefer(ref: SessionRef, row: SessionRow, *, now: float, move_wait: float) -> str:
-    """Return why a session moves to a preferred key at this request; empty if it does not."""
+    """Return why a session moves to a preferred key for this request; empty if it does not."""
     if row.begins_prefix(ref):
         return NEW_PREFIX
     waited = now - (row.wanted_since or now)

@@ -20,24 +20,24 @@ from ccproxy.keys.account_report import AccountReport
 from ccproxy.keys.verdict import Effect, Verdict
 
 LONGEST_COOLDOWN = 3600.0
-"""Seconds: a rate limit with a longer retry-after is probed after an hour anyway."""
+"""Seconds: a rate limit with a longer retry-after is still probed after an hour."""
 LONGEST_OUTAGE = 86400.0
 """Seconds: a key without credit or quota is probed at least once a day."""
 _RATE_LIMIT_FIRST, _RATE_LIMIT_LONGEST = 5.0, 300.0
 _OUTAGE_FIRST = 3600.0
 _SHORTEST_RESET = 60.0
-"""Seconds: no allowance is refilled sooner, so a shorter retry-after is boilerplate."""
+"""Seconds: no allowance is refilled sooner, so a shorter retry-after is ignored."""
 _REJECTED = (60.0, 600.0, 3600.0)
 MINUTE = 60.0
 DAY = 86400.0
 _MOST_COOLDOWNS = 256
-"""Per key; a client may name any number of models."""
+"""Maximum number per key; a client may name any number of models."""
 LONGEST_ERROR = 300
 """Characters of a provider's error text that are kept."""
 
 WHOLE_KEY = ""
 PER_DAY = "per_day"
-"""The reason of a key that has reached the user's limit of requests per day."""
+"""The reason for a key that has reached the user's limit of requests per day."""
 REPORTED = 0
 """The status of a cooldown that follows from a report instead of a refusal."""
 LONGEST_WINDOW = 32 * 86400.0
@@ -51,23 +51,23 @@ class KeyLimits:
     in_flight: int | None = None
     per_minute: int | None = None
     per_day: int | None = None
-    """Days begin at midnight UTC."""
+    """Requests per day; days begin at midnight UTC."""
 
 
 Probe = tuple[int, int]
-"""A process (0 if there is only one) and the turn of one of its requests."""
+"""The number of a process (0 if there is only one) and the turn of one of its requests."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Cooldown:
-    """Why a key is not used, and until when on the monotonic clock."""
+    """Why a key is not used, and until when by the monotonic clock."""
 
     cause: Cause
     status: int
     until: float
     failures: int
     since: float
-    """Wall clock, for people."""
+    """Wall-clock time, for display."""
     has_retry_after: bool = False
     """True if the provider stated the duration."""
     probe: Probe | None = None
@@ -75,10 +75,10 @@ class Cooldown:
 
 
 class LastError(NamedTuple):
-    """The provider's text when it last refused a key. Later errors compare as greater."""
+    """The provider's text from its last refusal of a key. Later errors compare as greater."""
 
     at: float
-    """Wall clock."""
+    """Wall-clock time."""
     text: str
 
 
@@ -87,7 +87,7 @@ NO_ERROR = LastError(0.0, "")
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why a key cannot be taken now, and for how many seconds at least."""
+    """Why a key cannot be leased, and for how many seconds at least."""
 
     reason: str
     """A `Cause` value, `in_flight`, `per_minute`, `per_day` or `disabled`."""
@@ -103,9 +103,9 @@ class KeyState:
     flights: dict[int, int] = field(default_factory=dict)
     """Requests in flight by process."""
     turn: int = 0
-    """When it was last taken, counted in takes of the pool."""
+    """When it was last leased, counted in leases of the pool."""
     share: float = 0.0
-    """Its uses divided by its weight, if keys have weights."""
+    """Its uses divided by its weight, if the keys have weights."""
     disabled: bool = False
     cooldowns: dict[str, Cooldown] = field(default_factory=dict)
     """By model, or `WHOLE_KEY`."""
@@ -113,21 +113,21 @@ class KeyState:
     day: int = 0
     used_today: int = 0
     minute: list[float] = field(default_factory=list)
-    """The starts of the last minute, if there is a limit per minute."""
+    """Start times of requests in the last minute, if there is a limit per minute."""
     account: AccountReport | None = None
-    """What the provider last reported about the account."""
+    """The provider's latest report about the account."""
 
     @property
     def in_flight(self) -> int:
         """The number of requests that use the key in all processes."""
         return sum(self.flights.values()) if self.flights else 0
 
-    # Whether it can be taken.
+    # Availability.
 
     def obstacle(
         self, model: str, limits: KeyLimits, *, now: float, wall: float, is_only: bool
     ) -> Obstacle | None:
-        """Return why the key cannot be taken for *model*; the *only* key never cools down."""
+        """Return why the key cannot be leased for *model*; an only key never cools down."""
         if self.disabled:
             return Obstacle("disabled", 0.0)
         if not is_only and self.cooldowns and (obstacle := self._cooldown_obstacle(model, now)):
@@ -137,7 +137,7 @@ class KeyState:
         if limits.per_minute is not None:
             self._prune_minute(now)
             if len(self.minute) >= limits.per_minute:
-                # There is no use if the process has no share of the limit.
+                # The list is empty if the process has no share of the limit.
                 oldest = self.minute[0] if self.minute else now
                 return Obstacle("per_minute", oldest + MINUTE - now)
         if limits.in_flight is not None and self.in_flight >= limits.in_flight:
@@ -145,7 +145,7 @@ class KeyState:
         return None
 
     def seconds_at_daily_limit(self, limits: KeyLimits, wall: float) -> float:
-        """Return the seconds until another day begins; 0 if the day's limit is not reached."""
+        """Return the seconds until the next day; 0 if the daily limit is not reached."""
         is_reached = limits.per_day is not None and self.used_on(wall) >= limits.per_day
         return DAY - wall % DAY if is_reached else 0.0
 
@@ -165,7 +165,7 @@ class KeyState:
         return self.used_today if self.day == int(wall // DAY) else 0
 
     def withdraw_use(self, wall: float) -> None:
-        """Undo the count of a use that did not reach the provider, which cannot have counted it."""
+        """Uncount a use that did not reach the provider, which therefore has not counted it."""
         self.used_today = max(0, self.used_on(wall) - 1)
         self.day = int(wall // DAY)
         del self.minute[-1:]
@@ -176,7 +176,7 @@ class KeyState:
         )
         del self.minute[:expired]
 
-    # What happens to it.
+    # Changes.
 
     def start(
         self, model: str, limits: KeyLimits, *, now: float, wall: float, probe: Probe
@@ -201,11 +201,11 @@ class KeyState:
         return probed
 
     def disable(self) -> None:
-        """Use the key no more until it is enabled."""
+        """Stop using the key until it is enabled."""
         self.disabled = True
 
     def enable(self) -> None:
-        """Use the key again, without its cooldowns."""
+        """Use the key again, and remove its cooldowns."""
         self.disabled = False
         self.cooldowns.clear()
 
@@ -218,7 +218,7 @@ class KeyState:
             self.flights.pop(process, None)
 
     def end_probe(self, names: Iterable[str], probe: Probe) -> None:
-        """Let another request probe, if *probe* was the last one that did."""
+        """Let another request probe these cooldowns, if *probe* is their latest probe."""
         for name in names:
             cooldown = self.cooldowns.get(name)
             if cooldown is not None and cooldown.probe == probe:
@@ -263,9 +263,9 @@ class KeyState:
 
     def note_account(self, report: AccountReport, *, now: float, wall: float) -> None:
         """
-        Keep *report*; the key cools down until the reset of a plan window that is used up.
+        Store *report*; cool the key down until a used-up plan window is reset.
 
-        Unlike after a refusal, the end is known, so the key is not probed before.
+        Unlike after a refusal, the end is known, so the key is not probed before it.
         """
         self.account = report
         window = report.used_up(wall)
@@ -292,10 +292,10 @@ class KeyState:
         if cooldown is not None and cooldown.cause is Cause.RATE_LIMIT:
             del self.cooldowns[model]
 
-    # How it is saved.
+    # Persistence.
 
     def export(self, *, now: float, wall: float) -> dict[str, Any]:
-        """Return what must survive a restart as plain data, with times of the wall clock."""
+        """Return the state that must survive a restart as plain data, with wall-clock times."""
         cooldowns = [
             {"model": model}
             | msgspec.to_builtins(replace(one, until=wall + one.until - now, probe=None))
@@ -313,13 +313,13 @@ class KeyState:
 
     def restore(self, row: dict[str, Any], *, now: float, wall: float) -> None:
         """
-        Take over what `export` returned.
+        Restore the state that `export` returned.
 
         A key that was out of credit may be probed at once: the account may have been topped up
         while the process was stopped.
 
         Raises:
-            KeyError, TypeError, ValueError: If *row* is something else.
+        KeyError, TypeError, ValueError: If *row* is invalid.
         """
         cooldowns = {}
         for fields in row["cooldowns"]:
@@ -330,7 +330,7 @@ class KeyState:
                 seconds = min(seconds, 0.0)
             cooldown.until, cooldown.probe = now + seconds, None
             cooldowns[str(fields["model"])] = cooldown
-        with suppress(msgspec.ValidationError):  # of another version; it will be asked for again
+        with suppress(msgspec.ValidationError):  # from another version; the report is fetched again
             self.account = msgspec.convert(row.get("account"), AccountReport | None)
         self.disabled = bool(row["disabled"])
         self.day, self.used_today = int(row["day"]), int(row["used_today"])

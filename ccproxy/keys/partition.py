@@ -2,8 +2,8 @@
 The limits of a process that is cut off from the shared state, and the later merge of its changes.
 
 Several processes may be cut off at the same time and cannot count together. So each of them uses
-its share of what was left of every limit, and the sum of all shares is at most the limit.
-Afterwards `merge` adds what a process did on its own copy to the shared state.
+its share of the rest of every limit, and the sum of all shares is at most the limit. Afterwards
+`merge` adds the changes of a process's own copy to the shared state.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ccproxy.keys.backend import AccountLimit, PoolState
 from ccproxy.keys.key_state import DAY, MINUTE, KeyLimits, KeyState
 
 HANDOVER_SECONDS = 0.5
-"""How long a process that was cut off leaves the other processes the leases that they had."""
+"""How long a process that was cut off reserves for the other processes the leases that they had."""
 
 
 class KeyBaseline(NamedTuple):
@@ -25,7 +25,7 @@ class KeyBaseline(NamedTuple):
 
     day: int = 0
     uses: int = 0
-    """Of that day."""
+    """The uses on that day."""
     disabled: bool = False
 
 
@@ -34,13 +34,13 @@ Baseline = dict[str, KeyBaseline]
 
 
 def share_of(limit: int, replicas: int, rank: int) -> int:
-    """Return one replica's part of *limit*; the first ones have the remainder."""
+    """Return one replica's share of *limit*; the first replicas share the remainder."""
     share, rest = divmod(limit, replicas)
     return share + (rank % replicas < rest)
 
 
 def baseline_of(state: PoolState) -> Baseline:
-    """Return a baseline of *state* for a later comparison."""
+    """Return the baseline of *state* for a later comparison."""
     return {
         name: KeyBaseline(key.day, key.used_today, key.disabled) for name, key in state.keys.items()
     }
@@ -48,22 +48,22 @@ def baseline_of(state: PoolState) -> Baseline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
-    """The shares of one process, and what the shared state was when it lost contact."""
+    """The shares of one process, and the shared state at its loss of contact."""
 
     at: float
-    """The time of the pool's clock, which is a wall clock if the state is shared."""
+    """When contact was lost, by the pool's clock, a wall clock if the state is shared."""
     replicas: int
     rank: int | None
-    """The position of this process among them; None if it has never had contact."""
+    """The position of this process among the replicas; None if it has never had contact."""
     baseline: Baseline
     leases: Mapping[str, int]
     """The leases of all processes by key."""
     own_leases: Mapping[str, int]
-    """How many of them the other processes certainly count as this process's."""
+    """How many of these the other processes certainly attribute to this process."""
     own_starts: Mapping[str, int]
-    """By key, how many requests this process started in the last minute."""
+    """The number of requests that this process started in the last minute, by key."""
     foreign_starts: Mapping[str, Sequence[float]]
-    """When the others started theirs, in order."""
+    """The start times of the other processes' requests, by key, in order."""
 
     def limits(self, limits: KeyLimits, now: float) -> dict[str, KeyLimits]:
         """Return the limits of every key for this process."""
@@ -84,9 +84,9 @@ class Partition:
         """
         Return the limits of requests in flight.
 
-        At first they are this process's leases and its share of those that were free, without a
-        remainder: in a short interruption, of which the others know nothing, they take what is
-        free. Only of a key that nobody used has each process at least one.
+        At first they are this process's leases and its share of the free ones, without a
+        remainder: the others may not have noticed a short interruption, and lease the free ones.
+        If that leaves no lease at all, the process may have one of a key that was not in use.
         """
         if limit is None:
             return [None] * len(names)
@@ -99,12 +99,12 @@ class Partition:
         ]
         usable = [index for index, name in enumerate(names) if not leases.get(name)]
         if usable and not any(in_flight):
-            # With more processes than requests allowed, each may still have one in flight.
+            # With more processes than permitted requests, each may still have one in flight.
             in_flight[usable[(self.rank or 0) % len(usable)]] = 1
         return in_flight
 
     def _share(self, limit: int, index: int) -> int:
-        """Return this process's part of *limit*; the remainder is dealt out key by key."""
+        """Return this process's share of *limit*; the remainder rotates from key to key."""
         if self.rank is None:
             return limit // self.replicas
         return share_of(limit, self.replicas, self.rank + index)
@@ -140,10 +140,10 @@ def merge(
     is_rebuilt: bool = False,
 ) -> None:
     """
-    Add to *shared* what this process learned while it used its *own* copy, which is unchanged.
+    Add to *shared* the changes that this process made to its *own* copy, which stays unchanged.
 
-    *baseline* is what was shared before. With *is_rebuilt*, that was lost, and *shared* is what
-    other processes have reported since; then each process reports what it knew as well.
+    *baseline* is the earlier shared state. With *is_rebuilt*, it was lost, and *shared* is what
+    other processes have reported since; each process then also reports what it knew before.
     """
     for name, mine in own.keys.items():
         before = baseline.get(name, KeyBaseline())

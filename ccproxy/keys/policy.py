@@ -1,4 +1,4 @@
-"""How the user wants keys to be selected; `key_selection` applies it."""
+"""The user's policy for the selection of keys; `key_selection` applies it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ AFFINITIES: tuple[Affinity, ...] = get_args(Affinity)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRank:
-    """The attributes that the user has written after a key."""
+    """The attributes that the user has set for a key."""
 
     priority: int = 1
-    """Lower is used first."""
+    """Lower priorities are used first."""
     weight: int = 1
 
 
@@ -29,13 +29,13 @@ class KeyPolicy:
 
     strategy: Strategy = "rotate"
     ranks: tuple[KeyRank, ...] = ()
-    """In the order of the keys; missing ones are `NO_RANK`."""
+    """Ranks in the order of the keys; missing ones are `NO_RANK`."""
     affinity: Affinity = "session"
     move_wait: float = 600.0
-    """Seconds that a move to a preferred key waits for a new prefix."""
+    """Maximum seconds that a move to a preferred key waits for a new prefix."""
 
     def rank(self, position: int) -> KeyRank:
-        """Return the rank of the key at *position*, 0 is the first."""
+        """Return the rank of the key at *position*; the first is 0."""
         return self.ranks[position] if position < len(self.ranks) else NO_RANK
 
     def tier(self, position: int) -> int:

@@ -1,19 +1,19 @@
 """
-The key pool: selects the key of each request, and explains why there is none.
+The key pool: selects the key for each request, and explains why none is available.
 
 `take` leases a ready key: that of the request's session, otherwise the one with the fewest requests
-in flight, among equals the one that has been unused for longest; that is plain rotation if requests
-come one by one (`key_selection` has the other strategies). The caller sends the request, judges the
-response and calls `settle`; when the response is complete it calls `release`.
+in flight, and among equals the one that has been unused longest; that is plain rotation if requests
+arrive one by one (`key_selection` has the other strategies). The caller sends the request, judges
+the response and calls `settle`; when the response is complete it calls `release`.
 
 Each of these is one operation on the state without any other effect, which a back end may apply
 under a lock, or again after a conflict.
 
 * The only key of a pool never cools down: its refusals reach the client.
 * A key that cooled down is probed by one request at a time until one succeeds.
-* Rate limits of the same model on three keys in a row, which name no key, model or quota, are
-  those of the account or address. Then all keys stop for this model, no key is blamed, and one
-  request at a time probes. When a second model is refused meanwhile, this holds for all models.
+* Rate limits of the same model on three keys in a row that name no key, model or quota are
+attributed to the account or address. All keys then stop for this model, no key is blamed, and
+one request at a time probes. If a second model is refused in that time, all models stop.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ from ccproxy.keys.verdict import Effect, Next, Verdict
 from ccproxy.text import mask_key
 
 ACCOUNT_LIMIT_KEYS = 3
-"""The number of keys that must be limited in a row before the account is thought to be limited."""
+"""Number of keys limited in a row after which the account is considered limited."""
 ACCOUNT_LIMIT_GAP = 2.0
-"""Most seconds between one of these limits and the next."""
+"""Maximum seconds between two of these limits."""
 ACCOUNT_LIMIT_NO_SUCCESS = 10.0
-"""Seconds without a success for the model."""
+"""Minimum seconds without a success for the model."""
 ACCOUNT_PROBE_EVERY = 5.0
 _MOST_MODELS = 256
-"""Most models with a last success or an account limit; a client may name any number."""
+"""Maximum number of models with a last success or account limit; clients may name any number."""
 
 NO_LIMITS = KeyLimits()
 ROTATION = KeyPolicy()
@@ -89,18 +89,18 @@ class Lease:
     secret: str = field(repr=False)
     id: str
     tail: str
-    """The key as it may be shown: `…last4`."""
+    """The key for display: `…last4`."""
     model: str
     name: str = ""
     """The salted name of the key's state."""
     started: float = 0.0
-    """On the pool's clock."""
+    """When it started, by the pool's clock."""
     probe: Probe = (0, 0)
     """The process and turn of this lease."""
     probed_cooldowns: tuple[str, ...] = ()
     probed_limits: tuple[str, ...] = ()
     session: str = ""
-    """The id of the row in the table of sessions; empty if the request belongs to none."""
+    """The ID of the row in the session table; empty if the request has no session."""
     is_test: bool = False
     """True if the user tests this key, even if it is disabled or cooling down."""
     is_settled: bool = False
@@ -128,7 +128,7 @@ class KeyPool:
         command: str = "",
         backend: PoolBackend | None = None,
     ) -> None:
-        """*command* shows the user these keys; it is named in refusals."""
+        """*command* is the command that lists these keys; refusals name it."""
         self._keys = [
             PoolKey(
                 secret=key,
@@ -154,7 +154,7 @@ class KeyPool:
         self._backend = self.backend = backend or LocalBackend()
         self._backend.on_remote_change = self._notice_remote_change
         self.on_change: Callable[[], None] = _noop
-        """Called whenever the state that is saved to disk has changed."""
+        """Called whenever the part of the state that is saved to disk changes."""
         self.on_release: Callable[[], None] = _noop
         """Called when another process may have returned a lease."""
 
@@ -167,21 +167,21 @@ class KeyPool:
         with self._backend.reading() as state:
             return self._has_one_key(state)
 
-    # The course of an attempt...
+    # The life of an attempt.
 
     @property
     def keeps_sessions(self) -> bool:
-        """True if a session stays with its key, so that `take` needs to know it."""
+        """True if sessions stay with their keys, so that `take` needs the session."""
         return len(self._keys) > 1 and self._policy.affinity != "off"
 
     def take(
         self, model: str, *, skip: Collection[str] = (), session: SessionRef | None = None
     ) -> Lease:
         """
-        Lease the next key; *skip* contains the ids of keys that this request has tried.
+        Lease the next key; *skip* contains the IDs of keys that this request has tried.
 
         Raises:
-            Problem: If there is none, with the reason and the time of the next attempt.
+        Problem: If none is available, with the reason and the time of the next attempt.
         """
         lease = self._backend.run(lambda state: self.take_from(state, model, skip, session))
         self.on_change()
@@ -190,7 +190,7 @@ class KeyPool:
     def take_from(
         self, state: PoolState, model: str, skip: Collection[str], session: SessionRef | None
     ) -> Lease:
-        """Do what `take` does, as an operation on *state*; raise Problem likewise."""
+        """Lease a key as `take` does, as an operation on *state*; raises the same Problem."""
         now, wall = self._clock(), self._wall()
         limits = self._account_limits_to_probe(state, model, now)
         usable = self._usable(state, model, skip, now, wall)
@@ -208,9 +208,9 @@ class KeyPool:
         self, state: PoolState, model: str, skip: Collection[str], session: SessionRef | None
     ) -> Lease | None:
         """
-        Do what `take_from` does; None if the request must wait for another one to end.
+        Lease a key as `take_from` does; return None if the request must wait for a free key.
 
-        Then this process has a place in the line: a key that becomes free belongs to the first.
+        In that case, this process has a place in the line: the first process gets a freed key.
         """
         if self._limits.in_flight is None:
             return self.take_from(state, model, skip, session)
@@ -262,7 +262,7 @@ class KeyPool:
         model: str,
         now: float,
     ) -> tuple[Candidate, str]:
-        """Return one of the *usable* keys and the id of the session, empty if there is none."""
+        """Return one of the *usable* keys, and the ID of the session or an empty string."""
         if session is not None:
             return select_for_session(
                 session,
@@ -278,7 +278,7 @@ class KeyPool:
         return select_in_turn(usable), ""
 
     def _reason_to_leave(self, state: PoolState, name: str, model: str) -> str:
-        """Return why a session cannot use its key, which has this salted name."""
+        """Return why a session cannot use its key, whose salted name is *name*."""
         key = next((key for key, _ in self._states(state) if key.name == name), None)
         if key is None:
             return REMOVED
@@ -286,7 +286,7 @@ class KeyPool:
         return obstacle.reason if obstacle is not None else REFUSED_REQUEST
 
     def take_key(self, key_id: str, model: str) -> Lease:
-        """Lease the key *key_id* for a test in any state; KeyError if it is unknown."""
+        """Lease the key *key_id* for a test, whatever its state; KeyError if it is unknown."""
         key = self._by_id[key_id]
 
         def lease_key(state: PoolState) -> Lease:
@@ -324,7 +324,7 @@ class KeyPool:
         )
 
     def peek(self, model: str) -> str | None:
-        """Return a usable key without taking it: no limit counts its use. None if there is none."""
+        """Return a usable key without leasing it, or None; no limit counts its use."""
         with self._backend.reading() as state:
             usable = [key for key in self._keys if self._obstacle(state, key, model) is None]
         return usable[0].secret if usable else None
@@ -394,7 +394,7 @@ class KeyPool:
             self._end_probe(state, lease)
 
     def rest(self, lease: Lease, seconds: float) -> None:
-        """Let the key cool down, because an answer's headers report that a limit is used up."""
+        """Cool the key down, because an answer's headers report that a limit is used up."""
         verdict = Verdict(
             effect=Effect.COOLDOWN,
             next=Next.END,
@@ -423,7 +423,7 @@ class KeyPool:
         self._backend.run(lambda state: change(self._state_of(state, key)))
         self.on_change()
 
-    # ...and the refusal if there is no key.
+    # Refusals without a key.
 
     def refusal(self, model: str, *, skip: Collection[str] = (), last: str = "") -> Problem:
         """Return why no key can be leased; *last* is the provider's error for this request."""
@@ -462,7 +462,7 @@ class KeyPool:
     # A limit of the account or address.
 
     def _account_limits_to_probe(self, state: PoolState, model: str, now: float) -> tuple[str, ...]:
-        """Return the account limits that this request probes; raise Problem if it may not."""
+        """Return the account limits that this request probes; raise Problem if it may not probe."""
         if not state.account_limits:
             return ()
         names = [name for name in (WHOLE_ACCOUNT, model) if name in state.account_limits]
@@ -473,7 +473,7 @@ class KeyPool:
     def _is_account_limit(
         self, state: PoolState, lease: Lease, verdict: Verdict, now: float
     ) -> bool:
-        """Return True if this limit is the account's, judged by the limits before it."""
+        """Return True if this limit is the account's, judging by the previous limits."""
         if not verdict.may_be_account_wide or self._has_one_key(state):
             return False
         if lease.model and lease.model.lower() in verdict.error_text.lower():
@@ -492,7 +492,7 @@ class KeyPool:
         return len(keys) >= ACCOUNT_LIMIT_KEYS and no_success
 
     def _limit_account(self, state: PoolState, model: str, verdict: Verdict, now: float) -> None:
-        """Start or extend a limit; it becomes the whole account's when a second model has one."""
+        """Start or extend a limit; it covers the whole account once a second model has one."""
         stated = verdict.seconds
         until = now + (ACCOUNT_PROBE_EVERY if stated is None else min(stated, LONGEST_COOLDOWN))
         is_second_model = any(
@@ -535,12 +535,12 @@ class KeyPool:
             )
 
     def moves(self) -> tuple[MoveView, ...]:
-        """Return the last moves of sessions between keys, the newest last."""
+        """Return the last moves of sessions between keys, newest last."""
         with self._backend.reading() as state:
             return tuple(self.view_move(move) for move in state.sessions.moves)
 
     def view_move(self, move: Move) -> MoveView:
-        """Return *move* with the names of keys as they may be shown."""
+        """Return *move* with the display names of its keys."""
         names = {key.name: f"{key.id} {key.tail}" for key in self._keys}
         return MoveView(
             session=move.session,
@@ -552,7 +552,7 @@ class KeyPool:
         )
 
     def counts(self) -> tuple[int, int]:
-        """Return how many keys are ready for every model, and how many there are."""
+        """Return the number of keys that are ready for every model, and the number of all keys."""
         return sum(key.state == "ready" for key in self.snapshot()), len(self._keys)
 
     def account_limits(self) -> tuple[AccountLimitView, ...]:
@@ -566,11 +566,11 @@ class KeyPool:
             )
 
     def disable(self, key_id: str) -> None:
-        """Use a key no more until it is enabled; KeyError if it is unknown."""
+        """Stop using a key until it is enabled; KeyError if it is unknown."""
         self._change(key_id, KeyState.disable)
 
     def enable(self, key_id: str) -> None:
-        """Use a key again, without its cooldowns; KeyError if it is unknown."""
+        """Use a key again, and remove its cooldowns; KeyError if it is unknown."""
         self._change(key_id, KeyState.enable)
 
     def reset(self, key_id: str | None = None) -> None:
@@ -587,7 +587,7 @@ class KeyPool:
         state.recent_limits.clear()
         state.account_limits.clear()
 
-    # For the disk.
+    # Persistence.
 
     @property
     def is_writer(self) -> bool:
@@ -595,7 +595,7 @@ class KeyPool:
         return self._backend.is_writer
 
     def export(self, salt: bytes) -> dict[str, dict[str, Any]]:
-        """Return what must survive a restart, by names salted with *salt*."""
+        """Return the state that must survive a restart, by names salted with *salt*."""
         now, wall = self._clock(), self._wall()
         with self._backend.reading() as state:
             return {
@@ -605,10 +605,10 @@ class KeyPool:
 
     def restore(self, rows: Mapping[str, dict[str, Any]], salt: bytes) -> None:
         """
-        Take over what `export` returned, unless another process has the current state.
+        Restore the state that `export` returned, unless another process has the current state.
 
         Raises:
-            KeyError, TypeError, ValueError: If *rows* is something else.
+        KeyError, TypeError, ValueError: If *rows* is invalid.
         """
         if not self._backend.is_first:
             return
@@ -628,7 +628,7 @@ class KeyPool:
             return state.sessions.version
 
     def export_sessions(self, salt: bytes) -> list[SavedSession]:
-        """Return the sessions that must survive a restart; the keys have salted names."""
+        """Return the sessions that must survive a restart; their keys have salted names."""
         now, wall = self._clock(), self._wall()
         with self._backend.reading() as state:
             names = {key.name: salted_name(key.secret, salt) for key, _ in self._states(state)}
@@ -636,10 +636,10 @@ class KeyPool:
 
     def restore_sessions(self, rows: Iterable[Sequence[Any]], salt: bytes) -> None:
         """
-        Take over what `export_sessions` returned, unless another process has the current state.
+        Restore the sessions of `export_sessions`, unless another process has the current state.
 
         Raises:
-            TypeError, ValueError: If *rows* is something else.
+        TypeError, ValueError: If *rows* is invalid.
         """
         if not self._backend.is_first:
             return

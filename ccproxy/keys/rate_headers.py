@@ -1,9 +1,8 @@
 """
 Rate limits and plan quotas of a key, as reported in the headers of ordinary answers.
 
-Names and units differ between providers; the reset is a duration, a time or a date. The headers
-are read where the state of the keys is shown, and while requests are served only if a limit is
-used up.
+Names and units differ between providers; the reset is a duration, a time or a date. The headers are
+parsed when the state of the keys is shown; while requests are served, only if a limit is used up.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from ccproxy.convert.errors.retry_after import seconds_until, wait_until_reset
 from ccproxy.keys.account_report import PlanWindow
 
 LONGEST_REST = 3600.0
-"""Seconds for which a header alone keeps a key unused."""
+"""Maximum seconds for which a header alone keeps a key unused."""
 MOST_WINDOWS = 16
 
 _REMAINING = (
@@ -37,10 +36,10 @@ _UNLIMITED = "-1"
 
 def seconds_to_rest(headers: Mapping[str, str], now: float) -> float | None:
     """
-    Return how long a key should not be used, because an answer used up one of its limits.
+    Return for how long a key should not be used, because an answer used up one of its limits.
 
-    None if nothing is used up, or the reset is unknown. Azure's 0 of the Responses API has no
-    reset and means that the number is unknown.
+    None if no limit is used up, or the reset is unknown. In Azure's Responses API, a 0 without a
+    reset means that the number is unknown.
     """
     if "0" not in headers.values() or "0" not in map(headers.get, _REMAINING):
         return None
@@ -82,7 +81,7 @@ def _limit(name: str, value: str, headers: Mapping[str, str], now: float) -> Pla
 
 
 def _snapshot(name: str, value: str, now: float) -> PlanWindow | None:
-    """Read `ent=300&ov=0.0&ovPerm=false&rem=35.5&rst=2026-04-01T00%3A00%3A00Z`."""
+    """Parse `ent=300&ov=0.0&ovPerm=false&rem=35.5&rst=2026-04-01T00%3A00%3A00Z`."""
     fields = {key: values[0] for key, values in parse_qs(value[:500]).items()}
     remaining = _number(fields.get("rem"))
     if remaining is None or fields.get("ent") == _UNLIMITED:

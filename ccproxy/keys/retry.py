@@ -2,7 +2,7 @@
 Retries: whether a failed request is sent again, with which key and when.
 
 Only this layer retries, and Claude Code itself retries up to ten times. So retries are few
-(`MAX_RETRIES` is exact), spread by jitter, and all requests together may add a fifth to the
+(`MAX_RETRIES` is exact), spread by jitter, and over all requests add at most a fifth to the
 provider's load. Using another key is not a retry.
 """
 
@@ -27,7 +27,7 @@ _MINIMUM = 10
 
 class RetryBudget:
     """
-    Limits the retries of all requests to a fifth of the requests of ten seconds, at least ten.
+    Limits retries to a fifth of all requests within ten seconds, but allows at least ten.
 
     Retries to a provider that is down would only add load.
     """
@@ -43,7 +43,7 @@ class RetryBudget:
         self._prune()
 
     def spend(self) -> bool:
-        """Take one retry out of the budget; return False if there is none left."""
+        """Take one retry from the budget; return False if it is exhausted."""
         self._prune()
         if len(self._retries) >= max(_MINIMUM, int(_SHARE * len(self._requests))):
             return False
@@ -71,7 +71,7 @@ OTHER_KEY = Step(again=True, other_key=True)
 
 
 class RetryPlan:
-    """Decides after each failed attempt of one request."""
+    """Decides on the next step after each failed attempt of one request."""
 
     def __init__(
         self, *, max_retries: int, budget: RetryBudget, jitter: Callable[[], float]

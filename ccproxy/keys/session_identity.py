@@ -1,13 +1,13 @@
 """
 Finds the session of a request, which decides its key.
 
-The session is the client's session id. A client without one has the session of its conversation,
-which the beginning of the prompt identifies: system prompt, tools and first message. Only a prompt
-that a provider may have cached needs that: at least 4 KB, with tools or earlier turns.
+The client's session ID identifies the session. Without one, the conversation does, by the beginning
+of the prompt: system prompt, tools and first message. Only a prompt that a provider may have cached
+needs a session: at least 4 KB, with tools or earlier turns.
 
-A subagent has a prompt of its own and so its own row in the table, which starts with the key of its
-session. An auxiliary request, such as one for a title, has no prompt that a cache could hold: it
-belongs to no session.
+A subagent has its own prompt and therefore its own row in the table, which starts with the key of
+its session. An auxiliary request, such as one for a title, has no prompt that a cache could hold,
+and belongs to no session.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from ccproxy.protocol.messages import Message
 
 BYTES_PER_TOKEN = 4
 _LONGEST_ID = 256
-"""Characters of a client's session id that are read."""
+"""Maximum number of characters of a client's session ID."""
 _NAME_LENGTH = 8
 _END, _MOST_FIRST = 512, 32 * 1024
-"""Bytes that are hashed: of both ends of system prompt and tools, and of the first message."""
+"""Number of hashed bytes: at both ends of system prompt and tools, and in the first message."""
 _COMPACTION_START = 4 * 1024
-# The marker of a cache breakpoint is on another message with every turn.
+# The marker of a cache breakpoint moves to another message with every turn.
 _CACHE_CONTROL = re.compile(rb'(?:,\s*)?"cache_control"\s*:\s*\{[^{}]*\}')
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -52,7 +52,7 @@ class Conversation(Protocol):
 
     @property
     def messages(self) -> Sequence[Message | OutlineTurn]:
-        """The turns; in Chat Completions the system prompt is among them."""
+        """The turns; in Chat Completions they include the system prompt."""
 
 
 def find_session(
@@ -64,11 +64,11 @@ def find_session(
     client: str = "",
 ) -> SessionRef | None:
     """
-    Return the session of a request, None if any key may serve it.
+    Return the session of a request, or None if any key may serve it.
 
     *headers* must be accessible by lower-case names. *conversation* is called only if the headers
-    are not enough; *size* is the length of the body in bytes. *client* is who sends it, if there
-    are several: the session of one cannot be used by another who knows its id.
+    are not enough; *size* is the length of the body in bytes. *client* names the sender if there
+    are several: no client can use another's session by its ID.
     """
     kind = headers.get(CLASS_HEADER, "").strip().lower()
     if affinity == "off" or kind == "auxiliary":
@@ -123,7 +123,7 @@ def _session_of_conversation(
 
 
 def _stable_part(system: msgspec.Raw) -> memoryview:
-    """Return the system prompt without a first block that changes."""
+    """Return the system prompt without a first block that changes between requests."""
     view = memoryview(system)
     start = bytes(view[:_END])
     if (line := start.find(BILLING_LINE, 0, 256)) >= 0:

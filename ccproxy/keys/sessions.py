@@ -1,9 +1,9 @@
 """
-The sessions of a pool: which key each of them uses, and its moves between keys.
+The sessions of a pool: the key that each of them uses, and its moves between keys.
 
 Providers cache prompts per account, so a session that changes its key pays for its whole prompt
-again. The table is bounded: a session expires after `SESSION_IDLE`, and the one that has been idle
-for longest is removed when there are too many.
+again. The table is bounded: a session expires after `SESSION_IDLE`, and when there are too many,
+the one that has been idle longest is removed.
 
 A move is made when the request is sent and confirmed when the provider accepts it. A refusal of the
 new key undoes the move, so that a failed attempt neither counts nor splits a session.
@@ -20,14 +20,14 @@ from typing import Any
 import msgspec
 
 SESSION_IDLE = 3600.0
-"""Seconds after which a session is not active any more; few prompt caches live longer."""
+"""Seconds after which a session is no longer active; few prompt caches live longer."""
 MAX_SESSIONS = 2048
 MIN_CACHED = 1024
-"""Tokens. The vendors that document it cache no shorter prompt."""
+"""Tokens. The vendors that document a minimum cache no shorter prompts."""
 SavedSession = tuple[str, str, str, float, int, bool, str]
 _MOST_MOVES = 20
 _REFRESH = 30.0
-"""Seconds by which the time of a session's last use may be late: processes share each change."""
+"""Seconds by which a session's last use may be outdated: each change is shared by all processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,15 +35,15 @@ class SessionRef:
     """The session of one request."""
 
     id: str
-    """A hash of the client's session id, or of the beginning of the conversation."""
+    """A hash of the client's session ID, or of the beginning of the conversation."""
     name: str
-    """The beginning of the client's session id, to be shown."""
+    """The beginning of the client's session ID, for display."""
     parent: str = ""
-    """The id of the session that a subagent belongs to; empty if it is not one."""
+    """The ID of the session that a subagent belongs to; empty for other requests."""
     tokens: int = 0
     """Estimated size of the prompt."""
     is_compaction: bool = False
-    """True: the next prompt of the session has a new prefix."""
+    """True if the next prompt of the session has a new prefix."""
 
 
 class SessionRow(msgspec.Struct, array_like=True, kw_only=True):
@@ -53,24 +53,24 @@ class SessionRow(msgspec.Struct, array_like=True, kw_only=True):
     name: str
     used: float
     tokens: int
-    """Estimated size of the last prompt that is long enough to be cached."""
+    """Estimated size of the last prompt that was long enough to be cached."""
     is_agent: bool = False
-    """True: a part of another session, which is counted in its place."""
+    """True for a part of another session, which is counted instead."""
     is_compacted: bool = False
     origin: str = ""
-    """The key before a move that is not confirmed yet."""
+    """The key before an unconfirmed move."""
     reason: str = ""
-    """Why that move was made."""
+    """The reason for that move."""
     lost: int = 0
     """Cached tokens that it loses."""
     wanted_since: float = 0.0
-    """Since when a preferred key is ready; 0 if none is."""
+    """When a preferred key became ready; 0 if none is."""
     model: str = ""
 
     def begins_prefix(self, ref: SessionRef) -> bool:
-        """Return True if the prompt of *ref* begins differently from the one before it."""
+        """Return True if the prompt of *ref* begins differently from the previous one."""
         if ref.is_compaction:
-            return False  # it summarizes the whole conversation
+            return False  # a compaction request contains the whole conversation
         return self.is_compacted or MIN_CACHED <= ref.tokens < self.tokens // 2
 
     def cached_tokens(self, ref: SessionRef) -> int:
@@ -82,7 +82,7 @@ class SessionRow(msgspec.Struct, array_like=True, kw_only=True):
 
 
 class Move(msgspec.Struct, array_like=True, kw_only=True, frozen=True):
-    """A session has changed its key. Keys are salted names."""
+    """A session's move to another key. Keys are salted names."""
 
     session: str
     source: str
@@ -92,14 +92,14 @@ class Move(msgspec.Struct, array_like=True, kw_only=True, frozen=True):
     tokens: int
     """Estimated cached tokens that were lost."""
     at: float
-    """Wall clock."""
+    """Wall-clock time."""
 
 
 class SessionTable:
-    """The sessions of a pool by their ids, in the order of their last use, and the last moves."""
+    """The sessions of a pool by ID, in the order of their last use, and the last moves."""
 
     def __init__(self, data: bytes = b"") -> None:
-        """Take the rows from *data*, which `encoded` returned; it is decoded when it is needed."""
+        """Load the rows from *data*, which `encoded` returned; it is decoded on first use."""
         self._data: bytes | None = data
         self._rows: dict[str, SessionRow] = {}
         self._moves: list[Move] = []
@@ -115,17 +115,17 @@ class SessionTable:
 
     @property
     def moves(self) -> list[Move]:
-        """The last moves, the newest last."""
+        """The last moves, newest last."""
         self._content()
         return self._moves
 
     def get(self, session_id: str, now: float) -> SessionRow | None:
-        """Return the row of an active session."""
+        """Return the row of an active session, or None."""
         row = self._content().get(session_id)
         return row if row is not None and now - row.used < SESSION_IDLE else None
 
     def put(self, session_id: str, row: SessionRow) -> None:
-        """Add or change a row, which becomes the one used last."""
+        """Add or change a row, which becomes the most recently used one."""
         rows = self._content()
         rows.pop(session_id, None)
         rows[session_id] = row
@@ -134,7 +134,7 @@ class SessionTable:
         self._change()
 
     def note_use(self, ref: SessionRef, row: SessionRow, now: float) -> None:
-        """Note a request of a session; changes that no decision depends on wait for the next."""
+        """Note a request of a session; changes that affect no decision wait for the next one."""
         tokens = ref.tokens if ref.tokens >= MIN_CACHED else max(ref.tokens, row.tokens)
         is_steady = abs(tokens - row.tokens) * 8 <= row.tokens
         is_same = row.is_compacted == ref.is_compaction
@@ -152,13 +152,13 @@ class SessionTable:
             self.put(ref.parent, parent)
 
     def want(self, row: SessionRow, *, since: float) -> None:
-        """Note since when a preferred key is ready for a session; 0 if none is."""
+        """Note when a preferred key became ready for a session; 0 if none is."""
         if row.wanted_since != since:
             row.wanted_since = since
             self._change()
 
     def move(self, ref: SessionRef, row: SessionRow, target: str, reason: str) -> None:
-        """Give the session another key until the move is confirmed or undone."""
+        """Move the session to another key until the move is confirmed or undone."""
         lost = row.cached_tokens(ref)
         if not row.origin:
             row.origin, row.lost = row.key, lost
@@ -166,7 +166,7 @@ class SessionTable:
         self._change()
 
     def confirm(self, session_id: str, key: str, wall: float) -> Move | None:
-        """Return the session's move to *key*, which has just worked; None if there is none."""
+        """Confirm and return the session's move to *key*, which has just worked, or None."""
         row = self._content().get(session_id)
         if row is None or not row.origin or row.key != key:
             return None
@@ -186,7 +186,7 @@ class SessionTable:
         return move
 
     def undo(self, session_id: str, key: str) -> None:
-        """Return the session to the key before *key*, which has refused it."""
+        """Move the session back from *key*, which was refused, to its previous key."""
         row = self._content().get(session_id)
         if row is not None and row.origin and row.key == key:
             row.key, row.origin = row.origin, ""
@@ -200,7 +200,7 @@ class SessionTable:
             if not row.is_agent and now - row.used < SESSION_IDLE
         )
 
-    # How it is saved and shared.
+    # Persistence and sharing.
 
     def export(self, names: Mapping[str, str], *, now: float, wall: float) -> list[SavedSession]:
         """Return the sessions as plain data; *names* are the saved names of the keys."""
@@ -222,17 +222,17 @@ class SessionTable:
         self, rows: Iterable[Sequence[Any]], names: Mapping[str, str], *, now: float, wall: float
     ) -> None:
         """
-        Take over what `export` returned, except for sessions that are in the table.
+        Restore the sessions that `export` returned, except those that are already in the table.
 
-        *names* are the current names of the keys by the saved ones.
+        *names* maps saved names of keys to current ones.
 
         Raises:
-            TypeError, ValueError: If *rows* is something else.
+        TypeError, ValueError: If *rows* is invalid.
         """
         current = self._content()
         for session_id, key, name, used, tokens, is_agent, model in rows:
             if key not in names or session_id in current:
-                continue  # another process may have served the session already
+                continue  # another process may already have served the session
             row = SessionRow(
                 key=names[key],
                 name=str(name),
@@ -244,13 +244,13 @@ class SessionTable:
             self.put(str(session_id), row)
 
     def encoded(self) -> bytes:
-        """Return the content as bytes; without changes, the same object again."""
+        """Return the content as bytes; the same object if nothing has changed."""
         if self._data is None:
             self._data = _ENCODER.encode((self._rows, self._moves))
         return self._data
 
     def adopt(self, other: SessionTable) -> None:
-        """Take over what *other* has decoded, if it has the same content."""
+        """Reuse what *other* has decoded if it has the same content."""
         if not self._is_decoded and other._is_decoded and self._data == other._data:
             self._rows, self._moves, self._is_decoded = other._rows, other._moves, True
         self.version = max(self.version, other.version) + (self._data != other._data)
@@ -264,7 +264,7 @@ class SessionTable:
 
     def _content(self) -> dict[str, SessionRow]:
         if not self._is_decoded:
-            # A table that another program has written is like an empty one: sessions change keys.
+            # Treat a table that another program has written as empty: sessions then change keys.
             with suppress(msgspec.DecodeError):
                 self._rows, self._moves = _DECODER.decode(self._data or b"")
             self._is_decoded = True

@@ -2,12 +2,12 @@
 A pool back end for several worker processes of one entry: one rotation, one set of cooldowns.
 
 The state is in a small file that every process maps into memory. A transaction locks the file,
-reads it if another process has changed it, and writes what has changed; that takes some 50 µs.
+reads it if another process has changed it, and writes any changes; that takes about 50 µs.
 One of two areas in the file is valid: a process that is killed while writing does not damage it.
 
 Each process owns a slot: a file that it keeps locked while it runs. The others notice when it
 exits, and release its leases and probes. The process with the lowest slot saves the pool to
-disk. A process that finds no other one starts with an empty state.
+disk. A process that finds no others starts with an empty state.
 
 A process that is stopped while it holds the lock must not block the others. They wait for
 `LOCK_TIMEOUT`, then use their own copy of the state for a while and merge it later.
@@ -34,14 +34,14 @@ from ccproxy.keys.partition import Baseline, baseline_of, merge
 from ccproxy.keys.sessions import SessionTable
 
 POLL_SECONDS = 0.05
-"""How soon a lease that another process returned is noticed by requests that wait for one."""
+"""How soon waiting requests notice a lease that another process has released."""
 FORMAT = 6
-"""Increased with every change of `PoolState`: processes of two versions share nothing."""
+"""Incremented with every change of `PoolState`: processes of two versions share nothing."""
 POLLS_PER_REAPING = 20
 LOCK_TIMEOUT = 0.25
-"""Seconds that a transaction waits for the lock; the event loop waits with it."""
+"""Seconds that a transaction waits for the lock; it blocks the event loop."""
 DETACHED_SECONDS = 5.0
-"""Seconds that a process uses its own copy after the lock was not available."""
+"""Seconds for which a process uses its own copy if the lock is not available."""
 
 _LOCK_POLL = 0.0005
 _SLOTS = 255
@@ -76,11 +76,11 @@ class SharedMemoryBackend:
         self._timer: asyncio.TimerHandle | None = None
         self._polls = 0
         self.on_remote_change: Callable[[], None] = lambda: None
-        fcntl.flock(self._fd, fcntl.LOCK_EX)  # at the start there is nothing that must not wait
+        fcntl.flock(self._fd, fcntl.LOCK_EX)  # blocking is harmless at the start
         try:
             self._is_first = not self.live_processes()
             self.process, self._slot_fd = claim_numbered(folder, "slot", most=_SLOTS)
-            # The leases of a previous owner of this slot will not be returned.
+            # A previous owner of this slot will not release its leases.
             new = PoolState(salt=secrets.token_bytes(16))
             self._state = new if self._is_first else self._read()
             self._write(self._state.without_processes({self.process}))
@@ -115,7 +115,7 @@ class SharedMemoryBackend:
     @contextmanager
     def _transaction(self, *, changes: bool) -> Iterator[PoolState]:
         if self._depth or not self._lock():
-            # A transaction inside another one, or without the lock: no reading, no writing.
+            # A transaction inside another one, or without the lock, neither reads nor writes.
             self._has_own_changes |= changes and not self._depth
             yield self._state
             return
@@ -131,7 +131,7 @@ class SharedMemoryBackend:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def _lock(self) -> bool:
-        """Lock the file; return False if it is locked by a process that is stuck."""
+        """Lock the file; return False if a stuck process holds the lock."""
         now = time.monotonic()
         if now < self._detached_until:
             return False
@@ -155,7 +155,7 @@ class SharedMemoryBackend:
         return False
 
     def _catch_up(self) -> None:
-        """Read the state if it has changed, and keep what only this process knows."""
+        """Read the state if it has changed, and keep this process's unshared changes."""
         if self._version == self._seen:
             return
         own, self._state = self._state, self._read()
@@ -177,7 +177,7 @@ class SharedMemoryBackend:
         return _DECODER.decode(self._map[start : start + length])
 
     def _write(self, state: PoolState) -> None:
-        """Write *state* to the area that is not valid, then make it the valid one."""
+        """Write *state* to the invalid area, then make that area the valid one."""
         data = _ENCODER.encode(state)
         version = self._version + 1
         start = self._area(version)
@@ -199,7 +199,7 @@ class SharedMemoryBackend:
         self._timer = asyncio.get_running_loop().call_later(POLL_SECONDS, self._poll)
 
     def close(self) -> None:
-        """Stop polling and give up the slot."""
+        """Stop polling and release the slot."""
         if self._timer is not None:
             self._timer.cancel()
         os.close(self._slot_fd)
@@ -218,7 +218,7 @@ class SharedMemoryBackend:
         self.watch()
 
     def _reap_dead(self) -> None:
-        """Release the leases and probes of processes that are gone."""
+        """Release the leases and probes of processes that have exited."""
         with self.reading() as state:
             dead = state.processes() - self.live_processes() - {self.process}
             if dead and not self.is_detached:

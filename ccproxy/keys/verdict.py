@@ -11,7 +11,7 @@ The consequences of a provider's response for the key, the provider and the requ
 | not permitted               | is unchanged                   | uses one other key, then ends   |
 | too long, bad, not found …  | is unchanged                   | ends                            |
 | a page, a redirect          | is unchanged: wrong address    | ends                            |
-| overload, 408, 409, 5xx     | is unchanged: provider's fault | is repeated                     |
+| overload, 408, 409, 5xx     | is unchanged: provider's fault | is retried                      |
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from dataclasses import dataclass
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.classify import ProviderError
 
-# A text that names a model or a quota describes a limit of these, not of the whole account.
+# A text that names a model or a quota is about a limit of these, not of the whole account.
 _NAMES_SCOPE = re.compile(r"\bmodels?\b|\bquotas?\b|模型|配额|额度", re.IGNORECASE)
 
 
 class Effect(enum.Enum):
-    """What happens to the key."""
+    """The effect on the key."""
 
     NONE = "none"
     WORKS = "works"
     COOLDOWN = "cooldown"
-    """For the stated time, otherwise for seconds that double."""
+    """For the stated time, or else for a few seconds that double each time."""
     OUT = "out"
-    """Until the stated reset, otherwise it is probed after hours."""
+    """Until the stated reset, or else until a probe after hours."""
     REJECTED = "rejected"
-    """It is probed after a minute, ten minutes, an hour; never given up."""
+    """Probed after a minute, ten minutes, an hour; never dropped."""
 
 
 class Next(enum.Enum):
-    """What happens to the request."""
+    """The next step for the request."""
 
     END = "end"
     OTHER_KEY = "other_key"
@@ -58,13 +58,13 @@ class Verdict:
     provider_failed: bool = False
     """Counts for the breaker."""
     is_unreachable: bool = False
-    """True: no connection; this proves nothing about the model."""
+    """True if no connection was made; this proves nothing about the model."""
     is_per_model: bool = False
-    """True: the effect is on the key for this model only."""
+    """True if the effect is on the key for this model only."""
     seconds: float | None = None
-    """Seconds until the next attempt may succeed, None if it is unknown."""
+    """Seconds until the next attempt may succeed; None if unknown."""
     may_be_account_wide: bool = False
-    """True: nothing shows that the limit is this key's, so it may be the account's or address's."""
+    """True if the limit may be the account's or address's: nothing shows that it is the key's."""
     status: int = 200
     cause: Cause | None = None
     error_text: str = ""
@@ -84,7 +84,7 @@ _CONSEQUENCES: dict[Cause, tuple[Effect, Next]] = {
     Cause.CONFLICT: (Effect.NONE, Next.REPEAT),
     Cause.SERVER: (Effect.NONE, Next.REPEAT),
 }
-"""Every other cause is about the request itself: no key is affected, nothing is repeated."""
+"""Every other cause is about the request itself: no key is affected, nothing is retried."""
 
 _PER_MODEL = {Cause.RATE_LIMIT, Cause.QUOTA}
 

@@ -1,1 +1,1 @@
-"""What a gateway tells its users."""
+"""Notices of a gateway to its users."""

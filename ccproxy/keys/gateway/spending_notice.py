@@ -1,8 +1,9 @@
 """
-Budget notices for users of a gateway in Claude Code: limit headers, the refusal, and the sums.
+Budget notices for gateway users in Claude Code: limit headers, the refusal, and the report.
 
-The names are those that Anthropic sends to its subscribers. Claude Code 2.1.225 and later shows a
-notice past 75 % and 95 %, if it has signed in to the gateway; other sessions ignore the headers.
+The header names are those that Anthropic sends to its subscribers. Claude Code 2.1.225 and later
+shows a notice past 75 % and 95 % if it is signed in to the gateway; otherwise it ignores the
+headers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ccproxy.keys.budgets import BudgetState, from_parts
 from ccproxy.providers.pricing import CURRENCY
 
 LIMIT_PREFIX = "anthropic-ratelimit-"
-"""Headers of a provider with this prefix are about its own customer, not about a user."""
+"""Prefix of a provider's headers about its own customer, not about a user."""
 THRESHOLDS = (0.95, 0.75)
 
 _PREFIX = f"{LIMIT_PREFIX}unified-"
@@ -28,7 +29,7 @@ _MOST = 0.99
 
 
 def fullest(states: Iterable[BudgetState]) -> BudgetState | None:
-    """Return the most spent budget, and of equal ones the last to end; None if there is none."""
+    """Return the most spent budget, or None; among equal ones, the last to end."""
     return max(states, key=lambda state: (state.share, state.end), default=None)
 
 
@@ -52,9 +53,9 @@ def limit_headers(state: BudgetState) -> dict[str, str]:
 
 
 def user_refusal(state: BudgetState, *, user: str) -> Problem:
-    """Return the error of a request of *user* that the budget does not allow."""
+    """Return the error for a request of *user* that the budget does not allow."""
     end = str(math.ceil(state.end))
-    # Without -representative-claim and -overage-status: with them Claude Code shows its own text.
+    # No -representative-claim and -overage-status: with them, Claude Code shows its own text.
     headers = (
         (f"{_PREFIX}status", "rejected"),
         (f"{_PREFIX}reset", end),
@@ -70,9 +71,9 @@ def user_refusal(state: BudgetState, *, user: str) -> Problem:
 
 def spending_report(states: Iterable[tuple[BudgetState, str]]) -> Mapping[str, Any] | None:
     """
-    Return the body of `GET /api/oauth/usage`; None if no budget is in dollars.
+    Return the body of `GET /api/oauth/usage`, or None if no budget is in dollars.
 
-    Each state comes with the ISO 8601 time at which it ends.
+    Each state is paired with the ISO 8601 time at which its period ends.
     """
     rows = [(state, end) for state, end in states if state.budget.unit == CURRENCY]
     active = fullest(state for state, _ in rows)
