@@ -1,9 +1,9 @@
 """
-SQLite files that are private, and that never prevent a worker from starting.
+Private SQLite files that never prevent a worker from starting.
 
 A file that is not a database, or that SQLite finds inconsistent, is renamed to
 `NAME.damaged.<YYYYmmdd_HHMMSS>`, and a new one is created. A file that a newer ccproxy wrote is not
-changed. A file that was removed while it was open is noticed by `DatabaseFile.is_in_place`.
+changed. `DatabaseFile.is_in_place` detects that an open file was removed.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from ccproxy.errors import CcproxyError
 from ccproxy.files import locked, open_private
 
 LOCK_SECONDS = 5.0
-"""How long another process may keep the file locked."""
+"""Maximum seconds to wait for another process's lock."""
 
 MAX_DAMAGED = 3
-"""Damaged files that are kept; older ones are deleted."""
+"""Number of damaged files that are kept; older ones are deleted."""
 
 _SUFFIXES = ("", "-wal", "-shm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schema:
-    """The tables of a file; `version` is increased with every change of `tables`."""
+    """The tables of a file; `version` is incremented with every change of `tables`."""
 
     version: int
     tables: str
     """The statements that create a new file."""
     upgrades: Mapping[int, str] = field(default_factory=dict)
-    """The statements that turn a file of a version into one of the next."""
+    """The statements that upgrade a file from a version to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class DatabaseFile:
     connection: sqlite3.Connection = field(repr=False)
     path: Path
     set_aside: Path | None
-    """Where the damaged file was moved that had this name; None if there was none."""
+    """The new path of the damaged file that had this name; None if there was none."""
     _status: os.stat_result
 
     def is_in_place(self) -> bool:
@@ -64,7 +64,7 @@ class DatabaseFile:
 
 def open_database(path: Path, schema: Schema) -> DatabaseFile:
     """
-    Open the file at *path* for reading and writing; create it if there is none.
+    Open the file at *path* for reading and writing; create it if it does not exist.
 
     Raises:
         CcproxyError: If a newer ccproxy wrote it.
@@ -72,7 +72,7 @@ def open_database(path: Path, schema: Schema) -> DatabaseFile:
         sqlite3.Error: If the disk is full, or another process keeps it locked for too long.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # So that two processes do not both find a damaged file, or both create a new one.
+    # Keeps two processes from both handling a damaged file, or both creating a new one.
     with locked(path.with_name(f"{path.name}.lock")):
         set_aside = None if _is_sound(path) else _set_aside(path)
         status = _create(path)
@@ -87,7 +87,7 @@ def open_database(path: Path, schema: Schema) -> DatabaseFile:
 
 def read_database(path: Path) -> sqlite3.Connection | None:
     """
-    Open the file at *path* for reading; return None if there is none, or it has no tables yet.
+    Open the file at *path* for reading; return None if it does not exist or has no tables yet.
 
     Raises:
         sqlite3.Error: If it is damaged.
@@ -108,14 +108,14 @@ def read_database(path: Path) -> sqlite3.Connection | None:
         raise
     if version:
         return connection
-    connection.close()  # created on a full disk, for example, without room for the tables
+    connection.close()  # for example, created on a full disk without space for the tables
     return None
 
 
 @contextmanager
 def database_errors(path: Path) -> Iterator[None]:
     """
-    Replace SQLite's errors about the file at *path* with one for the user.
+    Convert SQLite's errors about the file at *path* into one for the user.
 
     Raises:
         CcproxyError: Instead of an `sqlite3.Error`.
@@ -147,7 +147,7 @@ def _is_sound(path: Path) -> bool:
     try:
         (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError:
-        raise  # locked, or the disk is full: this proves nothing about the file
+        raise  # locked, or the disk is full: not a sign of damage
     except sqlite3.DatabaseError:
         return False
     finally:
@@ -172,7 +172,7 @@ def _set_aside(path: Path) -> Path:
 
 
 def _create(path: Path) -> os.stat_result:
-    """Create the file with mode 0600; SQLite would use the umask's."""
+    """Create the file with mode 0600; SQLite would apply the umask."""
     fd = open_private(path, os.O_RDWR | os.O_CREAT)
     try:
         os.fchmod(fd, 0o600)

@@ -21,7 +21,7 @@ from ccproxy.store.history import ROLES, Turn
 
 FOLDER = "exports"
 MAX_BYTES = 64 * 1024 * 1024
-"""Size up to which a file is read."""
+"""Maximum size of a file to load."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -67,7 +67,7 @@ def export(home: Path, name: str, turns: Iterable[Turn]) -> int:
     try:
         with os.fdopen(fd, "wb") as file:
             file.writelines(lines)
-    except OSError:  # a part of an export looks like a whole one
+    except OSError:  # a partial export looks like a complete one
         (home / FOLDER / name).unlink(missing_ok=True)
         raise
     return len(lines)
@@ -75,7 +75,7 @@ def export(home: Path, name: str, turns: Iterable[Turn]) -> int:
 
 def load(home: Path, name: str) -> list[Turn]:
     """
-    Read the turns in the file *name*.
+    Load the turns in the file *name*.
 
     Raises:
         UsageError: If *name* is not a valid file name, or a line is not a turn.
@@ -126,13 +126,13 @@ def _without_surrogates(text: str) -> str:
 
 
 def _time(stamp: object, where: str) -> float:
-    """Return a time in ISO 8601 or in seconds; related programs write both."""
+    """Parse a time in ISO 8601 or in seconds; related programs write both."""
     try:
         if isinstance(stamp, str):
             at = datetime.fromisoformat(stamp)
             stamp = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
         if isinstance(stamp, int | float) and math.isfinite(stamp):
-            # A time outside of the years 1 to 9999 in UTC could not be shown.
+            # A time outside the years 1 to 9999 in UTC cannot be displayed.
             return datetime.fromtimestamp(stamp, UTC).timestamp()
     except (ValueError, OverflowError, OSError) as error:
         raise UsageError(f'{where}: "timestamp" is not a time') from error

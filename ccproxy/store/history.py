@@ -1,8 +1,8 @@
 """
-Recorded conversations: the turns of user and model, per label, in the order of their ends.
+Recorded conversations: the turns of user and model, per label, ordered by their end.
 
-Turns are kept for 72 hours, as logs are. The content is text only: inputs and results of tools are
-not stored, and keys are removed before a turn arrives here.
+Turns are kept for 72 hours, like logs. The content is text only: tool inputs and results are not
+stored, and keys are removed before a turn reaches this module.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ccproxy.store.database import (
 
 FILE_NAME = "history.sqlite3"
 RETENTION = timedelta(days=3)
-"""The same as of logs."""
+"""The same retention as for logs."""
 ROLES = ("user", "assistant")
 
 SCHEMA = Schema(
@@ -53,10 +53,10 @@ class Turn(NamedTuple):
     role: str
     content: str
     model: str
-    """The model that answered; for a user's turn the requested one."""
+    """The model that answered; for a user's turn, the requested one."""
 
     def as_json(self) -> dict[str, str]:
-        """Return the turn as exports and answers hold it."""
+        """Return the turn in the form that exports and responses contain."""
         stamp = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds")
         return {
             "timestamp": stamp,
@@ -76,14 +76,14 @@ def prune(connection: sqlite3.Connection, *, now: float, keep: timedelta = RETEN
     """
     Delete the turns that were stored longer ago than *keep*; return their number.
 
-    Imported turns count from their import, however old they are.
+    For imported turns, the time of the import counts.
     """
     oldest = _oldest(now, keep)
     return connection.execute("DELETE FROM turns WHERE stored < ?", (oldest,)).rowcount
 
 
 def last(connection: sqlite3.Connection, label: str, *, limit: int | None = None) -> list[Turn]:
-    """Return the last *limit* turns of *label*, all if None, oldest first."""
+    """Return the last *limit* turns of *label*, or all if None, oldest first."""
     rows = connection.execute(
         "SELECT at, role, content, model FROM turns WHERE label = ? AND stored >= ? "
         "ORDER BY id DESC LIMIT ?",
@@ -108,7 +108,7 @@ def clear(connection: sqlite3.Connection, label: str) -> int:
 
 
 def add_new(connection: sqlite3.Connection, label: str, turns: Iterable[Turn]) -> int:
-    """Append the *turns* that *label* does not have yet; return their number."""
+    """Append the *turns* that *label* lacks; return their number."""
     with transaction(connection):
         present = {_mark(turn) for turn in last(connection, label)}
         new = [turn for turn in turns if _mark(turn) not in present]
@@ -129,7 +129,7 @@ def _oldest(now: float, keep: timedelta = RETENTION) -> float:
 
 
 def _mark(turn: Turn) -> tuple[str, str, str]:
-    """Return what identifies a turn; exports contain its time in milliseconds."""
+    """Return the identity of a turn; exports contain its time in milliseconds."""
     return turn.as_json()["timestamp"], turn.role, turn.content
 
 
@@ -158,7 +158,7 @@ def clear_turns(state: Path, label: str) -> int:
 
 
 def add_new_turns(state: Path, label: str, turns: Sequence[Turn]) -> int:
-    """Append the new ones of *turns*, as `add_new`; raises the same errors as `open_database`."""
+    """Append the new *turns*, like `add_new`; raises the same errors as `open_database`."""
     with closing(open_database(state / FILE_NAME, SCHEMA).connection) as connection:
         return add_new(connection, label, turns)
 

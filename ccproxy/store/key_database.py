@@ -1,8 +1,8 @@
 """
 The state of one entry's keys: cooldowns, refusals and counts, by salted names.
 
-The same file holds what was learnt about the provider. Several processes may write it for a while,
-because a reload replaces the process: `merge` writes only what a process has changed.
+The file also holds the facts learned about the provider. Several processes may write it for a
+while, because a reload replaces the process: `merge` writes only the changes of a process.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 from ccproxy.store.database import Schema, open_database, transaction
 
 REFUSALS = "refusals"
-"""Name of the value that holds what the provider refused."""
+"""Name of the value that holds the provider's refusals."""
 SESSIONS = "sessions"
 """Name of the value that holds the key of each session."""
 CALIBRATION = "token factors"
-"""Name of the value that holds the factors of the token estimate; of older weights: calibration."""
+"""Name of the value with the factors of the token estimate; `calibration` held older weights."""
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -35,7 +35,7 @@ _SCHEMA = Schema(
 
 
 def keys_path(home: Path, label: str) -> Path:
-    """Return the file of *label*; labels differ by more than their case."""
+    """Return the file of *label*; labels differ by more than case."""
     return home / "state" / f"{label.lower()}.keys.sqlite"
 
 
@@ -51,12 +51,12 @@ class KeyStore:
     def __init__(self, path: Path) -> None:
         self._file = open_database(path, _SCHEMA)
         self.set_aside = self._file.set_aside
-        """Where the damaged file was moved that had this name; None if there was none."""
+        """The new path of the damaged file that had this name; None if there was none."""
         self._db: sqlite3.Connection = self._file.connection
 
     @property
     def salt(self) -> bytes:
-        """The salt of the keys' names, created with the file."""
+        """The salt for key names, created with the file."""
         (value,) = self._db.execute("SELECT value FROM meta WHERE name = 'salt'").fetchone()
         return bytes(value)
 
@@ -66,13 +66,13 @@ class KeyStore:
 
     def recreate_if_removed(self) -> bool:
         """
-        Create the file again, with the same salt, if it was removed; return whether it was.
+        Recreate the file, with the same salt, if it was removed; return True if it was.
 
-        The caller then writes everything again.
+        The caller must then write everything again.
         """
         if self._file.is_in_place():
             return False
-        salt = self.salt  # the removed file is still open
+        salt = self.salt  # read from the removed file, which is still open
         self._db.close()
         self._file = open_database(self._file.path, _SCHEMA)
         self._db = self._file.connection
@@ -80,12 +80,12 @@ class KeyStore:
         return True
 
     def load(self) -> dict[str, dict[str, Any]]:
-        """Return the rows that can be read."""
+        """Return the readable rows."""
         rows = {name: _read(state) for name, state in self._db.execute("SELECT * FROM keys")}
         return {name: row for name, row in rows.items() if isinstance(row, dict)}
 
     def merge(self, rows: Rows, before: Rows) -> None:
-        """Write the differences of *rows* from *before*: counts are added, the rest is replaced."""
+        """Write the changes from *before* to *rows*: counts are added, other fields replaced."""
         with transaction(self._db):
             stored = self.load()
             self._put(
@@ -95,8 +95,8 @@ class KeyStore:
                 }
             )
 
-    def load_value(self, name: str) -> Any:  # noqa: ANN401 - JSON of any form
-        """Return one value that is not about a key; None if there is none that can be read."""
+    def load_value(self, name: str) -> Any:  # noqa: ANN401 - any JSON value
+        """Return one value that is not about a key, or None if it is missing or unreadable."""
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else _read(row[0])
 

@@ -1,9 +1,9 @@
 """
-Settings that are changed while an entry runs, each kept in a small file in `state/`.
+Settings that are changed while an entry runs, each stored in a small file in `state/`.
 
 The files outlive workers and the supervisor: a bypassed proxy must stay bypassed after a restart,
-because its requests would otherwise go to a provider that was not meant to receive them. They are
-replaced atomically and read by every process of the entry. A file that cannot be read is ignored.
+because its requests would otherwise go to a provider that must not receive them. They are replaced
+atomically and read by every process of the entry. An unreadable file is ignored.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _UNREADABLE = (OSError, ValueError, TypeError, AttributeError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """The settings of an entry that were changed at run time."""
+    """The settings of an entry that are changed at run time."""
 
     is_bypassed: bool = False
     """Requests go to Anthropic instead of the provider."""
     history: bool | None = None
-    """Whether conversations are recorded; None: as the env file sets it."""
+    """Whether conversations are recorded; None: the env file decides."""
     export: str = ""
     """The name of the export file to which turns are appended."""
     records_until: float = 0.0
@@ -37,7 +37,7 @@ class Overrides:
 
 
 NO_OVERRIDES = Overrides()
-# The names in the file, which have been the same since the first version.
+# The names in the file, unchanged since the first version.
 _FIELDS = {"is_off": "is_bypassed", "history": "history", "file": "export"} | {
     "records_until": "records_until"
 }
@@ -49,7 +49,7 @@ def overrides_path(state: Path, label: str) -> Path:
 
 
 def read_overrides(path: Path) -> Overrides:
-    """Read overrides; none if there is no file that can be read."""
+    """Read overrides; `NO_OVERRIDES` if the file is missing or unreadable."""
     try:
         return _overrides(read_json(path))
     except _UNREADABLE:
@@ -63,7 +63,7 @@ def change_overrides(path: Path, changes: Mapping[str, Any]) -> Overrides:
     Raises:
         OSError: If the file cannot be written.
     """
-    # Two processes may change two fields at the same time.
+    # Two processes may change different fields at the same time.
     with locked(path.with_name(f"{path.name}.lock")):
         old = read_overrides(path)
         new = replace(old, **changes)
@@ -88,7 +88,7 @@ def _overrides(fields: Mapping[str, Any]) -> Overrides:
     return overrides
 
 
-# The switch of the models.
+# The model switch.
 
 
 def switch_path(state: Path, label: str) -> Path:
@@ -97,7 +97,7 @@ def switch_path(state: Path, label: str) -> Path:
 
 
 def read_switch(path: Path) -> ModelSwitch:
-    """Read a switch; `NO_SWITCH` if there is no file that can be read."""
+    """Read a switch; `NO_SWITCH` if the file is missing or unreadable."""
     try:
         return _switch(read_json(path))
     except _UNREADABLE:
@@ -105,7 +105,7 @@ def read_switch(path: Path) -> ModelSwitch:
 
 
 def write_switch(path: Path, switch: ModelSwitch) -> None:
-    """Write *switch*; an empty one for which no session waits deletes the file."""
+    """Write *switch*; delete the file if it is empty and no session waits for it."""
     if switch.tiers == NO_TIERS and not switch.until:
         path.unlink(missing_ok=True)
         return

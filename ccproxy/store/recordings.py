@@ -1,8 +1,9 @@
 """
 Recorded exchanges: one file for each request, in `state/recordings/LABEL`, for a day.
 
-A recording is what a conversion had and made: the client's request, the request to the provider,
-the provider's bytes with their times, and the client's answer. Keys are masked before it is saved.
+A recording holds the input and output of a conversion: the client's request, the request to the
+provider, the provider's bytes with their times, and the client's answer. Keys are masked before it
+is saved.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from ccproxy.files import read_regular, write_atomically
 FOLDER = "recordings"
 KEPT_SECONDS = 24 * 3600.0
 MAX_BYTES = 64 * 1024 * 1024
-"""All recordings of an entry; the oldest are deleted."""
+"""Bytes of all recordings of an entry; the oldest are deleted."""
 MAX_RECORDING = 8 * 1024 * 1024
 """Bytes of the bodies of one recording; larger exchanges are not recorded."""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,80}").fullmatch
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """One read of the provider's answer."""
+    """The data from one read of the provider's answer."""
 
     after: float
     """Seconds since the request was sent."""
@@ -39,12 +40,12 @@ class RecordedCall(msgspec.Struct, frozen=True, kw_only=True):
     """One request to the provider and its answer."""
 
     asked: bytes
-    """The request that was converted or passed on."""
+    """The request that was converted or forwarded."""
     passed: bool = False
-    """True: it was passed on in its own API, with the least changes."""
+    """True if it was forwarded in its own API, with minimal changes."""
     message_id: str
     input_estimate: int
-    """The number of input tokens that the answer begins with, if it was converted."""
+    """The number of input tokens at the start of the answer, if it was converted."""
     model: str
     api: str
     body: bytes
@@ -85,7 +86,7 @@ def recordings_folder(state: Path, label: str) -> Path:
 
 
 def save_recording(state: Path, recording: Recording) -> None:
-    """Write a recording, and delete what is old or too much; OSError if it cannot be written."""
+    """Write a recording, and delete old or excess ones; OSError if it cannot be written."""
     folder = recordings_folder(state, recording.label)
     write_atomically(folder / f"{recording.id}.json", msgspec.json.encode(recording).decode())
     _prune(folder, max_bytes=MAX_BYTES)
@@ -93,10 +94,10 @@ def save_recording(state: Path, recording: Recording) -> None:
 
 def find_recording(state: Path, recording_id: str) -> Recording | None:
     """
-    Return a recording of any entry; None if there is none.
+    Return a recording of any entry, or None.
 
     Raises:
-        ValueError: If its file is not a recording.
+        ValueError: If the file is not a recording.
 
     """
     if not _ID(recording_id):
@@ -107,7 +108,7 @@ def find_recording(state: Path, recording_id: str) -> Recording | None:
 
 
 def recordings(state: Path, label: str) -> Iterator[Recording]:
-    """Yield the recordings of an entry, the oldest first; damaged files are left out."""
+    """Yield the recordings of an entry, oldest first; damaged files are skipped."""
     for _, path in _files(recordings_folder(state, label)):
         try:
             yield _read(path)
@@ -137,7 +138,7 @@ def _prune(folder: Path, *, max_bytes: int | None = None) -> int:
 
 
 def _files(folder: Path) -> list[tuple[os.stat_result, Path]]:
-    """Return the files of an entry, the oldest first; other processes may delete some meanwhile."""
+    """Return the files of an entry, oldest first; other processes may delete some at any time."""
     files = []
     for path in folder.glob("*.json"):
         with suppress(FileNotFoundError):

@@ -35,13 +35,13 @@ class SignInRecords:
         Open the file in *folder*.
 
         Raises:
-            CcproxyError, OSError, sqlite3.Error: As `open_database`.
+            CcproxyError, OSError, sqlite3.Error: The same as `open_database`.
         """
         self._connection = open_database(folder / "sign_ins.sqlite3", _SCHEMA).connection
         self._clock = clock
 
     async def read(self, name: str) -> bytes | None:
-        """Return the record *name*; None if there is none."""
+        """Return the record *name*, or None."""
         row = self._connection.execute(
             "SELECT data FROM records WHERE name = ?", (name,)
         ).fetchone()
@@ -50,7 +50,7 @@ class SignInRecords:
     async def replace(
         self, name: str, old: bytes | None, new: bytes | None, *, seconds: float
     ) -> bool:
-        """Write *new* for *seconds* if the record is still *old*; None means no record."""
+        """Store *new* for *seconds* if the record is still *old*; None means no record."""
         now = self._clock()
         if old is None:
             self._connection.execute("DELETE FROM records WHERE expires <= ?", (now,))

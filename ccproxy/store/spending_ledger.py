@@ -1,11 +1,11 @@
 """
-Spending of an entry and its clients in this day and month, exact across processes and crashes.
+Spending of an entry and its clients per day and month, exact across processes and crashes.
 
-Each process has a file of its own, which it keeps locked and maps into memory; only it writes
-there. The amount that was spent is the sum over all files, so no transaction is needed, and no
-request waits for a disk or a lock. What is written to mapped memory survives a kill -9; after a
-power failure the last seconds may be missing. A new process continues the file of one that ended.
-Reservations count only while their process lives.
+Each process has its own file, which it keeps locked and maps into memory; no other process writes
+to it. The amount spent is the sum over all files, so no transaction is needed, and no request waits
+for a disk or a lock. Data in mapped memory survives a kill -9; after a power failure the last
+seconds may be missing. A new process continues the file of an exited one. Reservations count only
+while their process lives.
 
 A file consists of rows of 64-bit numbers, one row per account and unit:
 
@@ -29,14 +29,14 @@ from ccproxy.files import allocate, claim_numbered, is_claimed, open_private
 NAME_BYTES = 16
 """Length of a row's name."""
 RESCAN_SECONDS = 1.0
-"""Time between two searches for files of other processes."""
+"""Seconds between two searches for files of other processes."""
 MOST_PROCESSES = 255
 MOST_ROWS = 1023
 MOST_SPENT = 1 << 62
-"""The largest sum; a provider may report any usage."""
+"""The largest sum; a provider may report any amount."""
 
 _FORMAT = 0x6363_7370_656E_0001
-"""The first number of a file; increased with every change of the rows."""
+"""The first number of a file; incremented with every change of the row format."""
 _WIDTH = 8
 _NAME, _DAY, _OF_DAY, _MONTH, _OF_MONTH, _RESERVED = 0, 2, 3, 4, 5, 6
 _SIZE = (MOST_ROWS + 1) * _WIDTH * 8
@@ -46,7 +46,7 @@ _TWO = struct.Struct("=qq")
 
 
 class Periods(NamedTuple):
-    """A day and a month of the user's calendar, as numbers that only have to differ."""
+    """A day and a month of the user's calendar, as numbers."""
 
     day: int
     month: int
@@ -59,11 +59,11 @@ class Spent(NamedTuple):
     month: int
     reserved: int
     own: int = 0
-    """The part of `reserved` that is this process's."""
+    """The part of `reserved` that belongs to this process."""
 
 
 class Ledger(Protocol):
-    """Counts what an entry and its clients have spent."""
+    """Counts the spending of an entry and its clients."""
 
     def add(self, name: bytes, amount: int, periods: Periods) -> None:
         """Add *amount* to what *name* has spent in *periods*."""
@@ -75,24 +75,24 @@ class Ledger(Protocol):
         """Return the sums of all processes."""
 
     def reserved_for_others(self, name: bytes, period: Literal["day", "month"], limit: int) -> int:
-        """Return how much of *limit* must be left to processes that are not seen at the moment."""
+        """Return how much of *limit* must be left to processes that are currently unreachable."""
 
     def check_later(
         self, raise_problem: Callable[[], None]
     ) -> Callable[[], Awaitable[None]] | None:
         """
-        Call *raise_problem* as soon as the other processes see the reservations of this one.
+        Call *raise_problem* as soon as the other processes see this one's reservations.
 
-        Return a function that waits for that and raises its Problem; None if they see them already.
+        Return a function that waits for that and raises its Problem, or None if they already do.
         """
 
     def close(self) -> None:
-        """Release what the ledger holds."""
+        """Release the ledger's resources."""
 
 
 class SpendingLedger:
     """
-    The amounts of one entry, as one of its processes sees and writes them.
+    The amounts of one entry, as read and written by one of its processes.
 
     Raises:
         OSError: On creation, if the disk does not allow it.
@@ -139,7 +139,7 @@ class SpendingLedger:
         return None
 
     def close(self) -> None:
-        """Release the files; the reservations of this process end."""
+        """Close the files; this process's reservations end."""
         for sheet in (self._own, *self._others.values()):
             sheet.close()
 
@@ -151,7 +151,7 @@ class SpendingLedger:
         return sheet
 
     def _scan(self) -> None:
-        """Find the files of other processes, and which of them are alive."""
+        """Find the files of other processes, and determine which processes are alive."""
         if not self._own.is_in_place():  # the folder was removed
             old = self._own
             self._own = self._claim()
@@ -166,7 +166,7 @@ class SpendingLedger:
                 with suppress(OSError):
                     fd = open_private(path, os.O_RDWR)
                     if os.fstat(fd).st_size < _SIZE:
-                        os.close(fd)  # its process has only just created it
+                        os.close(fd)  # its process has just created it
                         continue
                     self._others[path.name] = _Sheet(path, fd)
         for sheet in self._others.values():
@@ -183,12 +183,12 @@ class _Sheet:
         self._map = mmap.mmap(fd, allocate(fd, _SIZE))
         self._numbers = memoryview(self._map).cast("q")
         self._starts: dict[bytes, int] = {}
-        """Where the row of a name begins."""
+        """The start of each name's row."""
         self._rows = 0
-        """How many rows `_starts` contains."""
+        """The number of rows in `_starts`."""
 
     def begin(self) -> None:
-        """Take the file over for writing; its former process has ended, and so its reservations."""
+        """Take over the file for writing; drop the reservations of its previous process."""
         if self._numbers[0] != _FORMAT:
             self._map[:] = bytes(_SIZE)
             self._numbers[0] = _FORMAT
@@ -196,7 +196,7 @@ class _Sheet:
             self._numbers[row * _WIDTH + _RESERVED] = 0
 
     def copy(self, other: _Sheet) -> None:
-        """Take over the content of *other*."""
+        """Copy the content of *other*."""
         self._map[:] = other._map[:]
 
     def is_in_place(self) -> bool:
@@ -233,7 +233,7 @@ class _Sheet:
             (_MONTH, _OF_MONTH, periods.month),
         ):
             if self._numbers[start + at] != period:
-                # In this order, so that a reader never takes an old amount for a new one.
+                # In this order, so that a reader never mistakes an old amount for a new one.
                 self._numbers[start + of] = 0
                 self._numbers[start + at] = period
             self._numbers[start + of] = min(self._numbers[start + of] + amount, MOST_SPENT)

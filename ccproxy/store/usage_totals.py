@@ -1,10 +1,10 @@
 """
-Totals of use: requests, errors, tokens, latency and costs per hour, label, model, key, session
+Usage totals: requests, errors, tokens, latency and costs per hour, label, model, key, session
 and user.
 
 Hours and days are those of the user's clock. The column `day` holds the hour, `2026-11-29T14`;
-earlier versions wrote only the date, which is read as well. A request whose model has no known
-price adds nothing to the cost and is counted as unpriced, so that an incomplete sum is marked.
+earlier versions wrote only the date, which is also read. A request whose model has no known price
+adds nothing to the cost and is counted as unpriced, so that an incomplete sum is marked.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _FIRST_COLUMNS = """
 
 
 def _copied(columns: str) -> str:
-    """Return the statements that copy *columns* into a new table: SQLite cannot add to a key."""
+    """Return statements that copy *columns* into a new table: SQLite cannot extend a key."""
     return f"""
         ALTER TABLE used RENAME TO used_before;
         {_TABLE};
@@ -83,7 +83,7 @@ class Used(NamedTuple):
     label: str
     model: str
     key: str
-    """`…last4`, empty where the client's own key was passed on or none was taken."""
+    """`…last4`; empty if the client's own key was forwarded or no key was leased."""
     failed: bool
     input: int
     output: int
@@ -92,19 +92,19 @@ class Used(NamedTuple):
     reasoning: int
     """A part of `output`."""
     ttfb: float | None
-    """Seconds to the first byte; None if none came."""
+    """Seconds to the first byte; None if there was none."""
     cost: float | None
-    """US dollars; None where the model's price is not known."""
+    """US dollars; None if the model's price is unknown."""
     session: str = ""
-    """Claude Code's id of the session; empty for other clients."""
+    """Claude Code's session ID; empty for other clients."""
     user: str = ""
     """The user of the gateway; empty without one."""
     extra: float | None = None
-    """What it cost more because it was above a price threshold; None if it was not."""
+    """The extra cost above a price threshold; None if it was below."""
     asked: bool = True
-    """False: no request went to the provider."""
+    """False if no request was sent to the provider."""
     is_abandoned: bool = False
-    """The client left before the answer began, and the provider had the request."""
+    """True if the client disconnected before the answer, but after the request was sent."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,7 +127,7 @@ class Totals:
     above: int = 0
     """Requests above a price threshold."""
     extra: float = 0.0
-    """What these cost more than below it."""
+    """The extra cost of these."""
 
     def add(self, used: Used) -> None:
         """Count one request."""
@@ -156,22 +156,22 @@ class Totals:
 
     @property
     def mean_ttfb(self) -> float | None:
-        """Seconds to the first byte on average; None if nothing was answered."""
+        """Mean seconds to the first byte; None without answers."""
         return self.ttfb / self.answers if self.answers else None
 
     @property
     def known_cost(self) -> float | None:
-        """The cost; None if not a single price is known."""
+        """The cost; None if no price is known."""
         return self.cost if self.cost or not self.unpriced else None
 
     @property
     def cache_hit_rate(self) -> float | None:
-        """The part of the input that came from the cache; None without input."""
+        """The share of the input that came from the cache; None without input."""
         total = self.input + self.cached + self.written
         return self.cached / total if total else None
 
     def as_json(self) -> dict[str, object]:
-        """Return the sums as `usage --json` shows them."""
+        """Return the sums in the form that `usage --json` shows."""
         mean, hit = self.mean_ttfb, self.cache_hit_rate
         return {
             "requests": self.requests,
@@ -205,7 +205,7 @@ _ADD = f"""
     INSERT INTO used ({", ".join((*GROUPS, *_COLUMNS))})
     VALUES ({", ".join("?" * (len(GROUPS) + len(_COLUMNS)))})
     ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in _COLUMNS)}
-"""  # noqa: S608 - made of our own field names
+"""  # noqa: S608 - built from our own field names
 
 
 def usage_writer(state: Path, *, warn: Note) -> Writer[Used]:
@@ -228,7 +228,7 @@ def summed(
     state: Path, *, by: Sequence[By], since: float = 0.0, labels: Sequence[str] | None = None
 ) -> list[UsageRow]:
     """
-    Return the totals of every group, from the hour of *since* on, of all *labels* if None.
+    Return the totals of every group from the hour of *since* on; None means all *labels*.
 
     Raises:
         CcproxyError: If the file is damaged.
@@ -239,7 +239,7 @@ def summed(
         return []
     names = [name for name in GROUPS if name in by]
     with database_errors(state / FILE_NAME):
-        # A file of an earlier version has fewer columns until a worker upgrades it.
+        # A file from an earlier version has fewer columns until a worker upgrades it.
         stored = {row["name"] for row in connection.execute("PRAGMA table_info(used)")}
     groups = ", ".join(_GROUP_BY.get(name, name) if name in stored else "''" for name in names)
     sums = ", ".join(f"SUM({name if name in stored else 0}) AS {name}" for name in _COLUMNS)
@@ -255,7 +255,7 @@ def summed(
 
 def today(state: Path) -> dict[str, Totals]:
     """
-    Return the totals of each label since midnight of the user's clock.
+    Return the totals of each label since midnight by the user's clock.
 
     Raises:
         CcproxyError: If the file is damaged.
@@ -265,12 +265,12 @@ def today(state: Path) -> dict[str, Totals]:
 
 
 def hour_of(at: float) -> str:
-    """Return the hour of the user's clock at *at*, as YYYY-MM-DDTHH."""
+    """Return the hour of *at* by the user's clock, as YYYY-MM-DDTHH."""
     return datetime.fromtimestamp(at).strftime("%Y-%m-%dT%H")
 
 
 def _first_hour(since: float) -> str:
-    """Return the least value of the column `day`; at midnight the date, which sorts before 00."""
+    """Return the lowest value of the column `day`; at midnight, the date, which sorts before 00."""
     return hour_of(since).removesuffix("T00")
 
 

@@ -1,11 +1,11 @@
 """
-Detects that the wall clock was changed, so that nothing is deleted because of it.
+Detects changes of the wall clock, so that they do not cause deletions.
 
 The age of archives and turns depends on the wall clock. A clock that jumps ahead by ten days would
-make all of them old at once. Before anything is deleted by age, the distance that the wall clock
-has moved since the last check is compared with that of the kernel's clock since boot. After a jump
-nothing is deleted for a day, in which the clock may be corrected. After a reboot there is no
-earlier check, and the wall clock is trusted.
+make all of them expire at once. Before anything is deleted by age, the time that has passed since
+the last check by the wall clock is compared with that by the kernel's clock since boot. After a
+jump, nothing is deleted for a day, during which the clock may be corrected. After a reboot there is
+no earlier check, and the wall clock is trusted.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from ccproxy.files import read_json, write_atomically
 
 NAME = "clock.json"
 JUMP_SECONDS = 3600.0
-"""Smaller changes are made by time services, and do not matter for retention."""
+"""Time services make smaller changes, which do not matter for retention."""
 DISTRUST_SECONDS = 86400.0
-"""Time without deletions after a jump."""
+"""Seconds without deletions after a jump."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -34,13 +34,13 @@ def boot_id() -> str:
     try:
         return BOOT_ID.read_text().strip()
     except OSError:
-        import psutil  # takes 20 ms to import, and only systems without /proc need it
+        import psutil  # takes 20 ms to import; only systems without /proc need it
 
         return str(int(psutil.boot_time()))
 
 
 def seconds_since_boot() -> float:
-    """Return seconds since boot, including the time that the machine was suspended."""
+    """Return the seconds since boot, including suspended time."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -49,13 +49,13 @@ class _Check(NamedTuple):
     steady: float
     boot: str
     jump: float = 0.0
-    """Seconds by which the wall clock was last moved ahead or back."""
+    """Seconds by which the wall clock last jumped ahead or back."""
     until: float = 0.0
-    """Seconds since boot from which the clock is trusted again."""
+    """When the clock is trusted again, in seconds since boot."""
 
 
 class WallClock:
-    """The wall clock of the fleet with the state in *folder*, as any process last checked it."""
+    """The wall clock of the fleet with the state in *folder*; processes share the last check."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class WallClock:
 
     def jump(self, *, is_dry_run: bool = False) -> float:
         """
-        Return the seconds by which the clock was moved in the last day; 0 if it was not.
+        Return the seconds by which the clock jumped in the last day; 0 if it did not.
 
         The check is recorded, except in a dry run.
         """
@@ -97,7 +97,7 @@ class WallClock:
 
 
 def describe_jump(seconds: float) -> str:
-    """Return how far the clock was moved, for the user."""
+    """Describe the jump of the clock for the user."""
     size = abs(seconds)
     amount = f"{size / 86400:.0f} d" if size >= 86400 else f"{size / 3600:.0f} h"
     return f"clock moved by {'-' if seconds < 0 else ''}{amount}"

@@ -1,11 +1,11 @@
 """
-The thread that writes one file: callers leave items and continue.
+A thread that writes one file, so that callers never wait.
 
 `put` appends to a deque and wakes the thread, which collects items for a second, so that a busy
-second is one transaction. `ask` runs a function in the thread after everything that was put before
-is written, and before anything that was put later. Items that cannot be written wait for the next
-attempt. If too many wait, the oldest are discarded and counted, and so is a batch that no file
-could ever take. A file that was removed is created again.
+second is one transaction. `ask` runs a function in the thread after all earlier items are written
+and before any later ones. Items that cannot be written wait for the next attempt. If too many wait,
+the oldest are discarded and counted, and so is a batch that can never be written. A removed file is
+recreated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Item = TypeVar("Item")
 COLLECT_SECONDS = 1.0
 MAX_QUEUE = 10_000
 RETRY_SECONDS = 30.0
-"""Time between two attempts to open or write a file that failed."""
+"""Seconds between two attempts to open or write a file after a failure."""
 
 Note = Callable[[str], None]
 _Answer = Callable[[sqlite3.Connection | None], None]
@@ -37,8 +37,8 @@ class Writer(Generic[Item]):
     """
     Writes items of one kind into the file at *path*.
 
-    *write* gets a batch. *warn* is called, in the thread, with what the user should know about a
-    damaged or removed file and about failures. Only `close` waits.
+    *write* receives a batch. *warn* is called, in the thread, with messages for the user about a
+    damaged or removed file and about failures. Only `close` blocks.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Writer(Generic[Item]):
     ) -> None:
         self.path = path
         self.lost = 0
-        """Items that were discarded."""
+        """Number of discarded items."""
         self._schema = schema
         self._write = write
         self._warn = warn
@@ -68,7 +68,7 @@ class Writer(Generic[Item]):
         self._thread.start()
 
     def put(self, item: Item) -> None:
-        """Have *item* written soon."""
+        """Queue *item* for writing."""
         if len(self._items) >= MAX_QUEUE:
             with self._take_lock:
                 if self._items:
@@ -79,7 +79,7 @@ class Writer(Generic[Item]):
             self._has_work.set()
 
     def ask(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
-        """Run *work* in the thread, after everything that was put before is written."""
+        """Run *work* in the thread after all earlier items are written."""
         future: Future[T] = Future()
 
         def answer(connection: sqlite3.Connection | None) -> None:
@@ -98,7 +98,7 @@ class Writer(Generic[Item]):
         return future
 
     def close(self) -> None:
-        """Write the remaining items and end the thread; call it once, last."""
+        """Write the remaining items and end the thread; must be the last call."""
         self._is_closing = True
         self._is_urgent.set()
         self._has_work.set()
@@ -118,7 +118,7 @@ class Writer(Generic[Item]):
             self._file.connection.close()
 
     def _work(self) -> None:
-        """Answer each question after the items that were put before it; then write the rest."""
+        """Write the items before each question and answer it; then write the rest."""
         for items, answer in [self._questions.popleft() for _ in range(len(self._questions))]:
             answer(self._store(items))
         self._store(self._take())
@@ -126,11 +126,11 @@ class Writer(Generic[Item]):
             self._has_work.set()
 
     def _take(self) -> list[Item]:
-        with self._take_lock:  # two threads take items, and neither may get only a part
+        with self._take_lock:  # two threads take items, and each must get all of them
             return [self._items.popleft() for _ in range(len(self._items))]
 
     def _store(self, batch: list[Item]) -> sqlite3.Connection | None:
-        """Write *batch*; return the connection, None if the file cannot be used."""
+        """Write *batch*; return the connection, or None if the file cannot be used."""
         try:
             connection = self._open()
             if batch:
