@@ -12,7 +12,7 @@ from ccproxy.cli.session.claude_environment import base_url
 from ccproxy.config.worker_config import WorkerConfig
 
 PROVIDER_SECONDS = 120.0
-"""A provider may take long to answer a test request."""
+"""A provider may take a long time to answer a test request."""
 
 
 def try_connection(config: WorkerConfig, *, limit: float = PROVIDER_SECONDS) -> Mapping[str, Any]:

@@ -123,7 +123,7 @@ def main() -> None:
     """Run the command line."""
     sys.excepthook = _report_internal_error
     if os.environ.get("_CCPROXY_COMPLETE", "").startswith("pwsh"):
-        # Adds PowerShell to the shells that click supports.
+        # Add PowerShell to the shells that click supports.
         importlib.import_module("ccproxy.cli.commands.setup.completion")
     cli.main()
 

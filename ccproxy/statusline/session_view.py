@@ -55,7 +55,7 @@ class SessionView(NamedTuple):
 
 def view_session(home: str, request: bytes, *, label: str, port: int | None) -> SessionView | None:
     """
-    Send *request* to the workers of the fleet at *home* and merge the replies; None without any.
+    Send *request* to the workers of the fleet at *home*; return the merged replies, or None.
 
     Without a *label*, the entry is the one that listens on *port*.
     """
@@ -87,7 +87,7 @@ def _named(paths: Iterable[str], label: str) -> list[str]:
 
 
 def _merged(states: Sequence[EntryState]) -> EntryState:
-    """Merge the processes of one entry: take the latest turn, and add up the counts."""
+    """Merge the states of one entry's processes: the latest turn, and the sums of all counts."""
     last = max(states, key=lambda one: one.at)
     waiting = max(states, key=lambda one: one.waiting_s)
     return last._replace(

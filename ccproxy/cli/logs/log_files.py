@@ -75,7 +75,7 @@ def parse(source: str, raw: bytes) -> LogLine:
     return LogLine(source, text, fields if isinstance(fields, dict) else {})
 
 
-# Reading backwards...
+# Reading backwards.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +151,7 @@ def backwards(file: Path, size: int) -> Iterator[bytes]:
             yield line
 
 
-# ...and following.
+# Following.
 
 
 class Follower:

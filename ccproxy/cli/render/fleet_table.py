@@ -105,7 +105,7 @@ def version_text(status: FleetStatus, rows: Sequence[Row]) -> str:
 
 
 def _builds(status: FleetStatus, rows: Sequence[Row]) -> set[str]:
-    """Return the hashes of the code that is running."""
+    """Return the hashes of the running code."""
     running = {row.build for row in rows}
     if status.supervisor is not None:
         running.add(status.supervisor.build)

@@ -13,8 +13,8 @@ def next_step(labels: Sequence[str], workers: Mapping[str, WorkerConfig]) -> str
     """
     Return `Next:  ccproxy run LABEL -- claude` with the newest of *labels*, or an empty string.
 
-    `init` adds new providers at the end of the table, so the last label is what the user wants to
-    try. The demo provider is suggested only if there is no other.
+    `init` adds new providers at the end of the table, so the user probably wants to try the last
+    label. The demo provider is suggested only if there is no other.
     """
     real = [label for label in labels if label in workers and not workers[label].serves_demo]
     candidates = real or labels

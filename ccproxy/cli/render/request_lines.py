@@ -35,7 +35,7 @@ _TYPICAL = (
     *("00:00:00", "0" * ID_LENGTH, "entry-label", "…0000", "claude-opus-4-1", "STATUS"),
     *("0.00 s", "0.00 s", "000k/000k/000k", "$0.0000", "a short note"),
 )
-"""Determines the column widths of lines that are printed one by one."""
+"""A row that determines the column widths of lines that are printed one by one."""
 _STATE_COLORS = {"running": "cyan", "failed": "red", "client_left": "yellow"}
 _CAUSES = {
     "tool_added": "a tool was added",
@@ -115,7 +115,7 @@ def note(one: RequestTimeline) -> str:
 
 
 def timeline_lines(one: RequestTimeline, *, url: str) -> list[str]:
-    """Return the timeline of one request, and a command that repeats it at the proxy's *url*."""
+    """Return the timeline of one request, and a command that sends a similar one to *url*."""
     head = f"{one.id}  {one.state}" + (f" {one.status}" if one.status else "")
     lines = [click.style(printable(head), fg=_STATE_COLORS.get(one.state), bold=True)]
     facts = [

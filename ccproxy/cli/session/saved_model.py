@@ -6,7 +6,7 @@ session, on every provider. A name such as `Kimi:small` means nothing to Anthrop
 wrong provider elsewhere. So such a name is removed from the file when a session starts and when one
 ends: the user's own value is restored, and the choice is saved for the label of the session.
 
-A running session does not react to changes of the file (measured with 2.1.332).
+A running session does not react to changes to the file (measured with 2.1.332).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SavedModel:
 
     def clean(self) -> str:
         """
-        Restore the user's own model if the file contains one of the fleet; return the latter.
+        Replace a saved model of the fleet with the user's own; return its name, or an empty string.
 
         It becomes the choice of its own label, because the session that saved it is unknown.
         """

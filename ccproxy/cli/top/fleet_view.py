@@ -31,7 +31,7 @@ class Snapshot:
     """The fleet at one moment."""
 
     at: float = 0.0
-    """Seconds since the epoch; 0 if nothing is known yet."""
+    """Seconds since the epoch; 0 before the first update."""
     rows: Sequence[Row] = ()
     today: Mapping[str, Totals] = field(default_factory=dict)
     running: Sequence[RequestTimeline] = ()
@@ -43,7 +43,7 @@ class SnapshotSource(Protocol):
     """The source of a view's content."""
 
     def snapshot(self) -> Snapshot:
-        """Return the fleet now."""
+        """Return the current state of the fleet."""
 
 
 class FleetView:
@@ -80,7 +80,7 @@ class FleetView:
         self._watch.close()
 
     def snapshot(self) -> Snapshot:
-        """Return the fleet now."""
+        """Return the current state of the fleet."""
         with self._lock:
             return Snapshot(
                 at=self._at,
