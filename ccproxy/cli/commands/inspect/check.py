@@ -40,9 +40,9 @@ ANY_MODEL = "any"
 @click.option(
     "--learned",
     metavar="LABEL",
-    help="Show what LABEL's provider refuses in requests.",
+    help="Show the request features that LABEL's provider has refused.",
 )
-@click.option("--forget", metavar="LABEL", help="Delete that list; everything is tried again.")
+@click.option("--forget", metavar="LABEL", help="Delete that list, to try every feature again.")
 def check(options: Options, file: Path | None, learned: str | None, forget: str | None) -> None:
     """
     Check ccproxy.toml and the env files in it, or only FILE. Starts nothing.

@@ -1,4 +1,4 @@
-"""Print what happens in the fleet as JSON lines."""
+"""Print the events of the fleet as JSON lines."""
 
 from __future__ import annotations
 

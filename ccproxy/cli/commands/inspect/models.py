@@ -24,7 +24,7 @@ MAX_DIFFERENCES = 40
 
 @command(
     "ccproxy models                    # of every proxy",
-    "ccproxy models kimi --online      # and what the provider lists",
+    "ccproxy models kimi --online      # with the provider's own list",
     "ccproxy models kimi --json | jq '.proxies[0].models[].id'",
     "ccproxy models --update catalogue.json",
 )

@@ -1,4 +1,4 @@
-"""Measure what a model accepts, by small requests."""
+"""Measure what a model accepts with small requests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ccproxy.text import printable
 @click.option(
     "--overflow",
     is_flag=True,
-    help="Also send one request that is too long. A server that accepts it charges it.",
+    help="Also send one request that is too long. A server that accepts it charges for it.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--export", is_flag=True, help="Print what was measured as rows of providers.toml.")
@@ -52,10 +52,10 @@ def probe(
     """
     Measure what a model of LABEL accepts by sending small requests.
 
-    The result overrides the catalogue for this model at this address, after a restart of the entry.
-    It is a file in state/profiles; delete it to undo. Only Chat Completions are measured.
-    The longest answer and how streams end are also measured. With --overflow, the result shows
-    whether ccproxy recognises the refusal of a prompt that is too long.
+    After a restart of the entry, the result overrides the catalogue for this model at this address.
+    It is a file in state/profiles; delete it to undo. Only Chat Completions are measured, including
+    the longest answer and how streams end. With --overflow, the result shows whether ccproxy
+    recognises the refusal of a prompt that is too long.
     """
     fleet, entry = open_entry(options, label)
     if export:

@@ -1,4 +1,4 @@
-"""Record exchanges, and make test cases of them."""
+"""Record exchanges and turn them into test cases."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @command(
     "ccproxy record kimi on                    # for a day",
-    "ccproxy record kimi                       # what was recorded",
-    "ccproxy replay req_0123456789ab           # through today's conversion",
+    "ccproxy record kimi                       # list the recordings",
+    "ccproxy replay req_0123456789ab           # with the current conversion",
     "ccproxy record --case req_0123456789ab > case.json",
 )
 @click.argument("label", required=False, shell_complete=complete_label)
 @click.argument("action", required=False, default="list", type=click.Choice(["list", "on", "off"]))
-@click.option("--case", "case_id", metavar="ID", help="Print a test case made of a recording.")
+@click.option("--case", "case_id", metavar="ID", help="Print a recording as a test case.")
 def record(
     options: Options,
     label: str | None,

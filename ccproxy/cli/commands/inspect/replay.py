@@ -1,4 +1,4 @@
-"""Play a recorded exchange through today's conversion."""
+"""Convert a recorded exchange again and show what differs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def replay(options: Options, recording_id: str) -> None:
     """
     Convert the recorded exchange ID again and show what differs.
 
-    The entry's worker converts the recorded request and the recorded bytes of the provider with its
+    The entry's worker converts the recorded request and the provider's recorded bytes with its
     current settings; nothing is sent. Exits with 1 if anything differs.
     """
     fleet = open_fleet(options)

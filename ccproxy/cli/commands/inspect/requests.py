@@ -86,11 +86,11 @@ def requests(
     as_json: bool,
 ) -> None:
     """
-    Show the last requests to models, of the proxies named by LABEL or of all.
+    Show the last model requests of the proxies named by LABEL, or of all proxies.
 
-    With an ID, which may be the whole id of an error or the end of it, show the timeline of that
-    request: when it was accepted, converted and sent, which keys were refused and why, first byte,
-    tokens and cost. The workers keep the last 1,000 requests each, until they restart.
+    With ID, the id from an error or the end of it, show the timeline of that request: when it was
+    accepted, converted and sent, which keys were refused and why, first byte, tokens and cost. The
+    workers keep the last 1,000 requests each, until they restart.
     """
     fleet = open_fleet(options)
     ids = [each for each in words if _ID.fullmatch(each) and fleet.entry(each) is None]

@@ -1,4 +1,4 @@
-"""See and steer the fleet in a browser."""
+"""View and control the fleet in a browser."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ui(options: Options, *, port: int, no_open: bool) -> None:
     Serve a page with the live fleet, requests, usage, keys, routes, logs and checks.
 
     It listens on 127.0.0.1 until it is interrupted, and loads nothing from other hosts. The link
-    contains a code that works once and for ten minutes; without it the page shows nothing. Other
+    contains a code that works once, within ten minutes; without it the page shows nothing. Other
     users of this machine cannot sign in. Without a table it shows the proxies that
     `ccproxy up --port` runs.
     """

@@ -77,7 +77,7 @@ def _midnight(days: int) -> float:
     "ccproxy usage kimi --by day --since 30d",
     "ccproxy usage --by session --days 1",
     "ccproxy usage --by user --by day # of a team's gateway",
-    "ccproxy usage --cache            # what made prompt caches miss, and what it cost",
+    "ccproxy usage --cache            # why prompt caches were missed, and the cost",
     "ccproxy usage --by key --json | jq '.total.cost_usd'",
     "ccproxy usage --by day --by model --days 30 --csv > usage.csv",
 )
@@ -100,12 +100,12 @@ def _midnight(days: int) -> float:
     "be missing.",
 )
 @click.option(
-    "--days", type=click.IntRange(1, 3650), help="The same as whole days: 1 is today only."
+    "--days", type=click.IntRange(1, 3650), help="The period in whole days: 1 is today only."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option(
-    "--cache", is_flag=True, help="Why prompt caches were missed, of the last 1,000 requests."
+    "--cache", is_flag=True, help="Show why the last 1,000 requests missed prompt caches."
 )
 def usage(
     options: Options,

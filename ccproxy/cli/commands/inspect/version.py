@@ -27,7 +27,7 @@ LIBRARIES = ("aiohttp", "msgspec", "uvloop", "click", "psutil", "structlog")
 )
 def version(options: Options, *, as_json: bool) -> None:
     """
-    Show the installed version, and what is running if that is another one.
+    Show the installed version, and the running one if it differs.
 
     After an upgrade, running processes keep the code that they have loaded until they are replaced.
     """

@@ -78,7 +78,7 @@ def up(
     Run the fleet in the foreground and show its logs. Ctrl-C lets running requests finish.
 
     With --port or --env, run one proxy without ccproxy.toml. Its settings come from the env file,
-    or without --env from the environment.
+    or, without --env, from the environment.
     """
     if env_file is None and port is None:
         if host or label or home:

@@ -39,7 +39,9 @@ _PWSH_QUOTES = str.maketrans({quote: quote * 2 for quote in "'\u2018\u2019\u201a
 @click.option("--shell", type=click.Choice(SHELLS), help="The shell's syntax.  [default: $SHELL]")
 @click.option("--unset", is_flag=True, help="Unset every variable that ccproxy env sets.")
 @click.option("--show", "reveal", is_flag=True, help="Show the token even on a terminal.")
-@click.option("--for", "program", type=click.Choice(PROGRAMS), help="Another program.")
+@click.option(
+    "--for", "program", type=click.Choice(PROGRAMS), help="Print another program's settings."
+)
 @click.option("--write", is_flag=True, help="With --for vscode: change settings.json; asks first.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def env(
@@ -60,11 +62,11 @@ def env(
     another label set are unset. On a terminal the token is masked.
 
     \b
-    With --for, what another program needs:
+    With --for, print the settings for another program:
       vscode     settings of the Claude Code extension, in settings.json of VS Code
       jetbrains  the command of the Claude Code plugin (Settings, Tools, Claude Code)
       desktop    Claude Desktop: Developer, Configure Third-Party Inference
-      cowork     the same: Cowork is a part of Claude Desktop
+      cowork     the same: Cowork is part of Claude Desktop
     """  # noqa: D301 - \b makes click keep the lines
     if write and program != "vscode":
         raise UsageError("--write needs --for vscode\n  fix: other programs take the printed text")

@@ -93,7 +93,7 @@ class _Proxy:
     "ccproxy keys kimi test k3        # one request with this key",
     "ccproxy keys kimi disable k2     # until it is enabled",
     "ccproxy keys kimi reset          # clear all cooldowns",
-    "ccproxy keys kimi add            # asks for keys, not echoed; or reads them from stdin",
+    "ccproxy keys kimi add            # prompts for keys without echo, or reads stdin",
     "ccproxy keys kimi remove k2      # from its env file",
 )
 @click.argument(

@@ -139,7 +139,7 @@ def _run_claude(
     saved = SavedModel(fleet.state / "claude", settings, fleet.labels)
     if name := saved.clean():
         text = f'an earlier session saved the model "{printable(name)}" in {short_path(settings)}'
-        notify(options, f"note: {text}; your own model is back there")
+        notify(options, f"note: {text}; your own model was restored")
     program, *words = command
     user_settings, arguments = split_settings_argument(words)
     bring_up(options, fleet, entry)
@@ -148,7 +148,7 @@ def _run_claude(
     plan = plan_claude_session(fleet, entry, choice=choice, running=running)
     plan.warn(options, is_claude=True)
     if (model := plan.session[MODEL]) and not model.startswith(f"{entry.label}:"):
-        notify(options, f"note: this session begins with {model}, your last choice in /model")
+        notify(options, f"note: this session starts with {model}, your last choice in /model")
     if pane:
         plan = _with_pane(fleet, plan)
     _note_overridden(options, plan)
@@ -159,7 +159,7 @@ def _run_claude(
         with saved.session(entry.label):
             code = _run_child([program, *arguments], plan.environ())
     except OSError as error:
-        text = f"the model in {short_path(settings)} could not be put back: {error.strerror}"
+        text = f"the model in {short_path(settings)} could not be restored: {error.strerror}"
         print_error(f"{text}\n  fix: remove the model there if its name begins with a label")
     return code
 

@@ -19,14 +19,14 @@ from ccproxy.errors import UsageError
     "ccproxy statusline --uninstall",
 )
 @click.option("--install", is_flag=True, help="Add it to Claude Code's settings.json; asks first.")
-@click.option("--uninstall", is_flag=True, help="Put the setting back that --install replaced.")
+@click.option("--uninstall", is_flag=True, help="Restore the setting that --install replaced.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def statusline(options: Options, *, install: bool, uninstall: bool, yes: bool) -> None:
     """
     Print the status line of a Claude Code session. Its JSON is read from stdin.
 
     It shows which model answers and why, what a request is waiting for, how full the model's
-    context window is, cost, keys and cache hits. Sessions that `ccproxy run` starts have it. Your
+    context window is, cost, keys and cache hits. Sessions that `ccproxy run` starts show it. Your
     own status line is kept and shown first.
     """
     from ccproxy.cli.session.claude_settings import (

@@ -43,7 +43,7 @@ def _model_option(name: str, text: str) -> Callable[[Function], Function]:
 @click.option(
     "--wait",
     type=DURATION,
-    help="Let running sessions change at their next compaction, at the latest after this time.",
+    help="Let running sessions change at their next compaction, or after this time at the latest.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
 def switch(

@@ -1,4 +1,4 @@
-"""Write the fleet as a file for containers or Kubernetes."""
+"""Export the fleet as a file for containers or Kubernetes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def export(options: Options, *, form: str, labels: tuple[str, ...]) -> None:
     """
     Print the entries named by LABEL, or all entries, as a file for containers.
 
-    No secret is printed: compose refers to the env files, and the others to Kubernetes secrets,
-    for which the command that creates each is shown.
+    No secret is printed: compose refers to the env files, and the others to Kubernetes secrets. The
+    commands that create these are shown.
     """
     entries = [container_entry(entry) for entry in choose(open_fleet(options), labels)]
     _check_names(entries)

@@ -55,7 +55,7 @@ def import_(options: Options, file: Path | None, *, write: bool) -> None:
       claude-code-router   config.json or config.sqlite
       cc-switch            cc-switch.db, its export (.sql), or the config.json of early versions
       LiteLLM              config.yaml
-      claude-code-proxy    .env, of every proxy of that name
+      claude-code-proxy    .env of any proxy of that name
       models.yaml          a list of models, or a mapping from model ids to the other fields:
         - model_id: deepseek-chat                   # required
           api_base: https://api.deepseek.com/v1     # required

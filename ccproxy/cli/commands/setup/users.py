@@ -43,14 +43,14 @@ _HEADER = """\
 @command(
     "ccproxy users add anna --role developer   # prints the token, once",
     "ccproxy users add bob --oidc --email bob@example.com",
-    "ccproxy users                             # who there is",
-    "ccproxy users renew anna                  # a new token; the old one ends",
+    "ccproxy users                             # list the users",
+    "ccproxy users renew anna                  # a new token; the old one stops working",
     "ccproxy users revoke anna                 # ends the token and every session",
 )
 @click.argument("action", type=click.Choice(ACTIONS), default="list")
 @click.argument("name", required=False)
-@click.option("--role", default="", help="The role of the new user, a [roles.…] of the file.")
-@click.option("--email", default="", help="Shown to the user at the sign-in.")
+@click.option("--role", default="", help="The role of the new user: a [roles.…] table in the file.")
+@click.option("--email", default="", help="Shown to the user at sign-in.")
 @click.option(
     "--oidc",
     is_flag=True,
@@ -59,7 +59,7 @@ _HEADER = """\
 @click.option(
     "--file",
     type=click.Path(path_type=Path),
-    help="The file of the users.  [default: users.toml of the fleet]",
+    help="The users file.  [default: users.toml of the fleet]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def users(
@@ -74,9 +74,9 @@ def users(
     as_json: bool,
 ) -> None:
     """
-    Manage the users of the gateway in users.toml; a running gateway sees changes at once.
+    Manage the users of the gateway in users.toml; a running gateway applies changes at once.
 
-    Only a hash of each token is stored, so that it can be shown only once. Rights and budgets are
+    Only a hash of each token is stored, so a token can be shown only once. Rights and budgets are
     edited in the file.
     """
     path = file or open_readable_part(options)[0].file.parent / FILE_NAME
