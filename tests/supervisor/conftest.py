@@ -1,4 +1,4 @@
-"""A fleet in its own folder, with stand-ins for workers; nothing of it remains afterwards."""
+"""A fleet in its own folder, with fake workers; it is removed completely after each test."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from ccproxy.supervisor.processes.identity import Identity
 from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord, read_supervisor
 from tests.ports import free_port
 
-STAND_IN = (sys.executable, "-I", "-S", str(Path(__file__).with_name("stand_in.py")))
+FAKE_WORKER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("fake_worker.py")))
 
 
 class Home:
-    """The folder of a fleet; its env files define the behaviour of the stand-ins."""
+    """The folder of a fleet; its env files define the behaviour of the fake workers."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -61,7 +61,7 @@ class Home:
         env_file.chmod(0o600)
 
     def release(self, label: str) -> None:
-        """Let the stand-ins of *label* finish the answers that they hold back."""
+        """Let the fake workers of *label* finish their delayed answers."""
         (self.path / "envs" / f"{label}.env.released").touch()
 
     def remove(self, label: str) -> None:
@@ -78,8 +78,8 @@ class Home:
         return load_fleet(self.file)
 
     def supervise(self) -> int:
-        """Start a supervisor if there is none; return its pid."""
-        client.ensure_supervisor(self.fleet, worker_command=STAND_IN)
+        """Start a supervisor if none is running; return its pid."""
+        client.ensure_supervisor(self.fleet, worker_command=FAKE_WORKER)
         record = read_supervisor(self.path / "pids")
         assert record is not None
         return record.pid
@@ -92,7 +92,7 @@ class Home:
         return answer
 
     def start(self, *labels: str, **options: Any) -> dict[str, str]:
-        """Start, and return the states."""
+        """Start the fleet, and return the states of its entries."""
         return states(self.request("start", *labels, **options))
 
     def status(self) -> dict[str, str]:
@@ -121,7 +121,7 @@ class Home:
         return [event for event in map(json.loads, lines) if event["event"] == name]
 
     def clear(self) -> None:
-        """End the processes that this test started, and no others."""
+        """Kill the processes that this test started, and no others."""
         with contextlib.suppress(OSError, ValueError):
             self.records()
         supervisor = read_supervisor(self.path / "pids")
@@ -135,13 +135,13 @@ class Home:
 
 
 class Load:
-    """Sends requests from a few threads, and counts the results."""
+    """Sends requests from a few threads and counts the results."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.answered = 0
         self.broken = 0
-        """Connections that were cut when a worker died."""
+        """Connections that broke when a worker died."""
         self.refused = 0
         self.pids: set[int] = set()
         self._over = threading.Event()
@@ -179,7 +179,7 @@ def ask(port: int, path: str = "/") -> dict[str, Any]:
 
 
 def listen_as_somebody_else(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the kernel report that another user listens, neither this one nor root."""
+    """Make the kernel report another user as the listener, neither this one nor root."""
     me = os.geteuid()
     if me:
         listener.listen()
@@ -197,7 +197,7 @@ def states(answer: ControlReply | client.FleetStatus) -> dict[str, str]:
 
 
 def eventually(reached: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Wait until the result of *reached* is true, and return it."""
+    """Wait until *reached* returns a true value, and return it."""
     until = time.monotonic() + seconds
     while not (value := reached()):
         assert time.monotonic() < until, "not reached in time"
@@ -214,7 +214,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.fixture
 def home() -> Iterator[Home]:
-    """An empty home with a short path, because the paths of unix sockets are limited."""
+    """An empty home with a short path, because paths of unix sockets have a length limit."""
     home = Home(Path(tempfile.mkdtemp(prefix="ccp")))
     yield home
     home.clear()

@@ -1,4 +1,4 @@
-"""What runs against what the files and the shell contain now."""
+"""Differences between the running workers and the current files and shell variables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from ccproxy.supervisor.control import client
 from ccproxy.supervisor.control.protocol import ControlReply, Op, Progress
 from ccproxy.supervisor.processes.child_environment import NETWORK_VARIABLES
-from tests.supervisor.conftest import STAND_IN, Home, Load, ask, eventually, is_alive
+from tests.supervisor.conftest import FAKE_WORKER, Home, Load, ask, eventually, is_alive
 from tests.supervisor.test_replacing import HELD, stream
 from tests.supervisor.test_stopping import foreground
 
@@ -51,7 +51,7 @@ def test_status_shows_which_entries_have_changed_since_their_start(
     assert changed(home) == expected
 
 
-def test_an_edit_that_is_undone_is_no_change(home: Home) -> None:
+def test_an_undone_edit_is_not_a_change(home: Home) -> None:
     home.add("Kimi")
     home.start()
     home.set("Kimi", BIG_MODEL="another")
@@ -60,7 +60,7 @@ def test_an_edit_that_is_undone_is_no_change(home: Home) -> None:
     assert changed(home) == {"Kimi": ""}
 
 
-def test_a_reload_clears_the_change_and_a_failed_one_does_not(home: Home) -> None:
+def test_only_a_successful_reload_clears_the_change(home: Home) -> None:
     home.add("Kimi")
     home.start()
     home.set("Kimi", FAIL="no such model")
@@ -117,7 +117,7 @@ def test_restart_and_reload_use_the_proxy_variables_of_the_calling_shell(
     assert variables_of(home.pid("Kimi")) == {}
 
 
-def test_start_after_a_stop_of_one_entry_uses_them_as_well(home: Home) -> None:
+def test_start_after_a_stop_of_one_entry_uses_the_callers_proxy_variables(home: Home) -> None:
     home.add("Kimi")
     home.add("Glm")
     home.start()
@@ -130,7 +130,7 @@ def test_start_after_a_stop_of_one_entry_uses_them_as_well(home: Home) -> None:
     assert "password" not in note
 
 
-def test_a_crashed_worker_is_restarted_with_the_last_variables(home: Home) -> None:
+def test_a_crashed_worker_is_restarted_with_the_latest_variables(home: Home) -> None:
     home.add("Kimi")
     home.start()
     home.request("restart", environ={"NO_PROXY": "example.org"})
@@ -175,8 +175,8 @@ def home_request(home: Home, op: Op, **options: Any) -> ControlReply:
 # Drains.
 
 
-def test_a_worker_that_gets_sigterm_from_outside_is_replaced_at_once(home: Home) -> None:
-    """Its stream finishes on it, and no connection is refused meanwhile."""
+def test_a_worker_that_gets_sigterm_from_outside_is_replaced_immediately(home: Home) -> None:
+    """The old worker finishes its stream, and no connection is refused."""
     home.add("Kimi")
     home.start()
     old = home.pid("Kimi")
@@ -200,7 +200,7 @@ def test_a_worker_that_gets_sigterm_from_outside_is_replaced_at_once(home: Home)
 
 
 def test_an_adopted_worker_that_gets_sigterm_is_replaced(home: Home) -> None:
-    """It has no readiness pipe to the new supervisor, which learns of the drain by a probe."""
+    """It has no readiness pipe to the new supervisor, which detects the drain with a probe."""
     home.add("Kimi")
     home.start()
     old = home.pid("Kimi")
@@ -256,7 +256,7 @@ client.ensure_supervisor(load_fleet(Path(sys.argv[1])), worker_command=sys.argv[
 def test_a_supervisor_whose_python_was_deleted_is_replaced_by_the_next_command(
     home: Home, tmp_path: Path
 ) -> None:
-    """As after `rm -rf .venv`: workers continue, and the new installation takes them over."""
+    """After `rm -rf .venv`, workers continue, and the new installation adopts them."""
     home.add("Kimi")
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
@@ -264,7 +264,7 @@ def test_a_supervisor_whose_python_was_deleted_is_replaced_by_the_next_command(
         (target,) = venv.glob("lib/python*/site-packages")
         (target / "all.pth").write_text(f"{site}\n{Path.cwd()}\n")
     python = venv / "bin/python"
-    subprocess.run([python, "-c", GONE, home.file, *STAND_IN], check=True, cwd=Path.cwd())
+    subprocess.run([python, "-c", GONE, home.file, *FAKE_WORKER], check=True, cwd=Path.cwd())
     assert home.start() == {"Kimi": "ready"}
     worker, old = home.pid("Kimi"), home.supervise()
     python.unlink()

@@ -17,7 +17,7 @@ def write(home: Path, name: str, text: str) -> Path:
 
 
 def spec_of(table: Path, label: str) -> Spec:
-    """Return what the supervisor records about the entry *label* when it starts it."""
+    """Return the spec that the supervisor records when it starts the entry *label*."""
     fleet, _ = read_fleet(table)
     (entry,) = (entry for entry in fleet.entries if entry.label == label)
     return Spec(
@@ -45,7 +45,7 @@ def test_an_entry_that_init_adds_to_the_local_table_is_not_changed(tmp_path: Pat
     assert changes.of(spec_of(table, "A")) == ""
 
 
-def test_an_env_file_that_changes_or_goes(tmp_path: Path) -> None:
+def test_a_changed_or_removed_env_file_is_a_change(tmp_path: Path) -> None:
     table = write(tmp_path, "ccproxy.toml", 'proxies = ["8081:envs/a.env:A"]\n')
     env = write(tmp_path, "envs/a.env", "PROVIDER=demo\n")
     changes, spec = ConfigChanges(table), spec_of(table, "A")

@@ -1,4 +1,4 @@
-"""The check of the user's files: what is read, what is reported, and when it runs again."""
+"""The check of the user's files: its input, its reports, and when it is repeated."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_mistake_of_every_file_is_reported(table: Path) -> None:
         pytest.param(lambda t: t.write_text(f"{ENTRY}workers = 2"), id="workers"),
     ],
 )
-def test_the_digest_depends_on_everything_that_a_worker_is_started_from(
+def test_the_digest_covers_every_input_of_a_worker(
     table: Path, change: Callable[[Path], object]
 ) -> None:
     before = check(table, ["a"]).specs[0]
@@ -104,7 +104,7 @@ def test_the_routing_digest_covers_the_local_table(table: Path) -> None:
     assert check(table, ["a"]).routing != before
 
 
-async def test_a_change_of_the_local_table_is_read(table: Path) -> None:
+async def test_a_changed_local_table_is_read_again(table: Path) -> None:
     runs = ConfigCheck(table)
     first = await runs(["A"], cwd=None)
     table.with_name("ccproxy.local.toml").write_text('proxies = ["8090:a.env:Mine"]\n')
@@ -124,7 +124,7 @@ async def test_an_unchanged_table_is_not_read_again(table: Path) -> None:
     assert third.specs[0].digest != second.specs[0].digest
 
 
-async def test_mistakes_of_the_child_arrive_with_file_and_line(table: Path) -> None:
+async def test_mistakes_found_by_the_child_arrive_with_file_and_line(table: Path) -> None:
     with pytest.raises(ConfigError, match="MAX_RETRIES") as caught:
         await ConfigCheck(table)([], cwd=str(table.parent))
     (mistake,) = caught.value.mistakes
@@ -137,8 +137,8 @@ async def test_a_child_that_fails_is_reported_with_its_last_line(table: Path) ->
         await ConfigCheck(table, command=command)([], cwd=None)
 
 
-async def test_a_child_that_does_not_end_is_killed(table: Path) -> None:
-    """As when an env file is a pipe; otherwise no later operation would get its turn."""
+async def test_a_child_that_does_not_exit_is_killed(table: Path) -> None:
+    """For example if an env file is a pipe; otherwise it would block every later operation."""
     command = [sys.executable, "-c", "import signal; signal.pause()"]
     with pytest.raises(CcproxyError, match=r"not be read within 0\.2 s\n  fix: look for an env f"):
         await ConfigCheck(table, command=command, limit=0.2)([], cwd=None)
@@ -148,7 +148,7 @@ async def test_a_child_that_does_not_end_is_killed(table: Path) -> None:
     )
 
 
-async def test_a_deleted_python_environment_is_named_with_the_fix(
+async def test_a_deleted_python_environment_is_reported_with_the_fix(
     table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/gone/.venv/bin/python")
@@ -164,7 +164,7 @@ async def test_a_deleted_python_environment_is_named_with_the_fix(
         ("main_loop", {"psutil", "ccproxy.config.worker_config"}),
     ],
 )
-def test_a_module_does_not_import_what_is_slow_or_large(module: str, forbidden: set[str]) -> None:
+def test_a_module_does_not_import_slow_or_large_modules(module: str, forbidden: set[str]) -> None:
     forbidden = forbidden | {"aiohttp", "structlog", "msgspec", "rich", "uvloop", "dotenv"}
     code = f"import sys, ccproxy.supervisor.{module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""A fleet on a file system without unix sockets: they are in the runtime folder instead."""
+"""A fleet on a file system without unix sockets keeps them in the runtime folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.supervisor.test_starting import ended, running
 
 @pytest.fixture
 def no_sockets(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Refuse sockets below the home; the value is the folder in $XDG_RUNTIME_DIR."""
+    """Make sockets below the home fail; yield the folder in $XDG_RUNTIME_DIR."""
     bind = socket.socket.bind
 
     def refuse(self: socket.socket, address: object) -> None:
@@ -33,7 +33,7 @@ def no_sockets(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         bind(self, address)
 
-    runtime = Path(tempfile.mkdtemp(prefix="ccr"))  # short, as $XDG_RUNTIME_DIR is
+    runtime = Path(tempfile.mkdtemp(prefix="ccr"))  # short like $XDG_RUNTIME_DIR
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     monkeypatch.setattr(socket.socket, "bind", refuse)
     yield runtime / "ccproxy"
@@ -50,7 +50,7 @@ async def test_supervisor_and_workers_use_the_runtime_folder(home: Home, no_sock
     assert status.supervisor is not None
     assert [row.state for row in status.proxies] == ["ready"]
     assert list((home.path / "state").glob("*.sock")) == []
-    # Without records the sockets are found as well.
+    # The sockets are found even without records.
     (home.path / "pids/Kimi.pid").unlink()
     assert await asyncio.to_thread(running_processes, home.fleet, "Kimi") == [record]
     await ended(supervisor, life)
@@ -74,7 +74,7 @@ async def test_a_new_supervisor_finds_workers_there_by_their_sockets_alone(
     await asyncio.to_thread(eventually, lambda: not is_alive(record.identity.pid))
 
 
-async def test_without_any_place_for_a_socket_the_error_names_path_and_fix(
+async def test_without_a_usable_folder_for_sockets_the_error_names_path_and_fix(
     home: Home, no_sockets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bind = socket.socket.bind

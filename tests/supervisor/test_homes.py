@@ -1,4 +1,4 @@
-"""A fleet belongs to one folder and one table: copies and second tables never operate another's."""
+"""A fleet belongs to one folder and one table; copies and second tables are separate."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ccproxy.errors import NotRunning, UsageError
 from ccproxy.supervisor.control import client
 from ccproxy.supervisor.control.protocol import Op
 from ccproxy.supervisor.control.worker_requests import running_processes
-from tests.supervisor.conftest import STAND_IN, Home, eventually, is_alive
+from tests.supervisor.conftest import FAKE_WORKER, Home, eventually, is_alive
 
 
 @pytest.fixture
 def copy(home: Home) -> Iterator[Home]:
-    """A copy of the running home, made by the test with `make_copy`."""
+    """A copy of the running home, which the test makes with `make_copy`."""
     made = Home(Path(tempfile.mkdtemp(prefix="ccq")))
     yield made
     made.clear()
 
 
 def make_copy(home: Home, copy: Home, label: str) -> None:
-    """Copy the whole folder as `cp -a` does, and change port and label in the copy."""
+    """Copy the whole folder like `cp -a`, and change port and label in the copy."""
     copy.path.rmdir()
     shutil.copytree(home.path, copy.path, symlinks=True, copy_function=copy_file)
     (entry,) = home.lines
@@ -72,7 +72,7 @@ def test_commands_in_a_copied_folder_leave_the_original_alone(
     assert home.pid("Kimi") == worker
 
 
-def test_the_port_of_the_original_is_named_with_its_fleet(home: Home, copy: Home) -> None:
+def test_a_port_conflict_names_the_original_fleet(home: Home, copy: Home) -> None:
     port = home.add("Kimi")
     home.start()
     make_copy(home, copy, "Kopie")
@@ -85,7 +85,7 @@ def test_the_port_of_the_original_is_named_with_its_fleet(home: Home, copy: Home
     assert row.reason.endswith(f"ccproxy fleet in {home.path})")
 
 
-def test_another_path_to_the_same_folder_is_the_same_fleet(home: Home, tmp_path: Path) -> None:
+def test_a_folder_is_the_same_fleet_under_every_path(home: Home, tmp_path: Path) -> None:
     home.add("Kimi")
     home.start()
     (tmp_path / "link").symlink_to(home.path)
@@ -97,7 +97,7 @@ def test_another_path_to_the_same_folder_is_the_same_fleet(home: Home, tmp_path:
 
 @pytest.mark.parametrize("op", ["start", "stop", "restart", "reload", "plan"])
 def test_a_second_table_in_one_folder_is_refused(home: Home, op: Op) -> None:
-    """They would share records, logs and sockets."""
+    """The two fleets would share records, logs and sockets."""
     home.add("Kimi")
     home.start()
     pid = home.pid("Kimi")
@@ -118,5 +118,5 @@ def test_a_second_table_can_be_used_once_the_first_fleet_is_stopped(home: Home) 
     home.start()
     home.request("stop")
     home.file = home.file.rename(home.path / "other.toml")
-    client.ensure_supervisor(load_fleet(home.file), worker_command=STAND_IN)
+    client.ensure_supervisor(load_fleet(home.file), worker_command=FAKE_WORKER)
     assert home.start() == {"Kimi": "ready"}

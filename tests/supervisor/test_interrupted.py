@@ -1,8 +1,8 @@
 """
-A supervisor that is killed at each step of a command loses no worker and leaves none behind.
+A supervisor that is killed at any step of a command loses no worker and leaves no extra one.
 
-After the next start, the processes of the fleet are exactly those of its table. A worker that the
-command did not have to replace has served all the time.
+After the next start, the processes of the fleet are exactly those of its table. Workers that the
+command did not have to replace have served without interruption.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ def workers_of(home: Home) -> set[int]:
 
 
 def count(home: Home, event: str) -> int:
-    with suppress(OSError, ValueError):  # the file or a line of it is being written
+    with suppress(OSError, ValueError):  # the file or its last line is still being written
         return len(home.events(event))
     return 0
 
 
 def send(home: Home, op: Op) -> None:
-    """Send a command without waiting for a supervisor; raises NoAnswer if it dies."""
+    """Send a command without waiting for a supervisor. Raise NoAnswer if the supervisor dies."""
     command = encode_message(ControlCommand(op=op, config=str(home.file), cwd=str(home.path)))
     exchange(socket_path(home.path), command, timeout=60.0)
 
 
 def kill_supervisor_at(home: Home, op: Op, event: str) -> None:
-    """Send the command *op*, and kill the supervisor when the *event* follows."""
+    """Send the command *op*, and kill the supervisor when *event* is logged."""
     supervisor = home.supervise()
     before = count(home, event)
     with ThreadPoolExecutor(1) as pool:
@@ -63,7 +63,7 @@ def check_that_nothing_is_lost(home: Home) -> None:
     assert home.start() == {"Kimi": "ready", "Glm": "ready"}
     pids = {label: home.row(label).pids for label in ("Kimi", "Glm")}
     assert [len(each) for each in pids.values()] == [1, 2]
-    # A replaced worker may still be ending.
+    # A replaced worker may not have exited yet.
     eventually(lambda: workers_of(home) == {*pids["Kimi"], *pids["Glm"]})
     eventually(lambda: {record.identity.pid for record in home.records()} == workers_of(home))
     assert home.ask("Kimi")["pid"] in pids["Kimi"]
@@ -81,19 +81,19 @@ def fleet(home: Home) -> Iterator[Home]:
 
 
 @pytest.mark.parametrize("event", ["listener.bound", "worker.spawned"])
-def test_a_start_that_was_killed(fleet: Home, event: str) -> None:
+def test_a_killed_start_loses_no_worker(fleet: Home, event: str) -> None:
     kill_supervisor_at(fleet, "start", event)
     check_that_nothing_is_lost(fleet)
 
 
-def test_a_restart_that_was_killed(fleet: Home) -> None:
+def test_a_killed_restart_loses_no_worker(fleet: Home) -> None:
     fleet.start()
     for event in ("worker.spawned", "worker.ready", "worker.draining"):
         kill_supervisor_at(fleet, "restart", event)
         check_that_nothing_is_lost(fleet)
 
 
-def test_a_reload_that_was_killed(fleet: Home) -> None:
+def test_a_killed_reload_loses_no_worker(fleet: Home) -> None:
     fleet.start()
     unchanged = fleet.pid("Kimi")
     for version, event in (("2", "worker.spawned"), ("3", "worker.draining")):
@@ -113,10 +113,10 @@ def test_a_reload_that_was_killed(fleet: Home) -> None:
         pytest.param({}, {"NEVER_READY": "1"}, False, id="only the old one serves"),
     ],
 )
-def test_of_two_generations_the_newest_that_serves_is_kept(
+def test_the_newest_serving_generation_is_kept(
     home: Home, first: dict[str, str], second: dict[str, str], is_new_kept: bool
 ) -> None:
-    """A successor that is not ready when the supervisor is killed may never be."""
+    """A successor that is not ready when the supervisor is killed may never become ready."""
     home.add("Kimi", **first)
     home.start()
     (old,) = home.records()
@@ -130,18 +130,18 @@ def test_of_two_generations_the_newest_that_serves_is_kept(
     assert not other.identity.is_alive()
 
 
-def test_a_stop_that_was_killed(fleet: Home) -> None:
+def test_a_killed_stop_leaves_no_process(fleet: Home) -> None:
     fleet.start()
     for event in ("worker.draining", "worker.exited"):
         kill_supervisor_at(fleet, "stop", event)
-        with suppress(NotRunning):  # all of them have ended
+        with suppress(NotRunning):  # all workers have exited
             fleet.request("stop")
         eventually(lambda: not workers_of(fleet))
         check_that_nothing_is_lost(fleet)
 
 
-def test_two_commands_at_once_and_a_kill_between_them(fleet: Home) -> None:
-    """Both clients get an answer or an error, and the next start finds every worker."""
+def test_a_kill_between_two_concurrent_commands_loses_no_worker(fleet: Home) -> None:
+    """Both clients get a reply or an error, and the next start finds every worker."""
     fleet.start()
     for ops in (("restart", "stop"), ("reload", "restart"), ("stop", "start")):
         supervisor = fleet.supervise()
@@ -158,8 +158,8 @@ def test_two_commands_at_once_and_a_kill_between_them(fleet: Home) -> None:
         check_that_nothing_is_lost(fleet)
 
 
-def test_supervisors_that_are_killed_in_turn(fleet: Home) -> None:
-    """Each adopts the workers of the one before it; no generation remains."""
+def test_successive_killed_supervisors_leave_one_generation(fleet: Home) -> None:
+    """Each supervisor adopts its predecessor's workers; no earlier generation remains."""
     fleet.start()
     before = workers_of(fleet)
     for _ in range(3):

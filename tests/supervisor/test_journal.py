@@ -1,4 +1,4 @@
-"""The supervisor's log: JSON lines without keys, restored, and usable again after a full disk."""
+"""The supervisor's log: JSON lines without keys, a deleted file, and a full disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_events_are_json_lines_without_keys(tmp_path: Path) -> None:
     assert echoed == [line]
 
 
-def test_each_supervisor_begins_a_new_file(tmp_path: Path) -> None:
+def test_each_supervisor_starts_a_new_file(tmp_path: Path) -> None:
     for name in ("first", "second"):
         journal = FileJournal(tmp_path)
         journal(f"{name}.started")
@@ -47,8 +47,8 @@ def test_a_removed_file_is_created_again(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_trouble_ends_as_soon_as_there_is_room_again(tmp_path: Path) -> None:
-    """Status asks for it, so the disk is tried then: a quiet supervisor writes nothing else."""
+def test_the_error_clears_as_soon_as_the_disk_has_space(tmp_path: Path) -> None:
+    """Status retries the disk, because an idle supervisor writes nothing else."""
     journal = FileJournal(tmp_path)
     is_full = True
 
@@ -67,7 +67,7 @@ def test_trouble_ends_as_soon_as_there_is_room_again(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_folder_that_cannot_be_written_leaves_the_echo(tmp_path: Path) -> None:
+def test_events_are_still_echoed_if_the_folder_is_read_only(tmp_path: Path) -> None:
     (tmp_path / "logs").touch()
     echoed: list[str] = []
     journal = FileJournal(tmp_path / "logs", echo=echoed.append)

@@ -1,4 +1,4 @@
-"""Restart and reload: no connection is refused, and a stream ends on the worker that began it."""
+"""Restart and reload: no connection is refused, and streams finish on their old worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.supervisor.conftest import Load, ask, eventually, is_alive, states
 from tests.supervisor.test_starting import ended, running
 
 HELD = "/held"
-"""The path of an answer that the stand-in finishes after `home.release`."""
+"""The path of an answer that the fake worker finishes after `home.release`."""
 
 
 def stream(port, path, into):
@@ -28,7 +28,7 @@ def stream(port, path, into):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", path)
     answer = connection.getresponse()
-    into.append(answer.read(1))  # it runs
+    into.append(answer.read(1))  # it is running
     into.append(answer.read())
     connection.close()
 
@@ -67,7 +67,7 @@ def test_a_failed_restart_leaves_the_old_worker_serving(home):
     assert (home.pid("Kimi"), home.ask("Kimi")["pid"]) == (pid, pid)
 
 
-async def test_a_successor_has_as_long_to_become_ready_as_the_command_waits(home):
+async def test_a_successor_may_start_for_as_long_as_the_command_waits(home):
     home.add("Kimi")
     now = 0.0
     supervisor, life = await running(home, clock=lambda: now)
@@ -121,7 +121,7 @@ def test_reload_replaces_only_what_has_changed(home):
     assert set(dict(signs(home.request("reload"))).values()) == {"="}
 
 
-def test_a_stream_ends_on_the_old_worker_while_the_new_one_serves(home):
+def test_a_stream_finishes_on_the_old_worker_while_the_new_one_serves(home):
     home.add("Kimi")
     home.start()
     old = home.pid("Kimi")
@@ -189,7 +189,7 @@ def test_an_entry_may_change_its_label(home):
     assert ask(port)["label"] == "Kimi-K2"
 
 
-def test_an_entry_may_change_the_case_of_its_label(home):
+def test_an_entry_may_change_its_labels_case(home):
     port = home.add("Kimi")
     home.start()
     home.remove("Kimi")
@@ -215,7 +215,7 @@ def test_a_port_does_not_serve_two_labels_before_a_reload(home):
 
 
 def test_an_entry_may_change_its_host(home):
-    """Both addresses cannot be bound at once, so the old worker is stopped first."""
+    """The two addresses cannot be bound simultaneously, so the old worker is stopped first."""
     port = home.add("Kimi")
     home.start()
     home.add("Kimi", HOST="0.0.0.0", ANTHROPIC_API_KEY="a-client-key-of-some-length")
@@ -242,7 +242,7 @@ def test_reload_retries_failed_entries(home):
     assert len([e for e in home.events("worker.spawned") if e["label"] == "Kimi"]) == 2
 
 
-def test_hup_reloads(home):
+def test_sighup_reloads(home):
     home.add("Kimi")
     home.start()
     home.set("Kimi", COLOUR="blue")

@@ -1,4 +1,4 @@
-"""Old logs and history are deleted, but not because the wall clock was changed."""
+"""Old logs and history are deleted, but not after a change of the wall clock."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_an_unusable_history_is_reported_and_does_not_keep_old_logs(fleet, notes
     assert [event for event, _ in notes] == ["logs.removed", "cleanup.failed"]
 
 
-def test_a_jump_of_ten_days_deletes_nothing_for_a_day(fleet, notes):
+def test_a_clock_jump_of_ten_days_deletes_nothing_for_a_day(fleet, notes):
     path, clock = archive(fleet, 3 * DAY + 60), Time()
     WallClock(fleet.state, wall=clock).jump()
     clock.ahead = 10 * DAY

@@ -1,4 +1,4 @@
-"""What systemd hears from a fleet in the foreground."""
+"""Notifications to systemd from a fleet in the foreground."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.fleet import PATIENCE, FleetHome, eventually
 
 @pytest.fixture
 def manager(tmp_path_factory):
-    """The socket of a service manager: its address, and what came."""
+    """The socket of a service manager: its address and the listener."""
     path = tmp_path_factory.mktemp("run") / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(path))
@@ -35,7 +35,7 @@ def heard(listener: socket.socket) -> list[str]:
 
 
 @pytest.mark.xdist_group("processes")
-async def test_up_says_when_the_fleet_is_ready_and_that_it_lives(tmp_path, manager):
+async def test_up_notifies_systemd_of_readiness_and_sends_keepalives(tmp_path, manager):
     address, listener = manager
     async with FleetHome(tmp_path) as home:
         home.write(demo={"PROVIDER": "demo"})
@@ -58,7 +58,9 @@ async def test_up_says_when_the_fleet_is_ready_and_that_it_lives(tmp_path, manag
 
 
 @pytest.mark.xdist_group("processes")
-async def test_a_wrong_configuration_ends_with_the_code_that_is_not_tried_again(tmp_path, manager):
+async def test_an_invalid_configuration_exits_with_the_code_that_systemd_does_not_retry(
+    tmp_path, manager
+):
     address, listener = manager
     async with FleetHome(tmp_path) as home:
         home.write(demo={"PROVIDER": "demo", "PROVIDER_NAMEE": "x"})
@@ -70,22 +72,26 @@ async def test_a_wrong_configuration_ends_with_the_code_that_is_not_tried_again(
 @pytest.mark.parametrize(
     ("environ", "period"),
     [
-        pytest.param({}, None, id="nobody waits"),
-        pytest.param({"WATCHDOG_USEC": "30000000"}, 15.0, id="twice as often as asked"),
-        pytest.param({"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1"}, None, id="not meant"),
+        pytest.param({}, None, id="no watchdog"),
+        pytest.param({"WATCHDOG_USEC": "30000000"}, 15.0, id="half the watchdog's period"),
         pytest.param(
-            {"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": str(os.getpid())}, 1.0, id="meant"
+            {"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1"}, None, id="for another process"
         ),
-        pytest.param({"WATCHDOG_USEC": "soon"}, None, id="nonsense"),
+        pytest.param(
+            {"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": str(os.getpid())},
+            1.0,
+            id="for this process",
+        ),
+        pytest.param({"WATCHDOG_USEC": "soon"}, None, id="not a number"),
         pytest.param({"WATCHDOG_USEC": "0"}, None, id="switched off"),
     ],
 )
-def test_the_watchdogs_period(environ, period):
+def test_the_keepalive_period_is_half_the_watchdogs(environ, period):
     assert ServiceNotifier(environ).period == period
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
-def test_an_abstract_address():
+def test_an_abstract_socket_address_is_supported():
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(f"\0ccproxy-test-{os.getpid()}")
         ServiceNotifier({"NOTIFY_SOCKET": f"@ccproxy-test-{os.getpid()}"}).ready("x")
@@ -93,13 +99,13 @@ def test_an_abstract_address():
 
 
 @pytest.mark.parametrize("address", ["", "/nobody/listens/here"])
-async def test_nobody_there_is_no_error(address):
+async def test_a_missing_service_manager_is_not_an_error(address):
     notifier = ServiceNotifier({"NOTIFY_SOCKET": address})
     notifier.ready("x")
     await notifier.keep_alive()
 
 
-async def test_a_manager_that_does_not_read_stops_nothing_and_hears_of_the_start_later(manager):
+async def test_a_slow_service_manager_blocks_nothing_and_is_notified_later(manager):
     address, listener = manager
     notifier = ServiceNotifier({"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "20000"})
     keep_alive = asyncio.ensure_future(notifier.keep_alive())

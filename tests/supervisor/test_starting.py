@@ -21,7 +21,7 @@ from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.main_loop import Supervisor
 from ccproxy.supervisor.state.lock import Lock
 from tests.fleet import pause
-from tests.supervisor.conftest import STAND_IN, Home, Load, ask, eventually, is_alive
+from tests.supervisor.conftest import FAKE_WORKER, Home, Load, ask, eventually, is_alive
 
 # Starts.
 
@@ -48,7 +48,7 @@ def test_start_leaves_running_workers_alone(home):
     assert home.pid("Kimi") == pid
 
 
-def test_start_of_one_entry_starts_only_that(home):
+def test_start_of_one_entry_starts_no_other(home):
     home.add("Kimi")
     home.add("Glm")
     assert home.start("kimi") == {"Kimi": "ready"}
@@ -76,21 +76,21 @@ def test_twenty_starts_at_once_create_one_supervisor(home):
 def test_the_supervisor_is_detached_and_inherits_no_descriptor_of_the_shell(home):
     home.add("Kimi")
     read, write = os.pipe()
-    os.set_inheritable(write, True)  # as a shell's own descriptors are
+    os.set_inheritable(write, True)  # like a shell's own descriptors
     try:
         pid = home.supervise()
         home.start()
     finally:
         os.close(write)
     with os.fdopen(read, "rb") as pipe:
-        assert pipe.read() == b""  # end of file: no other process has the other end
+        assert pipe.read() == b""  # end of file: no process holds the other end
     assert os.getsid(pid) != os.getsid(0)
     for number in (pid, home.pid("Kimi")):
         assert str(Path(f"/proc/{number}/fd/0").readlink()) == "/dev/null"
         assert Path(f"/proc/{number}/fd/1").readlink().suffix == ".out"
 
 
-def test_no_key_of_the_shell_reaches_a_worker(home, monkeypatch):
+def test_keys_in_the_shell_do_not_reach_workers(home, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-canary")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     home.add("Kimi")
@@ -100,7 +100,7 @@ def test_no_key_of_the_shell_reaches_a_worker(home, monkeypatch):
     assert b"HTTPS_PROXY=http://proxy.example:3128" in environment
 
 
-def test_files_can_be_read_by_their_owner_only(home):
+def test_files_are_readable_only_by_their_owner(home):
     home.add("Kimi")
     home.start()
     paths = [path for name in ("logs", "pids", "state") for path in (home.path / name).iterdir()]
@@ -110,7 +110,7 @@ def test_files_can_be_read_by_their_owner_only(home):
     assert [path.name for path in paths if path.stat().st_mode & 0o077] == []
 
 
-def test_start_with_a_mistake_starts_nothing_and_leaves_no_supervisor(home):
+def test_start_with_an_invalid_file_starts_nothing_and_leaves_no_supervisor(home):
     home.add("Kimi")
     home.add("Glm", REQUEST_TIMEOUT="soon", MAX_RETRIES="many")
     with pytest.raises(ConfigError) as caught:
@@ -162,7 +162,7 @@ def test_a_killed_worker_is_restarted_and_no_connection_is_refused(home):
         answered = load.answered
         eventually(lambda: load.answered > answered + 20)
     assert load.refused == 0
-    assert load.broken <= 8  # at most those that were running when it was killed
+    assert load.broken <= 8  # at most those in progress when it was killed
     assert (beside.refused, beside.broken, beside.pids) == (0, 0, {other})
     assert home.status() == {"Kimi": "ready", "Glm": "ready"}
     (exited,) = home.events("worker.exited")
@@ -174,7 +174,7 @@ def test_the_delay_before_a_restart_grows_with_every_crash(home):
     home.request("start", timeout=2.0)
     row = home.row("Kimi")
     assert row.state == "starting"
-    assert "the stand-in was told to crash" in row.reason
+    assert "the fake worker was configured to crash" in row.reason
     eventually(lambda: len(home.events("worker.spawned")) >= 3)
     at = [float(event["time"][17:23]) for event in home.events("worker.exited")[:2]]
     again = [float(event["time"][17:23]) for event in home.events("worker.spawned")[1:3]]
@@ -183,7 +183,7 @@ def test_the_delay_before_a_restart_grows_with_every_crash(home):
     assert delays[1] >= 0.8
 
 
-def test_rejected_settings_are_tried_once_and_reported_in_the_workers_words(home):
+def test_rejected_settings_are_tried_once_and_reported_with_the_workers_message(home):
     home.add("Kimi", FAIL="KIMI_KEY is not a key")
     home.add("Glm")
     answer = home.request("start")
@@ -216,7 +216,7 @@ async def test_clients_of_a_crash_loop_get_an_error_until_it_is_fixed(home):
 
 
 async def running(home: Home, **more: Any) -> tuple[Supervisor, asyncio.Task[None]]:
-    settings = Settings(worker_command=STAND_IN, fork_server=(), **more)
+    settings = Settings(worker_command=FAKE_WORKER, fork_server=(), **more)
     resident = Supervisor(home.fleet, settings=settings)
     serving = asyncio.Event()
     life = asyncio.create_task(resident.run(serving.set))
@@ -234,7 +234,7 @@ async def state_of(resident: Supervisor, label: str) -> str:
     return next(row.state for row in outcome.proxies if row.label == label)
 
 
-async def test_a_hung_worker_writes_its_stack_and_is_replaced(home):
+async def test_a_hung_worker_dumps_its_stack_and_is_replaced(home):
     home.add("Kimi")
     resident, life = await running(home, probe_period=0.3, probe_limit=0.1)
     await resident.execute(ControlCommand(op="start"))
@@ -287,7 +287,7 @@ async def test_a_worker_that_answers_late_is_not_hung(home):
 # Ports.
 
 
-def test_a_taken_port_names_its_holder_and_is_bound_once_it_is_free(home):
+def test_the_holder_of_a_used_port_is_named_and_the_port_bound_once_free(home):
     home.add("Glm")
     code = "import socket, time; s = socket.create_server(('127.0.0.1', 0))\n"
     code += "print(s.getsockname()[1], flush=True); time.sleep(600)"
@@ -346,7 +346,7 @@ def test_status_shows_the_workers_of_a_hung_supervisor(home):
     home.start()
     pid = home.supervise()
     pause(pid)
-    status = client.fleet_status(home.fleet)  # returns although no answer ever comes
+    status = client.fleet_status(home.fleet)  # returns although the supervisor never answers
     os.kill(pid, signal.SIGCONT)
     assert status.supervisor is None
     assert status.note == f"supervisor (pid {pid}) does not answer, 1 worker serving"

@@ -1,4 +1,4 @@
-"""Stopping: streams finish, stubborn workers are killed with their children, nothing remains."""
+"""Stopping: streams finish, stubborn workers are killed with their children, no process remains."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ccproxy.supervisor.control.protocol import ControlCommand
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.main_loop import Supervisor
 from ccproxy.supervisor.state.lock import Lock
-from tests.supervisor.conftest import STAND_IN, eventually, is_alive
+from tests.supervisor.conftest import FAKE_WORKER, eventually, is_alive
 from tests.supervisor.test_replacing import HELD, stream
 
 
@@ -39,7 +39,7 @@ def group_of(pid):
     return members
 
 
-def test_stop_ends_everything_and_the_supervisor_too(home):
+def test_stop_terminates_workers_and_supervisor(home):
     home.add("Kimi")
     home.add("Glm", workers=2)
     home.start()
@@ -55,8 +55,8 @@ def test_stop_ends_everything_and_the_supervisor_too(home):
         pass
 
 
-def test_a_stop_succeeds_although_the_lock_can_no_longer_be_opened(home):
-    """As when the disk has become read-only."""
+def test_stop_succeeds_if_the_lock_cannot_be_opened(home):
+    """For example because the disk has become read-only."""
     home.add("Kimi")
     home.start()
     lock = home.path / "state/supervisor.lock"
@@ -75,7 +75,7 @@ def test_a_stream_finishes_and_new_connections_are_refused(home):
     eventually(lambda: got)
     stopping = threading.Thread(target=home.request, args=("stop",))
     stopping.start()
-    # The request reaches the worker a moment after the state has changed.
+    # The request reaches the worker shortly after the state has changed.
     eventually(lambda: is_refused(home.ports["Kimi"]))
     assert home.status() == {"Kimi": "stopping"}
     home.release("Kimi")
@@ -126,7 +126,7 @@ def test_a_second_stop_cuts_the_first_drain_short(home):
 
 
 def assert_drain_was_cut(home):
-    """The worker was killed long before the 30 seconds of the first drain were over."""
+    """Check that the worker was killed long before the first drain's 30 seconds."""
     (draining, *_), (killed,) = home.events("worker.draining"), home.events("worker.killed")
     times = [datetime.fromisoformat(event["time"]) for event in (draining, killed)]
     assert (times[1] - times[0]).total_seconds() < DRAIN_SECONDS
@@ -145,11 +145,11 @@ def test_start_after_stop_waits_for_its_turn(home):
 
 
 @pytest.mark.parametrize("op", ["start", "restart", "reload"])
-async def test_nothing_is_started_once_the_end_has_begun(home, op):
-    """An operation that still checks the files when a stop comes must start nothing after it."""
+async def test_nothing_is_started_during_shutdown(home, op):
+    """An operation that is still checking the files when a stop arrives must start nothing."""
     home.add("Kimi")
     reading, may_go_on = asyncio.Event(), asyncio.Event()
-    settings = Settings(worker_command=STAND_IN, fork_server=())
+    settings = Settings(worker_command=FAKE_WORKER, fork_server=())
 
     class SlowCheck(ConfigCheck):
         async def __call__(self, labels, *, cwd, network=None):
@@ -165,7 +165,7 @@ async def test_nothing_is_started_once_the_end_has_begun(home, op):
     late = asyncio.create_task(resident.execute(ControlCommand(op=op)))
     await reading.wait()
     stopping = asyncio.create_task(resident.execute(ControlCommand(op="stop")))
-    await asyncio.sleep(0)  # it has begun
+    await asyncio.sleep(0)  # the operation has begun
     may_go_on.set()
     with pytest.raises(Busy, match="stopping"):
         await late
@@ -174,7 +174,7 @@ async def test_nothing_is_started_once_the_end_has_begun(home, op):
     assert home.events("worker.spawned") == []
 
 
-def test_term_stops_the_fleet_and_drains(home):
+def test_sigterm_drains_and_stops_the_fleet(home):
     home.add("Kimi")
     home.start()
     supervisor, pid = home.supervise(), home.pid("Kimi")
@@ -205,24 +205,24 @@ sys.exit(not well)
 
 
 def foreground(home):
-    command = [sys.executable, "-c", FOREGROUND, str(home.file), *STAND_IN]
+    command = [sys.executable, "-c", FOREGROUND, str(home.file), *FAKE_WORKER]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
 
 
-def test_in_the_foreground_an_interrupt_drains(home):
+def test_in_the_foreground_sigint_drains(home):
     home.add("Kimi")
     with foreground(home) as up:
         assert up.stdout.readline() == "[('Kimi', 'ready')]\n"
         pid = home.pid("Kimi")
-        os.killpg(up.pid, signal.SIGINT)  # as a terminal does: the workers must not get it
+        os.killpg(up.pid, signal.SIGINT)  # like a terminal; the workers must not receive the signal
         assert up.wait(60) == 0
         assert up.stderr.read() == ""
     assert not is_alive(pid)
 
 
-def test_in_the_foreground_a_second_interrupt_cuts_the_drain_short(home):
+def test_in_the_foreground_a_second_sigint_cuts_the_drain_short(home):
     home.add("Kimi", STUBBORN="1")
     with foreground(home) as up:
         up.stdout.readline()

@@ -13,7 +13,7 @@ from tests.fleet import FleetHome
 from tests.supervisor.conftest import home
 from tests.trust.traffic import CheapProvider
 
-__all__ = ["home"]  # a fleet of stand-ins
+__all__ = ["home"]  # a fleet of fake workers
 
 
 @pytest.fixture

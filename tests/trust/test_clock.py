@@ -14,7 +14,7 @@ from ccproxy.supervisor.control.protocol import ControlCommand, ControlReply, en
 from ccproxy.supervisor.fleet.host import Settings
 from ccproxy.supervisor.main_loop import Supervisor
 from tests.provider import completion, failure
-from tests.supervisor.conftest import STAND_IN
+from tests.supervisor.conftest import FAKE_WORKER
 from tests.trust.sizes import note
 from tests.worker.proxy import running
 
@@ -48,7 +48,7 @@ async def test_a_changed_clock_restarts_nothing(home, move_clock, moved):
     """No restart, uptimes as before, and the usual delay after a crash."""
     home.add("Kimi")
     settings = Settings(
-        worker_command=STAND_IN,
+        worker_command=FAKE_WORKER,
         fork_server=(),
         probe_period=0.2,
         probe_limit=0.1,

@@ -1,4 +1,4 @@
-"""Commands that collide, are killed or read nonsense, with stand-ins for workers."""
+"""Commands that collide, are killed or read invalid data, with fake workers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ccproxy.errors import Busy, NotRunning
 from ccproxy.supervisor.control import client
 from ccproxy.supervisor.processes.identity import command_line
 from ccproxy.supervisor.state.records import RecordFolder, read_supervisor
-from tests.supervisor.conftest import STAND_IN, Home, eventually, is_alive
+from tests.supervisor.conftest import FAKE_WORKER, Home, eventually, is_alive
 from tests.trust.sizes import note, size
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -244,7 +244,7 @@ def test_killed_at_any_moment(home):
     home.add("Kimi")
     home.add("Glm", workers=2)
     chance = random.Random(11)
-    command = [sys.executable, "-c", START, str(home.file), *STAND_IN]
+    command = [sys.executable, "-c", START, str(home.file), *FAKE_WORKER]
     rounds, unreadable = size(8, 200), 0
     for number in range(rounds):
         starting = subprocess.Popen(command, stderr=subprocess.DEVNULL)

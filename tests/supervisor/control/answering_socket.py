@@ -1,4 +1,4 @@
-"""A control socket that answers every request with the same bytes."""
+"""A control socket that answers every request with the same bytes or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class AnsweringSocket:
     """
     Listens at *path* and sends *answer* to every client.
 
-    None: it reads the request and stays silent until the client leaves.
+    If *answer* is None, it reads the request and stays silent until the client disconnects.
     """
 
     def __init__(self, path: Path, answer: bytes | None) -> None:

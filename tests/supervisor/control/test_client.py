@@ -1,4 +1,4 @@
-"""The client of the supervisor: what it makes of answers that are late, cut or not for it."""
+"""The client of the supervisor: late, truncated and invalid replies, and unusual records."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ REPLY = encode_message(
 
 
 def supervisor(home: Home, answer: bytes | None) -> AnsweringSocket:
-    """Answer in the place of the supervisor."""
+    """Answer instead of the supervisor."""
     return AnsweringSocket(socket_path(home.path), answer)
 
 
@@ -43,8 +43,8 @@ def supervisor(home: Home, answer: bytes | None) -> AnsweringSocket:
     [
         pytest.param(b"", id="it closes the connection"),
         pytest.param(REPLY[: len(REPLY) // 2], id="half an answer"),
-        pytest.param(REPLY[:-1], id="an answer without its line end"),
-        pytest.param(REPLY[:40] + b"\n", id="an answer that was cut and ended"),
+        pytest.param(REPLY[:-1], id="an answer without a line end"),
+        pytest.param(REPLY[:40] + b"\n", id="a truncated answer with a line end"),
         pytest.param(b"[]\n", id="another JSON value"),
         pytest.param(b'{"ok": "yes"}\n', id="a field of another type"),
         pytest.param(b"\xff\xfe\n", id="not UTF-8"),
@@ -52,7 +52,7 @@ def supervisor(home: Home, answer: bytes | None) -> AnsweringSocket:
         pytest.param(b'{"progress"\n', id="progress without a reply"),
     ],
 )
-def test_the_status_does_not_depend_on_a_usable_answer(home: Home, answer: bytes) -> None:
+def test_status_works_without_a_valid_reply(home: Home, answer: bytes) -> None:
     home.add("Kimi")
     with supervisor(home, answer):
         status = fleet_status(home.fleet)
@@ -60,7 +60,7 @@ def test_the_status_does_not_depend_on_a_usable_answer(home: Home, answer: bytes
         assert running_records(home.fleet) == []
 
 
-def test_a_supervisor_that_runs_but_does_not_answer_is_named(
+def test_a_silent_supervisor_is_reported_with_its_pid(
     home: Home, process: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "STATUS_LIMIT", 0.1)
@@ -71,7 +71,7 @@ def test_a_supervisor_that_runs_but_does_not_answer_is_named(
     assert status.note == f"supervisor (pid {process}) does not answer, 0 workers serving"
 
 
-def test_the_socket_of_the_record_precedes_the_usual_one(home: Home, process: int) -> None:
+def test_the_recorded_socket_takes_precedence(home: Home, process: int) -> None:
     """A home on a file system without sockets has its control socket elsewhere."""
     home.add("Kimi")
     with ExitStack() as stack:
@@ -83,7 +83,7 @@ def test_the_socket_of_the_record_precedes_the_usual_one(home: Home, process: in
         assert states(fleet_status(home.fleet)) == {"Kimi": "ready"}
 
 
-def test_rows_have_the_order_of_the_table_and_removed_entries_come_last(home: Home) -> None:
+def test_rows_follow_the_table_and_removed_entries_come_last(home: Home) -> None:
     home.add("Zeta")
     home.add("Kimi")
     rows = (Row(label="gone", port=1, host="h", state="ready"), ROW)
@@ -93,7 +93,7 @@ def test_rows_have_the_order_of_the_table_and_removed_entries_come_last(home: Ho
     assert status.proxies[0].state == "stopped"
 
 
-def test_the_rows_of_another_table_of_the_folder_are_not_shown(home: Home) -> None:
+def test_rows_of_another_table_in_the_folder_are_hidden(home: Home) -> None:
     home.add("Kimi")
     answer = refusal(CcproxyError("the supervisor runs other.toml"))
     with supervisor(home, encode_message(answer)):
@@ -101,13 +101,13 @@ def test_the_rows_of_another_table_of_the_folder_are_not_shown(home: Home) -> No
     assert (states(status), status.note) == ({"Kimi": "stopped"}, "the supervisor runs other.toml")
 
 
-def test_records_that_cannot_be_read_count_as_none(home: Home) -> None:
+def test_unreadable_records_are_ignored(home: Home) -> None:
     home.add("Kimi")
     with supervisor(home, encode_message(ControlReply(ok=True, records=("{",)))):
         assert running_records(home.fleet) == []
 
 
-def test_a_refusal_is_raised_with_its_type(home: Home) -> None:
+def test_an_error_reply_is_raised_with_its_type(home: Home) -> None:
     home.add("Kimi")
     answer = json.loads(encode_message(refusal(Busy("another command is running"))))
     with (

@@ -1,4 +1,4 @@
-"""Events of a whole fleet: what has changed in the status, and the streams of its workers."""
+"""Events of a whole fleet: changes of the status, and the event streams of its workers."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def test_a_change_of_the_status_is_an_event(before, now, expected):
     assert [(one.event, one.to, one.reason) for one in events] == expected
 
 
-def test_counters_are_no_change():
+def test_a_changed_counter_is_not_an_event():
     assert [*changes(READY, replace(READY, in_flight=3, connections=4), at=1.0)] == []
 
 
 async def check_requests_command(home, request_id):
-    # The requests to kimi, which were repeated until one was seen, may fill the list.
+    # The repeated requests to kimi may fill the list.
     listed = await home.ccproxy("requests", "glm")
     assert (listed.code, "kimi" in listed.out, "glm" in listed.out) == (0, False, True)
     assert "kimi" in (await home.ccproxy("requests")).out
@@ -112,7 +112,7 @@ async def check_following(home):
     assert "No session has missed its prompt cache in 2 requests." in losses.err
 
 
-async def test_a_fleet_is_watched_over_restarts(tmp_path):
+async def test_a_watch_continues_across_restarts(tmp_path):
     async with Provider() as provider, FleetHome(tmp_path) as home, aiohttp.ClientSession() as http:
         settings = {"PROVIDER_BASE_URL": provider.url, "PROVIDER_API_KEY": "sk-fleet-key-0001"}
         home.write(kimi=settings, glm=settings)
@@ -145,7 +145,7 @@ async def test_a_fleet_is_watched_over_restarts(tmp_path):
                 await ask(fresh, home.url("glm"), prompt())
             assert (await seen("request.finished"))[0].request.stream is False
 
-        # The command was started before, but it may have connected to its worker only now.
+        # The command may connect to its worker only now, although it was started earlier.
         async def finished_by_the_command():
             await ask(http, home.url("kimi"), prompt())
             return child.stdout.at_eof() or bool(child.stdout._buffer)

@@ -1,4 +1,4 @@
-"""Commands and replies: they cross the socket unchanged, and anything else is refused."""
+"""Commands and replies: they cross the socket unchanged, and anything else is rejected."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_messages_cross_the_socket_unchanged() -> None:
     assert decode(ControlReply, encode_message(REPLY)) == REPLY
 
 
-def test_a_line_of_progress_is_told_from_a_reply() -> None:
+def test_progress_lines_are_distinguished_from_replies() -> None:
     progress = Progress(labels=("K",), in_flight=2, seconds_left=9.5)
     assert decode_progress(encode_message(progress)) == progress
     assert decode_progress(encode_message(REPLY)) is None
@@ -61,14 +61,14 @@ def test_a_line_of_progress_is_told_from_a_reply() -> None:
         pytest.param(b'{"op": "stop", "labels": [1]}', "labels", id="a number for a label"),
     ],
 )
-def test_what_is_no_command_is_a_usage_error_that_names_the_field(
+def test_an_invalid_command_is_a_usage_error_that_names_the_field(
     line: bytes, message: str
 ) -> None:
     with pytest.raises(UsageError, match=f"not a command: .*{message}"):
         decode_command(line)
 
 
-def test_another_supervisor_may_send_other_fields() -> None:
+def test_unknown_fields_are_ignored() -> None:
     reply = decode(ControlReply, b'{"ok": true, "error": null, "supervisor": {"pid": 3}, "new": 1}')
     assert reply == ControlReply(ok=True, supervisor=SupervisorInfo(pid=3))
 

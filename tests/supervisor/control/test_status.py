@@ -1,4 +1,4 @@
-"""The row of an entry: how the states of its processes become one."""
+"""The row of an entry: one state from the states of its processes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def row(*slots: WorkerSlot, spec: Spec = SPEC) -> Row:
         pytest.param([(1, Phase.FAILED), (1, Phase.READY)], "ready", id="successor failed"),
     ],
 )
-def test_the_state_of_an_entry_is_the_sum_of_its_slots(
+def test_an_entry_combines_the_states_of_its_slots(
     phases: list[tuple[int, Phase]], state: str
 ) -> None:
     assert state_of(phases) == state
@@ -68,7 +68,7 @@ def test_an_entry_with_stopping_workers_only_is_stopping() -> None:
     assert state_of([], is_stopping=True) == "stopping"
 
 
-def test_without_slots_the_row_has_what_the_table_has() -> None:
+def test_without_slots_the_row_has_the_values_of_the_table() -> None:
     assert row() == Row(
         label="Kimi",
         port=8081,
@@ -79,7 +79,7 @@ def test_without_slots_the_row_has_what_the_table_has() -> None:
     )
 
 
-def test_a_row_adds_up_its_processes_and_the_poorest_pool_counts() -> None:
+def test_a_row_adds_up_its_processes_and_shows_the_smallest_key_pool() -> None:
     me = identify(os.getpid())
     assert me is not None
     first = WorkerState(
@@ -107,7 +107,7 @@ def test_a_ready_entry_has_no_reason_even_if_its_successor_failed() -> None:
     assert row(failed).reason == "no such model"
 
 
-def test_a_running_worker_is_shown_with_the_address_that_it_was_started_with() -> None:
+def test_a_running_worker_is_shown_with_its_actual_address() -> None:
     old = Spec(label="Kimi", host="0.0.0.0", port=8099, env_file="e")
     output = row(slot(spec=old))
     assert (output.host, output.port) == ("0.0.0.0", 8099)

@@ -1,4 +1,4 @@
-"""Requests of the command line to workers: which processes are asked, and what silence means."""
+"""Requests from the command line to workers: which processes receive them, and missing answers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ REQUESTS = {
 
 
 class Processes(ExitStack):
-    """Recorded processes of an entry that answer as given."""
+    """Recorded processes of an entry that send the given answers."""
 
     def __init__(self, home: Home, *answers: bytes | None, identity: Identity | None = None):
         super().__init__()
@@ -64,7 +64,7 @@ class Processes(ExitStack):
             )
 
     def requests(self) -> list[list[str]]:
-        """What each process was asked to switch."""
+        """Return the values of `proxy` that each process received."""
         return [
             [json.loads(line)["proxy"] for line in one.requests if line] for one in self.sockets
         ]
@@ -86,10 +86,10 @@ def _line(reply: Answer) -> bytes:
     return encode(reply)
 
 
-# Which processes are asked.
+# Which processes receive requests.
 
 
-def test_the_processes_of_an_entry_are_found_without_regard_to_case(home: Home) -> None:
+def test_labels_of_processes_are_case_insensitive(home: Home) -> None:
     home.add("Kimi", workers=2)
     home.start()
     records = running_processes(home.fleet, "kimi")
@@ -97,7 +97,7 @@ def test_the_processes_of_an_entry_are_found_without_regard_to_case(home: Home) 
     assert tuple(record.identity.pid for record in records) == home.row("Kimi").pids
 
 
-def test_a_record_with_a_recycled_pid_is_not_asked(home: Home) -> None:
+def test_a_recycled_pid_receives_no_request(home: Home) -> None:
     home.add("Kimi")
     own = _own_identity()
     before = Identity(own.pid, own.start - 60, own.boot)
@@ -107,7 +107,7 @@ def test_a_record_with_a_recycled_pid_is_not_asked(home: Home) -> None:
         assert processes.sockets[0].requests == []
 
 
-# What their answers mean.
+# Answers.
 
 
 @pytest.mark.parametrize("ask", REQUESTS.values(), ids=REQUESTS)
@@ -123,7 +123,7 @@ def test_a_record_with_a_recycled_pid_is_not_asked(home: Home) -> None:
         pytest.param([b'{"ok": tr'], NotRunning, "Kimi is not running", id="cut in the middle"),
     ],
 )
-def test_no_answer_is_an_error_that_says_why(
+def test_a_missing_answer_is_an_error_with_the_reason(
     home: Home, ask: Ask, answers: list[bytes | None], error: type[CcproxyError], text: str
 ) -> None:
     home.add("Kimi")
@@ -139,13 +139,13 @@ def test_a_process_that_has_ended_is_skipped(home: Home) -> None:
         assert offered_models(home.fleet, "Kimi") == ("k3",)
 
 
-def test_the_bodies_are_those_of_the_process_that_has_them(home: Home) -> None:
+def test_bodies_come_from_the_process_that_has_them(home: Home) -> None:
     home.add("Kimi")
     with Processes(home, REFUSED, _line(InspectReply(request="{}"))):
         assert inspected_request(home.fleet, "Kimi", "req_1").request == "{}"
 
 
-def test_every_process_gets_the_result_of_a_toggle(home: Home) -> None:
+def test_every_process_receives_the_result_of_a_toggle(home: Home) -> None:
     home.add("Kimi")
     off, unsaved = SessionReply(proxy=False), SessionReply(proxy=False, unsaved="disk full")
     with Processes(home, _line(off), GONE, _line(unsaved)) as processes:
@@ -161,7 +161,7 @@ def test_every_process_gets_the_result_of_a_toggle(home: Home) -> None:
         pytest.param([_line(Done()), LATE], "Kimi runs but does not answer", id="late"),
     ],
 )
-def test_refusals_are_forgotten_by_every_process_or_it_is_an_error(
+def test_clearing_refusals_fails_unless_every_process_confirms(
     home: Home, answers: list[bytes | None], text: str
 ) -> None:
     home.add("Kimi")
@@ -169,7 +169,7 @@ def test_refusals_are_forgotten_by_every_process_or_it_is_an_error(
         forget_refusals(home.fleet, "Kimi")
 
 
-def test_refusals_are_forgotten_without_a_running_process(home: Home) -> None:
+def test_clearing_refusals_needs_no_running_process(home: Home) -> None:
     home.add("Kimi")
     with Processes(home, GONE):
         assert not forget_refusals(home.fleet, "Kimi")
@@ -177,8 +177,8 @@ def test_refusals_are_forgotten_without_a_running_process(home: Home) -> None:
         assert forget_refusals(home.fleet, "Kimi")
 
 
-def test_a_stopped_process_is_not_called_stopped_by_the_error(home: Home) -> None:
-    """For example while another program keeps its database locked."""
+def test_a_suspended_process_is_not_reported_as_stopped(home: Home) -> None:
+    """A process may hang, for example while another program locks its database."""
     home.add("Kimi")
     home.start()
     pid = home.pid("Kimi")

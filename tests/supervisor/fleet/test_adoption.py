@@ -23,7 +23,7 @@ from ccproxy.supervisor.processes.identity import Identity, identify
 from ccproxy.supervisor.state.records import RecordFolder, Spec, WorkerRecord
 from tests.ports import free_port
 from tests.supervisor.conftest import (
-    STAND_IN,
+    FAKE_WORKER,
     Load,
     ask,
     eventually,
@@ -59,7 +59,7 @@ def test_workers_continue_and_the_next_start_adopts_them(home):
     (started,) = home.events("supervisor.started")
     adopted = [datetime.fromisoformat(event["time"]) for event in home.events("worker.adopted")]
     assert len(adopted) == 3
-    # No worker is waited for until it is considered hung.
+    # Adoption does not wait until an unanswered probe times out.
     assert (max(adopted) - datetime.fromisoformat(started["time"])).total_seconds() < ANSWER_LIMIT
     assert len(home.events("listener.adopted")) == 3
 
@@ -78,7 +78,7 @@ def test_an_adopted_worker_that_crashes_is_restarted_on_the_same_listener(home):
 
 
 def test_a_stopped_entry_stays_stopped_for_the_next_supervisor(home):
-    """A worker that ended without a supervisor is not taken for a stopped one."""
+    """A worker that exited without a supervisor does not count as stopped."""
     for label in ("Kimi", "Glm", "Qwen"):
         home.add(label)
     home.start()
@@ -107,14 +107,14 @@ def test_stop_works_without_a_supervisor(home):
     assert home.status() == {"Kimi": "stopped"}
 
 
-def test_the_record_of_a_worker_that_ended_meanwhile_is_deleted(home):
+def test_the_record_of_an_exited_worker_is_deleted(home):
     home.add("Kimi")
     home.start()
     pid = home.pid("Kimi")
     kill_supervisor(home)
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: not is_alive(pid))
-    # The threads of a killed process end one by one, and its port with the last of them.
+    # The threads of a killed process exit one by one; the last one releases its port.
     eventually(lambda: home.status() == {"Kimi": "stopped"})
     assert home.start() == {"Kimi": "ready"}
     assert home.pid("Kimi") != pid
@@ -160,7 +160,7 @@ def test_a_hung_worker_is_adopted(home):
 
 
 def test_other_processes_in_records_are_never_signalled(home):
-    """The records name a running process, with right and wrong start times and boots."""
+    """The records contain a running process's pid, with right and wrong start times and boots."""
     port = home.add("Kimi")
     chance = random.Random(3)
     pids = home.path / "pids"
@@ -210,7 +210,7 @@ def test_a_recycled_pid_with_another_worker_at_the_socket_is_not_adopted(home):
 
 
 def serve(listener, state):
-    """Answer every client of a unix socket until it is shut; each answer carries a listener."""
+    """Answer every client of a unix socket until it is shut down; each answer has a listener."""
 
     def run():
         with socket.create_server(("127.0.0.1", 0)) as shop, contextlib.suppress(OSError):
@@ -231,7 +231,7 @@ def end(listener, thread):
     thread.join()
 
 
-def test_a_process_of_another_user_is_not_taken_for_the_supervisor(home, monkeypatch):
+def test_a_process_of_another_user_is_not_trusted_as_the_supervisor(home, monkeypatch):
     home.add("Kimi")
     row = client.fleet_status(home.fleet).proxies[0].as_json() | {"state": "ready", "port": 1}
     (home.path / "state").mkdir(mode=0o700)
@@ -245,7 +245,7 @@ def test_a_process_of_another_user_is_not_taken_for_the_supervisor(home, monkeyp
     assert [(row.state, row.port) for row in status.proxies] == [("stopped", home.ports["Kimi"])]
 
 
-def test_what_a_socket_reports_about_another_process_is_ignored(home):
+def test_a_socket_that_reports_another_process_is_ignored(home):
     """The other process belongs to this user and leads a session, as a worker does."""
     home.add("Kimi")
     home.start()
@@ -266,7 +266,7 @@ def test_what_a_socket_reports_about_another_process_is_ignored(home):
         stranger.kill()
 
 
-def test_a_record_with_a_wrong_socket_starts_no_second_worker(home):
+def test_a_wrong_socket_in_a_record_starts_no_second_worker(home):
     home.add("Kimi")
     home.start()
     kill_supervisor(home)
@@ -284,7 +284,7 @@ def test_a_record_with_a_wrong_socket_starts_no_second_worker(home):
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a pipe", "a folder"])
-def test_a_pipe_or_folder_in_the_place_of_a_file_does_not_prevent_commands(home, make):
+def test_a_pipe_or_folder_instead_of_a_file_does_not_prevent_commands(home, make):
     home.add("Kimi")
     home.start()
     (record,) = home.records()
@@ -293,7 +293,7 @@ def test_a_pipe_or_folder_in_the_place_of_a_file_does_not_prevent_commands(home,
         (home.path / name).unlink(missing_ok=True)
         make(home.path / name)
     assert home.status() == {"Kimi": "degraded"}
-    client.ensure_supervisor(home.fleet, worker_command=STAND_IN)
+    client.ensure_supervisor(home.fleet, worker_command=FAKE_WORKER)
     supervisor = client.fleet_status(home.fleet).supervisor.pid
     assert client.request(home.fleet, "start").ok
     assert home.row("Kimi").pids == (record.identity.pid,)
@@ -303,7 +303,7 @@ def test_a_pipe_or_folder_in_the_place_of_a_file_does_not_prevent_commands(home,
 
 
 @pytest.mark.parametrize("name", ["logs/Kimi.out", "logs/Kimi.log"])
-def test_a_pipe_in_the_place_of_a_log_blocks_no_command(home, name):
+def test_a_pipe_instead_of_a_log_does_not_block_commands(home, name):
     home.add("Kimi", FAIL="1")
     (home.path / "logs").mkdir()
     os.mkfifo(home.path / name)
@@ -312,7 +312,7 @@ def test_a_pipe_in_the_place_of_a_log_blocks_no_command(home, name):
     assert client.fleet_status(home.fleet).supervisor is not None
 
 
-def test_a_folder_in_the_place_of_the_socket_is_named(home):
+def test_a_folder_instead_of_the_socket_is_named_in_the_error(home):
     home.add("Kimi")
     (home.path / "state/supervisor.sock").mkdir(parents=True)
     with pytest.raises(CcproxyError, match=r"no control socket can be created: .*supervisor\.sock"):

@@ -30,7 +30,7 @@ class CrashingPort:
     slots: list[WorkerSlot] = field(default_factory=list)
 
     def slot(self, crashes: int) -> WorkerSlot:
-        """Add a slot that has crashed *crashes* times and waits for its next start."""
+        """Add a slot that has crashed *crashes* times and is waiting for its next start."""
         slot = WorkerSlot(self.spec, len(self.slots) + 1)
         for _ in range(crashes):
             slot.could_not_spawn(NOW, jitter=0.0, message="exited with code 1")
@@ -51,7 +51,7 @@ class CrashingPort:
         self.responder.update(self.slots)
 
     async def ask(self, request: bytes = HELLO) -> tuple[list[str], bytes]:
-        """Return the lines of the head, and the body."""
+        """Send *request*; return the lines of the head, and the body."""
         reader, writer = await asyncio.open_connection(*self.spec.address)
         writer.write(request)
         head, _, body = (await asyncio.wait_for(reader.read(), 30)).partition(b"\r\n\r\n")
@@ -59,7 +59,7 @@ class CrashingPort:
         return head.decode().splitlines(), body
 
     def waits(self) -> bool:
-        """Return whether a connection is left to the next worker, which this function plays."""
+        """Return True if a connection waits for the next worker; this method acts as the worker."""
         with (
             socket.create_connection(self.spec.address),
             socket.socket(fileno=socket.dup(self.listeners.fileno(self.spec.address))) as worker,
@@ -96,7 +96,7 @@ async def test_a_client_gets_an_error_of_the_messages_api(port):
     }
 
 
-async def test_a_client_that_was_already_waiting_gets_it_too(port):
+async def test_a_client_that_was_already_waiting_gets_the_error_too(port):
     request = asyncio.ensure_future(port.ask())
     port.slot(crashes=5)
     assert (await request)[0][0].startswith("HTTP/1.1 503")
@@ -125,19 +125,19 @@ async def test_a_request_body_does_not_prevent_the_answer(port, body):
         pytest.param([1, 5], id="in another order"),
     ],
 )
-async def test_without_a_loop_clients_wait_for_the_worker(port, crashes):
+async def test_without_a_crash_loop_clients_wait_for_the_worker(port, crashes):
     for count in crashes:
         port.slot(count)
     assert port.waits()
 
 
-async def test_several_processes_can_all_be_in_a_loop(port):
+async def test_all_processes_of_an_entry_can_be_in_a_crash_loop(port):
     port.slot(crashes=5)
     port.slot(crashes=6)
     assert (await port.ask())[0][0].startswith("HTTP/1.1 503")
 
 
-async def test_during_an_attempt_clients_wait_for_the_worker(port):
+async def test_clients_wait_during_a_start_attempt(port):
     slot = port.slot(crashes=5)
     await port.ask()
     port.spawn(slot)
@@ -157,7 +157,7 @@ async def test_a_stopped_entry_refuses_connections(port):
 
 
 @pytest.mark.parametrize("nonsense", [b"", b"\r\n", b"x" * 200_000])
-async def test_nonsense_does_not_harm_other_clients(port, nonsense):
+async def test_malformed_requests_do_not_affect_other_clients(port, nonsense):
     port.slot(crashes=5)
     _, writer = await asyncio.open_connection(*port.spec.address)
     writer.write(nonsense)
@@ -165,7 +165,7 @@ async def test_nonsense_does_not_harm_other_clients(port, nonsense):
     assert (await port.ask())[0][0].startswith("HTTP/1.1 503")
 
 
-async def test_the_number_of_clients_at_once_is_limited(port):
+async def test_the_number_of_concurrent_clients_is_limited(port):
     port.slot(crashes=5)
     silent = [await asyncio.open_connection(*port.spec.address) for _ in range(MAX_CLIENTS)]
     reader, writer = await asyncio.open_connection(*port.spec.address)

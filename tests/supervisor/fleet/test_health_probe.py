@@ -1,4 +1,4 @@
-"""Probes: what counts as a miss, and what status shows of silent workers."""
+"""Probes: missed answers, and the status of silent workers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RECORD = WorkerRecord(
 
 
 class ScriptedWorker:
-    """Answers when the test allows it."""
+    """Answers only while the test allows it."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -66,14 +66,14 @@ async def probed() -> AsyncIterator[Probed]:
     await probe.close()
 
 
-async def test_a_worker_that_answers_misses_nothing(probed: Probed) -> None:
+async def test_a_worker_that_answers_has_no_misses(probed: Probed) -> None:
     for _ in range(3):
         await probed.round()
     assert (probed.slot.misses, probed.worker.requests) == (0, 3)
     assert probed.slot.state.state == "ready"
 
 
-async def test_silence_is_counted_while_one_request_stays_open(probed: Probed) -> None:
+async def test_misses_are_counted_while_a_single_request_is_open(probed: Probed) -> None:
     probed.worker.may_answer.clear()
     for misses in (1, 2, 3):
         await probed.round()
@@ -88,7 +88,7 @@ async def test_a_late_answer_clears_the_misses(probed: Probed) -> None:
     assert probed.slot.misses == 0
 
 
-async def test_a_request_of_status_is_not_due_at_the_next_count(probed: Probed) -> None:
+async def test_a_request_by_status_is_not_counted_as_a_miss(probed: Probed) -> None:
     probed.worker.may_answer.clear()
     await probed.probe.refresh(0.001)
     probed.probe.count_misses()
@@ -102,7 +102,7 @@ async def test_a_worker_that_answered_recently_is_not_silent(probed: Probed) -> 
     assert probed.slot.reason(0.0) == ""
 
 
-async def test_an_unreachable_socket_is_reported_but_is_no_miss(probed: Probed) -> None:
+async def test_an_unreachable_socket_is_reported_but_is_not_a_miss(probed: Probed) -> None:
     probed.worker.state = None
     for _ in range(5):
         await probed.round()
@@ -124,7 +124,7 @@ async def test_a_worker_that_is_not_ready_is_not_probed() -> None:
     assert worker.requests == 0
 
 
-async def test_a_round_takes_five_seconds_of_which_two_are_for_the_answer() -> None:
+async def test_a_round_takes_five_seconds_and_waits_two_for_answers() -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:

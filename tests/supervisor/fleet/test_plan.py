@@ -1,4 +1,4 @@
-"""The table of facts: every situation of a slot, its phase and the action."""
+"""The decision table: every situation of a slot, its phase and the next action."""
 
 # ruff: noqa: E501 - a situation is one line
 
@@ -38,7 +38,7 @@ TABLE = [
     ("past crashes do not show while it serves",      RUN,  SERVING, OURS,    {"failures": 9},                         Phase.READY,      Action.NOTHING),
     ("an adopted worker may hold its port alone",     RUN,  SERVING, FREE,    {},                                      Phase.READY,      Action.NOTHING),
     ("an impaired worker is degraded",                RUN,  SERVING, OURS,    {"impaired": True},                      Phase.DEGRADED,   Action.NOTHING),
-    # Ports that cannot be had.
+    # Unavailable ports.
     ("another program's port is waited for",          RUN,  NO,      FOREIGN, {},                                      Phase.FOREIGN,    Action.NOTHING),
     ("a refused port is a failure",                   RUN,  NO,      REFUSED, {},                                      Phase.FAILED,     Action.NOTHING),
     ("a stopping worker's port is waited for",        RUN,  NO,      HELD,    {},                                      Phase.STARTING,   Action.NOTHING),

@@ -1,4 +1,4 @@
-"""Scripted histories: a slot, a manual clock, and a host that records the actions."""
+"""Scripted histories of a slot, with a manual clock and a host that records the actions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def record_of(pid: int, *, index: int = 1) -> WorkerRecord:
 
 
 class ScriptedHost:
-    """Reports to the slots what a machine would report."""
+    """Reports to the slots like a real machine."""
 
     def __init__(self) -> None:
         self.clock = 1000.0
@@ -74,7 +74,7 @@ class ScriptedHost:
 
 
 class History:
-    """The life of one slot, in the order of its events."""
+    """One slot's life, as a sequence of events."""
 
     def __init__(self) -> None:
         self.host = ScriptedHost()
@@ -82,7 +82,7 @@ class History:
         self.slots = [self.slot]
 
     def settles(self) -> str:
-        """Let the loop act, and return its actions."""
+        """Run the loop until nothing changes, and return its actions."""
         settle(self.slots, self.host)
         actions, self.host.actions = self.host.actions, []
         return " ".join(actions)
@@ -140,7 +140,7 @@ def test_a_slot_binds_its_port_then_spawns_and_becomes_ready(history: History) -
     assert (history.phase, history.reason) == ("ready", "")
 
 
-def test_a_port_of_another_program_is_waited_for(history: History) -> None:
+def test_a_slot_waits_for_a_port_of_another_program(history: History) -> None:
     history.host.can_bind = False
     assert history.settles() == "bind"
     assert history.phase == "foreign"
@@ -149,7 +149,7 @@ def test_a_port_of_another_program_is_waited_for(history: History) -> None:
     assert history.settles() == "bind spawn"
 
 
-def test_rejected_settings_are_not_retried_until_requested(history: History) -> None:
+def test_rejected_settings_are_retried_only_on_request(history: History) -> None:
     history.settles()
     history.slot.explained("PROVIDER_BASE_URL must be an http:// address")
     assert history.exits(78) == "reap"
@@ -171,7 +171,7 @@ def test_every_reported_mistake_is_shown_with_its_file(history: History) -> None
     )
 
 
-def test_a_worker_that_does_not_become_ready_is_aborted_killed_and_retried(
+def test_a_worker_that_is_not_ready_in_time_is_aborted_killed_and_retried(
     history: History,
 ) -> None:
     history.settles()
@@ -187,7 +187,7 @@ def test_a_worker_that_does_not_become_ready_is_aborted_killed_and_retried(
     assert (history.phase, history.reason) == ("ready", "")
 
 
-def test_a_refused_start_is_retried(history: History) -> None:
+def test_a_start_that_the_system_refuses_is_retried(history: History) -> None:
     history.host.can_spawn = False
     assert history.settles() == "bind spawn"
     expected = "failed once, next attempt in 1 s. Last message: no more processes"
@@ -199,7 +199,7 @@ def test_a_refused_start_is_retried(history: History) -> None:
 # Crashes.
 
 
-def test_a_crash_keeps_the_port_and_is_restarted_after_half_a_second(running: History) -> None:
+def test_a_crashed_worker_keeps_its_port_and_restarts_after_half_a_second(running: History) -> None:
     assert running.exits(-9) == "reap"
     assert running.phase == "starting"
     assert running.host.port_state is Port.OURS
@@ -209,7 +209,7 @@ def test_a_crash_keeps_the_port_and_is_restarted_after_half_a_second(running: Hi
     assert running.slot.record.identity.pid == 2
 
 
-def test_five_crashes_are_a_loop_and_delays_grow_to_30_seconds(history: History) -> None:
+def test_five_crashes_are_a_crash_loop_and_delays_grow_to_30_seconds(history: History) -> None:
     history.settles()
     delays = []
     for number in range(1, 9):
@@ -220,7 +220,9 @@ def test_five_crashes_are_a_loop_and_delays_grow_to_30_seconds(history: History)
     assert delays == [0.5, 1, 2, 4, 8, 16, 30, 30]
 
 
-def test_the_reason_of_a_crash_has_count_next_attempt_and_last_message(history: History) -> None:
+def test_the_reason_of_a_crash_contains_count_next_attempt_and_last_message(
+    history: History,
+) -> None:
     history.settles()
     history.exits(output="Traceback\n  more\nValueError: no such model")
     history.passes(0.5)
@@ -248,7 +250,7 @@ def test_the_message_of_an_earlier_crash_is_not_shown_for_a_later_one(history: H
         pytest.param(None, '{"event":"request.finished"}', "exited", id="adopted"),
     ],
 )
-def test_a_log_line_is_not_taken_for_the_cause_of_an_end(
+def test_a_log_line_is_not_shown_as_the_cause_of_an_exit(
     history: History, code: int | None, output: str, message: str
 ) -> None:
     history.settles()
@@ -263,7 +265,7 @@ def test_a_log_line_is_not_taken_for_the_cause_of_an_end(
         pytest.param(60.0, 1, id="a minute"),
     ],
 )
-def test_a_minute_of_service_resets_the_count_of_crashes(
+def test_a_minute_of_service_resets_the_crash_count(
     history: History, served: float, failures: int
 ) -> None:
     history.settles()
@@ -277,7 +279,7 @@ def test_a_minute_of_service_resets_the_count_of_crashes(
     assert history.slot.failures == failures
 
 
-def test_a_minute_without_being_ready_does_not_reset_it(history: History) -> None:
+def test_a_minute_without_being_ready_does_not_reset_the_crash_count(history: History) -> None:
     history.slot.start_limit = math.inf
     history.settles()
     history.passes(100.0)
@@ -291,7 +293,7 @@ def test_a_minute_without_being_ready_does_not_reset_it(history: History) -> Non
 # Hangs.
 
 
-def test_three_missed_probes_end_with_a_stack_and_a_restart(running: History) -> None:
+def test_three_missed_probes_cause_a_stack_dump_and_a_restart(running: History) -> None:
     assert running.misses(2) == ""
     assert running.reason == "does not answer (2 probes missed)"
     assert running.misses(1) == "abort"
@@ -319,7 +321,7 @@ def test_a_drain_ends_with_the_process(running: History) -> None:
     assert running.slots == []
 
 
-def test_a_drain_that_takes_too_long_ends_with_kill(running: History) -> None:
+def test_a_drain_that_takes_too_long_is_killed(running: History) -> None:
     assert running.stops(5.0) == "drain"
     assert running.passes(5.0) == ""
     assert running.passes(DRAIN_GRACE) == "kill"
@@ -339,7 +341,7 @@ def test_stopping_a_crashed_slot_ends_it_at_once(running: History) -> None:
     assert running.slots == []
 
 
-def test_the_end_of_a_stopped_worker_is_not_a_crash(running: History) -> None:
+def test_the_exit_of_a_stopped_worker_is_not_a_crash(running: History) -> None:
     running.stops(30.0)
     running.exits(-15)
     assert running.slot.failures == 0
@@ -348,8 +350,8 @@ def test_the_end_of_a_stopped_worker_is_not_a_crash(running: History) -> None:
 # Drains that the supervisor did not request.
 
 
-def test_a_worker_that_drains_by_itself_gets_a_successor_at_once(running: History) -> None:
-    """A SIGTERM from outside: the old worker finishes its streams, the new one accepts."""
+def test_an_unrequested_drain_starts_a_successor_immediately(running: History) -> None:
+    """After a SIGTERM from outside, the old worker finishes its streams and a new one accepts."""
     running.slot.began_drain()
     assert running.settles() == "spawn"
     old, successor = running.slots
@@ -370,7 +372,7 @@ def test_a_probe_reveals_the_drain_of_an_adopted_worker(history: History) -> Non
     assert [slot.goal for slot in history.slots] == [Goal.STOPPED, Goal.RUNNING]
 
 
-def test_an_unrequested_drain_that_takes_too_long_ends_with_kill(running: History) -> None:
+def test_an_unrequested_drain_that_takes_too_long_is_killed(running: History) -> None:
     running.slot.began_drain()
     running.settles()
     running.slots[1].became_ready(running.host.clock)
@@ -425,7 +427,7 @@ def test_step_returns_its_actions(history: History) -> None:
     assert step(history.slots, history.host) == []
 
 
-def test_the_loop_wakes_exactly_when_time_changes_a_fact(running: History) -> None:
+def test_the_loop_wakes_exactly_when_a_deadline_passes(running: History) -> None:
     now = running.host.clock
     assert running.slot.next_change(now) == math.inf
     running.exits()
@@ -434,7 +436,7 @@ def test_the_loop_wakes_exactly_when_time_changes_a_fact(running: History) -> No
     assert running.slot.next_change(running.host.clock) == running.host.clock + START_LIMIT
 
 
-def test_the_host_learns_which_slots_still_need_ports(running: History) -> None:
+def test_the_host_is_told_which_slots_still_need_ports(running: History) -> None:
     running.stops(1.0)
     running.exits(0)
     assert running.host.slots_at_update[-1] == []

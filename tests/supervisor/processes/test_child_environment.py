@@ -1,4 +1,4 @@
-"""The environment of children: a fixed list without keys, and the network variables of a shell."""
+"""The environment of child processes: fixed variables without keys, and network variables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_children_get_chosen_variables_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_children_get_only_selected_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {"OPENAI_API_KEY": "k", "ANTHROPIC_AUTH_TOKEN": "t", "AWS_SECRET": "s", "PS1": "$"}
     expected = {"LC_ALL": "C", "TZ": "UTC", "https_proxy": "http://p", "SSL_CERT_FILE": "/c"}
     for name, value in {**secrets, **expected}.items():
@@ -28,7 +28,7 @@ def test_children_get_chosen_variables_only(monkeypatch: pytest.MonkeyPatch) -> 
     assert not secrets.keys() & environment.keys()
 
 
-def test_network_variables_of_a_command_replace_all_of_the_processes_own(
+def test_a_commands_network_variables_replace_all_of_the_supervisors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://old:1")
@@ -57,7 +57,7 @@ def test_a_background_supervisor_uses_the_variables_of_the_last_command() -> Non
     assert "HTTPS_PROXY" not in network.environment()
 
 
-def test_a_foreground_supervisor_keeps_its_own_and_reports_the_difference() -> None:
+def test_a_foreground_supervisor_keeps_its_variables_and_reports_the_difference() -> None:
     network = NetworkEnvironment(is_foreground=True)
     (note,) = network.take({"HTTPS_PROXY": "http://user:password@p"})
     assert note.startswith("HTTPS_PROXY: this shell's values differ")

@@ -1,4 +1,4 @@
-"""The last lines of a worker: from its crash output, else from its log, and only its own."""
+"""The last lines of a worker: from its crash output or else its log, without those of others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def test_a_rotated_file_is_quoted_from_its_beginning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a pipe", "a folder"])
-def test_what_is_no_file_is_skipped(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_anything_but_a_regular_file_is_skipped(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
     make(tmp_path / "Kimi.out")
     (tmp_path / "Kimi.log").write_text("the end\n")
     assert last_lines(((tmp_path / "Kimi.out", 0), (tmp_path / "Kimi.log", 0))) == "the end"

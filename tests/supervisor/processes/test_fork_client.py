@@ -1,4 +1,4 @@
-"""Forked workers: children like spawned ones, which replace them if forking fails."""
+"""Forked workers: they are like spawned ones, which replace them if forking fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ccproxy.supervisor.processes.fork_client import ForkLimits
 from ccproxy.supervisor.processes.identity import command_line
 from ccproxy.supervisor.state.records import Spec
 from tests.fleet import FleetHome, eventually
-from tests.supervisor.conftest import STAND_IN, is_alive
+from tests.supervisor.conftest import FAKE_WORKER, is_alive
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are spawned"),
@@ -67,7 +67,7 @@ def events(path, name):
 def servers_of(supervisor: int) -> list[psutil.Process]:
     result = []
     for child in psutil.Process(supervisor).children():
-        with suppress(psutil.Error):  # it has ended meanwhile
+        with suppress(psutil.Error):  # it has already exited
             result += [child] * ("--fork-server" in command_line(child.pid))
     return result
 
@@ -90,7 +90,7 @@ async def test_forked_workers_are_children_of_the_supervisor(tmp_path):
             assert worker["nonce"] in command_line(worker["pid"])
 
 
-async def test_the_end_of_a_forked_worker_is_logged_with_its_code(tmp_path):
+async def test_the_exit_code_of_a_forked_worker_is_logged(tmp_path):
     async with FleetHome(tmp_path) as fleet:
         fleet.write(kimi=DEMO)
         assert (await fleet.ccproxy("start")).code == 0
@@ -160,10 +160,10 @@ def command(does: str) -> tuple[str, ...]:
         ),
     ],
 )
-async def test_if_it_fails_workers_are_spawned(home, server, failed_starts):
+async def test_workers_are_spawned_if_the_fork_server_fails(home, server, failed_starts):
     home.add("Kimi")
     limits = ForkLimits(load=0.5, answer=0.5)
-    settings = {"worker_command": STAND_IN, "fork_server": server, "fork_limits": limits}
+    settings = {"worker_command": FAKE_WORKER, "fork_server": server, "fork_limits": limits}
     async with serving(home, **settings) as resident:
         (row,) = (await resident.execute(ControlCommand(op="start"))).proxies
     assert row.state == "ready"
@@ -171,10 +171,10 @@ async def test_if_it_fails_workers_are_spawned(home, server, failed_starts):
     assert len(home.events("worker.refused")) == failed_starts
 
 
-# Its life.
+# Lifetime of the fork server.
 
 
-async def test_it_ends_soon_after_its_last_use(home):
+async def test_the_fork_server_exits_soon_after_its_last_use(home):
     home.add("Kimi")
     async with serving(home, fork_limits=ForkLimits(linger=0.2)) as resident:
         await resident.execute(ControlCommand(op="start"))
@@ -183,7 +183,7 @@ async def test_it_ends_soon_after_its_last_use(home):
         assert home.events("forkserver.failed") == []
 
 
-async def test_every_command_gets_a_new_one(home):
+async def test_every_command_starts_a_new_fork_server(home):
     """The code may have changed since the last command, and a reload must run the new one."""
     home.add("Kimi")
     async with serving(home) as resident:
@@ -195,7 +195,7 @@ async def test_every_command_gets_a_new_one(home):
     assert servers_of(os.getpid()) == []
 
 
-async def test_a_start_with_nothing_to_do_starts_none(home):
+async def test_a_start_with_nothing_to_do_starts_no_fork_server(home):
     home.add("Kimi")
     async with serving(home, fork_limits=ForkLimits(linger=0.2)) as resident:
         await resident.execute(ControlCommand(op="start"))

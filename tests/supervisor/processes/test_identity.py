@@ -1,4 +1,4 @@
-"""Processes: who they are, signals that reach no other, and when they end."""
+"""Processes: their identity, signals that reach no other process, and their exit."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_zombie_is_not_alive() -> None:
         assert identify(child.pid) is None
 
 
-def test_a_program_name_may_contain_brackets_and_blanks(tmp_path: Path) -> None:
+def test_a_program_name_may_contain_brackets_and_spaces(tmp_path: Path) -> None:
     program = tmp_path / "a) Z (b"
     program.symlink_to("/bin/sleep")
     with subprocess.Popen([program, "60"]) as child:
@@ -70,7 +70,7 @@ def test_signals_reach_only_the_identified_process() -> None:
         assert not right.signal(signal.SIGKILL)
 
 
-def test_a_process_that_leads_no_group_ends_no_other() -> None:
+def test_only_a_group_leader_is_terminated_with_its_group() -> None:
     with subprocess.Popen(["sleep", "60"]) as child:
         assert not identity_of(child).signal_group(signal.SIGKILL)
         assert child.poll() is None
@@ -88,7 +88,7 @@ async def test_without_pidfds_signals_reach_only_the_identified_process(
         assert child.wait() == -signal.SIGTERM
 
 
-def test_arguments_are_read_whole() -> None:
+def test_all_arguments_are_read() -> None:
     with subprocess.Popen(["sleep", "60", "0.00123"]) as child:
         # A new process has no arguments for a moment.
         eventually(lambda: "0.00123" in command_line(child.pid))
@@ -106,7 +106,7 @@ def test_the_value_of_an_option_follows_its_name() -> None:
 
 
 @pytest.mark.parametrize("has_pidfd", [True, False])
-async def test_the_end_of_a_process_is_reported_once(
+async def test_the_exit_of_a_process_is_reported_once(
     monkeypatch: pytest.MonkeyPatch, *, has_pidfd: bool
 ) -> None:
     if not has_pidfd:

@@ -1,4 +1,4 @@
-"""Listening sockets: bound before any worker, and why a port cannot be bound."""
+"""Listening sockets: bound before any worker starts, and reasons why a port cannot be bound."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_bound_port_queues_connections_before_a_worker_accepts(
         pass
 
 
-def test_a_port_of_another_program_is_named_and_tried_again(listeners: Listeners) -> None:
+def test_another_programs_port_is_reported_and_retried(listeners: Listeners) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = other.getsockname()
         problem = listeners.bind(address)
@@ -53,7 +53,7 @@ def test_a_port_of_another_program_is_named_and_tried_again(listeners: Listeners
     assert listeners.problem(address) is None
 
 
-def test_the_port_of_a_stopping_worker_is_tried_again_soon(listeners: Listeners) -> None:
+def test_the_port_of_a_stopping_worker_is_retried_soon(listeners: Listeners) -> None:
     with socket.create_server(("127.0.0.1", 0)) as ours:
         problem = listeners.bind(ours.getsockname(), is_leaving=True)
     assert problem is not None
@@ -70,7 +70,7 @@ def test_an_address_of_another_machine_is_refused(
     assert problem.reason.startswith(f"cannot listen on {address[0]}:8081: ")
 
 
-def test_unwanted_ports_are_closed(listeners: Listeners) -> None:
+def test_unused_ports_are_closed(listeners: Listeners) -> None:
     first, second = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())
     listeners.bind(first)
     listeners.bind(second)
@@ -79,7 +79,7 @@ def test_unwanted_ports_are_closed(listeners: Listeners) -> None:
         socket.create_connection(second, timeout=30)
 
 
-def test_of_two_duplicates_of_one_socket_one_is_kept(listeners: Listeners) -> None:
+def test_only_one_of_two_duplicates_of_a_socket_is_kept(listeners: Listeners) -> None:
     durations = socket.create_server(("127.0.0.1", 0))
     address, duplicate = durations.getsockname(), durations.dup()
     listeners.adopt(address, durations)

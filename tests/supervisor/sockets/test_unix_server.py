@@ -1,4 +1,4 @@
-"""The supervisor's server: one request per connection, restored, and never out of descriptors."""
+"""The supervisor's server: one request per connection, restored sockets, reserved descriptors."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_a_request_gets_its_reply_over_a_private_socket(server: UnixServer
 
 
 @pytest.mark.parametrize("line", [b"", b"\n", b"no json\n", b"{", b"[" * 100_000 + b"\n"])
-async def test_nonsense_closes_the_connection_and_harms_no_other(
+async def test_a_malformed_request_closes_only_its_connection(
     server: UnixServer, line: bytes
 ) -> None:
     reader, writer = await asyncio.open_unix_connection(server.path)
@@ -82,7 +82,7 @@ async def test_progress_is_sent_before_the_reply(tmp_path: Path) -> None:
     assert lines == [b"half done", b"done"]
 
 
-async def test_the_socket_of_a_dead_process_is_replaced_and_its_own_removed(tmp_path: Path) -> None:
+async def test_a_stale_socket_is_replaced_and_the_servers_own_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -138,7 +138,7 @@ async def test_without_sockets_in_the_home_the_second_path_is_used(
     await server.close()
 
 
-async def test_a_folder_without_permission_is_an_error_not_a_reason_for_the_second_path(
+async def test_a_folder_with_wrong_permissions_is_an_error_instead_of_the_second_path(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "state").mkdir(mode=0o700)
@@ -165,7 +165,7 @@ def use_up_descriptors() -> list[int]:
             return used
 
 
-async def test_a_request_is_answered_when_no_descriptor_is_left(server: UnixServer) -> None:
+async def test_a_request_is_answered_without_free_descriptors(server: UnixServer) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     await ask(server.path)
     client = socket.socket(socket.AF_UNIX)
@@ -195,7 +195,7 @@ def test_the_reserve_is_refilled_after_use() -> None:
     reserve.close()
 
 
-def test_the_soft_limit_is_raised_to_at_most_the_hard_one() -> None:
+def test_the_soft_limit_is_raised_at_most_to_the_hard_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))

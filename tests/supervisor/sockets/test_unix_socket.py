@@ -1,4 +1,4 @@
-"""Control sockets: their paths, who may listen there, and blocking requests."""
+"""Control sockets: their paths, trusted listeners, and blocking requests."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_two_homes_never_share_a_runtime_path(monkeypatch: pytest.MonkeyPatch) -
     assert {path.parent for path in paths} == {Path(f"/tmp/ccproxy-{os.getuid()}")}
 
 
-def test_the_sockets_of_workers_are_found_in_both_places(
+def test_the_sockets_of_workers_are_found_in_both_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
@@ -90,7 +90,7 @@ def test_a_folder_that_others_can_write_to_is_refused(
         prepare_folder(path)
 
 
-def test_a_file_system_without_modes_is_named_instead_of_a_useless_chmod(
+def test_a_file_system_without_modes_is_reported_instead_of_a_useless_chmod(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "state/s.sock"
@@ -105,7 +105,7 @@ def test_a_file_system_without_modes_is_named_instead_of_a_useless_chmod(
 
 
 def serve_once(listener: socket.socket, answer: bytes | None) -> threading.Thread:
-    """Send *answer* to the first client, None: nothing until the client leaves."""
+    """Send *answer* to the first client, or nothing until the client disconnects if it is None."""
 
     def run() -> None:
         connection, _ = listener.accept()
@@ -140,7 +140,7 @@ def state_of(path: Path, timeout: float = 5.0) -> WorkerState:
         pytest.param(b"x" * 5_000_000, id="a line without an end"),
     ],
 )
-def test_what_is_no_reply_is_no_answer(tmp_path: Path, answer: bytes) -> None:
+def test_an_invalid_reply_counts_as_no_answer(tmp_path: Path, answer: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s.sock"))
         listener.listen()
@@ -151,7 +151,7 @@ def test_what_is_no_reply_is_no_answer(tmp_path: Path, answer: bytes) -> None:
     assert not isinstance(caught.value, AnswerTimeout)
 
 
-def test_a_process_that_listens_but_is_silent_is_distinguished(tmp_path: Path) -> None:
+def test_a_silent_listener_is_distinguished_from_a_missing_one(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s.sock"))
         listener.listen()
@@ -161,7 +161,7 @@ def test_a_process_that_listens_but_is_silent_is_distinguished(tmp_path: Path) -
         thread.join()
 
 
-def test_a_refusal_carries_the_workers_text(tmp_path: Path) -> None:
+def test_a_refusal_contains_the_workers_text(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s.sock"))
         listener.listen()
@@ -171,7 +171,7 @@ def test_a_refusal_carries_the_workers_text(tmp_path: Path) -> None:
         thread.join()
 
 
-def test_lines_before_the_last_are_given_to_the_caller(tmp_path: Path) -> None:
+def test_progress_lines_are_passed_to_the_caller(tmp_path: Path) -> None:
     lines: list[bytes] = []
 
     def is_last(line: bytes) -> bool:
@@ -200,7 +200,7 @@ def ask_in_a_loop(path: Path) -> None:
         pytest.param(ask_in_a_loop, id="ask_worker_async"),
     ],
 )
-def test_nothing_is_sent_to_a_process_of_another_user(
+def test_a_process_of_another_user_receives_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Path], object]
 ) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
@@ -225,7 +225,7 @@ connection.sendall(json.dumps({"pid": os.getpid()}).encode() + b"\\n")
 """
 
 
-def test_the_process_at_the_other_end_is_known(tmp_path: Path) -> None:
+def test_the_process_at_the_other_end_is_identified(tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
     command = [sys.executable, "-c", ANSWERING, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as child:

@@ -1,4 +1,4 @@
-"""The supervisor's files are removed while the fleet runs: no worker is lost or started twice."""
+"""The supervisor's files are deleted while the fleet runs: no worker is lost or started twice."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ccproxy.supervisor.foreground import run_foreground
 from ccproxy.supervisor.main_loop import Supervisor
 from ccproxy.supervisor.state.lock import Lock
 from tests.fleet import pause
-from tests.supervisor.conftest import STAND_IN, eventually, is_alive
+from tests.supervisor.conftest import FAKE_WORKER, eventually, is_alive
 
-# Removed folders.
+# Deleted folders.
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder at once; the supervisor could create files in it while it is emptied."""
+    """Remove a folder in one step, because the supervisor may create files in it at any time."""
     shutil.rmtree(folder.rename(folder.with_name("removed")))
 
 
@@ -46,7 +46,7 @@ def test_the_supervisor_restores_its_folders(home, folders):
     assert len(home.events("supervisor.started")) == 1
 
 
-def test_a_start_at_once_waits_for_the_running_supervisor(home):
+def test_an_immediate_start_waits_for_the_running_supervisor(home):
     home.add("Kimi")
     home.start()
     supervisor, worker = home.supervise(), home.pid("Kimi")
@@ -56,7 +56,7 @@ def test_a_start_at_once_waits_for_the_running_supervisor(home):
     assert len(home.events("supervisor.started")) == 1
 
 
-def test_up_is_refused_while_a_supervisor_without_its_folder_runs(home):
+def test_up_is_refused_while_a_supervisor_with_a_deleted_folder_runs(home):
     home.add("Kimi")
     home.start()
     remove(home.path / "state")
@@ -64,13 +64,13 @@ def test_up_is_refused_while_a_supervisor_without_its_folder_runs(home):
         run_foreground(home.fleet)
 
 
-def test_a_superseded_supervisor_exits_and_leaves_workers_and_files_alone(home):
+def test_a_superseded_supervisor_exits_without_touching_workers_or_files(home):
     home.add("Kimi")
     home.start()
     supervisor, worker = home.supervise(), home.pid("Kimi")
-    pause(supervisor)  # so that it cannot take its lock again
+    pause(supervisor)  # so that it cannot reacquire its lock
     remove(home.path / "state")
-    client.ensure_supervisor(home.fleet, worker_command=STAND_IN)
+    client.ensure_supervisor(home.fleet, worker_command=FAKE_WORKER)
     successor = home.supervise()
     assert successor != supervisor
     os.kill(supervisor, signal.SIGCONT)
@@ -83,7 +83,7 @@ def test_a_superseded_supervisor_exits_and_leaves_workers_and_files_alone(home):
 async def test_a_superseded_supervisor_starts_no_worker(home):
     home.add("Kimi")
     with Lock(home.fleet, command="first") as first:
-        settings = Settings(worker_command=STAND_IN, fork_server=())
+        settings = Settings(worker_command=FAKE_WORKER, fork_server=())
         resident = Supervisor(home.fleet, lock=first, settings=settings)
         serving = asyncio.Event()
         life = asyncio.create_task(resident.run(serving.set))
@@ -100,12 +100,12 @@ async def test_a_superseded_supervisor_starts_no_worker(home):
 # Records.
 
 
-async def test_workers_without_room_for_records_are_found_and_recorded_later(home):
+async def test_workers_without_records_are_found_and_recorded_later(home):
     home.add("Kimi")
     pids = home.path / "pids"
     with Lock(home.fleet, command="first") as lock:
         resident = Supervisor(
-            home.fleet, lock=lock, settings=Settings(worker_command=STAND_IN, fork_server=())
+            home.fleet, lock=lock, settings=Settings(worker_command=FAKE_WORKER, fork_server=())
         )
         pids.rmdir()
         pids.touch()  # like a full disk: no record can be written below it

@@ -1,4 +1,4 @@
-"""The fleet's lock: one holder, inherited without a gap, and clear errors where it cannot work."""
+"""The fleet's lock: one holder, inheritance without a gap, and clear errors where locks fail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def assert_free(fleet: Fleet) -> None:
         pass
 
 
-def test_the_lock_has_one_holder_which_it_names(fleet: Fleet) -> None:
+def test_the_lock_names_its_only_holder(fleet: Fleet) -> None:
     with (
         Lock(fleet, command="ccproxy up"),
         pytest.raises(Busy, match=rf"`ccproxy up` \(pid {os.getpid()}\) has held the lock for"),
@@ -55,7 +55,7 @@ def test_a_child_inherits_the_lock_without_a_gap(fleet: Fleet) -> None:
     assert_free(fleet)
 
 
-def test_the_lock_ends_with_its_holder(fleet: Fleet) -> None:
+def test_the_lock_is_released_when_its_holder_exits(fleet: Fleet) -> None:
     code = "import sys, fcntl; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX);"
     code += "print('held', flush=True); sys.stdin.read()"
     fleet.state.mkdir()
@@ -73,7 +73,7 @@ def test_the_lock_ends_with_its_holder(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("removed", ["file", "folder", "replaced"])
-def test_a_removed_lock_is_taken_again(fleet: Fleet, removed: str) -> None:
+def test_a_removed_lock_is_reacquired(fleet: Fleet, removed: str) -> None:
     path = fleet.state / "supervisor.lock"
     with Lock(fleet, command="ccproxy start") as lock:
         assert lock.renew()
@@ -96,11 +96,11 @@ def test_a_removed_lock_that_another_process_has_taken_is_lost(fleet: Fleet) -> 
             assert second.renew()
 
 
-# Where it cannot work.
+# Where locks fail.
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_a_file_system_without_locks_is_named_with_reason_and_fix(
+def test_a_file_system_without_locks_is_reported_with_reason_and_fix(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(fd: int, flags: int) -> None:
@@ -115,19 +115,19 @@ def test_a_file_system_without_locks_is_named_with_reason_and_fix(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
-def test_a_folder_that_cannot_be_written_is_named(fleet: Fleet) -> None:
+def test_a_read_only_folder_is_named_in_the_error(fleet: Fleet) -> None:
     fleet.state.mkdir(mode=0o500)
     with pytest.raises(PermissionError, match=r"state/supervisor\.lock"):
         assert_free(fleet)
 
 
-def test_a_folder_in_the_place_of_the_lock_is_named(fleet: Fleet) -> None:
+def test_a_folder_instead_of_the_lock_is_named_in_the_error(fleet: Fleet) -> None:
     (fleet.state / "supervisor.lock").mkdir(parents=True)
     with pytest.raises(IsADirectoryError, match=r"supervisor\.lock"):
         assert_free(fleet)
 
 
-def test_a_link_in_the_place_of_the_lock_is_not_followed(fleet: Fleet) -> None:
+def test_a_symbolic_link_instead_of_the_lock_is_not_followed(fleet: Fleet) -> None:
     fleet.state.mkdir()
     victim = fleet.home / "victim"
     victim.write_text("precious")

@@ -1,4 +1,4 @@
-"""Pid records: they survive any kill, belong to one home, and nothing else passes for one."""
+"""Pid records: they survive any kill, belong to one home, and invalid files are rejected."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def names(folder: Path) -> list[str]:
 # Reading.
 
 
-def test_a_record_is_read_as_it_was_written() -> None:
+def test_a_record_survives_a_round_trip() -> None:
     assert WorkerRecord.from_json(record(index=3).to_json()) == record(index=3)
 
 
-def test_a_record_has_the_essentials_for_other_tools() -> None:
+def test_a_record_contains_the_fields_that_other_tools_need() -> None:
     fields = json.loads(record().to_json())
     assert (fields["pid"], fields["label"], fields["port"]) == (DEAD.pid, "Kimi", 8081)
 
@@ -92,7 +92,7 @@ def test_a_record_of_another_release_may_have_other_fields() -> None:
         pytest.param("[" * 100_000, id="a hundred thousand brackets"),
     ],
 )
-def test_anything_else_is_no_record(text: str) -> None:
+def test_invalid_content_is_not_a_record(text: str) -> None:
     with pytest.raises(ValueError, match="not a pid record"):
         WorkerRecord.from_json(text)
 
@@ -112,7 +112,9 @@ ODD_FILES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("make", ODD_FILES.values(), ids=ODD_FILES)
-def test_what_is_no_file_is_no_record(tmp_path: Path, make: Callable[[Path], object]) -> None:
+def test_anything_but_a_regular_file_is_not_a_record(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
     records = RecordFolder(tmp_path)
     for name in ("Kimi.pid", "supervisor.pid"):
         make(tmp_path / name)
@@ -123,7 +125,7 @@ def test_what_is_no_file_is_no_record(tmp_path: Path, make: Callable[[Path], obj
 
 
 @pytest.mark.parametrize("make", ODD_FILES.values(), ids=ODD_FILES)
-def test_what_is_no_file_counts_as_missing_in_the_state_folder(
+def test_anything_but_a_regular_file_counts_as_missing_in_the_state_folder(
     tmp_path: Path, make: Callable[[Path], object]
 ) -> None:
     fleet = Fleet(home=tmp_path, file=tmp_path / "ccproxy.toml", entries=())
@@ -154,7 +156,7 @@ def test_each_position_has_its_own_file(tmp_path: Path) -> None:
     assert names(tmp_path) == ["Kimi@2.pid"]
 
 
-def test_no_two_labels_share_a_file(tmp_path: Path) -> None:
+def test_different_labels_never_share_a_file(tmp_path: Path) -> None:
     records = RecordFolder(tmp_path)
     for label, index in (("a", 1), ("a", 2), ("a.2", 1), ("a-2", 1)):
         records.write(record(spec=dataclasses.replace(SPEC, label=label), index=index))
@@ -193,7 +195,7 @@ def test_a_removed_record_is_restored_but_a_present_one_is_not_touched(tmp_path:
     assert [one.nonce for _, one in records.read() if one] == ["a" * 32]
 
 
-def test_a_disk_that_refuses_records_is_tried_again(tmp_path: Path) -> None:
+def test_a_failed_write_is_retried(tmp_path: Path) -> None:
     (tmp_path / "pids").touch()  # no record can be written below a file
     records = RecordFolder(tmp_path / "pids")
     records.restore(record())
@@ -202,7 +204,7 @@ def test_a_disk_that_refuses_records_is_tried_again(tmp_path: Path) -> None:
     assert names(tmp_path / "pids") == ["Kimi.pid"]
 
 
-def test_a_planted_link_is_not_written_through(tmp_path: Path) -> None:
+def test_a_planted_symbolic_link_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / "x.pid").symlink_to(victim)

@@ -1,4 +1,4 @@
-"""Stopped entries are known to the next supervisor."""
+"""Stopped entries stay stopped under the next supervisor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from ccproxy.supervisor.state.stopped_entries import NAME, StoppedEntries
 
 
-def test_the_next_supervisor_reads_what_was_set(tmp_path: Path) -> None:
+def test_the_next_supervisor_reads_the_stopped_entries(tmp_path: Path) -> None:
     StoppedEntries(tmp_path).set(["glm", "kimi"])
     assert StoppedEntries(tmp_path).labels == {"glm", "kimi"}
     StoppedEntries(tmp_path).set([])

@@ -1,8 +1,8 @@
 """
-A stand-in for a worker: it implements the interface to the supervisor, and answers HTTP with its
-pid. It uses the standard library only, so that it starts quickly.
+A fake worker: it implements the interface to the supervisor, and answers HTTP with its pid. It uses
+only the standard library, so that it starts quickly.
 
-Its env file defines how it misbehaves:
+Its env file defines its faults:
 
     FAIL=text             report the text as an error, and exit with 78
     CRASH=code            exit at once
@@ -30,7 +30,7 @@ import time
 from pathlib import Path
 
 HELD_PATH = "/held"
-"""An answer that begins at once and ends when a file next to the env file appears."""
+"""An answer that begins immediately and ends when a file appears next to the env file."""
 
 
 def read_settings(path: str) -> dict[str, str]:
@@ -38,7 +38,7 @@ def read_settings(path: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-class StandIn:
+class FakeWorker:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.settings = read_settings(options.env_file)
@@ -57,7 +57,7 @@ class StandIn:
             self.report({"ready": False, "error": reason})
             sys.exit(78)
         if code := self.settings.get("CRASH"):
-            sys.stderr.write("Traceback:\nValueError: the stand-in was told to crash\n")
+            sys.stderr.write("Traceback:\nValueError: the fake worker was configured to crash\n")
             sys.exit(int(code))
         signal.signal(signal.SIGTERM, self.on_term)
         if self.settings.get("CHILD"):
@@ -67,7 +67,7 @@ class StandIn:
         else:
             sys.stderr.write("still warming up\n")
             sys.stderr.flush()
-        while True:  # not signal.pause: a signal just before it would be lost
+        while True:  # not signal.pause, which would miss a signal that arrives just before it
             time.sleep(0.05)
 
     def serve(self) -> None:
@@ -179,7 +179,7 @@ def main() -> None:
         parser.add_argument(f"--{name}")
     for name in ("port", "listen-fd", "ready-fd", "index", "workers"):
         parser.add_argument(f"--{name}", type=int)
-    StandIn(parser.parse_args()).run()
+    FakeWorker(parser.parse_args()).run()
 
 
 if __name__ == "__main__":
