@@ -41,7 +41,7 @@ def test_calls_and_results_of_a_conversation_match():
 
 @pytest.fixture
 async def provider_port():
-    """The rig's upstream, in this process."""
+    """The port of the rig's upstream, which runs in this process."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: upstream.Connection(loop), "127.0.0.1", 0)
     async with server:
@@ -78,7 +78,7 @@ async def test_a_closed_port_is_a_failure(unused_tcp_port):
     assert (outcome.answers, outcome.failures) == (0, 1)
 
 
-def test_cpu_time_is_that_of_the_process():
+def test_cpu_time_is_measured_for_the_process():
     pids = clocks.tree(os.getpid())
     before, began = clocks.cpu_seconds(pids), time.process_time()
     sum(range(200_000))
@@ -114,20 +114,20 @@ def test_the_table_divides_by_the_right_baseline():
     assert [cell.strip() for cell in head.split("|")[2:]] == list(figures)
 
 
-def test_the_median_leaves_out_what_was_not_measured():
+def test_the_median_ignores_missing_values():
     samples = [{"x": 1.0}, {"x": float("nan")}, {}, {"x": 3.0}, {"x": 2.0}]
     assert report.median(samples, "x") == 2.0
     assert math.isnan(report.median([{}], "x"))
 
 
-def test_a_ratio_compares_what_was_measured_in_the_same_round():
+def test_a_ratio_compares_samples_of_the_same_round():
     base = [{"x": 1.0}, {"x": 10.0}, {"x": 0.0}, {}]
     assert report.ratio([{"x": 2.0}, {"x": 30.0}, {"x": 1.0}, {"x": 1.0}], base, "x") == 2.5
     assert math.isnan(report.ratio([{}, {"x": math.nan}], base, "x"))
     assert math.isnan(report.ratio([{"x": 1.0}], [], "x"))
 
 
-def test_scenarios_have_names_of_their_own():
+def test_scenario_names_are_unique():
     names = [scenario.name for scenario in SCENARIOS]
     assert len(set(names)) == len(names)
 

@@ -1,4 +1,4 @@
-"""The criteria of `bench.trust`: what counts as an answer, when a goal is met."""
+"""The criteria of `bench.trust`: complete answers and goals."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ STREAM = (
 @pytest.mark.parametrize(
     ("status", "body", "complete"),
     [
-        pytest.param(200, STREAM, True, id="a stream to its end"),
+        pytest.param(200, STREAM, True, id="a complete stream"),
         pytest.param(200, STREAM.partition(b"event: message_stop")[0], False, id="cut off"),
         pytest.param(200, STREAM + b"event: error\ndata: {}\n\n", False, id="ended by an error"),
         pytest.param(
             200, STREAM.replace(b"mark-7", b"mark-8"), False, id="another request's answer"
         ),
-        pytest.param(200, STREAM.replace(b"mark-7", b"mark-71"), False, id="of a longer number"),
+        pytest.param(200, STREAM.replace(b"mark-7", b"mark-71"), False, id="a longer number"),
         pytest.param(200, b'{"stop_reason":"end_turn","text":"mark-7"}', True, id="whole"),
         pytest.param(529, b'{"text":"mark-7 end_turn"}', False, id="an error"),
     ],
 )
-def test_a_complete_answer(status, body, complete):
+def test_only_a_complete_answer_to_the_same_request_counts(status, body, complete):
     assert is_complete(status, body, 7) is complete
 
 
-def test_goals():
+def test_figures_meet_their_goals_up_to_the_limit():
     assert exactly("x", 0, 0).is_met
     assert not exactly("x", 1, 0).is_met
     assert at_most("x", 5, 5).is_met
@@ -42,11 +42,11 @@ def test_goals():
     assert str(at_most("slow", 7, 5, "why")) == "  FAIL slow: 7 (≤ 5)   why"
 
 
-def test_every_run_has_a_description():
+def test_every_run_has_a_docstring():
     assert all((run.__doc__ or "").strip() for run in RUNS.values())
 
 
-def test_a_question_can_be_recognised():
+def test_a_question_contains_its_mark():
     result = MARK.search(json.dumps(question(42, True)).encode())
     assert result is not None
     assert result[1] == b"42"

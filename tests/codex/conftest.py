@@ -1,4 +1,4 @@
-"""Real Codex CLI, started by `ccproxy run` on a fleet in front of the scripted provider."""
+"""The real Codex CLI, started by `ccproxy run` on a fleet for the scripted provider."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMEOUT = 90.0
 
 @dataclass(frozen=True)
 class CodexSession:
-    """What one run of Codex reported (`exec --json`)."""
+    """The report of one Codex run (`exec --json`)."""
 
     code: int
     events: list[dict[str, Any]]
@@ -47,7 +47,7 @@ class CodexSession:
 
 
 class Codex:
-    """Codex with a home and a working folder of its own."""
+    """Codex with its own home and working folder."""
 
     def __init__(self, binary: Path, home: FleetHome, folder: Path) -> None:
         self.home = home
@@ -90,7 +90,7 @@ class Codex:
 
 @pytest.fixture(scope="session")
 def codex_binary(request) -> Path:
-    """$CCPROXY_CODEX, or what `make test-codex` has installed."""
+    """$CCPROXY_CODEX, or the binary that `make test-codex` has installed."""
     return installed_client(request, "codex", "Codex CLI", INSTALLED, ".codex-cli")
 
 

@@ -1,4 +1,4 @@
-"""Real Codex CLI over providers of every API: tools, reasoning, errors, and the user's files."""
+"""The real Codex CLI with providers of every API: tools, reasoning, errors, the user's files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.responses_answers import events_of, sse
 pytestmark = pytest.mark.codex
 
 MODEL = "gpt-5.5"
-"""A model whose tools Codex knows: apply_patch is a custom tool with a grammar."""
+"""A model that Codex supports: apply_patch is a custom tool with a grammar."""
 PATCH = "*** Begin Patch\n*** Add File: b.txt\n+two\n*** End Patch\n"
 SHELL = tool_call("exec_command", {"cmd": "echo one > a.txt; cat a.txt"}, call_id="call_1")
 
@@ -24,7 +24,7 @@ def settings(api, provider, model=MODEL):
 
 
 def patch_call(api):
-    """A call of apply_patch: a custom call, or the function in place of it."""
+    """Return a call of apply_patch: a custom call, or its replacement by a function."""
     if api != "responses":
         call = tool_call("apply_patch", {"input": PATCH}, call_id="call_2")
         return completion(tool_calls=[call])
@@ -34,7 +34,7 @@ def patch_call(api):
 
 
 @pytest.mark.parametrize("api", ["chat", "responses", "messages"])
-async def test_a_session_with_tools(api, codex, provider):
+async def test_a_session_uses_tools(api, codex, provider):
     own = 'model_reasoning_effort = "low"\n[tools]\nview_image = false\n'
     codex.config.write_text(own)
     codex.home.write(kimi=settings(api, provider))
@@ -54,14 +54,14 @@ async def test_a_session_with_tools(api, codex, provider):
     assert session.events[-1]["usage"]["input_tokens"] > 20
     assert codex.config.read_text() == own
     assert {call.json["model"] for call in provider.calls} == {MODEL}
-    # What the model thought comes back to it.
+    # The model's reasoning is returned to it.
     second = json.dumps(provider.calls[1].json)
     returned = {"chat": "I look.", "responses": "gAAAAscripted", "messages": "c2lnbmVk"}
     assert returned[api] in second
 
 
-async def test_a_model_that_codex_does_not_know(codex, provider):
-    """It gets the shell, but no apply_patch; its window is the one of the proxy."""
+async def test_an_unknown_model_works_with_the_shell_only(codex, provider):
+    """It gets the shell but no apply_patch, and the proxy's context window."""
     codex.home.write(kimi={**settings("chat", provider, "kimi-k3"), "CONTEXT_WINDOW": "262144"})
     provider.script(completion("", reasoning="Plan", tool_calls=[SHELL]), completion("Done."))
     session = await codex.run("kimi", "Do it")
@@ -70,8 +70,8 @@ async def test_a_model_that_codex_does_not_know(codex, provider):
     assert provider.calls[1].json["messages"][-2]["reasoning_content"] == "Plan"
 
 
-async def test_code_mode(codex, provider):
-    """Tools in namespaces, added by an item of the input: a script that calls the shell."""
+async def test_code_mode_uses_namespaced_tools(codex, provider):
+    """An input item adds tools in namespaces: a script that calls the shell."""
     codex.home.write(kimi=settings("messages", provider, "gpt-6.2-sol"))
     script = 'text((await tools.exec_command({cmd: "echo one > a.txt"})).output)'
     call = tool_call("functions__exec", {"input": script}, call_id="call_1")
@@ -81,7 +81,7 @@ async def test_code_mode(codex, provider):
     assert (codex.cwd / "a.txt").read_text() == "one\n"
 
 
-async def test_a_permanent_error_is_shown_at_once(codex, provider):
+async def test_a_permanent_error_is_shown_immediately(codex, provider):
     codex.home.write(kimi=settings("chat", provider))
     provider.script(failure(401, "bad key"))
     session = await codex.run("kimi", "Do it")
@@ -89,7 +89,7 @@ async def test_a_permanent_error_is_shown_at_once(codex, provider):
     assert len(provider.calls) == 1
 
 
-async def test_an_overflow_is_recognised(codex, provider):
+async def test_a_context_overflow_is_recognised(codex, provider):
     codex.home.write(kimi=settings("chat", provider))
     text = "This model's maximum context length is 1000 tokens, you requested 2000 tokens"
     provider.script(failure(400, text))

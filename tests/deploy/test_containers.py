@@ -1,8 +1,8 @@
 """
-The container's parts, as far as a machine without a container engine can try them.
+The container's parts, as far as they can be tested without a container engine.
 
-The entry point is run in an empty environment; the Dockerfile is held against the rules that
-hadolint and the CIS benchmark would name; the compose file is read as Compose reads it.
+The entry point runs in an empty environment; the Dockerfile is checked against rules of hadolint
+and the CIS benchmark; the compose file is validated against the specification.
 """
 
 from __future__ import annotations
@@ -44,12 +44,14 @@ def default_values(name: str) -> list[str]:
     return [value for term, value in instructions() if term == name]
 
 
-def test_every_base_is_slim_and_of_a_named_release():
-    assert default_values("FROM") == ["${BASE} AS build", "${BASE}"], "what builds does not run"
+def test_base_images_are_slim_and_pin_a_release():
+    assert default_values("FROM") == ["${BASE} AS build", "${BASE}"], (
+        "the build stage is not the final stage"
+    )
     assert re.fullmatch(r"BASE=python:3\.\d+-slim-\w+", default_values("ARG")[0])
 
 
-def test_it_runs_as_an_unprivileged_user():
+def test_the_image_runs_as_an_unprivileged_user():
     assert default_values("USER") == ["10001:10001"], (
         "a number, so that Kubernetes can see it is not root"
     )
@@ -57,20 +59,20 @@ def test_it_runs_as_an_unprivileged_user():
     assert last.index("USER") > max(i for i, term in enumerate(last) if term in ("RUN", "COPY"))
 
 
-def test_it_stops_with_the_signal_that_drains():
+def test_the_stop_signal_starts_a_drain():
     assert default_values("STOPSIGNAL") == ["SIGTERM"]
     (entry,) = default_values("ENTRYPOINT")
-    assert entry.startswith("["), "no shell in between, which would swallow the signal"
+    assert entry.startswith("["), "the exec form: a shell would not pass the signal on"
     assert "exec ccproxy up" in (DEPLOY / "entry.sh").read_text()
 
 
-def test_it_has_a_health_check():
+def test_the_image_has_a_health_check():
     (check,) = default_values("HEALTHCHECK")
     assert "healthcheck.py" in check
     assert "/readyz" in (DEPLOY / "healthcheck.py").read_text()
 
 
-def test_no_secret_and_no_curl_to_shell_is_in_it():
+def test_the_dockerfile_has_no_secret_and_downloads_no_script():
     text = (DEPLOY / "Dockerfile").read_text()
     for name in ("PROVIDER_API_KEY", "ANTHROPIC_API_KEY"):
         assert not any(name in value for value in [*default_values("ENV"), *default_values("ARG")])
@@ -80,7 +82,7 @@ def test_no_secret_and_no_curl_to_shell_is_in_it():
 
 def test_copied_files_exist_and_are_not_ignored():
     allowed = (ROOT / ".dockerignore").read_text().splitlines()
-    assert "*" in allowed, "everything else stays out, keys above all"
+    assert "*" in allowed, "everything else is excluded, above all keys"
     for value in default_values("COPY"):
         if value.startswith("--from"):
             continue
@@ -91,7 +93,7 @@ def test_copied_files_exist_and_are_not_ignored():
 
 
 @pytest.mark.parametrize("name", ["entry.sh", "healthcheck.py"])
-def test_scripts_can_be_run(name):
+def test_scripts_are_executable(name):
     assert (DEPLOY / name).stat().st_mode & stat.S_IXUSR or name.endswith(".py")
 
 
@@ -115,7 +117,7 @@ def compose() -> dict[str, Any]:
     return yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 
 
-def test_the_compose_file_keeps_the_specification(compose):
+def test_the_compose_file_follows_the_specification(compose):
     spec = pytest.importorskip("compose_spec")
     yaml = pytest.importorskip("yaml")
     spec.PyCompose.from_yaml(yaml.safe_dump(compose)).validate()
@@ -124,7 +126,7 @@ def test_the_compose_file_keeps_the_specification(compose):
         spec.PyCompose.from_yaml(yaml.safe_dump(compose)).validate()
 
 
-def test_each_provider_has_a_container_of_its_own(compose):
+def test_each_provider_has_its_own_container(compose):
     services = compose["services"]
     assert len(services) >= 2
     providers = [service["environment"]["PROVIDER"] for service in services.values()]
@@ -135,7 +137,7 @@ def test_each_provider_has_a_container_of_its_own(compose):
     assert {volume.split(":")[0] for volume in volumes} == set(compose["volumes"])
 
 
-def test_no_container_can_do_more_than_it_must(compose):
+def test_containers_have_minimal_privileges(compose):
     for service in compose["services"].values():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
@@ -146,7 +148,7 @@ def test_no_container_can_do_more_than_it_must(compose):
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
 
 
-def test_settings_exist_and_keys_come_from_outside(compose):
+def test_settings_exist_and_keys_come_from_the_environment(compose):
     for service in compose["services"].values():
         assert set(service["environment"]) <= NAMES
         for name, value in service["environment"].items():
@@ -154,12 +156,12 @@ def test_settings_exist_and_keys_come_from_outside(compose):
                 assert re.fullmatch(r"\$\{\w+:\?.+\}", value), "a missing key is an error"
 
 
-# The entry point, by hand.
+# The entry point, without a container.
 
 
 @pytest.fixture
 def container(tmp_path) -> Iterator[dict[str, str]]:
-    """What a container has: hardly any environment, and `ccproxy` on PATH."""
+    """The environment of a container: few variables, and `ccproxy` on PATH."""
     script = tmp_path / "bin/ccproxy"
     script.parent.mkdir()
     path = os.pathsep.join(sys.path)
@@ -238,7 +240,7 @@ async def test_it_runs_from_environment_variables_alone_and_stops_in_time(contai
         pytest.param({"PROVIDER": "dmeo", "ANTHROPIC_API_KEY": KEY}, "did you mean", id="a typo"),
     ],
 )
-def test_missing_settings_are_reported_at_once(environ, expected, container):
+def test_invalid_settings_are_reported_immediately(environ, expected, container):
     done = subprocess.run(
         [DEPLOY / "entry.sh"],
         env={**container, **environ},
@@ -253,7 +255,7 @@ def test_missing_settings_are_reported_at_once(environ, expected, container):
     assert "Traceback" not in done.stderr
 
 
-def test_paths_are_the_dockerfiles():
+def test_paths_match_the_dockerfile():
     (env,) = default_values("ENV")[1:]
     assert "XDG_STATE_HOME=/var/lib/ccproxy" in env
     assert Path("/var/lib/ccproxy").as_posix() in default_values("VOLUME")[0]

@@ -1,5 +1,5 @@
 """
-The Helm chart renders for each set of values in `ci/`, and what it makes is valid.
+The Helm chart renders valid objects for each set of values in `ci/`.
 
 `ccproxy export kubernetes` writes the same objects without Helm.
 """
@@ -24,7 +24,7 @@ yaml = pytest.importorskip("yaml")
 
 CHART = ROOT / "deploy/helm/ccproxy"
 CUSTOM = {"ServiceMonitor"}
-"""Kinds whose schema is not Kubernetes' own."""
+"""Kinds of custom resources, which Kubernetes has no schema for."""
 ENV = """\
 PROVIDER=openai
 PROVIDER_BASE_URL=https://llm.example.com:8443/v1
@@ -50,7 +50,7 @@ def validate(documents: list[dict[str, Any]]) -> None:
 
 
 def exported(folder: Path, *labels: str) -> str:
-    """Return what `ccproxy export kubernetes` prints for two entries."""
+    """Return the output of `ccproxy export kubernetes` for two entries."""
     (folder / "ccproxy.toml").write_text('proxies = ["8081:a.env:Kimi-K3", "8082:a.env:GLM_5.2"]')
     (folder / "a.env").write_text(ENV)
     (folder / "a.env").chmod(0o600)
@@ -71,18 +71,22 @@ def test_rendered_objects_are_valid(file):
 @pytest.mark.parametrize(
     "entry",
     [
-        pytest.param({"existingSecret": "x", "env": {"PROVIDER_API_KEY": "sk-x"}}, id="a secret"),
-        pytest.param({"existingSecret": "x", "env": {"OIDC_CLIENT_SECRET": "x"}}, id="another one"),
-        pytest.param({"env": {"PROVIDER": "kimi"}}, id="no secret's name"),
-        pytest.param({"existingSecret": "x", "replica": 2}, id="a typo"),
+        pytest.param(
+            {"existingSecret": "x", "env": {"PROVIDER_API_KEY": "sk-x"}}, id="a provider key in env"
+        ),
+        pytest.param(
+            {"existingSecret": "x", "env": {"OIDC_CLIENT_SECRET": "x"}}, id="a client secret in env"
+        ),
+        pytest.param({"env": {"PROVIDER": "kimi"}}, id="no existingSecret"),
+        pytest.param({"existingSecret": "x", "replica": 2}, id="a misspelt field"),
     ],
 )
-def test_wrong_values_are_refused(entry):
+def test_invalid_values_are_rejected(entry):
     with pytest.raises(Exception, match="schema"):
         render({"entries": {"kimi": entry}})
 
 
-def test_metrics_are_served_where_they_are_scraped():
+def test_the_monitor_scrapes_the_metrics_port():
     values = yaml.safe_load((CHART / "ci/monitored-values.yaml").read_text())
     objects = {one["kind"]: one for one in render(values)}
     assert objects["ConfigMap"]["data"]["METRICS"] == "0.0.0.0:9464"
@@ -94,7 +98,7 @@ def test_metrics_are_served_where_they_are_scraped():
     assert pod["terminationGracePeriodSeconds"] == 0 + 1 + 20, "the entry's own drain"
 
 
-def test_the_chart_is_for_this_version():
+def test_the_chart_has_this_version():
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["appVersion"] == __version__
 
@@ -112,7 +116,7 @@ def test_exported_objects_are_valid(tmp_path):
     assert ports == {53, 443, 8443, 6390, 3128}
 
 
-def test_exported_objects_can_be_built_by_kubectl(tmp_path):
+def test_kubectl_can_build_the_exported_objects(tmp_path):
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
     (tmp_path / "fleet.yaml").write_text(exported(tmp_path, "kimi-k3"))
@@ -123,7 +127,7 @@ def test_exported_objects_can_be_built_by_kubectl(tmp_path):
     assert {one["metadata"]["namespace"] for one in built} == {"team"}
 
 
-def test_both_ways_lead_to_the_same_objects(tmp_path):
+def test_chart_and_export_produce_the_same_objects(tmp_path):
     (tmp_path / "a.env").write_text(ENV)
     entry = container_entry(Entry(port=1, env_file=tmp_path / "a.env", label="Kimi K3"))
 

@@ -1,8 +1,8 @@
 """
 The image in real containers, run by podman: `make test-containers` builds it.
 
-Every container shares the network of this machine, so that neither a registry nor a bridge is
-needed; Redis and the scripted provider are processes of the test.
+Every container shares this machine's network, so that neither a registry nor a bridge is needed.
+Redis and the scripted provider are processes of the test.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STARTED = 180.0
 
 
 def podman(*words: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run podman to its end."""
+    """Run podman and wait for it."""
     done = subprocess.run(["podman", *words], input=stdin, capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stderr
     return done
@@ -50,7 +50,7 @@ def podman(*words: str, check: bool = True, stdin: str = "") -> subprocess.Compl
 
 @pytest.fixture(scope="session", autouse=True)
 def image() -> None:
-    """Skip these tests where there is no image to run."""
+    """Skip these tests if podman or the image is missing."""
     if shutil.which("podman") is None:
         pytest.skip("podman is not installed")
     if podman("image", "exists", IMAGE, check=False).returncode:
@@ -61,7 +61,7 @@ class Container:
     """A container of the image."""
 
     def __init__(self, name: str, *options: str, **settings: str) -> None:
-        """Start it with these *options* of `podman run` and *settings*."""
+        """Start it with *options* for `podman run` and *settings* as environment variables."""
         self.name = name
         self.port = int(settings["CCPROXY_PORT"])
         self.url = f"http://127.0.0.1:{self.port}"
@@ -77,26 +77,26 @@ class Container:
         await eventually(lambda: is_status(self.url, 503), within=STARTED)
 
     async def is_closed(self) -> None:
-        """Wait until it accepts no connection."""
+        """Wait until it refuses connections."""
         await eventually(lambda: is_status(self.url, None), within=STARTED)
 
     def wait(self) -> int:
-        """Wait until it has ended and return its exit code."""
+        """Wait until it exits, and return its exit code."""
         return int(podman("wait", self.name).stdout)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command inside."""
+        """Run a command in the container."""
         return podman("exec", self.name, *words, check=False)
 
     @property
     def logs(self) -> str:
-        """What it has written."""
+        """Its output."""
         done = podman("logs", self.name)
         return done.stdout + done.stderr
 
 
 async def is_status(url: str, status: int | None) -> bool:
-    """Return True if /readyz has this *status*; None: no connection is accepted."""
+    """Return True if /readyz has this *status*, or refuses connections if it is None."""
     got = None
     with suppress(aiohttp.ClientError):
         async with aiohttp.ClientSession() as session, session.get(f"{url}/readyz") as response:
@@ -106,7 +106,7 @@ async def is_status(url: str, status: int | None) -> bool:
 
 @pytest.fixture
 def run(tmp_path) -> Iterator[Any]:
-    """Start containers, which end with the test."""
+    """Start containers, which are removed after the test."""
     names: list[str] = []
 
     def start(*options: str, **settings: str) -> Container:
@@ -122,7 +122,7 @@ def run(tmp_path) -> Iterator[Any]:
 
 
 async def send(url: str, text: str = "hello") -> Answer:
-    """Send a request whose answer is a stream."""
+    """Send a streaming request."""
     async with aiohttp.ClientSession() as session:
         return await ask(session, url, prompt(text, stream=True), headers={"x-api-key": KEY})
 
@@ -132,7 +132,7 @@ async def send(url: str, text: str = "hello") -> Answer:
     [
         pytest.param((), id="the image's user"),
         pytest.param(("--user=54321:0",), id="any user of group 0"),
-        pytest.param(("--user=54321:54321", "--unsetenv=HOME"), id="a stranger without HOME"),
+        pytest.param(("--user=54321:54321", "--unsetenv=HOME"), id="any user without HOME"),
     ],
 )
 async def test_a_confined_container_serves_and_stops(run, user):
@@ -147,7 +147,7 @@ async def test_a_confined_container_serves_and_stops(run, user):
     assert KEY not in container.logs
 
 
-def test_a_missing_setting_ends_a_container_at_once(run):
+def test_a_container_with_a_missing_setting_exits_immediately(run):
     container = run(*CONFINED, PROVIDER="kimi")
     assert container.wait() == 78
     assert "PROVIDER_API_KEY is missing" in container.logs
@@ -163,7 +163,7 @@ def redis(tmp_path) -> Iterator[str]:
 
 
 class Balancer:
-    """Sends requests to the replicas in turn, without an end; a real one does the same."""
+    """Sends requests to the replicas in turn, like a real load balancer, until it is stopped."""
 
     def __init__(self, replicas: list[Container]) -> None:
         self.replicas = replicas
@@ -177,11 +177,11 @@ class Balancer:
             self.answers.append(await send(self.replicas[0].url))
 
     def stop(self) -> None:
-        """Send no further request."""
+        """Send no more requests."""
         self._is_ending = True
 
     async def goes_on(self) -> None:
-        """Wait until a request that begins now has ended at each replica."""
+        """Wait until each replica has completed a request that began after this call."""
         count = len(self.answers) + 2 * CLIENTS * len(self.replicas)
         await eventually(lambda: len(self.answers) >= count, within=STARTED)
 
@@ -214,7 +214,7 @@ async def test_a_rolling_restart_under_load_loses_no_request(run, redis, provide
         return new
 
     async def end(old: Container) -> None:
-        """End a replica that is answering a request."""
+        """Stop a replica that is answering a request."""
         gate.clear()
         held = asyncio.create_task(send(old.url, "held"))
         await eventually(lambda: any("held" in str(call.json) for call in provider.calls))
@@ -243,7 +243,7 @@ async def test_a_rolling_restart_under_load_loses_no_request(run, redis, provide
 
 
 async def pool_of(container: Container) -> dict[str, Any]:
-    """Return what the container reports about its pool of keys."""
+    """Return the container's report about its key pool."""
     async with aiohttp.ClientSession() as session, session.get(f"{container.url}/health") as got:
         pool: dict[str, Any] = (await got.json())["pool"]
         return pool
@@ -251,7 +251,7 @@ async def pool_of(container: Container) -> dict[str, Any]:
 
 @pytest.fixture
 async def pod(tmp_path) -> AsyncIterator[tuple[Path, int]]:
-    """The manifest of an entry as `ccproxy export kubernetes` prints it, and its port."""
+    """The manifest of an entry from `ccproxy export kubernetes`, and its port."""
     port = free_port()
     (tmp_path / "ccproxy.toml").write_text('proxies = ["18081:envs/demo.env:Pod-Test"]\n')
     write_env(tmp_path, "demo", "PROVIDER=demo\n")

@@ -2,9 +2,9 @@
 The fenced blocks of the documentation.
 
 A `console` block is a session: lines that begin with `$ ` are commands, and the lines below each
-are its output, in which `…` stands for any text. Every one runs in a test. An `sh` block needs a
-network, a terminal or another program; its syntax is checked, and that ccproxy has the commands
-and options.
+are its output, in which `…` matches any text. A test runs every session. An `sh` block needs a
+network, a terminal or another program; a test checks its syntax, and its ccproxy commands and
+options.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def output_matches(expected: str, actual: str) -> bool:
 
 
 def ccproxy_calls(script: str) -> Iterator[list[str]]:
-    """Return the arguments of each call of ccproxy in a shell *script* or in a line of text."""
+    """Return the arguments of each ccproxy call in a shell *script* or a line of text."""
     for line in script.replace("\\\n", " ").splitlines():
         for call in re.findall(r"(?:^|[|;&(]|[A-Z_]+=\S+)\s*ccproxy( [^|;&<>)\"]*)", f"{line}"):
             words = shlex.split(_COMMENT.sub("", call), comments=True)

@@ -1,5 +1,5 @@
 """
-The pages of docs/ that are written from the code.
+The pages of docs/ that are generated from the code.
 
     python -m tests.documentation.generate      write them
 """
@@ -14,7 +14,7 @@ from tests.fleet import ROOT
 
 DOCS = ROOT / "docs"
 FOLDERS = ("reference", "providers")
-"""Folders that contain generated pages only."""
+"""Folders that contain only generated pages."""
 
 
 @cache

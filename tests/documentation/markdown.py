@@ -8,18 +8,18 @@ NOTICE = "<!-- Written by `python -m tests.documentation.generate`; do not edit.
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Make a table; a `|` in a cell is escaped."""
+    """Return a table; a `|` in a cell is escaped."""
     lines = [_row(head), "|" + "---|" * len(head), *map(_row, rows)]
     return "\n".join(lines)
 
 
 def page(title: str, *parts: str) -> str:
-    """Make a generated page; empty parts are left out."""
+    """Return a generated page; empty parts are omitted."""
     return "\n\n".join([f"# {title}", NOTICE, *filter(None, parts)]) + "\n"
 
 
 def code(text: str, language: str = "") -> str:
-    """Make a fenced block."""
+    """Return a fenced block."""
     return f"```{language}\n{text.rstrip()}\n```"
 
 

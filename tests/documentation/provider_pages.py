@@ -1,4 +1,4 @@
-"""The pages about providers, from presets, catalogue and the documentation of the quirks."""
+"""The pages about providers, from the presets, the catalogue and the docstrings of the quirks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.documentation.markdown import code, page, table
 from tests.fleet import ROOT
 
 MOST_MODELS = 60
-"""Longer lists are left to `ccproxy models`."""
+"""The longest list of models; `ccproxy models` prints longer ones."""
 _ONLY = Endpoint(name="")
 _OVERVIEW = """\
 A provider preset is the value of `PROVIDER` in an env file. It sets the address, the
@@ -48,7 +48,7 @@ You need not set any of these."""
 
 
 def overview() -> str:
-    """Make the page that compares all providers."""
+    """Return the page that compares all providers."""
     works = ("tools", "parallel", "thinking", "images", "PDF", "cache numbers", "dialects")
     rows = [
         (f"[`{name}`]({name}.md)", *_features(preset)) for name, preset in load_presets().items()
@@ -79,7 +79,7 @@ def _some(flags: list[bool]) -> str:
 
 
 def _dialects(preset: Preset) -> list[str]:
-    """Return the dialects that can be used, the default first."""
+    """Return the supported dialects, the default first."""
     by_model = {card.api for card in preset.cards()} - {None}
     serves = {
         "chat": preset.api != "messages",
@@ -90,7 +90,7 @@ def _dialects(preset: Preset) -> list[str]:
 
 
 def provider_pages() -> Mapping[str, str]:
-    """Make a page for each provider, by the name of its preset."""
+    """Return a page for each provider, by the name of its preset."""
     return {name: _provider(name, preset) for name, preset in load_presets().items()}
 
 
@@ -179,7 +179,7 @@ def _facts(row: ModelFacts) -> Iterator[str]:
 
 
 def _quirks(preset: Preset) -> str:
-    """Describe the fields in which the provider or its models differ from a plain server."""
+    """Describe the quirks of the provider and its models."""
     values: dict[str, list[str]] = {}
     for scope, fields in _scopes(preset):
         for field, value in fields.items():
@@ -211,7 +211,7 @@ def _value(value: object) -> str:
 
 @cache
 def quirk_meanings() -> Mapping[str, str]:
-    """Return the documentation of each quirk: the string below its field."""
+    """Return the docstring of each quirk: the string below its field."""
     tree = ast.parse(inspect.getsource(quirks_module))
     struct = next(
         node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Quirks"

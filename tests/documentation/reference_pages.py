@@ -47,7 +47,7 @@ secret."""
 
 
 def settings() -> str:
-    """Make the page of an env file's settings."""
+    """Return the page about an env file's settings."""
     rows = []
     for setting in SETTINGS:
         aliases = "".join(f" (also `{alias}`)" for alias in setting.aliases)
@@ -64,7 +64,7 @@ def settings() -> str:
 
 
 def quirks() -> str:
-    """Make the page of the quirks, and which of them `ccproxy probe` measures."""
+    """Return the page about the quirks, which marks those that `ccproxy probe` measures."""
     rows = []
     for name, meaning in quirk_meanings().items():
         reason = UNMEASURED.get(name)
@@ -73,14 +73,14 @@ def quirks() -> str:
 
 
 def exit_codes() -> str:
-    """Make the page of the exit codes."""
+    """Return the page about the exit codes."""
     rows = [(str(number), meaning) for number, meaning in MEANINGS.items()]
     intro = "Every command uses these codes; `ccproxy help exit-codes` prints them."
     return page("Exit codes", intro, table(("code", "meaning"), rows))
 
 
 def command_reference() -> str:
-    """Make the page of all commands, by group, with options and examples."""
+    """Return the page about all commands, by group, with options and examples."""
     top = click.Context(cli, info_name="ccproxy")
     common = [option.get_help_record(top) for option in common_options(hidden=False)]
     parts = [_COMMANDS, _options(common)]
@@ -118,7 +118,7 @@ def _command(name: str, command: click.Command, top: click.Context) -> str:
 
 
 def _prose(text: str) -> str:
-    """Return a help text as Markdown: characters with a meaning there are escaped."""
+    """Return a help text as Markdown, with special characters escaped."""
     return re.sub(r"([*<_])", r"\\\1", text.replace("  [", " ["))
 
 
@@ -128,7 +128,7 @@ def _options(records: list[tuple[str, str] | None]) -> str:
 
 
 def endpoints() -> str:
-    """Make the page of the proxy's HTTP endpoints."""
+    """Return the page about the proxy's HTTP endpoints."""
     rows = [
         (f"`{path}`", route.allow, _access(route), _purpose(path, route))
         for path, route in ROUTES.items()
@@ -137,7 +137,7 @@ def endpoints() -> str:
 
 
 def metrics() -> str:
-    """Make the page of the metrics for Prometheus."""
+    """Return the page about the Prometheus metrics."""
     rows = [
         (f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels), one.meaning)
         for one in METRICS

@@ -1,5 +1,5 @@
 """
-Draws how a session survives its provider, with the real Claude Code.
+Draw a session that survives the failure of its provider, with the real Claude Code.
 
 `make test-claude` installs it.
 
@@ -39,7 +39,7 @@ DESCRIPTION = (
 
 
 async def draw(path: Path) -> None:
-    """Hold the session and write its picture to *path*."""
+    """Run the session and write its picture to *path*."""
     binary = Path(os.environ.get("CCPROXY_CLAUDE") or _installed())
     with tempfile.TemporaryDirectory(prefix="picture") as folder:
         home = FleetHome(Path(folder) / "fleet")
@@ -78,7 +78,7 @@ def _settings(provider: Provider, preset: str) -> dict[str, str]:
 def _session(
     home: FleetHome, claude: Claude, kimi: Provider, loop: asyncio.AbstractEventLoop
 ) -> list[list[Char]]:
-    """Ask twice; the provider is closed in between."""
+    """Ask twice; the provider is stopped in between."""
     environ = claude.environment(PYTHONPATH=":".join(sys.path))
     skip_first_questions(claude.folder, claude.cwd)
     command = [sys.executable, "-m", "ccproxy", "--config", str(home.path / "ccproxy.toml")]
@@ -97,7 +97,7 @@ def _session(
 
 
 def _drawn(rows: list[list[Char]], requests: str) -> str:
-    """Show the session from the first question on, then what the fleet recorded."""
+    """Return the session from the first question on, then the fleet's list of requests."""
     texts = ["".join(cell.data for cell in row) for row in rows]
     first = next(index for index, text in enumerate(texts) if FIRST[:9] in text)
     picture_rows = [plain_row("$ ccproxy run kimi-k3 -- claude", bold=True), []]

@@ -1,4 +1,4 @@
-"""A picture of a terminal as SVG: text stays text, and nothing is loaded from elsewhere."""
+"""A picture of a terminal as SVG, with real text and without external resources."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import groupby
 from pyte.screens import Char
 
 WIDTH, HEIGHT = 8.4, 18
-"""Pixels of a cell at the font size below."""
+"""Width and height of a cell in pixels, at the font size below."""
 MARGIN, BAR = 16, 34
 _COLORS = {
     "default": "#d6d8df",
@@ -29,7 +29,7 @@ _STYLE = (
 
 
 def picture(rows: Sequence[Sequence[Char]], *, title: str, description: str) -> str:
-    """Draw *rows*; *description* is for readers who do not see the picture."""
+    """Draw *rows*; *description* is for readers who cannot see the picture."""
     columns = max((len(_trimmed(row)) for row in rows), default=0)
     width = round(columns * WIDTH + 2 * MARGIN)
     height = round(len(rows) * HEIGHT + MARGIN + BAR)

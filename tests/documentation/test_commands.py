@@ -74,7 +74,7 @@ def _script(path: Path, text: str) -> None:
 
 
 async def test_sessions_run_as_shown(home: FleetHome):
-    """The commands of all pages, on one fleet: starting one for each page would take longer."""
+    """The commands of all pages run on one fleet, because a fleet for each would take longer."""
     assert (await home.ccproxy("start")).code == 0
     for name, step in ((page.name, step) for page in SESSIONS for step in steps(page)):
         child = await asyncio.create_subprocess_shell(
@@ -103,7 +103,7 @@ def test_a_script_is_valid(page: Path):
 
 
 def assert_accepted(words: list[str]) -> None:
-    """Assert that ccproxy has the command and the options; nothing is run."""
+    """Assert that ccproxy has the command and its options; nothing is run."""
     name = next((word for word in words if not word.startswith("-")), "")
     name = ALIASES.get(name, name)
     assert name in commands(), f"ccproxy {' '.join(words)}"
@@ -128,7 +128,7 @@ def test_the_examples_of_a_command_are_accepted(name: str):
         assert_accepted(words)
 
 
-def test_output_is_compared_where_the_page_shows_it():
+def test_only_the_output_shown_on_the_page_is_compared():
     assert output_matches("a … c\n…", "a  b c\nd\ne")
     assert not output_matches("a … d", "a b c")
     assert output_matches("", "")
@@ -137,7 +137,7 @@ def test_output_is_compared_where_the_page_shows_it():
 
 TABLE_KEYS = {"proxies", "proxy", "routes", "presets", "fallback"}
 USERS_KEYS = {"roles", "user"}
-"""Of users.toml."""
+"""The settings of users.toml."""
 INI = [page for page in PAGES if blocks(page, "ini")]
 TOML = [page for page in PAGES if blocks(page, "toml")]
 
@@ -146,7 +146,7 @@ TOML = [page for page in PAGES if blocks(page, "toml")]
 def test_an_env_file_is_accepted(page: Path, tmp_path: Path):
     for number, text in enumerate(blocks(page, "ini")):
         file = tmp_path / f"{number}.env"
-        # In a key, an ellipsis replaces the rest of it.
+        # In a key, an ellipsis stands for the rest.
         file.write_text(re.sub(r"(?<=[\w-])…", "0123456789abcdef", text))
         file.chmod(0o600)
         reader = read_file(file, entry=None)

@@ -26,11 +26,11 @@ LINK = re.compile(r"!?\[[^]]*\]\(([^)\s]+)\)")
 
 
 @pytest.mark.parametrize("name", generated_pages())
-def test_a_generated_page_is_current(name: str):
+def test_generated_pages_are_current(name: str):
     assert (DOCS / name).read_text(encoding="utf-8") == generated_pages()[name], RENEW
 
 
-def test_no_generated_page_is_left_over():
+def test_no_obsolete_generated_page_remains():
     files = {f"{folder}/{path.name}" for folder in FOLDERS for path in (DOCS / folder).glob("*.md")}
     assert files == set(generated_pages()), RENEW
 
@@ -67,7 +67,7 @@ def test_every_quirk_of_a_provider_has_a_meaning():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_somewhere(page: Path):
+def test_every_link_has_a_target(page: Path):
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         url = urllib.parse.urlsplit(target)
         if url.scheme:
@@ -87,7 +87,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """Build the site; a warning is an error, and no address can be reached."""
+    """Build the site without a network; warnings are errors."""
     pytest.importorskip("material", reason="needs the group docs: make docs")
     folder = tmp_path_factory.mktemp("site")
     closed = "http://127.0.0.1:9"
@@ -114,7 +114,7 @@ def test_the_site_has_every_page(site: Path):
         assert (site / path / "index.html").exists(), name
 
 
-def test_the_site_loads_nothing_from_elsewhere(site: Path):
+def test_the_site_loads_nothing_from_other_hosts(site: Path):
     loads = re.compile(r"""<(?:script|img|link|iframe)[^>]+(?:src|href)=["']?(https?:[^"'\s>]+)""")
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")

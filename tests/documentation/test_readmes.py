@@ -1,4 +1,4 @@
-"""README is short and true, and its Chinese version has the same sections, commands and links."""
+"""README is short and correct; its Chinese version has the same sections, commands and links."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def links(readme) -> list[str]:
 
 
 @READMES
-def test_it_is_short(readme):
+def test_readme_is_short(readme):
     assert len(readme.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 
 
 @READMES
-def test_its_commands_exist(readme):
+def test_commands_in_readme_exist(readme):
     named = re.findall(r"`ccproxy ([a-z][a-z-]+)", prose(readme))
     assert {ALIASES.get(name, name) for name in named} <= set(commands())
     for words in ccproxy_calls("\n".join(blocks(readme, "sh"))):
@@ -69,7 +69,7 @@ def test_daily_commands_are_described(readme, name):
 
 
 @READMES
-def test_its_settings_exist(readme):
+def test_settings_in_readme_exist(readme):
     named = re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", prose(readme))
     named += re.findall(r"^([A-Z_]+)=", "\n".join(blocks(readme, "ini")), re.MULTILINE)
     assert named
@@ -77,21 +77,21 @@ def test_its_settings_exist(readme):
 
 
 @READMES
-def test_its_example_files_exist(readme):
+def test_example_files_in_readme_exist(readme):
     text = "\n".join(blocks(readme, "sh", "toml", "ini"))
     presets = re.findall(r"--preset ([\w-]+)", text) + re.findall(r"^PROVIDER=(.+)", text, re.M)
     assert set(presets) <= set(load_presets())
     assert all((ROOT / name).exists() for name in re.findall(r"envs/[\w-]+\.env\.example", text))
 
 
-def test_make_run_and_make_test_are_the_two_commands():
+def test_readme_names_make_run_and_make_test():
     text = ENGLISH.read_text(encoding="utf-8")
     assert re.search(r"^make run\b", text, re.MULTILINE)
     assert "`make test`" in text
 
 
 @READMES
-def test_its_figures_are_those_of_the_performance_page(readme):
+def test_figures_match_the_performance_page(readme):
     section = prose(readme).split("\n## ")[6]
     figures = set(re.findall(r"\d[\d.,–]*\d|\d", re.sub(r"\(.*?\)", "", section)))
     page = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
@@ -99,16 +99,16 @@ def test_its_figures_are_those_of_the_performance_page(readme):
     assert [figure for figure in figures if figure not in page] == []
 
 
-def test_both_have_the_same_sections_and_tables():
+def test_both_readmes_have_the_same_sections_and_tables():
     assert outline(CHINESE) == outline(ENGLISH)
 
 
-def test_both_have_the_same_commands_and_settings():
+def test_both_readmes_have_the_same_commands_and_settings():
     assert commands_of(CHINESE) == commands_of(ENGLISH)
     assert set(_TERM.findall(prose(CHINESE))) == set(_TERM.findall(prose(ENGLISH)))
 
 
-def test_both_have_the_same_links_and_figures():
+def test_both_readmes_have_the_same_links_and_figures():
     assert links(CHINESE) == links(ENGLISH)
     table_rows = re.compile(r"\d+(?:[.,–]\d+)*")
     figures = [

@@ -4,7 +4,8 @@ Coverage-guided fuzzing, on demand; CI runs tests/security/test_fuzz.py.
     pip install atheris
     python -m tests.fuzz sse -max_total_time=3600        # or table, env, problem, request
 
-Arguments after the target's name go to libFuzzer. A crash leaves its input in the current folder.
+Arguments after the target's name go to libFuzzer. The input of a crash is saved in the current
+folder.
 """
 
 from __future__ import annotations

@@ -36,14 +36,14 @@ def sse(data: bytes) -> None:
 
 
 def table(data: bytes) -> None:
-    """ccproxy.toml."""
+    """Read a ccproxy.toml."""
     file = _HOME / "ccproxy.toml"
     file.write_bytes(data)
     read_fleet(file)
 
 
 def env(data: bytes) -> None:
-    """An env file."""
+    """Read an env file."""
     file = _HOME / "x.env"
     file.write_bytes(data)
     file.chmod(0o600)

@@ -1,4 +1,4 @@
-"""Readers of JSON from providers and clients raise nothing but a Problem, whatever the values."""
+"""Readers of JSON from providers and clients raise only Problem, for any values."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ FOUND = {
 
 
 class Damage:
-    """Replaces and removes values of JSON, at random but repeatably."""
+    """Replaces and removes values of JSON, at random but reproducibly."""
 
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)
@@ -162,7 +162,7 @@ class Damage:
 
 
 def pass_through(converter, events):
-    """Feed *events* as the worker does, and read what it reads of the answer."""
+    """Feed *events* to the converter and read the answer, like the worker."""
     try:
         for data in events:
             converter.feed(data)
@@ -232,7 +232,7 @@ def direct_answer(damage):
 
 
 def scanned(damage):
-    """Read a request as far as everything does before what is added to it."""
+    """Read a request like all of its readers, up to the additions to it."""
     body = RULES.cache.scans.scan(damage(REQUEST)).body
     request = read_request(body)
     tools_of(request.tools)
@@ -294,7 +294,7 @@ READERS = [
 
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
-def test_odd_values(reader):
+def test_damaged_values_raise_only_problems(reader):
     for seed in range(150):
         with contextlib.suppress(Problem):
             reader(Damage(seed))

@@ -22,7 +22,7 @@ SEEDS = [
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_target_takes_anything(name):
+def test_a_target_accepts_any_bytes(name):
     chance = random.Random(1)
     for seed in SEEDS:
         TARGETS[name](seed)
@@ -33,7 +33,7 @@ def test_a_target_takes_anything(name):
             TARGETS[name](bytes(data))
 
 
-def test_the_script_says_how_it_is_used():
+def test_the_script_prints_its_usage():
     words = [sys.executable, "-m", "tests.fuzz"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1

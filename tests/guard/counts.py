@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 TIMES = {"small request": 50, "turn": 5, "text chunk": 400, "argument chunk": 400}
-"""How often callgrind sees a work: enough to stand out of the start of Python."""
+"""The number of runs under callgrind: enough to outweigh the start of Python."""
 RECORDED_TIMES = {"key": 400, "key of a session": 400}
-"""The same for works that are counted only to be recorded; their calls guard them."""
+"""The same for workloads that are only recorded, because their calls are guarded."""
 
 _COLLECTED = re.compile(rb"Collected : (\d+)")
 
@@ -43,7 +43,7 @@ def calls_of(work: Callable[[], object]) -> int:
 
 
 def instructions_of_each(works: Mapping[str, int] = TIMES) -> dict[str, int]:
-    """Return the instructions in one run of each of *works*, counted by callgrind."""
+    """Return the number of instructions in one run of each of *works*, counted by callgrind."""
     runs = [("turn", 0), *works.items()]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         nothing, *counted = pool.map(_instructions, runs)

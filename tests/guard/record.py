@@ -13,7 +13,7 @@ FILE = Path(__file__).with_name("baseline.json")
 
 
 def main() -> None:
-    """Count, and replace the figures of this Python in the file."""
+    """Count, and replace this Python's figures in the file."""
     recorded = json.loads(FILE.read_text()) if FILE.exists() else {"calls": {}, "instructions": {}}
     calls = {name: counts.calls_of(one) for name, one in work.make().items()}
     recorded["calls"][f"{sys.version_info.major}.{sys.version_info.minor}"] = calls

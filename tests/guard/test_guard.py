@@ -1,5 +1,5 @@
 """
-Regressions in the cost of a request or a chunk, found without timing.
+Detect regressions in the cost of a request or a chunk without timing.
 
 The figures in `baseline.json` may grow by 10 %. If a larger growth is worth its cost, run
 `python -m tests.guard.record` to record the new figures.
@@ -29,12 +29,12 @@ def works():
 
 @pytest.mark.skipif(not CALLS, reason="no counts are recorded for this version of Python")
 @pytest.mark.parametrize("name", list(CALLS))
-def test_calls(works, name):
+def test_the_number_of_calls_has_not_grown(works, name):
     assert counts.calls_of(works[name]) <= CALLS[name] * ROOM
 
 
 @pytest.mark.skipif(not CALLS, reason="no counts are recorded for this version of Python")
-def test_every_work_is_guarded(works):
+def test_every_workload_is_guarded(works):
     assert set(CALLS) == set(works)
 
 
@@ -54,7 +54,7 @@ def test_affinity_costs_less_than_two_per_cent_of_a_turn(recorded):
 
 @pytest.mark.skipif(not INSTRUCTIONS, reason="no counts are recorded for this build of Python")
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="there is no valgrind")
-def test_instructions():
+def test_the_number_of_instructions_has_not_grown():
     counted = counts.instructions_of_each()
     too_many = {name: n for name, n in counted.items() if n > INSTRUCTIONS[name] * ROOM}
     assert not too_many, f"recorded: {INSTRUCTIONS}"

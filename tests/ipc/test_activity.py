@@ -1,4 +1,4 @@
-"""What the messages about requests look like, and that `docs/events.md` describes all of it."""
+"""The messages about requests, and their complete description in `docs/events.md`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DOCUMENT = (Path(__file__).parents[2] / "docs/events.md").read_text()
 
 
 def documented(head):
-    """The names in the first column of the table with this head."""
+    """Return the names in the first column of the table with this head."""
     (table,) = re.findall(rf"^\| {re.escape(head)} \|.*?\n((?:\|.*\n)+)", DOCUMENT, re.MULTILINE)
     cells = [row.split("|")[1] for row in table.splitlines()[1:]]
     return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
@@ -58,7 +58,7 @@ def test_every_cause_is_documented():
     assert all(f"`{cause}`" in DOCUMENT for cause in get_args(CacheCause))
 
 
-def test_a_line_is_read_as_it_was_written():
+def test_an_event_survives_a_round_trip():
     request = RequestTimeline(id="req_1", label="Kimi", state="done", started=1.0)
     event = ActivityEvent(event="request.finished", at=2.0, label="Kimi", request=request)
     assert decode_event(encode_line(event)) == event
@@ -66,7 +66,7 @@ def test_a_line_is_read_as_it_was_written():
     assert decode_requests(encode_line(reply)) == reply
 
 
-def test_defaults_are_left_out():
+def test_default_values_are_omitted():
     request = RequestTimeline(id="req_1", label="Kimi", state="done", started=1.0)
     assert set(json.loads(encode_line(RequestsReply(running=(request,))))["running"][0]) == {
         "id",

@@ -33,7 +33,7 @@ COOLDOWN = KeyCooldown(model="m", cause="rate_limit", status=429, seconds=2.5, s
     ],
     ids=lambda message: type(message).__name__,
 )
-def test_a_message_survives_the_round_trip(message: Refusal | WorkerState | KeysReply) -> None:
+def test_a_message_survives_a_round_trip(message: Refusal | WorkerState | KeysReply) -> None:
     assert decode(type(message), encode(message)) == message
 
 
@@ -56,7 +56,7 @@ def test_unknown_fields_are_ignored_and_missing_ones_have_defaults() -> None:
         pytest.param(b'{"op": "drain", "seconds": true}', "seconds: must be", id="a bool"),
     ],
 )
-def test_a_wrong_request_is_refused_by_the_name_of_its_field(line: bytes, text: str) -> None:
+def test_an_invalid_request_is_refused_with_the_name_of_its_field(line: bytes, text: str) -> None:
     with pytest.raises(MessageError, match=text):
         decode_request(line)
 

@@ -1,4 +1,4 @@
-"""A real llama.cpp server for all tests of this folder; skipped where it is not installed."""
+"""A real llama.cpp server for all tests of this folder, which are skipped if it is missing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LlamaServer:
 
 @pytest.fixture(scope="module")
 def llama() -> Iterator[LlamaServer]:
-    """A server that runs until the last test of the module has ended."""
+    """A server for all tests of a module."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"{' and '.join(missing)} not installed; run: make llama")

@@ -1,9 +1,9 @@
 """
-A llama.cpp server with a tiny model: SmolLM2 135M, from packages of PyPI.
+A llama.cpp server with a tiny model: SmolLM2 135M, from PyPI packages.
 
     python tests/llama/server.py PORT
 
-Prints the address once the server answers, and ends when stdin is closed.
+Prints the address when the server answers, and exits when stdin is closed.
 """
 
 from __future__ import annotations

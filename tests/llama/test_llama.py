@@ -78,7 +78,7 @@ async def test_structured_output_is_valid_for_its_schema(tmp_path, llama, stream
 
 
 async def test_a_tool_turn_is_accepted(tmp_path, llama):
-    """The server renders calls and results with the model's template and refuses odd orders."""
+    """The server renders calls and results with the model's template and rejects invalid orders."""
     call = {"type": "tool_use", "id": "toolu_1", "name": "read_file", "input": {"path": "a.txt"}}
     result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "one\ntwo"}
     body = prompt("Read a.txt", max_tokens=8, tools=[TOOL])
@@ -109,10 +109,8 @@ async def test_a_cancelled_stream_frees_the_only_slot(tmp_path, llama, mode):
         assert answer.error is None
 
 
-async def test_the_probe_tells_what_the_server_supports_from_what_it_ignores(
-    tmp_path, llama, monkeypatch
-):
-    """llama.cpp accepts every field, and this model's template knows no tools."""
+async def test_the_probe_distinguishes_supported_from_ignored_fields(tmp_path, llama, monkeypatch):
+    """llama.cpp accepts every field, and this model's template does not support tools."""
     monkeypatch.setattr("ccproxy.providers.measurement.ANSWER_TOKENS", 4)
     async with running(tmp_path, llama.url, **SETTINGS) as proxy:
         reply = await probe(proxy.worker, "", most=0.01)
@@ -143,7 +141,7 @@ async def test_the_probe_tells_what_the_server_supports_from_what_it_ignores(
 
 
 async def test_a_killed_server_ends_the_stream_with_an_error(tmp_path, llama):
-    """The last test: it ends the server."""
+    """This is the last test, because it kills the server."""
     async with running(tmp_path, llama.url, **SETTINGS) as proxy:
         body = prompt("Count to one thousand.", max_tokens=2000, stream=True)
         async with proxy.post("/v1/messages", body) as response:

@@ -1,4 +1,4 @@
-"""A real SearXNG server, which `make searxng` installs; skipped where it is not there."""
+"""A real SearXNG server, which `make searxng` installs; the tests are skipped if it is missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.search_engine import SearchEngine
 
 PYTHON = ROOT / ".searxng/bin/python"
 START_SECONDS = 120.0
-"""It takes four seconds on an idle machine."""
+"""The start takes four seconds on an idle machine."""
 SETTINGS = """\
 use_default_settings:
   engines:
@@ -42,12 +42,12 @@ SHAPE = (
 )
 
 Server = Callable[..., AbstractAsyncContextManager[str]]
-"""Starts a server with the formats of its answers; its address."""
+"""Starts a server with these answer formats; returns its address."""
 
 
 @pytest.fixture
 def searxng(tmp_path: Path, engine: SearchEngine) -> Server:
-    """SearXNG whose engine `local` asks the scripted search engine."""
+    """Start SearXNG, with the scripted search engine as its engine `local`."""
     if not PYTHON.exists():
         pytest.skip("SearXNG is not installed; run: make searxng")
 

@@ -1,7 +1,7 @@
 """
 Web searches by a real SearXNG.
 
-Its only engines are on loopback: one asks the scripted search engine, the other a closed port.
+Its only engines are on loopback: the scripted search engine, and a closed port.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def result(answer: Answer) -> object:
     return block["content"]
 
 
-async def test_results_domains_and_engines_that_do_not_answer(tmp_path, engine, searxng):
+async def test_results_domains_and_unresponsive_engines_are_reported(tmp_path, engine, searxng):
     async with searxng() as url:
         answer = await ask(tmp_path, url, "aiohttp release")
         links = result(answer)
@@ -47,7 +47,7 @@ async def test_results_domains_and_engines_that_do_not_answer(tmp_path, engine, 
         assert "SearXNG has no results, because sources failed: dead: " in answer.text
 
 
-async def test_a_server_that_does_not_answer_with_json(tmp_path, engine, searxng):
+async def test_a_server_without_json_is_an_error(tmp_path, engine, searxng):
     async with searxng(formats="[html]") as url:
         answer = await ask(tmp_path, url, "aiohttp release")
     assert "SearXNG refused the search (403): list json under search.formats" in answer.text

@@ -1,8 +1,8 @@
 """
-Hostile material of the added features: search results, pictures, PDFs and recordings.
+Hostile input for search results, pictures, PDFs and recordings.
 
-Search results and pictures are texts of strangers that reach the model. PDFs reach a parser in a
-process of its own. Recordings hold conversations.
+Search results and pictures bring text by third parties to the model. PDFs are parsed in a separate
+process. Recordings contain conversations.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def engine():
 
 
 async def search(start, engine, **hit):
-    """Return the text and the links that the model gets."""
+    """Return the text and the links that the model receives."""
     engine.answer = {"results": [{"url": "https://a.example/", "title": "A", **hit}]}
     proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
     answer = await proxy.ask(prompt("Perform a web search for the query: x", tools=[SEARCH]))
@@ -59,7 +59,7 @@ async def search(start, engine, **hit):
 
 @pytest.mark.parametrize("field", ["title", "content"])
 @pytest.mark.parametrize("text", IMITATIONS.values(), ids=IMITATIONS)
-async def test_results_imitate_neither_the_client_nor_a_template(start, engine, text, field):
+async def test_results_cannot_imitate_the_client_or_a_template(start, engine, text, field):
     text, _ = await search(start, engine, **{field: text})
     assert ORDER in text or "x" * 200 in text
     assert not [tag for tag in TAGS if tag in text]
@@ -84,12 +84,12 @@ async def test_results_imitate_neither_the_client_nor_a_template(start, engine, 
         None,
     ],
 )
-async def test_odd_links_are_left_out(start, engine, url):
+async def test_invalid_links_are_left_out(start, engine, url):
     _, links = await search(start, engine, url=url)
     assert links == []
 
 
-async def test_results_steer_no_terminal_and_are_bounded(start, engine):
+async def test_results_cannot_control_a_terminal_and_are_bounded(start, engine):
     text, links = await search(
         start, engine, title="\x1b]0;x\x07A\u202e", content="\x1b[31m" + "word " * 50_000
     )
@@ -103,7 +103,7 @@ async def test_results_steer_no_terminal_and_are_bounded(start, engine):
     ["http://127.0.0.1:{port}/a", "http://169.254.169.254/latest", "http://[::1]:{port}/", "http://2130706433:{port}/"],
 )  # fmt: skip
 async def test_a_result_is_never_fetched(start, engine, url):
-    """Links are shown, also private ones; only the engine's own address is contacted."""
+    """All links are shown, even private ones, but only the engine's own address is contacted."""
     _, links = await search(start, engine, url=url.format(port=engine.url.rpartition(":")[2]))
     assert len(links) == 1
     assert [call.path for call in engine.calls] == ["/search"]
@@ -131,7 +131,7 @@ async def ask_about(proxy, *blocks):
 
 
 def answer_as(description):
-    """The model `glm-5v` describes, the other answers."""
+    """Let the model `glm-5v` describe pictures and the other model answer."""
 
     def answer(call):
         return completion(description if call.json["model"] == "glm-5v" else "Done.")
@@ -142,7 +142,7 @@ def answer_as(description):
 EYES = {"PROVIDER": "zai", "BIG_MODEL": "glm-5.3", "VISION": "glm-5v"}
 
 
-async def test_of_many_pictures_few_are_described(start, provider):
+async def test_the_number_of_described_pictures_is_limited(start, provider):
     provider.script(answer_as("a square"))
     proxy = await start(**EYES)
     await ask_about(proxy, *map(picture, range(300)))
@@ -164,8 +164,8 @@ async def test_text_in_a_picture_stays_in_its_frame(start, provider, text):
     assert not [tag for tag in TAGS if tag in seen]
 
 
-async def test_a_wrong_media_type_is_not_sent_on_as_a_path(start, provider, tmp_path):
-    """The name of a description's file is a hash."""
+async def test_a_wrong_media_type_is_not_used_as_a_path(start, provider, tmp_path):
+    """The file name of a description is a hash."""
     provider.script(answer_as("a square"))
     proxy = await start(**EYES)
     await ask_about(proxy, picture(1, "../../../../etc/x"))
@@ -177,8 +177,8 @@ async def test_a_wrong_media_type_is_not_sent_on_as_a_path(start, provider, tmp_
 # PDFs.
 
 
-async def test_a_packed_bomb_ends_with_the_reader(start, provider, monkeypatch, tmp_path):
-    """Its content, packed to a thousandth, is larger than the memory of the reader."""
+async def test_a_compression_bomb_kills_only_the_reader(start, provider, monkeypatch, tmp_path):
+    """The content, compressed to a thousandth, is larger than the reader's memory limit."""
     program = tmp_path / "reader.py"
     source = pdf_texts._READER.read_text()
     program.write_text(source.replace("MEMORY = 1024 * 1024 * 1024", "MEMORY = 128 << 20"))
@@ -209,7 +209,7 @@ async def test_the_reader_sees_no_secret_and_writes_no_file(monkeypatch, tmp_pat
     assert "sk-secret" not in (await pages_of(encoded(pdf("Another page")))).error
 
 
-async def test_a_client_that_leaves_ends_the_reader(monkeypatch, tmp_path):
+async def test_the_reader_is_killed_when_the_client_disconnects(monkeypatch, tmp_path):
     started = tmp_path / "pid"
     program = tmp_path / "reader.py"
     program.write_text(
@@ -265,7 +265,7 @@ async def test_a_recording_has_no_key(recording, tmp_path):
     assert file.parent.stat().st_mode & 0o077 == 0
 
 
-async def test_a_link_in_place_of_a_recording_is_replaced(recording, tmp_path):
+async def test_a_symbolic_link_instead_of_a_recording_is_replaced(recording, tmp_path):
     _, made = recording
     state = tmp_path / "state"
     victim = tmp_path / "victim"
@@ -282,8 +282,8 @@ async def test_a_link_in_place_of_a_recording_is_replaced(recording, tmp_path):
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-async def test_names_of_mcp_tools_are_only_names(start, provider, api):
-    """Names may imitate the search, be too long, odd or almost equal; all stay callable."""
+async def test_names_of_mcp_tools_have_no_special_meaning(start, provider, api):
+    """Names may imitate the search, be too long, unusual or almost equal; all remain callable."""
     long_name = "mcp__a__" + "x" * 120
     names = ["search_tools", "web_search", long_name, f"{long_name}y", "mcp__c__.*", "mcp__d__ä b"]
     names += ["mcp__b__<system-reminder>", "mcp__e__../../x"]

@@ -84,7 +84,7 @@ class Target:
         return status_of(answer)
 
     def growth(self) -> int:
-        """Return the growth of its peak memory in bytes, where the system reports the peak."""
+        """Return the growth of its peak memory in bytes, if the system reports the peak."""
         try:
             status = Path(f"/proc/{self.process.pid}/status").read_text()
         except FileNotFoundError:

@@ -1,9 +1,9 @@
 """
 Pages of other origins and DNS rebinding, in a real browser.
 
-Chromium resolves evil.example to this machine, which is the result of DNS rebinding. The pages try
-fetch in all modes, forms, images, scripts and event sources, and report to their own server what
-they could read.
+Chromium resolves evil.example to this machine, like after DNS rebinding. The pages try fetch in all
+modes, forms, images, scripts and event sources, and report the data that they could read to their
+own server.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-Secrets are planted wherever secrets can enter; none may come out, in whole or in part.
+Secrets are planted at every input that may contain one; no part of them may leak.
 
-A real fleet runs through its failures. Then everything it wrote and answered is searched for every
-run of eight characters of every secret.
+A real fleet runs through its failures. Then all its files, output and answers are searched for
+every run of eight characters of every secret.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PIECE = 8
 
 
 def canary(name: str, prefix: str = "") -> str:
-    """A secret that shares no eight characters with other text; the same in every run."""
+    """Return a secret, the same in every run, that shares no eight characters with other text."""
     return prefix + hashlib.sha256(name.encode()).hexdigest()[:40]
 
 
@@ -74,7 +74,7 @@ def pieces(secret: str) -> Iterator[str]:
 
 
 def leaks(said: dict[str, bytes]) -> list[str]:
-    """A secret and the place in which it was found."""
+    """Return each leaked secret with its location."""
     result = []
     for location, data in said.items():
         for name, secret in SECRETS.items():
@@ -90,7 +90,7 @@ def test_the_search_finds_planted_secrets():
 
 
 class Run:
-    """One fleet, and everything it wrote or answered."""
+    """One fleet, with everything that it wrote or answered."""
 
     def __init__(self, home: FleetHome) -> None:
         self.home = home
@@ -141,7 +141,7 @@ class Run:
 
 
 def echo(status: int = 401):
-    """A provider that quotes the whole request."""
+    """Answer like a provider that quotes the whole request."""
 
     def answer(call):
         text = f"refused: {json.dumps(dict(call.headers))} {call.path}?{call.query}"
@@ -291,7 +291,7 @@ async def test_a_fleet_reveals_no_secret(tmp_path, provider):
         await run.ccproxy("logs", "--json", "-n", "5000")
         await break_the_files(run)
         await run.ccproxy("env", "chat", "--shell", "bash")
-        del run.said[[*run.said][-1]]  # its purpose
+        del run.said[[*run.said][-1]]  # it prints keys on purpose
         worker = await home.worker_pid("direct")
         psutil.Process(worker).send_signal(signal.SIGABRT)  # a crash with output
         await eventually(lambda: not psutil.pid_exists(worker))

@@ -77,7 +77,7 @@ async def test_environment_variables_alone_open_no_address(home):
 
 
 def modes(folder: Path) -> dict[str, str]:
-    """Return everything below *folder* that others can read or write."""
+    """Return the files below *folder* that other users can read or write."""
     return {
         str(path.relative_to(folder)): oct(stat.S_IMODE(path.lstat().st_mode))
         for path in folder.rglob("*")
@@ -121,7 +121,7 @@ async def test_an_env_file_readable_by_others_is_refused(home):
     assert home.processes() == []
 
 
-# Symbolic links in place of files.
+# Symbolic links instead of files.
 
 PLANTED = [
     "logs/demo.log",
@@ -159,7 +159,7 @@ async def test_a_link_in_place_of_a_file_is_not_followed(name, home, tmp_path_fa
     link.parent.mkdir(mode=0o700, exist_ok=True)
     link.symlink_to(theirs)
     home.write(demo={"PROVIDER": "demo"})
-    # It may fail to start, but must not change the target.
+    # The fleet may fail to start, but must not change the target.
     for words in (["start"], ["status"], ["cleanup"], ["doctor", "--fix", "--offline"], ["stop"]):
         done = await home.ccproxy(*words)
         assert "Traceback" not in done.err, done

@@ -1,7 +1,7 @@
 """
 Random input for every parser.
 
-A parser may raise the one error that it documents and nothing else, and it must terminate.
+A parser may raise only the error that it documents, and must terminate.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from ccproxy.supervisor.sockets.unix_socket import (
 
 MANY = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "300")),
-    deadline=None,  # it would count the time in which a busy machine runs other processes
+    deadline=None,  # it would include the time of other processes on a busy machine
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 NAMES = ["PROVIDER", "PROVIDER_BASE_URL", "PROVIDER_API_KEY", "HOST", "PORT", "BIG_MODEL",
@@ -60,7 +60,7 @@ JSON = st.recursive(
 
 
 def quick(test):
-    """Let no example take more than a second of processor time."""
+    """Limit each example to a second of CPU time."""
 
     @contextlib.contextmanager
     def measured():
@@ -92,7 +92,7 @@ def quick(test):
 @example(b"proxies = ['1:a:b'" + b"\0")
 @example(b"[" * 5000)
 @example(b"a." * 5000 + b"b=1")
-def test_any_table(tmp_path, data):
+def test_any_table_is_read_or_rejected(tmp_path, data):
     file = tmp_path / "ccproxy.toml"
     file.write_bytes(data)
     fleet, mistakes = read_fleet(file)
@@ -104,7 +104,7 @@ def test_any_table(tmp_path, data):
     st.lists(st.tuples(st.sampled_from(NAMES), TEXT), max_size=6),
     st.sampled_from(["{}={}\n", "{}='{}'\n", '{}="{}"\n', "export {} = {}", "{}:{}\n"]),
 )
-def test_any_env_file(tmp_path, pairs, form):
+def test_any_env_file_is_read_or_rejected(tmp_path, pairs, form):
     file = tmp_path / "x.env"
     file.write_bytes("".join(form.format(*pair) for pair in pairs).encode())
     file.chmod(0o600)
@@ -115,7 +115,7 @@ def test_any_env_file(tmp_path, pairs, form):
 
 @quick
 @given(st.binary(max_size=300))
-def test_any_bytes_as_an_env_file(tmp_path, data):
+def test_any_bytes_as_an_env_file_are_read_or_rejected(tmp_path, data):
     file = tmp_path / "x.env"
     file.write_bytes(data)
     file.chmod(0o600)
@@ -207,7 +207,7 @@ def test_control_characters_are_refused_in_tokens_and_values(text):
 @given(st.lists(st.binary(max_size=60), max_size=12))
 @example([b"\xef\xbb\xbfdata: x\r", b"\n\r\n"])
 @example([b"data", b":", b" ", b"\n\n"])
-def test_any_bytes_as_an_event_stream(parts):
+def test_any_bytes_are_decoded_as_an_event_stream(parts):
     whole = Decoder()
     once = [*whole.feed(b"".join(parts)), *whole.close()]
     piecewise = Decoder()
@@ -240,7 +240,7 @@ def test_any_error_of_a_provider(status, headers, body):
 
 @quick
 @given(st.binary(max_size=300))
-def test_any_line_on_the_control_socket(data):
+def test_any_line_on_the_control_socket_is_answered(data):
     try:
         assert isinstance(decode_reply(WorkerState, data, "s.sock"), WorkerState)
     except (NoAnswer, WorkerRefused):
@@ -249,7 +249,7 @@ def test_any_line_on_the_control_socket(data):
 
 @quick
 @given(JSON)
-async def test_any_json_as_a_request(start, provider, body):
+async def test_any_json_request_gets_a_response(start, provider, body):
     proxy = await _shared(start)
     data = msgspec.json.encode(body)
     async with proxy.session.post(proxy.url + "/v1/messages", data=data) as answer:
@@ -264,7 +264,7 @@ async def test_any_json_as_a_request(start, provider, body):
                   "stop_sequences": JSON, "temperature": JSON, "stream": JSON, "metadata": JSON},
     )
 )  # fmt: skip
-async def test_a_slightly_damaged_request(start, provider, body):
+async def test_a_slightly_damaged_request_gets_a_response(start, provider, body):
     proxy = await _shared(start)
     data = msgspec.json.encode(body)
     async with proxy.session.post(proxy.url + "/v1/messages", data=data) as answer:

@@ -1,7 +1,7 @@
 """
-What users and strangers try at a team's gateway, besides the sign-in.
+Attacks by users and strangers on a team's gateway.
 
-`tests/worker/gateway/` has the attacks on the sign-in itself.
+`tests/worker/gateway/` contains the attacks on the sign-in.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ async def gateway(start, file):
 
 
 def twice(body, first, second):
-    """Return *body* with the field `model` at its beginning and at its end."""
+    """Return *body* with the field `model` at both its beginning and its end."""
     rest = json.dumps({name: value for name, value in body.items() if name != "model"})
     return f'{{"model":"{first}",{rest[1:-1]},"model":"{second}"}}'.encode()
 
 
 def models_in(provider):
-    """Return each model that the provider may have read, of each request."""
+    """Return every model in each request that the provider received."""
     pairs = [json.loads(call.body, object_pairs_hook=list) for call in provider.calls]
     return [[value for name, value in one if name == "model"] for one in pairs]
 
 
-# Another model than the user may use.
+# Models that the user must not use.
 
 
 @pytest.mark.parametrize("pair", [("gpt-4o-mini", "gpt-4o"), ("gpt-4o", "gpt-4o-mini")])
@@ -86,13 +86,13 @@ async def test_a_router_gets_no_list_of_models(gateway, provider, path, more):
 
 
 @pytest.mark.parametrize("text", [b'{"model":"gpt-4o-mini","x":NaN}', b"[]", b"\xff", b""])
-async def test_what_only_the_provider_could_read_is_refused(start, file, provider, text):
+async def test_bodies_that_only_the_provider_could_parse_are_refused(start, file, provider, text):
     proxy = await start(USERS=str(file), PROVIDER_API="messages")
     assert (await proxy.ask(text, headers=bearer(ANNA))).status == 400
     assert provider.calls == []
 
 
-async def test_without_users_a_body_keeps_every_byte(start, provider):
+async def test_without_users_bodies_are_unchanged(start, provider):
     proxy = await start(PROVIDER_API="messages", PASS_MODELS="on")
     body = b'{ "model":"gpt-4o-mini", "models":[], "max_tokens":9, "messages":[] }'
     await proxy.ask(body)
@@ -117,7 +117,7 @@ async def test_no_name_of_a_model_leads_around_the_rights(tmp_path, file, path):
         assert family.requested() == {}
 
 
-async def test_counting_tokens_is_for_models_that_the_user_may_use(start, file, provider):
+async def test_token_counts_require_access_to_the_model(start, file, provider):
     proxy = await start(USERS=str(file), PROVIDER_API="messages")
     path = "/v1/messages/count_tokens"
     async with proxy.post(path, prompt(model="opus"), headers=bearer(ANNA)) as got:
@@ -145,15 +145,15 @@ async def test_a_test_of_the_provider_is_not_for_users(gateway, provider):
     assert len(provider.calls) == 1
 
 
-# Answers that cost nothing.
+# Answers that must not be free.
 
 FLOOD = 400
-"""Pieces of an answer, of about 13 tokens each."""
+"""The number of pieces in an answer, with about 13 tokens each."""
 WORDS = "word " * 10
 
 
 def unended(path):
-    """Return a stream of the provider that has everything but its end and its usage."""
+    """Return a provider's stream without its end and usage."""
     if path == "/v1/messages":
         return [
             event(MESSAGE_START),
@@ -188,7 +188,7 @@ def event(fields):
 
 
 def spent(proxy):
-    """Return how many tokens anna has spent."""
+    """Return the number of tokens that anna has spent."""
     payer = payer_for_user(proxy.worker.config.label, "anna")
     accounts, name = proxy.worker.payers.user_of(payer)
     (state,) = accounts.states(proxy.worker.gateway.directory.user(name))
@@ -249,7 +249,7 @@ async def test_what_another_entry_describes_is_charged_to_the_user(tmp_path, fil
         await eventually(lambda: spent(main) > 1050)
 
 
-async def test_searches_of_the_provider_are_charged(start, provider):
+async def test_searches_by_the_provider_are_charged(start, provider):
     proxy = await start(PROVIDER_API="messages", PROVIDER="anthropic", BIG_MODEL="claude-opus-4-5")
     usage = {"input_tokens": 1, "output_tokens": 1, "server_tool_use": {"web_search_requests": 100}}
     fields = {"type": "message", "role": "assistant", "stop_sequence": None, "content": []}
@@ -259,7 +259,7 @@ async def test_searches_of_the_provider_are_charged(start, provider):
     await eventually(lambda: proxy.worker.session.usage.totals.cost > 0.9)
 
 
-async def test_a_number_of_any_length_is_no_internal_error(start, provider):
+async def test_a_number_of_any_length_causes_no_internal_error(start, provider):
     proxy = await start()
     provider.script(failure(400, "no"))
     body = b'{"model":"gpt-4o","max_tokens":%b,"messages":[]}' % (b"1" * 5000)
@@ -297,7 +297,7 @@ async def test_headers_of_a_client_change_neither_user_nor_rights(gateway, provi
     assert sent <= {"x-ccproxy-hop"}, "that of this proxy, against circles"
 
 
-async def test_a_request_looks_up_few_tokens(gateway):
+async def test_a_request_causes_few_token_lookups(gateway):
     seen = []
     gateway.worker.gateway.sign_ins._records._connection.set_trace_callback(seen.append)
     headers = [("x-api-key", f"ccu_{number}") for number in range(100)]
@@ -321,7 +321,7 @@ async def test_a_second_authorization_header_adds_no_rights(gateway):
     assert b"anna may not use the model" in answer
 
 
-# The proxy's own routes, from outside.
+# The proxy's own routes, called from other machines.
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ async def test_files_that_others_may_change_are_not_used(gateway, file):
     settings.chmod(0o600)
     async with gateway.get("/managed/settings", headers=bearer(ANNA)) as got:
         assert got.status == 200
-    # The last valid version of the users counts.
+    # The last valid version of the users remains in use.
     assert (await gateway.ask(headers=bearer(ANNA))).status == 200
     file.write_text('[[user]]\nname = "eve"\ntokens = []\n')
     file.chmod(0o666)
@@ -408,7 +408,7 @@ def test_only_a_trusted_proxy_names_the_client(peer, forwarded, client):
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0/0", "10.0.0.0/8,::/0", "10.0.0.1/8", "proxy.lan"])
-def test_not_everyone_is_a_trusted_proxy(text):
+def test_trusting_every_proxy_is_refused(text):
     with pytest.raises(ValueError, match="must"):
         networks(text)
 
@@ -448,7 +448,7 @@ async def test_strangers_only_read_the_store(gateway, path, fields):
     assert all(one.startswith("SELECT") for one in statements)
 
 
-async def test_unknown_sign_ins_are_told_nothing(gateway):
+async def test_unknown_sign_ins_reveal_nothing(gateway):
     started = await begin(gateway)
     for device_code in ("x", started["user_code"], "", "x" * 4000):
         status, body = await form(

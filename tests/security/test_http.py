@@ -21,7 +21,7 @@ BODY = json.dumps(prompt()).encode()
 
 
 def request(target="/v1/messages", *headers, method="POST", host="localhost", body=BODY) -> bytes:
-    """A raw request."""
+    """Return a raw request."""
     lines = [f"{method} {target} HTTP/1.1"]
     lines += [f"Host: {host}"] if host is not None else []
     lines += [*headers, f"Content-Length: {len(body)}", "Connection: close", "", ""]
@@ -126,8 +126,8 @@ async def test_no_answer_allows_another_origin(target, proxy):
 
 
 @pytest.mark.parametrize("headers", PAGES, ids=", ".join)
-async def test_a_page_is_refused_by_a_public_proxy_without_key(headers, start, provider):
-    """Otherwise a browser inside the user's network would give access to outsiders."""
+async def test_a_public_proxy_without_key_refuses_pages(headers, start, provider):
+    """A browser inside the user's network would otherwise give access to outsiders."""
     proxy = await start(HOST="0.0.0.0", ALLOW_PUBLIC="on")
     answer = await proxy.exchange(request("/v1/messages", *headers, host="proxy.lan"))
     assert status_of(answer) == 403
@@ -142,7 +142,7 @@ async def test_two_host_headers_are_refused(proxy, provider):
 
 
 async def test_legitimate_hosts_are_answered(proxy, provider):
-    """The tests above would also pass if every request were refused."""
+    """This test proves that the others do not pass because every request is refused."""
     for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:8081", "localhost."):
         assert status_of(await proxy.exchange(request(host=host))) == 200
     for target in ("http://localhost/v1/messages", "http://[::1]:8081/v1/messages"):
@@ -344,7 +344,7 @@ async def test_a_long_chunk_extension_is_not_part_of_the_body(proxy, provider):
         + b"x" * 2_000_000
         + b"\r\nx\r\n0\r\n\r\n"
     )
-    with contextlib.suppress(ConnectionResetError):  # refused before it was sent completely
+    with contextlib.suppress(ConnectionResetError):  # refused before it was completely sent
         answer = await asyncio.wait_for(proxy.exchange(head + chunk), 30)
         assert status_of(answer) == 400
     assert provider.calls == []
@@ -477,7 +477,7 @@ async def test_an_expensive_body_gets_400(body, path, proxy, provider):
     ],
 )  # fmt: skip
 async def test_a_large_request_does_not_block_others(body, proxy):
-    """A large valid request may take long, but the health endpoint must still answer."""
+    """A large valid request may take long, but the health endpoint must still respond."""
     heavy = asyncio.create_task(proxy.exchange(request(body=body)))
     begun = time.monotonic()
     async with proxy.get("/livez") as answer:

@@ -16,7 +16,7 @@ NOT_EVERYWHERE = {"setproctitle", "typing-extensions"}
 
 
 def closure(name: str) -> set[str]:
-    """Return every package that *name* depends on, without extras, on this Python."""
+    """Return all dependencies of *name* on this Python, without extras."""
     result: set[str] = set()
     todo = [name]
     while todo:

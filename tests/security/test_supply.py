@@ -1,4 +1,4 @@
-"""Supply chain: pinned dependencies, a reproducible wheel that runs nothing at installation."""
+"""Supply chain: pinned dependencies, and a reproducible wheel that runs no code at installation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RUNTIME, DEVELOPMENT = "requirements.lock", "requirements-dev.lock"
 IMAGE = "deploy/requirements.lock"
 GROUPS = ("test", "lint", "docs")
 EXTRAS = ("redis", "oidc")
-"""Of the image."""
+"""The Python version of the image."""
 
 
 # The lock files; `make lock` updates them.
@@ -70,14 +70,14 @@ def test_the_lock_matches_the_project(file):
 
 
 def test_the_lock_is_exactly_the_closure():
-    """Removed dependencies leave the lock file, new ones enter it."""
+    """Removed dependencies leave the lock file, and new ones are added to it."""
     assert set(pins(RUNTIME)) == set(listed())
     assert closure("ccproxy-fleet") <= set(pins(RUNTIME))
     assert len(pins(RUNTIME)) <= MOST_PACKAGES
 
 
 @pytest.mark.parametrize("file", [DEVELOPMENT, IMAGE])
-def test_every_lock_has_the_users_versions(file):
+def test_every_lock_file_has_the_users_versions(file):
     other = pins(file)
     assert {name: other.get(name) for name in pins(RUNTIME)} == pins(RUNTIME)
 
@@ -125,7 +125,7 @@ def test_the_wheel_is_reproducible(wheels):
 
 
 def test_a_wheel_holds_every_file_of_the_package(wheels):
-    """A data file that package-data in pyproject.toml forgets is missing from an installation."""
+    """Data files must be listed in pyproject.toml's package-data to be installed."""
     files = [path for path in (ROOT / "ccproxy").rglob("*") if path.is_file()]
     own = {str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts}
     with zipfile.ZipFile(wheels[0]) as wheel:
@@ -133,7 +133,7 @@ def test_a_wheel_holds_every_file_of_the_package(wheels):
 
 
 def test_a_wheel_runs_nothing_by_being_installed(wheels):
-    """No .pth file, no script except the commands, nothing outside the package."""
+    """The wheel has no .pth file, no script except the commands, no file outside the package."""
     with zipfile.ZipFile(wheels[0]) as wheel:
         names = wheel.namelist()
         (entries,) = (name for name in names if name.endswith("/entry_points.txt"))

@@ -91,7 +91,7 @@ async def test_no_command_prints_control_characters(home):
         result = STEERING.search(output[command])
         assert not result, f"{command}: {output[command]!a}"
         assert "Traceback" not in output[command]
-    # The hostile text was shown, escaped.
+    # The hostile text is shown, but escaped.
     assert "ledom" in output["status"]
     assert "\\u001b[2J" in output["logs -n 500"]
     assert "\\x1b[2J" in output["history"]

@@ -22,7 +22,7 @@ WORD += b'"finish_reason":"stop"}]}'
 
 
 def certificate(folder: Path, name: str, *, days: int = 1) -> tuple[Path, Path]:
-    """A self-signed certificate and its key."""
+    """Create a self-signed certificate and its key."""
     cert, key = folder / f"{name}.pem", folder / f"{name}.key"
     names = "DNS:localhost,IP:127.0.0.1" if name == "localhost" else f"DNS:{name}"
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"]
@@ -32,7 +32,7 @@ def certificate(folder: Path, name: str, *, days: int = 1) -> tuple[Path, Path]:
 
 
 def expired(folder: Path) -> tuple[Path, Path]:
-    """A certificate that expired yesterday, and its key."""
+    """Create a certificate that expired yesterday, and its key."""
     cert, key = certificate(folder, "localhost")
     again = [
         "openssl",
@@ -110,7 +110,7 @@ async def test_a_server_without_tls_is_reported_as_such(start, provider):
 
 
 @needs_openssl
-async def test_an_authority_in_ca_bundle_is_trusted(start, tmp_path):
+async def test_an_authority_in_the_ca_bundle_is_trusted(start, tmp_path):
     cert, key = certificate(tmp_path, "localhost")
     async with impostor(cert, key) as server:
         proxy = await start(server.url, CA_BUNDLE=str(cert))
@@ -127,7 +127,7 @@ async def test_old_tls_versions_are_refused(version, start, tmp_path, recwarn):
     context.load_cert_chain(cert, key)
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
-    recwarn.clear()  # Python itself deprecates them
+    recwarn.clear()  # Python deprecates these versions
     server = Impostor()
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
     async with listener:

@@ -1,4 +1,4 @@
-"""What the status line reads of a worker's reply is what the worker meant, and nothing more."""
+"""The status line reads a worker's reply without msgspec; both must agree on its fields."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FULL = ClientSessionState(
         (LowBudget, BudgetRow),
     ],
 )
-def test_names_and_defaults_are_those_of_the_message(ours, theirs):
+def test_names_and_defaults_match_the_message(ours, theirs):
     defaults = {field.name: field.default for field in dataclasses.fields(theirs)}
     assert ours._field_defaults.items() <= defaults.items()
 

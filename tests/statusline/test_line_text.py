@@ -1,4 +1,4 @@
-"""The text of the status line: who answers and why, what is wrong, and what fits the terminal."""
+"""The text of the status line: the answering entry, the reason, problems, and the line's width."""
 
 from __future__ import annotations
 
@@ -134,11 +134,11 @@ def test_lines(fields, others, expected):
         (10, "Kimi · ki…"),
     ],
 )
-def test_what_does_not_fit_is_left_out_from_the_end(columns, expected):
+def test_parts_that_do_not_fit_are_dropped_from_the_end(columns, expected):
     assert line(columns, keys=ReadyKeys(ready=1, total=2), cached=1) == expected
 
 
-def test_a_long_note_is_cut_before_the_context_is_left_out():
+def test_a_long_note_is_cut_before_the_context_is_dropped():
     text = line(80, reason="all keys are cooling down " * 5, keys=ReadyKeys(ready=1, total=2))
     assert text.startswith("Kimi · kimi-k3  all keys are cooling down all keys")
     assert text.endswith("…  25% of 200K")
@@ -149,7 +149,7 @@ def test_wide_characters_count_twice():
     assert line(16, model="智谱智谱智谱") == "Kimi · 智谱智谱…"
 
 
-def test_only_what_needs_attention_is_coloured():
+def test_only_parts_that_need_attention_are_coloured():
     assert line(color=True) == line()
     assert line(color=True, reason="x") == ("Kimi · kimi-k3  \x1b[33mx\x1b[0m  25% of 200K")
 
@@ -159,13 +159,13 @@ def test_a_stopped_proxy_names_the_command():
     assert text == "Kimi: the proxy does not answer; fix: ccproxy start Kimi"
 
 
-def test_without_a_token_count_the_window_is_named():
+def test_without_a_token_count_the_window_is_shown():
     view = SessionView(own=own())
     assert status_line(view, ClientFacts(), columns=99, color=False) == (
         "Kimi · kimi-k3  200K window"
     )
 
 
-def test_a_pane_has_one_fact_per_line():
+def test_a_pane_shows_one_fact_per_line():
     view = SessionView(own=own(reason=COOLING))
     assert session_lines(view, FACTS) == ["Kimi · kimi-k3", COOLING, "25% of 200K"]

@@ -1,4 +1,4 @@
-"""Asking the workers: several processes, other entries, foreign labels, and workers that hang."""
+"""Queries to the workers: several processes, other entries, similar labels, and hung workers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_processes_of_one_entry_are_merged(serve: Serve, tmp_path: Path) -> None
     assert result.cache_share == 0.75
 
 
-def test_entries_that_answered_are_asked_as_well(serve: Serve, tmp_path: Path) -> None:
+def test_entries_that_answered_are_queried_too(serve: Serve, tmp_path: Path) -> None:
     serve("Kimi.1.aa", ClientSessionState(label="Kimi", answered_by="GLM", peers=("GLM",)))
     serve("GLM.1.bb", ClientSessionState(label="GLM", model="glm-5", cost=0.5, unpriced=2))
     serve("Other.1.cc", None)
@@ -69,7 +69,7 @@ def test_entries_that_answered_are_asked_as_well(serve: Serve, tmp_path: Path) -
     assert (result.answering.model, result.cost, result.unpriced) == ("glm-5", 0.5, 2)
 
 
-def test_a_label_that_begins_like_another_is_not_mistaken(serve: Serve, tmp_path: Path) -> None:
+def test_a_label_with_the_same_prefix_is_another_entry(serve: Serve, tmp_path: Path) -> None:
     serve("Kimi.x.1.aa", ClientSessionState(label="Kimi.x"))
     assert view(tmp_path) is None
 
@@ -85,7 +85,7 @@ def test_without_a_label_the_port_selects_the_entry(serve: Serve, tmp_path: Path
 @pytest.mark.parametrize(
     "reply", [None, Refusal(error="op: unknown"), b"x\n", b"", b'{"label": 3}\n']
 )
-def test_a_worker_without_a_usable_reply_is_left_out(
+def test_a_worker_without_a_valid_reply_is_left_out(
     reply: Refusal | bytes | None, serve: Serve, tmp_path: Path
 ) -> None:
     serve("Kimi.1.aa", reply)

@@ -1,4 +1,4 @@
-"""`ccproxy-statusline` with a running fleet: what it prints, and that it never fails."""
+"""`ccproxy-statusline` with a running fleet: its output, and that it never fails."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def home(tmp_path: Path, provider: Provider) -> AsyncIterator[FleetHome]:
 
 
 async def line(home: FleetHome, *arguments: str, stdin: object = STDIN, **environ: str) -> str:
-    """Run the program as Claude Code does and return what it prints."""
+    """Run the program like Claude Code, and return its output."""
     data = stdin if isinstance(stdin, bytes) else json.dumps(stdin).encode()
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "ccproxy.statusline", "--home", str(home.path), *arguments),
@@ -80,7 +80,7 @@ async def ask(home: FleetHome, model: str = "kimi:big") -> int:
         return answer.status
 
 
-async def test_who_answers_and_why(home: FleetHome, provider: Provider) -> None:
+async def test_the_line_shows_the_model_and_the_reason(home: FleetHome, provider: Provider) -> None:
     assert await line(home, "--label", "kimi") == "kimi · kimi-k3  50% of 200K  keys 2/2\n"
     assert await ask(home) == 200
     assert (await line(home, "--label", "kimi")).startswith("kimi · kimi-k3  50% of 200K  keys 2/2")
@@ -94,14 +94,14 @@ async def test_who_answers_and_why(home: FleetHome, provider: Provider) -> None:
     assert by_port == display
 
 
-async def test_a_model_that_was_chosen_counts_before_its_first_answer(home: FleetHome) -> None:
+async def test_a_selected_model_is_shown_before_its_first_answer(home: FleetHome) -> None:
     assert await ask(home) == 200
     chosen = STDIN | {"model": {"id": "glm:big[1m]"}}
     display = await line(home, "--label", "kimi", stdin=chosen)
     assert display.startswith("kimi → glm · glm-5  10% of 1M  ")
 
 
-async def test_a_request_that_waits_is_visible(home: FleetHome, provider: Provider) -> None:
+async def test_a_waiting_request_is_shown(home: FleetHome, provider: Provider) -> None:
     gate = asyncio.Event()
     provider.script(failure(429), replace(completion("ok"), gate=gate))
     asking = asyncio.create_task(ask(home))
@@ -148,18 +148,24 @@ async def test_the_users_own_line_comes_first(home: FleetHome) -> None:
         (["--wrap", "echo mine"], b"{", {}, "mine\n"),
     ],
 )
-def test_without_a_proxy(arguments, stdin, environ, expected, tmp_path):
+def test_the_line_without_a_running_proxy(arguments, stdin, environ, expected, tmp_path):
     assert output(["--home", str(tmp_path), *arguments], stdin, environ) == expected
 
 
-def test_without_a_home_there_is_no_line_of_ours():
+def test_the_line_is_empty_without_a_home():
     assert output([], b"{}", {}) == ""
 
 
-def test_the_program_imports_nothing_that_is_slow():
+def test_the_program_imports_no_slow_module():
     code = "import sys, ccproxy.statusline.__main__; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-S", "-P", "-c", code],  # -S: installed packages import more
+        [
+            sys.executable,
+            "-S",
+            "-P",
+            "-c",
+            code,
+        ],  # -S: .pth files of installed packages may import more
         env={"PYTHONPATH": str(Path(ccproxy.__file__).parents[1])},
         capture_output=True,
         check=True,
