@@ -1,7 +1,7 @@
 """
-Rules of the architecture, each a function from a module's source to a list of violations.
+The rules of the architecture. Each is a function that returns the violations in a module's source.
 
-`test_architecture.py` applies every rule to every module and shows that every rule can fail.
+`test_architecture.py` applies every rule to every module and proves that every rule can fail.
 `docs/architecture.md` describes the layers.
 """
 
@@ -65,7 +65,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
         {"click", "dotenv", "prompt_toolkit", "psutil", "rich", "textual", "yaml"},
     ),
     "statusline": ({"text", "ipc"}, set()),
-    # The page does what the commands do; no command imports it, `ccproxy ui` starts its process.
+    # The page may use the commands' code. No command imports it: `ccproxy ui` starts its process.
     "ui": (
         _FOUNDATION
         | {"cli", "config", "convert", "ipc", "protocol", "routing", "store", "supervisor"},
@@ -74,9 +74,9 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "__main__": ({"cli"}, set()),
 }
 PATIENCE = 30
-"""Seconds that a test waits for a fact, at least."""
+"""The shortest time limit in a test, in seconds."""
 PURE = {"errors", "text", *_PURE_LAYERS}
-# Modules of the pure packages that read files or share memory.
+# Modules in pure packages that may read files or share memory.
 IMPURE_MODULES = {
     "ccproxy.keys.shared_memory",
     "ccproxy.providers.presets",
@@ -99,7 +99,7 @@ IMPURE = {
     "uuid",
 }
 IMPURE_CALLS = {"breakpoint", "exec", "eval", "input", "open", "print"}
-# The CLI reads the table on every call, so these must be fast to import.
+# The CLI reads the table on every call, so these modules must be fast to import.
 MODULE_MUST_NOT_IMPORT = {
     f"ccproxy.config.{name}": {
         "msgspec",
@@ -109,7 +109,7 @@ MODULE_MUST_NOT_IMPORT = {
     }
     for name in ("fleet", "locations")
 }
-# Imported inside functions only: at the top of a module they would slow down `ccproxy --help`.
+# To be imported only in functions; at the top of a module they would slow down `ccproxy --help`.
 LAZY = {
     "cli": {
         "aiohttp",
@@ -124,21 +124,21 @@ LAZY = {
     },
     "config": {"aiohttp", "psutil", "structlog"},
 }
-# Modules that are themselves imported inside of functions only.
+# Modules that are themselves imported only in functions.
 IMPORTED_LATE = {"ccproxy.cli.top.dashboard"}
 FORBIDDEN_NAMES = {"base", "constants", "core", "helpers", "manager", "misc", "utils"}
 MODULE_LINES = 700
 PACKAGE_MODULES = 16
 FUNCTION_LINES = 60
 NESTING = 4
-# One concept in several dialects may have one name: these packages may repeat names.
+# These packages contain the same concepts for different dialects, so they may repeat names.
 DIALECT_PACKAGES = (
     "ccproxy.protocol",
     "ccproxy.convert.chat",
     "ccproxy.convert.direct",
     "ccproxy.convert.responses",
 )
-# Modules of these packages are named after a command or a path, so names may occur twice.
+# Modules of these packages are named after a command or a path, so names may be repeated.
 NAMED_FROM_OUTSIDE = ("ccproxy.cli.commands", "ccproxy.worker.server.endpoints")
 
 PROVIDERS = frozenset({
@@ -148,9 +148,9 @@ PROVIDERS = frozenset({
     "novita", "ollama", "ollama-cloud", "opencode", "opencode-go", "openrouter", "qwen",
     "requesty", "sglang", "siliconflow", "stepfun", "tencent", "vercel", "vllm", "xai", "zai",
 })  # fmt: skip
-# Also the names of two protocols, and common words: only the bare word means the provider.
+# Also the names of protocols, or common words: only the bare word is the provider.
 PROTOCOLS = frozenset({"anthropic", "meta", "openai", "together"})
-# Quirks with these names have values that are named after the provider that introduced them.
+# The values of these quirks are named after the provider that introduced them.
 DIALECTS = frozenset({"dialect", "history", "reasoning", "schema"})
 
 
@@ -230,7 +230,7 @@ _RUNS_ON_IMPORT = (ast.Import, ast.ImportFrom, ast.If, ast.Try, ast.With)
 
 
 def imports_point_inwards(module: Module) -> Iterator[str]:
-    """A package imports only itself, the packages below it, and its own libraries."""
+    """A package imports only itself, the packages below it, and its permitted libraries."""
     all_libraries = set().union(*(libraries for _, libraries in MAY_IMPORT.values()))
     packages, libraries = MAY_IMPORT.get(module.package, (set(), set()))
     packages = packages | {module.package} if module.package in MAY_IMPORT else set()
@@ -245,7 +245,7 @@ def imports_point_inwards(module: Module) -> Iterator[str]:
 
 
 def narrow_modules_stay_narrow(module: Module) -> Iterator[str]:
-    """Some modules may import less than their package."""
+    """Some modules may import less than the rest of their package."""
     banned = MODULE_MUST_NOT_IMPORT.get(module.name, set())
     for name in imports(module.tree):
         if any(name == one or name.startswith(one + ".") for one in banned):
@@ -253,7 +253,7 @@ def narrow_modules_stay_narrow(module: Module) -> Iterator[str]:
 
 
 def heavy_libraries_are_imported_late(module: Module) -> Iterator[str]:
-    """Libraries that are slow to import are imported in the function that uses them."""
+    """Libraries that are slow to import are imported in the functions that use them."""
     if module.name in IMPORTED_LATE:
         return
     for name in eager_imports(module.tree):
@@ -277,7 +277,7 @@ def pure_packages_are_pure(module: Module) -> Iterator[str]:
 
 
 def import_cycles(graph: dict[str, set[str]]) -> Iterator[str]:
-    """Yield the chains of imports that return to their first module."""
+    """Yield the import chains that return to their first module."""
     done: set[str] = set()
 
     def visit(name: str, chain: tuple[str, ...]) -> Iterator[str]:
@@ -296,14 +296,14 @@ def import_cycles(graph: dict[str, set[str]]) -> Iterator[str]:
 
 
 def modules_are_short(module: Module) -> Iterator[str]:
-    """A module holds one concept; a very long one holds several."""
+    """A module contains one concept; a very long module contains several."""
     lines = module.source.count("\n")
     if lines > MODULE_LINES:
         yield f"{module.name} has {lines} lines, more than {MODULE_LINES}"
 
 
 def packages_are_small(names: Iterable[str]) -> Iterator[str]:
-    """A package with many modules needs sub-packages; *names* are those of all modules."""
+    """A package with many modules needs sub-packages; *names* are the names of all modules."""
     modules_of = defaultdict(list)
     for name in names:
         modules_of[name.rpartition(".")[0]].append(name)
@@ -313,7 +313,7 @@ def packages_are_small(names: Iterable[str]) -> Iterator[str]:
 
 
 def names_are_unique(names: Iterable[str]) -> Iterator[str]:
-    """Two modules, or two classes, share a name only as one concept in two dialects."""
+    """Two modules or classes share a name only for the same concept in two dialects."""
     homes = defaultdict(set)
     for name in names:
         package, _, base = name.rpartition(".")
@@ -326,7 +326,7 @@ def names_are_unique(names: Iterable[str]) -> Iterator[str]:
 
 
 def functions_are_short(module: Module) -> Iterator[str]:
-    """Functions are short, counted from `def` to the last line, without decorators."""
+    """Functions are short, from `def` to the last line, without decorators."""
     for function in _functions(module.tree):
         lines = (function.end_lineno or function.lineno) - function.lineno + 1
         if lines > FUNCTION_LINES:
@@ -334,7 +334,7 @@ def functions_are_short(module: Module) -> Iterator[str]:
 
 
 def functions_are_flat(module: Module) -> Iterator[str]:
-    """Nesting is counted from the function; an `elif` is no deeper than its `if`."""
+    """Nesting is shallow, counted from the function; an `elif` is as deep as its `if`."""
     for function in _functions(module.tree):
         depth = max((_depth(node) for node in function.body), default=0)
         if depth > NESTING:
@@ -372,7 +372,7 @@ def names_describe_the_content(module: Module) -> Iterator[str]:
 
 
 def packages_hold_a_docstring_only(module: Module) -> Iterator[str]:
-    """An `__init__.py` describes its package; the root's also holds the version."""
+    """An `__init__.py` only describes its package; the root's also contains the version."""
     for node in module.tree.body[1:]:
         is_version = module.name == "ccproxy" and "__version__" in ast.dump(node)
         if not is_version:
@@ -390,7 +390,7 @@ def suppressions_name_their_rule(module: Module) -> Iterator[str]:
 
 
 def the_host_header_is_not_trusted(module: Module) -> Iterator[str]:
-    """`request.url` is built from the client's Host header; decide on route and path only."""
+    """`request.url` contains the client's Host header; decisions use only route and path."""
     handlers = _functions(module.tree) if module.package == "worker" else ()
     for handler in handlers:
         arguments = [*handler.args.posonlyargs, *handler.args.args, *handler.args.kwonlyargs]
@@ -417,7 +417,7 @@ def _providers_in(text: str) -> set[str]:
 
 
 def _compared_with_a_dialect(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield the comparisons with quirks whose values are named after a provider."""
+    """Yield the comparisons with quirk values that are named after a provider."""
     for node in ast.walk(tree):
         subject = getattr(node, "left" if isinstance(node, ast.Compare) else "subject", None)
         if subject is not None and ast.unparse(subject).split(".")[-1] in DIALECTS:
@@ -439,7 +439,7 @@ def _conditions(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def tests_have_patience(module: Module) -> Iterator[str]:
-    """A busy machine can stop a test for seconds; a limit is there to end a test that hangs."""
+    """Limits only end hung tests, because a busy machine can delay a test for seconds."""
     for node in ast.walk(module.tree):
         match node:
             case (
@@ -451,7 +451,7 @@ def tests_have_patience(module: Module) -> Iterator[str]:
 
 
 def real_clients_have_folders(module: Module) -> Iterator[str]:
-    """`make test-claude` and `make test-codex` look in these folders only."""
+    """Tests of real clients are in the folders of `make test-claude` and `make test-codex`."""
     for client in re.findall(r"mark\.(claude|codex)\b", module.source):
         if not module.name.startswith(f"tests.{client}."):
             yield f"{module.name} has a test of {client} outside of tests/{client}"

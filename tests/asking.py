@@ -1,4 +1,4 @@
-"""Builders for Messages requests, and `ask`, which converts one."""
+"""Builders for Messages requests, and `ask`, which converts a request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PDF = "JVBERi0xLjQK"
 
 @dataclass(frozen=True)
 class Asked:
-    """What was sent to the provider, decoded, and what came with it."""
+    """The decoded request to the provider, with the other results of the conversion."""
 
     body: dict[str, Any]
     converted: ConvertedRequest
@@ -31,13 +31,13 @@ class Asked:
 
     @property
     def prompt(self) -> str:
-        """The system prompt, empty if there is none."""
+        """The system prompt, or ""."""
         first = self.messages[0]
         return first["content"] if first["role"] == "system" else ""
 
     @property
     def roles(self) -> str:
-        """Who speaks, in order."""
+        """The roles of the messages, in order."""
         return " ".join(message["role"] for message in self.messages)
 
 
@@ -52,7 +52,7 @@ def request(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 def ask(*messages: dict[str, Any], to: Target | None = None, **fields: Any) -> Asked:
-    """Convert the request and hold the outcome against the provider's rules."""
+    """Convert the request and check the result against the provider's rules."""
     to = to or target()
     converted = to_chat(read_request(encode(request(*messages, **fields))), to, signer=SIGNER)
     body = json.loads(converted.body)
@@ -61,7 +61,7 @@ def ask(*messages: dict[str, Any], to: Target | None = None, **fields: Any) -> A
 
 
 def encode(body: Any) -> bytes:
-    """Encode as Claude Code does: no escapes that are not needed, no blanks."""
+    """Encode like Claude Code, without needless escapes and blanks."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -81,7 +81,7 @@ def system(*content: Any) -> dict[str, Any]:
 
 
 def _content(content: tuple[Any, ...]) -> Any:
-    """A single string stays a string; next to blocks it is a text block."""
+    """Return a single string unchanged, or a list in which strings become text blocks."""
     if len(content) == 1 and isinstance(content[0], str):
         return content[0]
     return [text(each) if isinstance(each, str) else each for each in content]

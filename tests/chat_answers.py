@@ -1,4 +1,4 @@
-"""Chat Completions answers for tests of their conversion, and a short notation for events."""
+"""Chat Completions answers for conversion tests, and a short notation for events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ USAGE = {"prompt_tokens": 31, "completion_tokens": 7, "total_tokens": 38}
 
 
 def context(*, quirks: dict[str, Any] | None = None, **more: Any) -> AnswerContext:
-    """Return the context of an answer; keywords replace fields, *quirks* a plain server's."""
+    """Return the context of an answer; *more* replaces its fields, *quirks* the default quirks."""
     fields: dict[str, Any] = {
         "message_id": "msg_test",
         "model": "claude-test",
@@ -28,14 +28,14 @@ def context(*, quirks: dict[str, Any] | None = None, **more: Any) -> AnswerConte
 
 
 def say(content: Any = None, **delta: Any) -> dict[str, Any]:
-    """A chunk with content; keywords are fields of its delta."""
+    """Return a chunk with content; keywords are fields of its delta."""
     if content is not None:
         delta["content"] = content
     return {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
 
 
 def call(arguments: Any = None, **more: Any) -> dict[str, Any]:
-    """A chunk with one piece of a tool call; `name` belongs to the function."""
+    """Return a chunk with one piece of a tool call; `name` belongs to the function."""
     function = {"arguments": arguments} if arguments is not None else {}
     if "name" in more:
         function["name"] = more.pop("name")
@@ -43,7 +43,7 @@ def call(arguments: Any = None, **more: Any) -> dict[str, Any]:
 
 
 def end(reason: str | None = "stop", *, usage: Any = None, **choice: Any) -> dict[str, Any]:
-    """The chunk with the finish_reason."""
+    """Return the chunk with the finish_reason."""
     chunk: dict[str, Any] = {
         "id": "c",
         "choices": [{"index": 0, "delta": {}, "finish_reason": reason, **choice}],
@@ -54,7 +54,7 @@ def end(reason: str | None = "stop", *, usage: Any = None, **choice: Any) -> dic
 def whole(
     content: Any = None, *, finish: str | None = "stop", usage: Any = None, **message: Any
 ) -> dict[str, Any]:
-    """A whole completion."""
+    """Return a whole completion."""
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": content, **message},
@@ -64,18 +64,18 @@ def whole(
 
 
 def parsed(chunk: dict[str, Any]) -> chat.Chunk:
-    """The chunk as the machine gets it."""
+    """Return *chunk* in the form that the converter receives."""
     return chat.decode(json.dumps(chunk).encode())
 
 
 def sse(chunks: Iterable[dict[str, Any] | str], *, done: bool = True) -> bytes:
-    """The chunks as a provider streams them."""
+    """Return the bytes in which a provider streams *chunks*."""
     lines = [chunk if isinstance(chunk, str) else json.dumps(chunk) for chunk in chunks]
     return b"".join(b"data: %b\n\n" % line.encode() for line in [*lines, *["[DONE]"] * done])
 
 
 def screenplay(events: Iterable[dict[str, Any]]) -> list[str]:
-    """Each event on one short line: index, `+ delta`, `.` for a stop; signatures as `!`."""
+    """Return each event as one short line: index, `+ delta`, `.` for a stop, `!` for signatures."""
     lines = []
     for event in events:
         match event["type"]:

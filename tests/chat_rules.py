@@ -1,8 +1,8 @@
 """
-Rules by which a strict provider checks a Chat Completions request.
+The rules of a strict provider for Chat Completions requests.
 
-`violations` lists what a provider with the given quirks refuses. The rules are written from the
-documentation and error messages of providers and do not depend on the converter.
+`violations` lists everything that a provider with the given quirks would reject. The rules follow
+the documentation and error messages of providers and do not depend on the converter.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ PART_TYPES = {"text", "image_url", "file", "document_url"}
 
 
 def violations(body: dict[str, Any], *, quirks: Quirks) -> list[str]:
-    """Return what is wrong with the request *body*, nothing if a strict provider takes it."""
+    """Return the faults of the request *body*; empty if a strict provider accepts it."""
     return [
         *_top_level(body, quirks),
         *_limits(body, quirks),
@@ -139,7 +139,7 @@ def _tools(body: dict[str, Any], quirks: Quirks) -> Iterator[str]:
 
 
 def _thinks(body: dict[str, Any], quirks: Quirks) -> bool:
-    """Return True if the model thinks, by its default or because it is asked to."""
+    """Return True if the model thinks, by default or on request."""
     if quirks.always_reasons:
         return True
     if quirks.reasoning in ("none", "explicit_effort"):
@@ -181,7 +181,7 @@ def _choice(choice: Any, names: list[str], quirks: Quirks) -> Iterator[str]:
             yield f"tool_choice {choice} is refused"
 
 
-# ...the order of its messages...
+# ...the order of its messages, and...
 
 
 def _order(messages: list[dict[str, Any]], quirks: Quirks) -> Iterator[str]:
@@ -227,7 +227,7 @@ def _prefill(messages: list[dict[str, Any]], quirks: Quirks) -> Iterator[str]:
         yield "the flag of a prefill is on the wrong message"
 
 
-# ...and each of them.
+# ...each message.
 
 
 def _message(message: dict[str, Any], quirks: Quirks) -> Iterator[str]:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A redis-server that all tests of a process use, each with names of its own."""
-    from tests.redis_server import RedisServer  # with hiredis: most tests need neither
+    """A redis-server for all tests of a process; each test uses different names."""
+    from tests.redis_server import RedisServer  # imports hiredis, which few tests need
 
     server = RedisServer(tmp_path_factory.mktemp("redis")).start()
     yield server
@@ -26,7 +26,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A redis-server that a test may stop, fill and empty."""
+    """A redis-server for one test, which may stop, fill and empty it."""
     from tests.redis_server import RedisServer
 
     server = RedisServer(tmp_path).start()

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60.0
-"""Seconds to wait for a fact before a test gives up; the machine may be busy."""
+"""Seconds to wait for a condition before a test fails; the machine may be busy."""
 
 
 async def eventually(look: Callable[[], T | Awaitable[T]], *, within: float = PATIENCE) -> T:
@@ -36,7 +36,7 @@ async def eventually(look: Callable[[], T | Awaitable[T]], *, within: float = PA
     Poll until the result is true, and return it.
 
     Raises:
-        TimeoutError: With the last result.
+        TimeoutError: If it does not become true in time; it contains the last result.
     """
     late = time.monotonic() + within
     while True:
@@ -51,7 +51,7 @@ async def eventually(look: Callable[[], T | Awaitable[T]], *, within: float = PA
 
 
 def pause(pid: int) -> None:
-    """Stop a process by SIGSTOP, and return once it runs no more: the kernel does that later."""
+    """Stop a process with SIGSTOP, and wait until the kernel has stopped it."""
     os.kill(pid, signal.SIGSTOP)
     process = psutil.Process(pid)
     late = time.monotonic() + PATIENCE
@@ -74,7 +74,7 @@ class FleetHome:
     """
     A fleet's home below *folder*, driven by the ccproxy in *package*.
 
-    On exit it stops the fleet; processes that still run then are killed and fail the test.
+    On exit it stops the fleet. Processes that are still running are killed and fail the test.
     """
 
     def __init__(self, folder: Path, *, package: Path = ROOT) -> None:
@@ -89,7 +89,7 @@ class FleetHome:
         }
 
     def write(self, **entries: dict[str, str]) -> None:
-        """Write the table and an env file for each label; the ports stay the same afterwards."""
+        """Write the table and an env file for each label; a label keeps its port."""
         new = [label for label in entries if label not in self.ports]
         self.ports |= {label: free_port() for label in new}
         (self.path / "envs").mkdir(exist_ok=True)
@@ -141,7 +141,7 @@ class FleetHome:
         return int((await self.status())["supervisor"]["pid"])
 
     def processes(self) -> list[psutil.Process]:
-        """Return every process of this fleet: its command line contains the home's path."""
+        """Return the processes of this fleet, whose command lines contain the home's path."""
         result = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):

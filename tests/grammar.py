@@ -4,8 +4,8 @@ A checker for the grammar of a Messages stream.
     ping*, message_start, (ping | block)*, message_delta, message_stop
     block = content_block_start(i), content_block_delta(i)*, content_block_stop(i); i = 0, 1, 2 …
 
-Never two blocks open, `event:` equals the data's type, nothing after message_stop or error, no
-`[DONE]`. `check` returns the faults as text, `assemble` the message that a client would see.
+At most one block is open, `event:` equals the data's type, nothing follows message_stop or error,
+and there is no `[DONE]`. `check` returns the faults as text, `assemble` the client's message.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def read(raw: bytes | Iterable[Event]) -> list[tuple[str, Event]]:
 
 
 def check(raw: bytes | Iterable[Event]) -> list[str]:
-    """Return what is wrong with a stream, which must be complete or end with an error."""
+    """Return the faults of a stream, which must be complete or end with an error."""
     checker = _Checker()
     for name, event in read(raw):
         if name != event["type"]:

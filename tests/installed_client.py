@@ -1,4 +1,4 @@
-"""Programs that `make test-claude` and `make test-codex` install from npm, kept off the network."""
+"""Programs that `make test-claude` and `make test-codex` install from npm, run without network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.fleet import ROOT
 
 CLOSED = "http://127.0.0.1:9"
 OFFLINE = {"HTTP_PROXY": CLOSED, "HTTPS_PROXY": CLOSED, "NO_PROXY": "127.0.0.1,localhost"}
-"""Requests to any address but loopback meet a closed port."""
+"""Requests to any address except loopback go to a closed port."""
 
 
 def installed_client(
@@ -20,7 +20,7 @@ def installed_client(
     """
     Return the binary of *title*: $CCPROXY_<MARK>, or the first match of *pattern* in *folder*.
 
-    Skips the test if there is none, or fails it if the tests of *mark* were asked for.
+    Skips the test if there is none, or fails it if the tests of *mark* were requested.
     """
     variable = f"CCPROXY_{mark.upper()}"
     if named := os.environ.get(variable):
@@ -30,5 +30,5 @@ def installed_client(
         return result[0]
     reason = f"needs {title}: run `make test-{mark}`, or set {variable} to its binary"
     if request.config.getoption("markexpr") == mark:
-        pytest.fail(reason)  # with -m, a skip would look like a success
+        pytest.fail(reason)  # with -m, skipped tests would look like a success
     pytest.skip(reason)

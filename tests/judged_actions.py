@@ -3,8 +3,8 @@ Sixty actions of an agent, half of them dangerous, for the judge of auto mode.
 
     python -m tests.judged_actions http://127.0.0.1:8081 MODEL [CLIENT_KEY]
 
-asks a real model about each of them, in batches as they occur in answers, and prints its mistakes.
-The scripted judge of the tests knows the answers; it shows the form, not the quality of the prompt.
+asks a real model about all of them, in batches like those in answers, and prints its mistakes. The
+scripted judge of the tests has the answers, so it tests only the form of the prompt.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def calls() -> list[ToolCallToJudge]:
 
 
 def conversation() -> bytes:
-    """Return the client's request that they belong to."""
+    """Return the client's request that led to the actions."""
     messages = [{"role": "user", "content": TASK}]
     return json.dumps({"model": "m", "max_tokens": 9, "messages": messages}).encode()
 

@@ -57,14 +57,14 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    """Names in lower case."""
+    """With names in lower case."""
     body: bytes
     events: tuple[Event, ...] = ()
-    """Of a stream, pings left out."""
+    """The events of a stream, without pings."""
     message: dict[str, Any] | None = None
-    """The message; of a broken stream, what had come of it."""
+    """The message, or the received part of it if the stream broke."""
     error: dict[str, Any] | None = None
-    """`{"type", "message"}` of an error, as an answer or as the last event."""
+    """`{"type", "message"}` of an error answer or of an error as the last event."""
 
     @property
     def text(self) -> str:
@@ -96,7 +96,7 @@ async def ask(
 
 
 def prompt(text: str = "hello", **fields: Any) -> dict[str, Any]:
-    """A small request; *fields* are added to its body."""
+    """Return a small request; *fields* are added to its body."""
     messages = [{"role": "user", "content": text}]
     return {"model": "claude-opus-4-1", "max_tokens": 100, "messages": messages, **fields}
 
@@ -157,7 +157,7 @@ def _check_error(error: dict[str, Any]) -> None:
 
 @dataclass(slots=True)
 class Stream:
-    """An event stream as far as it has been read."""
+    """The part of an event stream that has been read."""
 
     events: list[Event] = field(default_factory=list)
     message: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""Rules of a strict Chat Completions server: api.openai.com answers 400 to a violation."""
+"""The rules of a strict Chat Completions server; api.openai.com answers 400 to a violation."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PARTS = {
 }
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 REASONING = frozenset({"reasoning_content"})
-"""Sent to servers without a preset until one refuses it; servers with reasoning need it."""
+"""The proxy sends these to servers without a preset until one rejects them."""
 IMAGE = re.compile(r"https?://|data:image/(png|jpeg|gif|webp);base64,")
 
 
 def violations(body: Mapping[str, Any], *, tolerated: Collection[str] = ()) -> list[str]:
-    """Return everything in *body* that would be refused; fields of messages may be *tolerated*."""
+    """Return everything in *body* that would be rejected, except *tolerated* fields of messages."""
     result = list(_check_fields(body))
     names = [tool["function"]["name"] for tool in body.get("tools", ())]
     result += _check_tools(body.get("tools"), names)
@@ -127,7 +127,7 @@ def _check_call(call: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_pairing(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Every call is answered by a tool message directly after it, and no other call is."""
+    """Yield the tool calls without a tool message directly after them, and stray tool messages."""
     waiting: list[str] = []
     for index, message in enumerate([*messages, {"role": "end"}]):
         if message["role"] == "tool":

@@ -1,4 +1,4 @@
-"""Small PDFs: pages of text, and pages without."""
+"""Small PDFs, with pages of text and pages without text."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ SQUARE = "20 20 60 60 re f"
 
 
 def pdf(*pages: str) -> bytes:
-    """Return a PDF with a page for each text; an empty text is a page with a black square only."""
+    """Return a PDF with a page for each text; the page of an empty text has only a black square."""
     drawn = [f"BT /F1 12 Tf 20 100 Td ({text}) Tj ET" if text else SQUARE for text in pages]
     return _file(_stream(content.encode("latin-1")) for content in drawn)
 
 
 def bomb(size: int) -> bytes:
-    """Return a PDF whose only page has *size* bytes of content, packed."""
+    """Return a PDF whose only page has *size* bytes of compressed content."""
     return _file([_stream(zlib.compress(b" " * size, 9), b" /Filter /FlateDecode")])
 
 
@@ -65,7 +65,7 @@ async def pages_of(data: str, texts: PdfTexts | None = None) -> PdfPages:
 
 
 def document(content: bytes, **fields: str) -> dict[str, object]:
-    """Return the block of a PDF."""
+    """Return a document block with a PDF."""
     source = {"type": "base64", "media_type": "application/pdf", "data": encoded(content)}
     return {"type": "document", "source": source, **fields}
 

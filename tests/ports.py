@@ -7,8 +7,8 @@ import os
 import random
 import socket
 
-# Below the ports that the kernel gives to sockets without one: no other program gets a port between
-# its choice and its use. Each worker of pytest-xdist has a range of its own.
+# Below the ephemeral ports, so that no other program gets a port between its choice and its use.
+# Each worker of pytest-xdist has its own range.
 FIRST, LAST, RANGE = 18_000, 32_000, 1_000
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _START = FIRST + RANGE * (_WORKER % ((LAST - FIRST) // RANGE))
@@ -17,7 +17,7 @@ _PORTS = itertools.cycle(_START + (number + _OFFSET) % RANGE for number in range
 
 
 def free_port() -> int:
-    """Return a port on which no program listens, another one for each call."""
+    """Return a port on which no program listens, a different one for each call."""
     while True:
         with socket.socket() as probe:
             try:

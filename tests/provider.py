@@ -3,14 +3,14 @@ A scripted model provider: a real HTTP server on loopback that answers as the te
 
     provider.script(failure(429, retry_after=1), completion("hello"))
 
-The n-th call gets the n-th answer, the last one repeats; without a script every call gets
-`completion("ok")`. An answer may also be a function that looks at the call and returns one.
-A completion is rendered as the request asks: whole or as SSE, as Chat Completions or, when the
-path ends with `/messages` or `/responses`, in that API. Nothing here sleeps: where an answer has to
-wait, the test holds an `asyncio.Event` and sets it (`gate=`, or an event among a stream's parts).
+The n-th call gets the n-th answer, and the last answer is repeated; without a script every call
+gets `completion("ok")`. An answer may also be a function that receives the call and returns an
+answer. A completion is rendered as requested: whole or as SSE, in Chat Completions or, if the path
+ends with `/messages` or `/responses`, in that API. Nothing here sleeps: to delay an answer, the
+test passes an `asyncio.Event` (`gate=`, or among a stream's parts) and sets it later.
 
-What came in stands in `provider.calls`; `call.gone` is set when the proxy let go of a call before
-its answer was whole, `call.done` when it was sent to the end.
+`provider.calls` contains the received calls. `call.gone` is set when the proxy closes the
+connection before the answer is complete, `call.done` when the answer has been sent completely.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ __all__ = [
 
 End = Literal["done", "eof", "cut", "reset"]
 Part = JsonPart | asyncio.Event
-"""A piece of a stream, or an event to wait for before the next."""
+"""A piece of a stream, or an event to wait for before the next piece."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """
-    What the provider does with one call; built by the functions below.
+    The provider's answer to one call; built by the functions below.
 
-    Exactly one of `reply`, `parts` and `body` is set; with none the connection is closed
-    before a byte of an answer.
+    At most one of `reply`, `parts` and `body` is set; without any, the connection is closed before
+    the first byte of an answer.
     """
 
     status: int = 200
@@ -63,32 +63,32 @@ class Answer:
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Call:
-    """One request as it reached the provider."""
+    """One request that the provider has received."""
 
     method: str
     path: str
     query: str
     headers: Mapping[str, str]
-    """Names in lower case."""
+    """With names in lower case."""
     body: bytes
     json: Any
-    """The parsed body, None if it was not JSON."""
+    """The parsed body, or None if it is not JSON."""
     number: int
-    """Counted from 0."""
+    """The number of the call, from 0."""
     connection: int
-    """Which of the proxy's connections carried it."""
+    """The number of the proxy's connection."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def key(self) -> str | None:
-        """The API key that was presented, whichever header carried it."""
+        """The API key, from any of its headers."""
         bearer = self.headers.get("authorization", "").removeprefix("Bearer ")
         return bearer or self.headers.get("x-api-key") or self.headers.get("api-key")
 
     @property
     def streams(self) -> bool:
-        """Whether the request asked for a stream."""
+        """True if the client requested a stream."""
         return isinstance(self.json, dict) and self.json.get("stream") is True
 
 
@@ -108,7 +108,7 @@ def completion(
     headers: Mapping[str, str] | None = None,
     gate: asyncio.Event | None = None,
 ) -> Answer:
-    """A whole answer of the model; *finish* is `tool_calls` or `stop` if not given."""
+    """Return a whole answer of the model; *finish* defaults to `tool_calls` or `stop`."""
     calls = tuple(dict(call) for call in tool_calls)
     reply = Reply(
         text=text,
@@ -128,10 +128,10 @@ def stream(
     gate: asyncio.Event | None = None,
 ) -> Answer:
     """
-    An event stream, part by part, each in a write of its own.
+    Return an event stream whose parts are written one by one.
 
-    It ends with `data: [DONE]` (`done`), without it (`eof`), with the connection closed in the
-    middle of the body (`cut`), or reset (`reset`). *gate* delays the status line.
+    It ends with `data: [DONE]` (`done`), without it (`eof`), or with a connection that is closed in
+    the middle of the body (`cut`) or reset (`reset`). *gate* delays the status line.
     """
     return Answer(status=status, headers=dict(headers or {}), gate=gate, parts=parts, end=end)
 
@@ -144,7 +144,7 @@ def failure(
     retry_after: float | None = None,
     gate: asyncio.Event | None = None,
 ) -> Answer:
-    """An error; text as *body* becomes the message of OpenAI's envelope, a mapping stays as is."""
+    """Return an error; a text *body* becomes the message of OpenAI's envelope."""
     if not isinstance(body, Mapping):
         message = body or f"scripted failure {status}"
         body = {"error": {"message": message, "type": "scripted", "param": None, "code": None}}
@@ -160,14 +160,14 @@ def raw(
     headers: Mapping[str, str] | None = None,
     gate: asyncio.Event | None = None,
 ) -> Answer:
-    """Exactly these bytes as the whole body; JSON unless *headers* have another type."""
+    """Return exactly these bytes as the body; the type is JSON unless *headers* have another."""
     content = {"Content-Type": "application/json", **(headers or {})}
     data = body.encode() if isinstance(body, str) else body
     return Answer(status=status, headers=content, gate=gate, body=data)
 
 
 def hang_up(*, gate: asyncio.Event | None = None) -> Answer:
-    """The connection is closed instead of an answer."""
+    """Close the connection instead of answering."""
     return Answer(gate=gate)
 
 
@@ -176,13 +176,13 @@ def hang_up(*, gate: asyncio.Event | None = None) -> Answer:
 
 class Provider:
     """
-    The server itself; `async with Provider() as provider` runs it, as the fixture does.
+    The server; `async with Provider() as provider` runs it, like the fixture.
 
     Attributes:
-        url: What a proxy takes for its base URL, with `/v1`.
+        url: The base URL for a proxy, with `/v1`.
         calls: Every POST, in order of arrival.
-        other: Everything else, except `GET …/models`, which is answered with `models`.
-        pages: What a GET of a path is answered with.
+        other: All other requests, except `GET …/models`, which is answered with `models`.
+        pages: The answers to a GET, by path.
     """
 
     def __init__(self) -> None:
@@ -203,13 +203,13 @@ class Provider:
         self._played = 0
 
     async def called(self, count: int = 1) -> Call:
-        """Wait until *count* calls have arrived in all, and return the last of these."""
+        """Wait until *count* calls have arrived, and return the last one."""
         async with self._arrival:
             await self._arrival.wait_for(lambda: len(self.calls) >= count)
         return self.calls[count - 1]
 
     def drop_connections(self) -> None:
-        """Close every connection, as a provider does with those that were idle for long."""
+        """Close every connection, like a provider that closes idle connections."""
         for transport in self._connections:
             transport.close()
 
@@ -257,7 +257,7 @@ class Provider:
         return Call(
             method=request.method,
             path=request.path,
-            query=request.rel_url.raw_query_string,  # as it came
+            query=request.rel_url.raw_query_string,  # unchanged
             headers={name.lower(): value for name, value in request.headers.items()},
             body=body,
             json=_parse(body),
@@ -273,7 +273,7 @@ class Provider:
         try:
             return step(call)
         except (AssertionError, LookupError, TypeError) as error:
-            # Would only be a 500 to the proxy; it is told again when the fixture ends.
+            # The proxy sees only a 500; the fixture raises the error at its end.
             self._faults.append(error)
             raise
 
@@ -315,7 +315,7 @@ async def _send_parts(request: web.Request, answer: Answer) -> web.StreamRespons
     assert request.transport is not None
     match answer.end:
         case "cut":
-            request.transport.close()  # what was written is still delivered
+            request.transport.close()  # data that was already written is still delivered
         case "reset":
             request.transport.abort()
         case "done":

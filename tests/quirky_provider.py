@@ -1,4 +1,4 @@
-"""A provider of Chat Completions that has these quirks: it refuses what they exclude."""
+"""A Chat Completions provider with given quirks, which rejects everything that they exclude."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ON = {
     ),
 }
 REFUSED = {"max_tokens", "max_completion_tokens", "parallel_tool_calls", "stream_options"}
-"""Known fields: what does not support them refuses them."""
+"""Known fields; a server that does not support one rejects it."""
 PART_FIELDS = {"image_url", "file", "document_url", "thinking"}
 MESSAGE_FIELDS = {"role", "content", "tool_calls", "prefix", "partial"}
 HISTORY = {
@@ -45,9 +45,9 @@ FORMATS: dict[str, set[str]] = {
 
 class QuirkyProvider:
     """
-    Answers requests of a model with *quirks*.
+    Answers requests to a model with *quirks*.
 
-    A lenient one ignores fields that it does not know instead of refusing them.
+    A lenient provider ignores unknown fields instead of rejecting them.
     """
 
     def __init__(self, quirks: Quirks, *, is_lenient: bool = False) -> None:
@@ -55,7 +55,7 @@ class QuirkyProvider:
         self._is_lenient = is_lenient
 
     def answer(self, body: Mapping[str, Any]) -> Outcome:
-        """Return what becomes of a request."""
+        """Return the outcome of a request."""
         if any(self.problems(body)):
             return Outcome(accepted=False)
         is_padded = self._quirks.obfuscation and bool(body.get("stream"))
@@ -101,7 +101,7 @@ class QuirkyProvider:
         return body.get("reasoning_effort", "none") not in {"none", "minimal"}
 
     def problems(self, body: Mapping[str, Any]) -> Iterator[str]:
-        """Yield what the provider refuses in *body*."""
+        """Yield the reasons to reject *body*."""
         yield from self._fields(body)
         yield from self._sampling(body)
         yield from self._tools(body)

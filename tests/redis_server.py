@@ -1,4 +1,4 @@
-"""A real redis-server for tests, and a back end that waits for each commit."""
+"""A real redis-server for tests, and a backend that waits for each commit."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ BINARY = shutil.which("redis-server")
 
 
 class RedisServer:
-    """A redis-server at a unix socket, or at a port, without files."""
+    """A redis-server on a unix socket or a port, without persistence."""
 
     def __init__(
         self, folder: Path, *options: str, port: int = 0, config: Path | None = None
     ) -> None:
-        """With *config* it is a Sentinel."""
+        """Prepare the server; with *config* it is a Sentinel."""
         if BINARY is None:
             pytest.skip("redis-server is not installed")
         self.path = folder / "redis.sock"
@@ -40,7 +40,7 @@ class RedisServer:
 
     @property
     def address(self) -> RedisAddress:
-        """Where it listens."""
+        """The address on which it listens."""
         return parse_redis_url(f"unix://{self.path}")
 
     def start(self) -> RedisServer:
@@ -52,19 +52,19 @@ class RedisServer:
         return self
 
     def start_locked(self) -> RedisServer:
-        """Start a server whose options demand a password."""
+        """Start a server whose options require a password."""
         self._alive = b"-NOAUTH"
         return self.start()
 
     def stop(self) -> None:
-        """Kill it; what it knew is lost."""
+        """Kill it; its data is lost."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.path.unlink(missing_ok=True)
 
     def ask(self, *words: str | int) -> bytes:
-        """Send one command and return the beginning of its answer."""
+        """Send one command and return the beginning of the answer."""
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(self.path))
             parts = [str(word).encode() for word in words]
@@ -79,17 +79,17 @@ class RedisServer:
 
 
 def redis_backend(address: RedisAddress, *, prefix: str, **options) -> RedisBackend:
-    """Return a back end that is not started; must be called inside the event loop."""
+    """Return a backend that is not started; must be called in the event loop."""
     fixed = {"salt": b"salt", "limits": KeyLimits(), "timeout": 5.0, "grace": 0.0}
     return RedisBackend(lambda: connect(address, limit=5.0), prefix=prefix, **{**fixed, **options})
 
 
 class CommittingBackend:
     """
-    A Redis back end for tests that are not asynchronous: each operation waits for its commit.
+    A Redis backend for synchronous tests: each operation waits for its commit.
 
     With a *rival*, another replica changes the state before each commit, so that every operation
-    is applied again.
+    must be retried.
     """
 
     is_first = is_writer = True
@@ -133,5 +133,5 @@ class CommittingBackend:
 
 
 def change_something(state):
-    """Change the state of a key that no pool uses."""
+    """Change the state of an unused key."""
     state.keys.setdefault("of another configuration", KeyState()).turn += 1

@@ -1,5 +1,5 @@
 """
-Answers of a scripted model, rendered for one of the two APIs, whole or as a stream.
+Answers of a scripted model, rendered for one of the APIs, whole or as a stream.
 
 `tests/provider.py` is the server that sends them.
 """
@@ -23,7 +23,7 @@ CHAT_ID = "chatcmpl-scripted"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """An answer of a model."""
+    """A model's answer."""
 
     text: str
     reasoning: str
@@ -33,7 +33,7 @@ class Reply:
 
 
 def chunk(content: str | None = None, *, finish: str | None = None, **delta: Any) -> dict[str, Any]:
-    """One Chat Completions chunk for `stream()`; keywords become fields of the delta."""
+    """Return a Chat Completions chunk for `stream()`; keywords become fields of the delta."""
     if content is not None:
         delta["content"] = content
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
@@ -41,19 +41,19 @@ def chunk(content: str | None = None, *, finish: str | None = None, **delta: Any
 
 
 def tool_call(name: str, arguments: Any, *, call_id: str | None = "call_1") -> dict[str, Any]:
-    """One entry of *tool_calls*; *arguments* is written as JSON unless it is text already."""
+    """Return one entry of *tool_calls*; *arguments* is encoded as JSON unless it is a string."""
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
     call: dict[str, Any] = {"type": "function", "function": {"name": name, "arguments": text}}
     return call if call_id is None else {"id": call_id, **call}
 
 
 def data_line(chunk: dict[str, Any]) -> bytes:
-    """Write a chunk as the event of an event stream."""
+    """Encode a chunk as an SSE event."""
     return b"data: " + json.dumps(chunk, ensure_ascii=False).encode() + b"\n\n"
 
 
 def whole(reply: Reply, path: str, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Render *reply* as the body that the API at *path* answers with."""
+    """Render *reply* as the response body of the API at *path*."""
     if path.endswith("/count_tokens"):
         return {"input_tokens": (reply.usage or USAGE)["prompt_tokens"]}
     if path.endswith("/messages"):

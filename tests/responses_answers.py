@@ -16,7 +16,7 @@ USAGE: Json = {
     "total_tokens": 38,
 }
 PIECE = 5
-"""Characters of a delta."""
+"""The number of characters in a delta."""
 
 
 # Items...
@@ -49,7 +49,7 @@ def open_reasoning(text: str) -> Json:
 
 
 def call(name: str, arguments: Any, *, call_id: str = "call_1", **more: Any) -> Json:
-    """A function call; *arguments* is written as JSON unless it is text already."""
+    """Return a function call; *arguments* is encoded as JSON unless it is a string."""
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
     return {
         "type": "function_call",
@@ -109,7 +109,7 @@ def event(kind: str, **fields: Any) -> Json:
 
 
 def events_of(whole: Json) -> list[Json]:
-    """Return the events of the stream that ends in the response *whole*, as OpenAI sends them."""
+    """Return the events of the stream that ends with the response *whole*, like OpenAI's."""
     begun = {**whole, "status": "in_progress", "output": [], "usage": None, "error": None}
     events = [event("response.created", response=begun)]
     events.append(event("response.in_progress", response=begun))
@@ -195,7 +195,7 @@ def _call_events(item: Json, inner: Json) -> Iterator[Json]:
 
 
 def sse(events: Iterable[Json]) -> bytes:
-    """Return *events* as a provider streams them."""
+    """Return the bytes in which a provider streams *events*."""
     return b"".join(
         b"event: %b\ndata: %b\n\n" % (each["type"].encode(), json.dumps(each).encode())
         for each in events

@@ -1,5 +1,5 @@
 """
-What the Responses API refuses about a request, as a checker.
+The rules of the Responses API for requests.
 
 Each rule is a documented 400 of OpenAI's, or a limit of `openai/types/responses/`.
 """
@@ -47,7 +47,7 @@ NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 def violations(body: Json) -> list[str]:
-    """Return what OpenAI would refuse about *body*."""
+    """Return the reasons for which OpenAI would reject *body*."""
     return [*_limits(body), *_items(body["input"]), *_pairs(body["input"]), *_tools(body)]
 
 

@@ -1,4 +1,4 @@
-"""A scripted search engine: a real HTTP server on loopback that answers every search alike."""
+"""A scripted search engine: a real HTTP server on loopback with the same answer to every search."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HITS = [
 ]
 
 
-# The searches of model providers: path and answer by preset.
+# The search APIs of model providers: path and answer by preset.
 
 CITATION = {"type": "url_citation", "url": "https://a.example/1", "title": "First"}
 RESPONSES: dict[str, Any] = {
@@ -58,19 +58,19 @@ OWN_SEARCHES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def own_key(preset: str) -> str:
-    """Return a key with which the provider searches; MiniMax does so for coding plans only."""
+    """Return a key that may search at the provider; MiniMax requires a coding plan."""
     return f"sk-cp-{preset}-0123456789"
 
 
 @dataclass(kw_only=True)
 class Search:
-    """One request."""
+    """One search request."""
 
     method: str
     path: str
     query: dict[str, str]
     headers: dict[str, str]
-    """Names in lower case."""
+    """With names in lower case."""
     json: Any
 
 
@@ -79,7 +79,7 @@ class SearchEngine:
     """The server; `async with SearchEngine() as engine` runs it."""
 
     answer: Any = field(default_factory=lambda: {"results": HITS})
-    """JSON, or exact bytes."""
+    """A JSON value, or exact bytes."""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     gate: asyncio.Event | None = None

@@ -1,9 +1,9 @@
 """
-Turns of a model in the shape of each provider, streamed and whole.
+Turns of a model in each provider's format, streamed and whole.
 
 A `Turn` is the content; a `Shape` describes how a provider sends it: the field of the reasoning,
 the form of call IDs, calls in one or several chunks, the last chunk and the position of the usage.
-The shapes follow recorded answers, see `tests/convert/test_provider_shapes.py`.
+The shapes follow recorded answers; see `tests/convert/test_provider_shapes.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from tests.provider import Answer, Call, raw, stream
 from tests.replies import data_line
 
 SEALED = "gAAAA-sealed"
-"""What only OpenRouter can read."""
+"""Data that only OpenRouter can read."""
 SIGNED = "U0lHTkVE"
-"""What only Gemini can read."""
+"""Data that only Gemini can read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +39,15 @@ class Shape:
     Attributes:
         model: A model of the preset.
         reasoning: The field of the reasoning; `tags`, `parts`, `both` (OpenRouter's two copies
-            and a sealed one) and `details` are no fields. Empty: it does not show any.
+            and a sealed one) and `details` are not fields. Empty: no reasoning is shown.
         ids: `new` in every turn, `repeated` from turn to turn, `name:number`, `empty` or `none`.
-        index: Whether calls are numbered, always 0, or not numbered.
-        whole_calls: Whether the arguments of a call come in one piece.
+        index: Whether the index of calls counts, is always 0, or is missing.
+        whole_calls: Whether the arguments of a call are sent in one piece.
         finish: The finish_reason of a turn with calls.
-        usage: `behind` the end without choices, `beside` it, inside the `choice`, or in `x_groq`.
-        signed: Whether the first call bears a thought signature.
-        comments: Whether comments stand between the chunks.
+        usage: `behind` is after the end without choices, `beside` is in the last chunk, `choice`
+            is in the choice, and `x_groq` in that field.
+        signed: Whether the first call has a thought signature.
+        comments: Whether SSE comments separate the chunks.
     """
 
     model: str
@@ -96,18 +97,18 @@ SHAPES: Mapping[str, Shape] = {
     "sglang": Shape(model="default", ids="repeated"),
     "llamacpp": Shape(model="default", reasoning="tags", ids="none"),
 }
-"""By preset."""
+"""The shapes by preset."""
 
 Counted = dict[str, Any]
 
 
 def shows_thinking(preset: str) -> bool:
-    """Whether the provider lets its reasoning be seen."""
+    """Return True if the provider shows its reasoning."""
     return bool(SHAPES[preset].reasoning)
 
 
 def plays(preset: str, *turns: Turn) -> list[Callable[[Call], Answer]]:
-    """Return a script that answers with the *turns*, streamed or whole as requested."""
+    """Return a script that answers with *turns*, streamed or whole as requested."""
     return [_player(SHAPES[preset], turn, number) for number, turn in enumerate(turns)]
 
 
@@ -221,7 +222,7 @@ def _thought(shape: Shape, turn: Turn) -> dict[str, Any]:
     return {name: value for name, value in output.items() if name != "content"}
 
 
-# ...and what is the same in both.
+# ...and the common parts.
 
 
 def _calls(shape: Shape, turn: Turn, number: int) -> list[dict[str, Any]]:

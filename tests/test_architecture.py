@@ -1,4 +1,4 @@
-"""Every module keeps the rules of `tests/architecture.py`, and every rule can fail."""
+"""Every module follows the rules of `tests/architecture.py`, and every rule can fail."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_the_rules_know_every_preset():
     assert architecture.preset_names() <= architecture.PROVIDERS | architecture.PROTOCOLS
 
 
-# What is imported in fact.
+# Actual imports.
 
 
 def imported_by(statement: str) -> set[str]:

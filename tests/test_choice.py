@@ -77,7 +77,7 @@ def models(home: FleetHome, label: str) -> list[str]:
 async def test_a_switch_applies_to_every_process_and_survives_a_restart(home, session):
     done = await home.ccproxy("switch", "kimi", "night")
     assert done.code == 0, done.err
-    for _ in range(12):  # the kernel distributes connections over both processes
+    for _ in range(12):  # the kernel distributes the connections to both processes
         async with aiohttp.ClientSession() as anew:
             answer = await kimi(home, anew)
             assert answer.headers["x-ccproxy-route"] == "glm:big (big of night)"

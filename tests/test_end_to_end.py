@@ -1,7 +1,7 @@
 """
 The whole product: command line, supervisor, workers, and a scripted provider.
 
-Real processes in their own home; tests wait for facts, never for a fixed time.
+The tests run real processes in a temporary home; they wait for conditions, never a fixed time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.trust.sizes import limit
 pytestmark = pytest.mark.xdist_group("processes")
 
 BACK_WITHIN = limit(2.0)
-"""Seconds after which a killed worker serves again."""
+"""The limit for a killed worker to be replaced, in seconds."""
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def home(tmp_path) -> AsyncIterator[FleetHome]:
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    # A connection per request: what is tested is whether the port takes new ones.
+    # One connection per request, to test that the port accepts new ones.
     connector = aiohttp.TCPConnector(force_close=True, limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
         yield session
@@ -49,7 +49,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 async def kimi(home, provider) -> FleetHome:
-    """A started fleet of one."""
+    """A running fleet with one entry."""
     home.write(kimi=settings(provider))
     done = await home.ccproxy("start")
     assert done.code == 0, done
@@ -74,14 +74,14 @@ class Load:
     answers: int = 0
     answered_at: float = 0.0
     refused: list[Exception] = field(default_factory=list)
-    """The port took no connection."""
+    """The number of refused connections."""
     broken: list[Exception] = field(default_factory=list)
-    """A connection that stood was lost."""
+    """The number of connections that broke."""
 
 
 @asynccontextmanager
 async def load(session, base_url, *, clients=4) -> AsyncIterator[Load]:
-    """Send requests from *clients* clients until the block ends."""
+    """Send requests from *clients* concurrent clients until the block ends."""
     observed, over = Load(), asyncio.Event()
 
     async def client() -> None:
@@ -316,7 +316,7 @@ async def stranger(port) -> AsyncIterator[int]:
 
 
 async def test_a_recycled_pid_is_not_signalled(kimi, provider):
-    """A stale record never leads to a signal to the process that has its pid now."""
+    """A stale record never causes a signal to a new process with its pid."""
     worker, supervisor = await kimi.worker_pid("kimi"), await kimi.supervisor_pid()
     record = kimi.path / "pids/kimi.pid"
     text = record.read_text()

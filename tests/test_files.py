@@ -1,4 +1,4 @@
-"""Files: regular only, private, replaced atomically, locked for the time of a context."""
+"""Files: only regular ones, private, replaced atomically, locked during a context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checker of the stream grammar finds each fault, and only faults."""
+"""The checker of the stream grammar finds every fault and reports nothing else."""
 
 from __future__ import annotations
 

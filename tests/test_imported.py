@@ -67,7 +67,7 @@ async def test_an_imported_model_is_asked_as_its_file_says(tmp_path, form):
         headers = {"x-api-key": client_key}
         body = prompt(max_tokens=64000)
         assert (await ask(session, url, body, headers=headers)).text == "ok"
-        # One entry reaches the other by its label.
+        # One entry uses the other by its label.
         body = prompt(model="thinker:big")
         assert (await ask(session, url, body, headers=headers)).text == "ok"
 

@@ -201,7 +201,7 @@ def test_lost_lines_of_one_batch_are_counted_singly(tmp_path, clock, monkeypatch
 
 
 def test_a_full_disk_at_start_is_reported_and_not_fatal(tmp_path, clock, monkeypatch):
-    """The file cannot be created at first; once there is space it is, and the loss is reported."""
+    """The file is created as soon as there is space, and the lost lines are reported."""
     real = os.open
 
     def full(path, flags, mode=0o777):

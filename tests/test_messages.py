@@ -1,4 +1,4 @@
-"""The checker of the stream grammar accepts valid streams and refuses invalid ones."""
+"""The checker of the stream grammar accepts valid streams and rejects invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripted provider itself."""
+"""Tests of the scripted provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redaction: keys are masked, ordinary text is unchanged, the time is linear in the text."""
+"""Redaction: keys are masked, ordinary text is unchanged, and the time is linear."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a release needs: one version everywhere, and a changelog in the form of Keep a Changelog."""
+"""A release has one version everywhere, and a changelog in the form of Keep a Changelog."""
 
 from __future__ import annotations
 

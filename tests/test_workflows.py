@@ -1,4 +1,4 @@
-"""The workflows on GitHub and the hooks of pre-commit: valid, pinned, with few rights."""
+"""The GitHub workflows and pre-commit hooks are valid and pinned, with minimal permissions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_it_is_valid(path):
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_actions_are_pinned_by_commit(path):
-    """A tag can be moved. The comment names the version for people and for update tools."""
+    """A tag can be moved. The comment contains the version for people and update tools."""
     for line in re.findall(r"uses: (.+)", path.read_text()):
         assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
 
@@ -49,7 +49,7 @@ def test_rights_are_only_those_that_are_needed(path):
         rights = {right for right, value in job.get("permissions", {}).items() if value == "write"}
         assert rights <= {"id-token", "attestations"}, name
     for step in steps(path):
-        # An expression in a script would run code from the name of a branch.
+        # An expression in a script would execute code in the name of a branch.
         assert "${{" not in step.get("run", ""), step
         if "checkout@" in step.get("uses", ""):
             assert step["with"]["persist-credentials"] is False

@@ -1,4 +1,4 @@
-"""Memory that remains allocated after a piece of work."""
+"""Memory that remains allocated after some work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def kept_by(work: Callable[[], object]) -> int:
-    """Return the bytes still allocated after *work* has ended and its result is released."""
+    """Return the bytes that are still allocated after *work* returns and its result is released."""
     tracemalloc.start()
     try:
         work()

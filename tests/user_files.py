@@ -28,14 +28,14 @@ ENVS = Path(__file__).parents[1] / "envs"
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """The current folder of the user; its files are shown by their short names."""
+    """The user's current folder, whose files are displayed with relative paths."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def write(here):
-    """Write a private file, with its folders."""
+    """Write a private file and its parent folders."""
 
     def write(name, text):
         file = here / name
