@@ -1,4 +1,4 @@
-"""What the client gets for a complete answer, whole or streamed."""
+"""Complete answers, whole or streamed, and the messages that the client gets."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """
-One case: a request to a running proxy, what its provider answers, and what must come of both.
+One case: a request to a running proxy, the provider's answers, and the expected results.
 
 Cases are plain values, listed in `requests.py`, `answers.py`, `streams.py` and `failures.py`, and
 played over real HTTP by `test_cases.py`. Expectations are written by path: `messages.1.role`
-steps into objects by name and into lists by number, negative ones from the end; the empty path is
-the whole.
+steps into objects by name and into lists by number, which counts from the end if negative; the
+empty path is the whole.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 from tests.provider import Script, completion
 
 ABSENT = object()
-"""Expected value of a field that must be absent."""
+"""The expected value of a field that must be absent."""
 
 Expected = Mapping[str, Any]
-"""By path: the value, `ABSENT`, or a function that must return true for it."""
+"""By path: the expected value, `ABSENT`, or a function that must return true for the value."""
 
 PLAIN = "plain"
-"""The provider of cases that apply to any OpenAI-compatible server."""
+"""The provider for cases that apply to any OpenAI-compatible server."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +32,15 @@ class Case:
     One case.
 
     Attributes:
-        rule: What it shows, as a sentence; the test's name.
-        provider: The preset whose provider is played, or `PLAIN`.
-        model: What is asked for; it reaches the provider unchanged.
-        request: Fields of the Messages request beside model, max_tokens and a user's "hello".
-        answers: What the provider says; a plain "ok" by default.
-        provider_body: What must have reached the provider, as the body of its (last) request.
-        message: What the client must get: the message, put together if it was streamed.
-        error: The error that the client must get instead, with its `status`.
-        ways: Whether it is played whole, streamed, or (the default) both.
+        rule: The tested rule, as a sentence; the test's name.
+        provider: The preset of the simulated provider, or `PLAIN`.
+        model: The requested model, which reaches the provider unchanged.
+        request: Fields of the Messages request, in addition to model, max_tokens and a "hello".
+        answers: The provider's answers; a plain "ok" by default.
+        provider_body: The expected body of the (last) request to the provider.
+        message: The expected message for the client, assembled if it was streamed.
+        error: The expected error for the client, with its `status`.
+        ways: Whether the case is run whole, streamed, or (the default) both.
         source: Where the provider's behaviour is documented.
     """
 
@@ -77,7 +77,7 @@ def check(content: Any, expected: Expected) -> None:
 
 
 def at(content: Any, path: str) -> Any:
-    """Follow *path* into *content*; `ABSENT` if it leads nowhere."""
+    """Return the value at *path* in *content*, or `ABSENT`."""
     for step in path.split(".") if path else ():
         try:
             content = content[int(step)] if isinstance(content, list) else content[step]
@@ -92,11 +92,11 @@ def _short(value: Any) -> str:
     return getattr(value, "__doc__", None) or repr(value)[:300] if callable(value) else repr(value)
 
 
-# Words for expectations.
+# Functions for expectations.
 
 
 def has(part: str) -> Callable[[Any], bool]:
-    """The text contains *part*."""
+    """Return a check that the text contains *part*."""
 
     def contains(value: Any) -> bool:
         return part in (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
@@ -106,7 +106,7 @@ def has(part: str) -> Callable[[Any], bool]:
 
 
 def lacks(part: str) -> Callable[[Any], bool]:
-    """The text does not contain *part*."""
+    """Return a check that the text does not contain *part*."""
     contains = has(part)
 
     def is_free(value: Any) -> bool:
@@ -117,7 +117,7 @@ def lacks(part: str) -> Callable[[Any], bool]:
 
 
 def as_json(document: Any) -> Callable[[Any], bool]:
-    """The text is JSON for *wanted*."""
+    """Return a check that the text is JSON with the given value."""
 
     def is_json(value: Any) -> bool:
         return bool(json.loads(value) == document)
@@ -127,7 +127,7 @@ def as_json(document: Any) -> Callable[[Any], bool]:
 
 
 def kinds(*names: str) -> Callable[[Any], bool]:
-    """The list's items have these types (or, for messages, roles), in order."""
+    """Return a check for the types (or, for messages, roles) of a list's items, in order."""
 
     def are(value: Any) -> bool:
         return [item.get("type") or item.get("role") for item in value] == list(names)

@@ -1,4 +1,4 @@
-"""One scripted provider and one worker for each preset, kept for all cases."""
+"""One scripted provider and one worker per preset, which all cases share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY = "sk-upstream-case-1"
 
 
 class Workers:
-    """Workers by preset, started when a case first needs one."""
+    """Workers by preset, started on first use."""
 
     def __init__(self, folder: Path, upstream: str) -> None:
         self._folder = folder

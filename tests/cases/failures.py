@@ -1,7 +1,7 @@
 """
-What the client gets when the provider refuses or fails.
+Refusals and failures of the provider, and the errors that the client gets.
 
-What each provider's refusals mean is tested in `tests/convert/errors/refusals.jsonl`.
+`tests/convert/errors/refusals.jsonl` tests the meaning of each provider's refusals.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ CASES = (
         answers=(hang_up(),),
         error={"status": lambda value: value >= 500, "type": "api_error"},
     ),
-    # What the client itself does wrong.
+    # Invalid requests of the client.
     Case(
         rule="max_tokens is required",
         request={"max_tokens": None},

@@ -1,4 +1,4 @@
-"""What reaches the provider."""
+"""Requests of the client, and the requests that reach the provider."""
 
 from __future__ import annotations
 
@@ -307,7 +307,7 @@ CASES = (
         ways=(True,),
         provider_body={"stream": True, "stream_options.include_usage": True},
     ),
-    # Providers that leave the common path.
+    # Providers with special requirements.
     Case(
         rule="reasoning models count max_completion_tokens and take no temperature",
         provider="openai",

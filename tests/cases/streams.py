@@ -1,5 +1,5 @@
 """
-Streams as providers send them; each is also re-cut at many sizes.
+Streams as providers send them, each also split at many sizes.
 
 Every answer is read by the checker of the stream grammar.
 """
@@ -20,7 +20,7 @@ ONE_TWO = {"content": kinds("text"), "content.0.text": "one two", "stop_reason":
 
 
 def call(index: int | None, text: str, **head: Any) -> dict[str, Any]:
-    """A chunk with a fragment of a call's arguments."""
+    """Return a chunk with a fragment of a call's arguments."""
     function = {"arguments": text, **({"name": head.pop("name")} if "name" in head else {})}
     entry = {**head, "function": function}
     return chunk(tool_calls=[entry if index is None else {"index": index, **entry}])
@@ -36,7 +36,7 @@ ONE_LS = {
 
 
 def whole_call(index: int, call_id: str, command: str) -> dict[str, Any]:
-    """A whole call of Bash."""
+    """Return a whole call of Bash."""
     function = {"name": "Bash", "arguments": json.dumps({"command": command})}
     return {"index": index, "id": call_id, "type": "function", "function": function}
 

@@ -1,4 +1,4 @@
-"""Plays every case over HTTP; streams also in reads of other sizes."""
+"""Run every case over HTTP, and streams also with reads of other sizes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [
 
 TABLES = (requests.CASES, answers.CASES, streams.CASES, failures.CASES)
 SIZES = (1, 64)
-"""Bytes of one read; the relay itself is tested with more sizes."""
+"""Bytes per read; tests of the relay use more sizes."""
 
 
 def named(case: Case, *more: object) -> str:
@@ -71,7 +71,7 @@ async def play(case, upstream, workers, client, *, streamed) -> Answer:
 
 
 def strictly_openai(body):
-    """Remove the fields that only some providers understand."""
+    """Return *body* without the fields that only some providers support."""
     names = {"reasoning_content", "reasoning", "reasoning_details", "prefix", "partial"}
     messages = [
         {name: value for name, value in message.items() if name not in names}

@@ -1,4 +1,4 @@
-"""Real Claude Code in front of a running fleet."""
+"""The real Claude Code with a running fleet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INSTALLED = "*/node_modules/@anthropic-ai/claude-code-*/claude"
 
 @pytest.fixture(scope="session")
 def claude_binary(request) -> Path:
-    """$CCPROXY_CLAUDE, or what `make test-claude` has installed."""
+    """$CCPROXY_CLAUDE, or the binary that `make test-claude` has installed."""
     return installed_client(request, "claude", "Claude Code", INSTALLED, ".claude-code")
 
 
@@ -31,16 +31,16 @@ async def home(tmp_path) -> AsyncIterator[FleetHome]:
 
 @pytest.fixture
 def api() -> str:
-    """The API of the scripted provider of `claude`."""
+    """The API of the scripted provider for the fixture `claude`."""
     return "chat"
 
 
 @pytest.fixture
 async def claude(api, claude_binary, home, provider, tmp_path) -> AsyncIterator[Claude]:
     """
-    Claude Code on a started proxy in front of the scripted provider.
+    Claude Code on a running proxy for the scripted provider.
 
-    At the end nothing may have reached it that a strict server would refuse.
+    At the end, the provider must not have received anything that a strict server would reject.
     """
     home.write(
         kimi={
@@ -61,7 +61,7 @@ async def claude(api, claude_binary, home, provider, tmp_path) -> AsyncIterator[
 
 @pytest.fixture
 async def claude_direct(claude_binary, home, provider, tmp_path) -> Claude:
-    """Claude Code on a proxy in direct mode: the scripted provider speaks Messages itself."""
+    """Claude Code on a proxy in direct mode, whose scripted provider serves the Messages API."""
     settings = {"PROVIDER_API": "messages", "PROVIDER_BASE_URL": provider.url}
     home.write(direct={**settings, "PROVIDER_API_KEY": "sk-upstream-1", "BIG_MODEL": "big"})
     return await on_proxy("direct", home, claude_binary, tmp_path)
@@ -75,7 +75,7 @@ async def claude_on_demo(claude_binary, home, tmp_path) -> Claude:
 
 
 async def on_proxy(label: str, home: FleetHome, binary: Path, tmp_path: Path) -> Claude:
-    """Start the fleet and point a Claude Code at the proxy called *label*."""
+    """Start the fleet, and return a Claude Code that uses the proxy *label*."""
     done = await home.ccproxy("start")
     assert done.code == 0, done
     folder = tmp_path / "claude"

@@ -1,8 +1,8 @@
 """
-Runs the real Claude Code once, without a terminal and without a network.
+Run the real Claude Code once, without a terminal and without a network.
 
-Its home is fresh, and its environment refuses every address but loopback: a request that would
-leave the machine meets a closed port.
+Its home is new, and its environment allows only loopback: a request to any other address goes to a
+closed port.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TIMEOUT = 90.0
 
 @dataclass(frozen=True)
 class Session:
-    """What one run of Claude Code reported (`--output-format stream-json`)."""
+    """The report of one Claude Code run (`--output-format stream-json`)."""
 
     code: int
     events: list[dict[str, Any]]
@@ -41,7 +41,7 @@ class Session:
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        """The result event; empty if there was none."""
+        """The result event, or an empty one."""
         results = [event for event in self.events if event.get("type") == "result"]
         return results[-1] if results else {}
 
@@ -60,12 +60,12 @@ class Session:
 
     @property
     def tool_calls(self) -> list[dict[str, Any]]:
-        """The calls that Claude Code understood, in order."""
+        """The tool calls that Claude Code recognised, in order."""
         return [block for block in self._blocks if block["type"] == "tool_use"]
 
     @property
     def tool_results(self) -> dict[str, str]:
-        """What each call gave, by the call's id, as text."""
+        """The text of each call's result, by the call's id."""
         return {
             block["tool_use_id"]: json.dumps(block["content"])
             for block in self._blocks
@@ -73,7 +73,7 @@ class Session:
         }
 
     def expect(self, text: str) -> None:
-        """Assert that the session went well and ended with *text*."""
+        """Assert that the session succeeded and ended with *text*."""
         story = f"exit {self.code}, result {self.result}, stderr {self.errors[-400:]}"
         assert self.code == 0, story
         assert self.result.get("is_error") is False, story
@@ -82,7 +82,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Claude:
-    """Claude Code with a home and a working folder of its own."""
+    """Claude Code with its own home and working folder."""
 
     binary: Path
     folder: Path
@@ -90,11 +90,11 @@ class Claude:
 
     @property
     def cwd(self) -> Path:
-        """The folder that it works in."""
+        """Its working folder."""
         return self.folder / "work"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return everything that the process is given."""
+        """Return the environment of the process."""
         self.cwd.mkdir(exist_ok=True)
         return {
             "HOME": str(self.folder),
@@ -109,7 +109,7 @@ class Claude:
         }
 
     async def run(self, prompt: str, *arguments: str, **environ: str) -> Session:
-        """Hold a session on *prompt*; *environ* is added to its environment."""
+        """Run a session with *prompt*; *environ* is added to its environment."""
         command = [str(self.binary), *self.arguments(prompt, *arguments)]
         return await play(command, self.cwd, self.environment(**environ))
 
@@ -121,7 +121,7 @@ class Claude:
 
 
 async def play(command: list[str], cwd: Path, environ: Mapping[str, str]) -> Session:
-    """Run *command*, which is Claude Code or starts it, and read what it reports."""
+    """Run *command*, which is Claude Code or starts it, and return its report."""
     async with started(command, cwd, environ) as child:
         out, errors = await asyncio.wait_for(child.communicate(), TIMEOUT)
     assert child.returncode is not None
@@ -131,7 +131,7 @@ async def play(command: list[str], cwd: Path, environ: Mapping[str, str]) -> Ses
 
 @contextlib.asynccontextmanager
 async def started(command: list[str], cwd: Path, environ: Mapping[str, str]):
-    """Start *command* in a session of its own, which is gone when the block ends."""
+    """Start *command* in its own session, which is killed when the block ends."""
     child = await asyncio.create_subprocess_exec(
         *command,
         cwd=cwd,

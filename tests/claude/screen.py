@@ -1,7 +1,7 @@
 """
-Claude Code in a terminal: what is on its screen, and the keys that the user presses.
+Claude Code in a terminal: the content of its screen, and the user's keys.
 
-The screen is that of pyte, which interprets what the program writes to a pseudo-terminal.
+pyte interprets the program's output to a pseudo-terminal.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import pyte
 
 ROWS, COLUMNS = 50, 150
 PATIENCE = 60.0
-"""Seconds to wait for a text before a test gives up; the machine may be busy."""
+"""Seconds to wait for a text before a test fails; the machine may be busy."""
 
 ENTER, DOWN = "\r", "\x1b[B"
 
 
 def skip_first_questions(home: Path, folder: Path) -> None:
-    """Answer the questions about theme, account and folder that a first start asks."""
+    """Answer the questions of a first start about theme, account and folder."""
     trusted = {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}
     (home / ".claude.json").write_text(
         json.dumps(
@@ -59,7 +59,7 @@ class Screen:
 
     @property
     def text(self) -> str:
-        """What the screen shows now."""
+        """The current text of the screen."""
         return "\n".join(line.rstrip() for line in self._screen.display).strip()
 
     @property
@@ -68,7 +68,7 @@ class Screen:
         return [[self._screen.buffer[y][x] for x in range(COLUMNS)] for y in range(ROWS)]
 
     def wait_for(self, *texts: str) -> str:
-        """Read until the screen shows every one of *texts*."""
+        """Read until the screen shows all *texts*."""
         late = time.monotonic() + PATIENCE
         while not all(text in self.text for text in texts):
             remaining = late - time.monotonic()
@@ -78,7 +78,7 @@ class Screen:
         return self.text
 
     def press(self, *keys: str) -> None:
-        """Press *keys* one by one, each after the program has drawn what the one before did."""
+        """Press *keys* one by one, each after the program has drawn the effect of the last one."""
         for key in keys:
             while self._read(0.1):
                 pass
@@ -86,7 +86,7 @@ class Screen:
             self._read(1.0)
 
     def end(self) -> int:
-        """Read until the program ends and return its exit code."""
+        """Read until the program exits, and return its exit code."""
         late = time.monotonic() + PATIENCE
         while time.monotonic() < late:
             self._read(0.2)
@@ -97,7 +97,7 @@ class Screen:
         raise AssertionError(f"still running:\n{self.text}")
 
     def close(self) -> None:
-        """Kill the program if it still runs."""
+        """Kill the program if it is still running."""
         if self.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -105,7 +105,7 @@ class Screen:
         os.close(self._fd)
 
     def _read(self, seconds: float) -> bool:
-        """Read what arrives within *seconds*; return False if nothing does."""
+        """Read the output that arrives within *seconds*; return False if there is none."""
         if not select.select([self._fd], [], [], seconds)[0]:
             return False
         try:

@@ -1,4 +1,4 @@
-"""Real Claude Code in auto mode: the judge's verdict decides; its own classifier is not asked."""
+"""The real Claude Code in auto mode: the judge's verdict decides, not Claude Code's classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real Claude Code reads an image on a text-only model: another model describes it once."""
+"""The real Claude Code reads an image with a text-only model: another model describes it once."""
 
 from __future__ import annotations
 

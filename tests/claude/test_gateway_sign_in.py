@@ -1,4 +1,4 @@
-"""Claude Code signs in to a team's gateway, gets its settings, spends its budget, is revoked."""
+"""Claude Code signs in to a team's gateway, gets its settings, spends its budget and is revoked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RIGHTS = 'email = "anna@example.com"\nbudgets = ["4 USD/day"]\nsettings = "anna.
 
 @pytest.fixture
 async def gateway(provider, tmp_path):
-    """A gateway whose every answer costs 1.60 USD."""
+    """A gateway on which every answer costs 1.60 USD."""
     write_users(tmp_path / "users.toml", anna=RIGHTS)
     (tmp_path / "anna.json").write_text(json.dumps({"model": "gpt-4o"}))
     usage = {"prompt_tokens": 1600, "completion_tokens": 0}
@@ -36,10 +36,10 @@ async def gateway(provider, tmp_path):
 
 
 def start(binary: Path, gateway: Proxy, folder: Path) -> Screen:
-    """Start Claude Code on a machine whose settings name the gateway."""
+    """Start Claude Code on a machine with the gateway in its settings."""
     claude = Claude(binary, folder, {})
     environ = claude.environment(BROWSER="/bin/true")
-    # With it, the client shows no limits.
+    # If it is set, the client shows no limits.
     del environ["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"]
     skip_first_questions(folder, claude.cwd)
     settings = {"forceLoginMethod": "gateway", "forceLoginGatewayUrl": gateway.url}

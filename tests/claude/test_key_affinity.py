@@ -1,4 +1,4 @@
-"""Real Claude Code with three keys whose provider caches prompts per key, as vendors do."""
+"""The real Claude Code with three keys; the provider caches prompts per key, like vendors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ pytestmark = pytest.mark.claude
 KEYS = tuple(f"sk-upstream-number-{number:04}" for number in (1, 2, 3))
 TURNS = 40
 CACHE_BLOCK = 512
-"""Characters; the unit in which a prompt is cached."""
+"""The unit in which a prompt is cached, in characters."""
 
 
 def common_blocks(one, other):
-    """Return the number of whole blocks with which both texts begin."""
+    """Return the number of whole blocks in the common prefix of both texts."""
     for number in count():
         start = number * CACHE_BLOCK
         block = one[start : start + CACHE_BLOCK]
@@ -37,7 +37,7 @@ class CachingModel:
         self.tokens = self.cached = self.turns = 0
         self.used = []
         self.refuses_at = 0
-        """The turn from which on the key of the session is refused."""
+        """The first turn in which the session's key is refused."""
         self.refused = ""
 
     def __call__(self, call):

@@ -16,9 +16,9 @@ pytestmark = pytest.mark.claude
 
 THRESHOLD = 100_000
 TOKENS = range(20_000, 140_000, 10_000)
-"""Of the requests, one after the other."""
+"""Prompt tokens of the successive requests."""
 LONG = "A long explanation of the step. " * 1250
-"""About 10,000 tokens: Claude Code does not compact what is not there."""
+"""About 10,000 tokens, because Claude Code does not compact a short conversation."""
 
 
 @pytest.mark.parametrize("guard", ["on", "off"])
@@ -29,7 +29,7 @@ LONG = "A long explanation of the step. " * 1250
 async def test_a_session_is_compacted_below_the_threshold(
     preset, api, model, guard, claude_binary, home, provider, tmp_path
 ):
-    """The model costs more above 100,000 tokens."""
+    """The model's price rises above 100,000 tokens."""
     key = {"anthropic": "sk-ant-1234567890123456", "openai": "sk-own-1234567890123456"}[preset]
     own = {"BIG_MODEL": model, "CONTEXT_WINDOW": "400000"} if preset == "openai" else {}
     prices = {"PRICES": f"{model}=1/2/0.1; above 100k=2/4/0.2"} if preset == "openai" else {}

@@ -1,4 +1,4 @@
-"""A conversation that three entries answer: by the kind of request, and switched in the middle."""
+"""A conversation that three entries answer, by the kind of request and after a switch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ small = "glm:small"
 
 @pytest.fixture
 async def providers(home: FleetHome):
-    """A provider for each of kimi and glm (Chat Completions) and native (Messages)."""
+    """One provider each for kimi and glm (Chat Completions) and native (Messages)."""
     async with AsyncExitStack() as stack:
         names = ("kimi", "glm", "native")
         result = {name: await stack.enter_async_context(Provider()) for name in names}
@@ -80,7 +80,7 @@ def counting(call: Call) -> Answer:
 
 
 def only_its_own_thinking(call: Call) -> Answer:
-    """Refuse thinking that was signed elsewhere, as Anthropic does."""
+    """Reject thinking that another provider signed, like Anthropic."""
     if '"thinking": "Who could count?"' in json.dumps(call.json["messages"]):
         error = {"type": "invalid_request_error", "message": "messages.1: Invalid `signature`"}
         return failure(400, {"type": "error", "error": error})
@@ -113,7 +113,7 @@ async def test_three_entries_answer_one_conversation(claude, home, providers):
 
 
 async def switched_in_the_middle(claude, home, providers) -> None:
-    """The rest of the conversation: the thinking of one provider meets two others."""
+    """Continue the conversation: two other providers receive the thinking of the first."""
     kimi, native = providers["kimi"], providers["native"]
     before = len(kimi.calls)
     native.script(only_its_own_thinking)
@@ -167,7 +167,7 @@ async def test_thinking_of_one_provider_meets_another(claude, home, providers):
 
 
 async def each_turn_once(home: FleetHome) -> None:
-    """Each answer is once in the history, in that of the entry that gave it."""
+    """Check that each answer is in the history once, under the entry that gave it."""
     texts = [turn["content"] for label in home.ports for turn in await history(home, label)]
     for text in ("There are seven.", "Seven, from native.", "Seven, from GLM."):
         assert sum(text in output for output in texts) == 1, texts

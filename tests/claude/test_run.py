@@ -21,7 +21,7 @@ KEYS = {"kimi": "sk-upstream-kimi-0123456789", "glm": "sk-upstream-glm-012345678
 
 
 class Fleet:
-    """Two proxies in front of one provider, and a user with a home of their own."""
+    """Two proxies for one provider, and a user with a separate home."""
 
     def __init__(self, home: FleetHome, provider: Provider, claude: Claude) -> None:
         self.home, self.provider, self.claude = home, provider, claude
@@ -43,7 +43,7 @@ class Fleet:
         return await play([*command, *arguments], self.claude.cwd, self.environ)
 
     async def text(self, command: list[str]) -> str:
-        """Run *command* and return what it prints."""
+        """Run *command* and return its output."""
         async with started(command, self.claude.cwd, self.environ) as child:
             out, errors = await asyncio.wait_for(child.communicate(), 90)
         assert child.returncode == 0, (out, errors)
@@ -86,7 +86,7 @@ async def test_every_alias_is_a_model_of_the_proxy(alias, model, fleet):
 
 
 async def test_the_settings_file_works_without_ccproxy_in_front(fleet):
-    """Claude Code repeats the file in its resume command, and for background sessions."""
+    """Claude Code uses the file again in its resume command and for background sessions."""
     fleet.provider.script(completion("First."), completion("Second."))
     first = await fleet.run()
     first.expect("First.")

@@ -1,7 +1,7 @@
 """
 Sessions of the real Claude Code: its actions, the provider's requests, and the files on disk.
 
-Every request that reaches the provider must be one that a strict server accepts.
+A strict server must accept every request that reaches the provider.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def results(call: Call) -> dict[str, str]:
     }
 
 
-# The demo model: what a newcomer tries.
+# The demo model.
 
 
 async def test_the_demo_model_runs_a_command(claude_on_demo):
@@ -100,7 +100,7 @@ async def test_direct_mode_leaves_the_request_as_it_is(claude_direct, provider):
 
 
 async def test_a_session_of_many_tools(claude, provider):
-    """Commands run once, files hold the exact bytes, and the prompt only grows at its end."""
+    """Commands run once, files contain the exact bytes, and the prompt only grows at its end."""
     file = claude.cwd / "out" / "ünï.py"
     content = 'print("héllo \\"wörld\\" 😀")\n# tab\there\nx = {"a": [1, 2], "b": "c\\\\d"}\n'
     edit = {"file_path": str(file), "old_string": "# tab\there", "new_string": "# edited ✓"}
@@ -192,7 +192,7 @@ def png(size: int = 16) -> bytes:
 
 
 async def test_a_tool_that_is_found_by_search_can_be_used(claude, provider):
-    """ToolSearch answers with references; the tool's schema comes with the next turn."""
+    """ToolSearch answers with references; the tool's schema is sent with the next turn."""
 
     def script(call: Call) -> Answer:
         names = tool_names(call)
@@ -272,11 +272,11 @@ async def test_an_answer_cut_at_its_limit_is_continued(claude, provider):
     assert "token limit" in text_of(messages(provider.calls[1], "user")[-1]).lower()
 
 
-# Trouble.
+# Failures.
 
 
 async def test_a_conversation_that_is_too_long_is_compacted(claude, provider):
-    """Claude Code compacts only if it recognises the error; then the session goes on."""
+    """Claude Code compacts the conversation and continues only if it recognises the error."""
     too_long = (
         "This model's maximum context length is 128000 tokens. However, your messages resulted in "
         "150210 tokens. Please reduce the length of the messages."

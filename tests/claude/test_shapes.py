@@ -1,8 +1,8 @@
 """
-Sessions of real Claude Code on the shapes of the providers that people use it with.
+Sessions of the real Claude Code with the answer formats of popular providers.
 
-The provider answers as the named one does: its field of reasoning, its ids, its pieces. What
-reaches it must be a request that it takes, with everything back that it demands.
+The provider answers like the named one: with its reasoning field, ids and pieces. The requests must
+be acceptable for it and return all data that it requires.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def texts_of(call: Call, role: str) -> list[dict[str, Any]]:
 
 
 def results(call: Call) -> list[str]:
-    """What the calls gave; a part with a cache mark is text all the same."""
+    """Return the texts of the tool results; a part with a cache mark is also text."""
     contents = [message["content"] for message in texts_of(call, "tool")]
     return [each if isinstance(each, str) else each[0]["text"] for each in contents]
 
@@ -83,7 +83,7 @@ async def test_a_tool_loop_with_thinking(claude_binary, home, provider, tmp_path
 async def test_an_empty_signed_block_comes_back_wherever_it_stands(
     claude_binary, home, provider, tmp_path
 ):
-    """Claude Code keeps a signature before a call, after it, and after it and a text."""
+    """Claude Code returns a signature before a call, after it, and after a call and a text."""
     home.write(gemini=settings("gemini", provider))
     claude = await on_proxy("gemini", home, claude_binary, tmp_path)
 
@@ -117,7 +117,7 @@ async def test_an_empty_signed_block_comes_back_wherever_it_stands(
 
 
 async def test_a_session_changes_its_provider_twice(claude_binary, home, provider, tmp_path):
-    """Kimi begins, Gemini goes on, Kimi takes it back: with what each of them demands."""
+    """The session starts on Kimi and returns to it after Gemini; each gets its own data."""
     home.write(kimi=settings("kimi", provider), gemini=settings("gemini", provider))
     claude = await on_proxy("kimi", home, claude_binary, tmp_path)
     gemini = {"ANTHROPIC_BASE_URL": home.url("gemini")}

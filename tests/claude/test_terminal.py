@@ -28,7 +28,7 @@ MODELS = {"BIG_MODEL": "model-b", "SMALL_MODEL": "model-s", "MAX_RETRIES": "0"}
 
 
 class Desk:
-    """Two proxies, each with its own provider, and a user who sits in front of a terminal."""
+    """Two proxies, each with its own provider, and a user at a terminal."""
 
     def __init__(self, home: FleetHome, claude: Claude, providers: dict[str, Provider]) -> None:
         self.home, self.claude, self.providers = home, claude, providers
@@ -51,11 +51,11 @@ class Desk:
             screen.close()
 
     def models(self, label: str) -> list[str]:
-        """Return the models that the provider of *label* was asked for."""
+        """Return the models that were requested from the provider of *label*."""
         return [call.json["model"] for call in self.providers[label].calls]
 
     def saved_model(self) -> object:
-        """Return the model in the user's settings; None if there is none."""
+        """Return the model in the user's settings, or None."""
         return json.loads(self.settings.read_text()).get("model")
 
 
@@ -85,7 +85,7 @@ async def desk(claude_binary: Path, home: FleetHome, tmp_path: Path):
 
 
 def _end_processes_of(user: Path) -> None:
-    """Kill the background service of Claude Code, which has the user's home."""
+    """Kill Claude Code's background service, which uses the user's home."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.environ().get("HOME") == str(user):
@@ -93,7 +93,7 @@ def _end_processes_of(user: Path) -> None:
 
 
 async def at_desk(story: Callable[[Desk], T], desk: Desk) -> T:
-    """Play *story* in a thread: the providers answer in this one."""
+    """Run *story* in a thread, because the providers answer in this one."""
     return await asyncio.to_thread(story, desk)
 
 
@@ -157,7 +157,7 @@ async def test_a_saved_choice_stays_with_the_label_and_its_session_resumes(
     assert (desk.home.path / "state/claude/kimi.model").read_text() == "glm:big\n"
     hint = re.search(r"claude (--settings \S+ )?--resume ([0-9a-f-]{36})", text)
     assert hint is not None, text
-    # 2.1.329 leaves the settings out of its hint.
+    # Version 2.1.329 omits the settings in its hint.
     settings = hint[1] or f"--settings {desk.home.path}/state/claude/kimi.json"
     arguments = desk.claude.arguments("And now?", *settings.split(), "--resume", hint[2])
     resumed = await play([str(desk.claude.binary), *arguments], desk.claude.cwd, desk.environ)
@@ -246,7 +246,7 @@ async def test_a_session_that_goes_to_the_background_keeps_its_model(desk: Desk)
 
 
 async def asked(provider: Provider, prompt: str) -> Call:
-    """Wait for the turn of Claude Code that ends with *prompt*."""
+    """Wait for Claude Code's request that ends with *prompt*."""
 
     def turn() -> Call | None:
         calls = (call for call in provider.calls if call.json.get("tools"))

@@ -1,4 +1,4 @@
-"""Real Claude Code with more tools than its provider takes."""
+"""The real Claude Code with more tools than its provider accepts."""
 
 from __future__ import annotations
 

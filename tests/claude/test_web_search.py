@@ -1,4 +1,4 @@
-"""Real Claude Code's WebSearch: a named engine on every dialect, providers' own searches, none."""
+"""WebSearch of the real Claude Code: with an engine, with providers' own searches, and without."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINKS = {"url": HITS[0]["url"], "title": "First"}
 
 
 def session_of(provider):
-    """Script a session: the model searches once, then answers; a provider's search finds a page."""
+    """Script a session in which the model searches once and answers; the search finds a page."""
 
     def answer(call):
         text = call.body.decode()
@@ -61,7 +61,7 @@ async def test_a_named_engine(claude_binary, home, provider, tmp_path, api):
 
 
 async def test_every_provider_s_own_search(claude_binary, home, provider, tmp_path):
-    """One fleet with an entry for each; the key tells which of them asks."""
+    """One fleet has an entry for each provider; the key identifies the entry."""
     session_of(provider)
     home.write(**{
         preset: {

@@ -1,4 +1,4 @@
-"""A fleet's folder, and the command line: in this process, and as a process of its own."""
+"""A fleet's folder, and the command line, in this process or in a separate one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MINE = ("CCPROXY", "ANTHROPIC", "CLAUDE", "API_TIMEOUT", "NO_COLOR", "FORCE_COLO
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path_factory):
-    """Nothing of the tester's own shell and home reaches a test."""
+    """Hide the tester's own shell variables and home from the tests."""
     for name in os.environ:
         if name.startswith(MINE) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -42,7 +42,7 @@ def clean_environment(monkeypatch, tmp_path_factory):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """The folder of a fleet of two, and the current one."""
+    """The folder of a fleet of two, which is also the current folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ccproxy.toml").write_text(TABLE)
     write_env(tmp_path, "kimi", KIMI)
@@ -51,7 +51,7 @@ def home(tmp_path, monkeypatch):
 
 
 def write_env(home: Path, name: str, text: str) -> Path:
-    """Write an env file that only its owner can read."""
+    """Write an env file that only its owner may read."""
     file = home / "envs" / f"{name}.env"
     file.parent.mkdir(exist_ok=True)
     file.write_text(text)
@@ -70,13 +70,13 @@ def ccproxy():
 
 
 def command(*args):
-    """A command line as a process of its own."""
+    """Return a command line for a separate process."""
     return [sys.executable, "-m", "ccproxy", *map(str, args)]
 
 
 @pytest.fixture
 def process():
-    """Run a command line as a process of its own, to its end."""
+    """Run a command line in a separate process, and wait for it."""
 
     def run(*args, **kwargs):
         return subprocess.run(
@@ -88,7 +88,7 @@ def process():
 
 @pytest.fixture
 def demo(tmp_path, monkeypatch, process):
-    """The folder of a fleet of two that needs no provider; it is stopped in the end."""
+    """The folder of a fleet of two that needs no provider; it is stopped after the test."""
     monkeypatch.chdir(tmp_path)
     entries = [f'"{free_port()}:envs/demo.env:{label}"' for label in ("Demo", "Other")]
     (tmp_path / "ccproxy.toml").write_text(f"proxies = [{', '.join(entries)}]\n")
@@ -99,14 +99,14 @@ def demo(tmp_path, monkeypatch, process):
 
 
 def port_of(home: Path, label: str) -> int:
-    """The port of an entry of the table."""
+    """Return the port of an entry in the table."""
     entry = load_fleet(home / "ccproxy.toml").entry(label)
     assert entry is not None
     return entry.port
 
 
 def health(port: int) -> dict[str, Any]:
-    """The health answer of the proxy on *port*."""
+    """Return the health response of the proxy on *port*."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30) as answer:
         return json.load(answer)
 
@@ -122,7 +122,7 @@ exec "$@"
 
 @pytest.fixture
 def read_only():
-    """Run a command line where its folder is mounted for reading only."""
+    """Run a command line in a folder that is mounted read-only."""
 
     def run(folder, *words):
         inside = ["/usr/bin/unshare", "--mount", "/bin/sh", "-ec", MOUNTED, "sh", str(folder)]

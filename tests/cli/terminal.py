@@ -1,4 +1,4 @@
-"""Runs a command line at a pseudo-terminal."""
+"""Run a command line at a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.cli.conftest import command
 
 
 class Terminal:
-    """A command line at a pseudo-terminal, and what it shows."""
+    """A command line at a pseudo-terminal, and its output."""
 
     def __init__(self, *arguments: str, **environ: str) -> None:
         self.ours, theirs = pty.openpty()
@@ -28,7 +28,7 @@ class Terminal:
         self._read = 0
 
     def wait_for(self, text: str) -> None:
-        """Read until *text* appears after the text of the previous call."""
+        """Read until *text* appears after the previous call's text."""
         while (at := self.seen.find(text, self._read)) < 0:
             output = self._listen()
             assert output, self.seen
@@ -40,18 +40,18 @@ class Terminal:
         os.write(self.ours, text.encode())
 
     def end(self) -> int:
-        """Wait for the end and return the exit code."""
+        """Wait for the process to exit, and return its exit code."""
         while output := self._listen():
             self.seen += output
         os.close(self.ours)
         return self.child.wait(timeout=30)
 
     def _listen(self) -> str:
-        """Return the next output; empty after the end, or after 30 s of silence."""
+        """Return the next output; empty after the exit, or after 30 s of silence."""
         if not select.select([self.ours], [], [], 30)[0]:
             self.child.kill()
             return ""
         try:
             return os.read(self.ours, 65536).decode(errors="replace")
-        except OSError:  # Linux reports a closed other end like this
+        except OSError:  # this is how Linux reports that the other end is closed
             return ""

@@ -1,4 +1,4 @@
-"""start, status, restart, reload and stop, as real processes on a real fleet."""
+"""start, status, restart, reload and stop, in real processes on a real fleet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.supervisor.conftest import eventually, is_alive
 
 
 def rows(process, *labels):
-    """The rows of `status --json` by label."""
+    """Return the rows of `status --json` by label."""
     done = process("status", "--json", *labels)
     return {row["label"]: row for row in json.loads(done.stdout)["proxies"]}
 
@@ -107,7 +107,7 @@ def test_changes_since_the_start_are_shown_until_they_are_reloaded(demo, process
     assert "changed since start" not in process("status").stdout
     assert warning not in process("run", "demo", "--", "true").stderr
 
-    # A newer file with the same content is no change.
+    # A newer file with the same content is not a change.
     os.utime(demo / "envs" / "demo.env", (time.time() + 60, time.time() + 60))
     assert "changed since start" not in process("status").stdout
 
@@ -287,7 +287,7 @@ def test_a_symbolic_link_as_a_file_of_the_supervisor_is_reported(name, demo, pro
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["slow", "dead"])
 def test_a_fleet_is_found_again_though_every_file_of_it_was_removed(number, demo, process):
-    """As by `git clean -fdx`, before supervisor and workers can put their own files back."""
+    """For example by `git clean -fdx`, before supervisor and workers can restore their files."""
     assert process("start").returncode == 0
     before = {label: row["pids"] for label, row in rows(process).items()}
     old = json.loads(process("status", "--json").stdout)["supervisor"]["pid"]

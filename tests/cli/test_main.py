@@ -1,4 +1,4 @@
-"""The command line: lazy commands, errors, exit codes, colors."""
+"""The command line: lazy commands, errors, exit codes and colors."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_help_groups_the_commands_and_fits_a_screen(ccproxy):
 
 
 def test_a_new_file_is_a_new_command(tmp_path):
-    """No other file needs a change: not for the help, not to run the command."""
+    """No other file needs a change, neither for the help nor to run the command."""
     package = tmp_path / "ccproxy"
     shutil.copytree(Path(main.__file__).parents[1], package)
     file = package / "cli" / "commands" / "inspect" / "greet_me.py"
@@ -100,7 +100,7 @@ def test_the_help_of_every_command_needs_no_table_and_shows_examples(
 
 @pytest.mark.parametrize("name", commands())
 def test_every_option_is_explained_and_its_value_has_a_name(name):
-    """`-n N  The number of lines.`, not `-n INTEGER RANGE`."""
+    """The help shows `-n N  The number of lines.`, not `-n INTEGER RANGE`."""
     command = commands()[name].load()
     assert command.help
     for option in command.params:
@@ -118,7 +118,7 @@ def test_every_command_has_the_name_of_its_file_and_a_summary():
         assert command.name == name
         assert command.callback.__module__.endswith(f".{file.group}.{file.path.stem}")
         assert file.summary().endswith("."), name
-        assert len(file.summary()) <= 57, name  # one line of 80 columns in the main help
+        assert len(file.summary()) <= 57, name  # fits one line of 80 columns in the main help
 
 
 def test_every_group_of_commands_has_a_title():
@@ -128,7 +128,7 @@ def test_every_group_of_commands_has_a_title():
 
 
 def test_the_help_of_a_command_loads_nothing_heavy():
-    """One process shows the help of every command, and reports those that load too much."""
+    """One process prints the help of every command, and reports commands that load too much."""
     code = f"""if True:
         import contextlib, io, sys
         from ccproxy.cli.main import cli
@@ -194,7 +194,7 @@ CHANGES_STATE = {
 
 
 def test_no_suggestion_names_a_command_that_changes_something(ccproxy):
-    """Of a misspelling, too: `stat` must not lead to `start`, nor `top` to `stop`."""
+    """This includes misspellings: `stat` must not lead to `start`, nor `top` to `stop`."""
     assert not set(READ_ONLY) & CHANGES_STATE
     typed = [
         *("top", "watch", "monitor", "stat", "list", "config", "add", "rm", "tail", "test"),

@@ -1,4 +1,4 @@
-"""install-service and uninstall-service: files, commands, crontab lines; and back."""
+"""install-service and uninstall-service: files, commands and crontab lines."""
 
 from __future__ import annotations
 

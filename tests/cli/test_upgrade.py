@@ -1,4 +1,4 @@
-"""`pipx upgrade` under a running fleet: the real wheels of two versions in an environment."""
+"""`pipx upgrade` while the fleet runs, with real wheels of two versions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEXT = "99.0.0"
 
 
 def build_wheel(folder, version):
-    """The wheel of the source in this folder, as *version*."""
+    """Build a wheel of the source in this folder, with *version*."""
     source = folder / version
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         source.mkdir(exist_ok=True)
@@ -40,7 +40,7 @@ def build_wheel(folder, version):
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """An environment with pip, where the dependencies are those of the tests."""
+    """An environment with pip that uses the tests' dependencies."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"

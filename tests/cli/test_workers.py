@@ -56,7 +56,7 @@ def provider():
 
 
 def post(port):
-    """Ask on a connection of its own, so that either process may get it."""
+    """Send a request on a new connection, so that any process may get it."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/messages",
         data=json.dumps(QUESTION).encode(),

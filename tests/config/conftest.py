@@ -1,4 +1,4 @@
-"""Fixtures for files of the user."""
+"""Fixtures for the user's files."""
 
 from tests.user_files import complaints, here, templates, write
 

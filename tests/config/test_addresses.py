@@ -1,4 +1,4 @@
-"""Base URLs in every form that users paste."""
+"""Base URLs in all forms that users paste."""
 
 from __future__ import annotations
 
@@ -141,5 +141,5 @@ def test_messages(url, messages):
     ],
 )
 def test_responses(url, version, azure, responses):
-    """At Azure the API belongs to the resource, and dated versions do not have it."""
+    """At Azure, the Responses API belongs to the resource, and dated versions do not have it."""
     assert Address.parse(url, api_version=version).responses(azure=azure) == responses

@@ -1,4 +1,4 @@
-"""The table of proxies, in both its forms, and every mistake in it."""
+"""The table of proxies in both forms, and every mistake in it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def rows(fleet):
     return [(entry.port, entry.label, entry.workers, entry.line) for entry in fleet.entries]
 
 
-# What is read.
+# Valid tables.
 
 
 def test_the_short_form(write):
@@ -95,7 +95,7 @@ def test_a_byte_order_mark_does_not_matter(write):
 
 
 def test_env_files_are_not_opened(write):
-    """A broken or missing one must not keep `status` and `stop` from working."""
+    """A broken or missing env file must not prevent `status` and `stop` from working."""
     assert len(load_fleet(write("ccproxy.toml", SHORT)).entries) == 2
 
 
@@ -116,7 +116,7 @@ def test_entries_on_different_lines_are_equal(here):
     assert one == Entry(port=1, env_file=here, label="a", line=9)
 
 
-# What is wrong.
+# Mistakes.
 
 
 def short(row):

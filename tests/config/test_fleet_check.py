@@ -14,7 +14,7 @@ KEY = "sk-provider-000000001"
 
 @pytest.fixture
 def fleet(write):
-    """A fleet of two whose files are right."""
+    """A fleet of two entries with valid files."""
     write("envs/kimi.env", f"PROVIDER=kimi\nPROVIDER_API_KEY={KEY}\n")
     write("envs/demo.env", "PROVIDER=demo\n")
     table = 'proxies = [\n  "8081:envs/kimi.env:Kimi",\n  "8082:envs/demo.env:Demo",\n]\n'
@@ -126,7 +126,7 @@ def test_a_broken_table_is_reported_without_an_exception(write):
 
 
 def test_a_large_fleet_is_checked_at_once(write):
-    """Forty entries, each with a mistake, take less than half a second of processor time."""
+    """Forty entries, each with a mistake, take less than half a second of CPU time."""
     rows = [f'"{8100 + i}:envs/{i}.env:L{i}"' for i in range(40)]
     for i in range(40):
         write(f"envs/{i}.env", f"PROVIDER=kimi\nPROVIDER_API_KEY={KEY}\nBIG_MODLE=x\n")

@@ -1,4 +1,4 @@
-"""The order of the locations of the table, and the tables that are not used."""
+"""The search order for the table, and tables that are not used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOBODY = 65534
 
 @pytest.fixture(autouse=True)
 def closed_to_others():
-    """Only the user has access to the folders, regardless of the umask."""
+    """Give only the user access to the folders, regardless of the umask."""
     before = os.umask(0o022)
     yield
     os.umask(before)
@@ -39,7 +39,7 @@ def places(write, here):
 
 @pytest.fixture
 def after_make_run(places, monkeypatch):
-    """The command is the one in clone/.venv."""
+    """Make clone/.venv the environment of the running command."""
     program = places / "clone/.venv/bin/ccproxy"
     program.parent.mkdir(parents=True)
     program.touch()
@@ -105,7 +105,7 @@ def test_the_folder_of_the_virtual_environment_is_the_last(after_make_run, place
     monkeypatch.chdir(places / "outside")
     (places / "xdg/ccproxy/ccproxy.toml").unlink()
     assert find_config(None, environ=environ_of(places)) == places / "clone/ccproxy.toml"
-    # A link on PATH leads to the same command.
+    # A symbolic link on PATH also leads to this command.
     link = places / "outside/ccproxy"
     link.symlink_to(after_make_run)
     monkeypatch.setattr(sys, "argv", [str(link)])
@@ -130,11 +130,11 @@ def test_other_commands_do_not_add_a_folder(program, prefix, places, monkeypatch
     assert place_for_config(None, environ=environ) == own
 
 
-# Who could have put it there.
+# Who could have created the table.
 
 
 def shared_by(group: str, members: list[str]):
-    """The system's answer about the group of the user's files."""
+    """Set the system's answer about the group of the user's files."""
     return lambda number: grp.struct_group((group, "x", number, members))
 
 
@@ -199,7 +199,7 @@ def test_a_table_of_another_user_is_not_used(write, here, monkeypatch):
     assert place_for_config(None, environ=environ_of(here)) != file
 
 
-# Where there is none.
+# Without a table.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Keys with attributes, keys in a file of their own, and the strategy that follows."""
+"""Keys with attributes, keys in a separate file, and the resulting strategy."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_strategy_that_fits_the_keys(write, strategy):
     assert config.key_policy.strategy == strategy
 
 
-# A file of its own.
+# A separate file.
 
 
 def test_keys_in_a_file(write):

@@ -1,4 +1,4 @@
-"""What of a user's settings must never be shown."""
+"""The parts of a user's settings that must never be shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of what runs next to a proxy."""
+"""The settings for services next to a proxy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One env file -> WorkerConfig: what is read, from where, and every mistake."""
+"""From env file to WorkerConfig: values, their sources, and every mistake."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def from_environment(**settings):
     return load_worker(None, environ=settings)
 
 
-# Where values come from.
+# Sources of values.
 
 
 def test_a_preset_fills_in_everything(write):
@@ -303,7 +303,7 @@ def test_an_unknown_server_is_named_by_host_and_port(write, url, name, host):
 
 
 def test_cards_that_hold_everywhere_apply_to_unknown_servers(write):
-    """For example, o* and gpt-5* require max_completion_tokens at every server."""
+    """For example, o* and gpt-5* require max_completion_tokens on every server."""
     config = load(write, PLAIN)
     for model in ("o3", "o4-mini", "gpt-5", "gpt-5.2", "gpt-5.4-mini"):
         assert config.target(model).quirks.max_tokens_field == "max_completion_tokens"
@@ -521,7 +521,7 @@ def test_the_file_is_remembered(write):
     ],
 )
 def test_the_dialect_is_the_users_choice_or_the_models(write, settings, model, api):
-    """The dialects of an unknown server are not known; they are learned from its answers."""
+    """The dialects of an unknown server are learned from its answers."""
     target = load(write, f"PROVIDER_API_KEY={KEY}\n{settings}").target(model)
     assert target.api == api
 

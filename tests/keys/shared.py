@@ -1,4 +1,4 @@
-"""What the tests of an exchange have in common."""
+"""Common parts of the tests of exchanges."""
 
 from __future__ import annotations
 

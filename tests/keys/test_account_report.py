@@ -1,4 +1,4 @@
-"""Accounts: every provider's form, and what is never concluded from a missing value."""
+"""Account reports in every provider's form, and no conclusions from missing values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The breakers: when they open, which request probes, and when they close."""
+"""The breakers: when they open, which request is the probe, and when they close."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_one_probe_per_window_under_a_hundred_failures(breaker, clock):
             forwarded += 1
             breaker.fail(ticket, "503")
         clock.now += 0.1
-    assert forwarded == 5 + 3  # opened by five; probes after 10, 20 and 40 s
+    assert forwarded == 5 + 3  # opened by five failures; probes after 10, 20 and 40 s
 
 
 # One breaker per model, and one for connections.

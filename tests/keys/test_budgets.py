@@ -1,4 +1,4 @@
-"""Budgets: how they are written, counted and explained."""
+"""Budgets: their notation, their accounting and their messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which key a request gets: strategies, sessions, and moves to preferred keys."""
+"""The selection of a key: strategies, sessions, and moves to preferred keys."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_sessions_fill_the_first_tier():
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_10_000_requests_of_200_sessions_over_5_keys(tmp_path, processes):
-    """Sessions per key within one; no session moves; the rest rotates."""
+    """Session counts of keys differ by at most one, no session moves, and the rest rotates."""
     clock = Clock()
     if processes == 1:
         pools = [pool_of(5, clock=clock)]
@@ -248,7 +248,7 @@ def test_the_sessions_of_a_key_spread_over_the_others():
 
 
 def test_a_key_that_was_removed_is_left(tmp_path):
-    """Another process of the entry already has the new configuration."""
+    """Another process of the entry has already loaded the new configuration."""
     backends = [SharedMemoryBackend(tmp_path / "pool") for _ in range(2)]
     old, new = pool_of(1, backend=backends[0]), pool_of(backend=backends[1])
     use(new, "b"), use(new, "a")
@@ -276,7 +276,7 @@ def test_every_reason_of_a_move_has_a_text(reason):
 
 
 def on_the_paid_key(clock):
-    """Return a pool whose session `a` uses the paid key, while a free one is ready again."""
+    """Return a pool whose session `a` uses the paid key although a free one is ready again."""
     pool = pool_of(policy=FREE_FIRST, clock=clock)
     pool.disable("k1")
     pool.disable("k2")

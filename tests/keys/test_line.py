@@ -1,4 +1,4 @@
-"""Requests of several processes that wait for the same keys: first come, first served."""
+"""Requests of several processes that wait for the same keys are served in order of arrival."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NUMBERS = count(1)
 
 
 class Process:
-    """One process with a pool; all share the clock and the state."""
+    """One process with a pool; all processes share the clock and the state."""
 
     now = 500.0
 

@@ -1,4 +1,4 @@
-"""The shares of processes that are cut off, and what they report afterwards."""
+"""The shares of disconnected processes, and their reports after they reconnect."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_new_day_is_shared_anew():
 def test_of_the_minute_the_others_starts_count_until_they_are_old():
     starts = [NOW - 50, NOW - 40, NOW - 30, NOW - 20]
     part = partition(0, 2, minutes=starts, own=1)
-    # 1 of its own, 3 of the others, half of the 6 that are left.
+    # 1 of its own, 3 of the others, half of the remaining 6.
     assert shares("per_minute", 10, [part]) == [7]
     assert shares("per_minute", 10, [part], now=NOW + 25) == [6]
     assert shares("per_minute", 10, [part], now=NOW + 60) == [5]
@@ -156,7 +156,7 @@ def test_processes_that_rebuild_a_lost_state_report_what_was_known_once():
     first, second = state(a=key(used=33)), state(a=key(used=34))
     shared = merged(first, PoolState(), {"a": KeyBaseline(TODAY, 30)}, is_rebuilt=True)
     assert shared.keys["a"].used_today == 33
-    # The second process knew one use more, and made three.
+    # The second process had recorded one more use, and added three.
     merged(second, shared, {"a": KeyBaseline(TODAY, 31)}, is_rebuilt=True)
     assert shared.keys["a"].used_today == 33 + 1 + 3
     assert shared.known_uses == {"a": 31}

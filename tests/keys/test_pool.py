@@ -1,7 +1,7 @@
 """
-The rules of the key pool, each tested with every back end.
+The rules of the key pool, each tested with every backend.
 
-A new back end is added to `BACKENDS` and must pass all of them.
+A new backend must be added to `BACKENDS` and pass all tests.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MODEL = "big"
 
 
 class Clock:
-    """A clock that tests set; the wall clock is far from the monotonic one."""
+    """A clock that tests set; its wall clock differs from the monotonic clock."""
 
     backend = LocalBackend
 
@@ -92,7 +92,7 @@ BACKENDS = {
 
 @pytest.fixture(params=BACKENDS)
 def clock(request, tmp_path):
-    """Return a clock; the pools that are made with it have the back end of the parameter."""
+    """Return a clock; pools that use it get the backend of the parameter."""
     clock = Clock()
     made = []
 
@@ -129,7 +129,7 @@ def pool(clock):
 
 
 def use(pool, verdict, *, model=MODEL, skip=()):
-    """Take a key, get *verdict*, give it back; return its id."""
+    """Lease a key, apply *verdict*, and return the lease; return the key's id."""
     lease = pool.take(model, skip=skip)
     pool.settle(lease, verdict)
     pool.release(lease)
@@ -151,7 +151,7 @@ def refused(pool, *, model=MODEL):
     return caught.value
 
 
-# The order of turns.
+# The order of keys.
 
 
 def test_one_by_one_is_plain_rotation(pool):
@@ -199,7 +199,7 @@ def test_a_hundred_at_once_are_fair_within_five_percent(pool):
     assert all(950 <= count <= 1050 for count in used.values())
 
 
-# What a refusal means for a key.
+# The effect of a refusal on a key.
 
 
 @pytest.mark.parametrize(
@@ -472,7 +472,7 @@ def test_a_probe_that_ends_after_its_limit_changes_nothing(clock):
 
 
 def test_models_with_a_success_or_an_account_limit_are_bounded(clock):
-    """A client may name any number of models."""
+    """Clients may request any number of models."""
     pool = pool_of(clock, 3)
     names = [f"model-{number}" for number in range(258)]
     for name in names:
@@ -594,7 +594,7 @@ def test_per_day_ends_at_midnight(clock):
     use(pool, WORKS)
 
 
-# The refusal if no key is left.
+# The error if no key is available.
 
 
 def exhaust(pool, *verdicts):
@@ -825,7 +825,7 @@ def test_cooldowns_survive_a_restart(pool, clock):
     stored = pool.export(SALT)
     later = Clock()
     later.now = 7.0
-    later.wall = lambda: clock.wall() + 40  # the restart took 40 s, the new clock began elsewhere
+    later.wall = lambda: clock.wall() + 40  # the restart took 40 s
     again = pool_of(later)
     again.restore(stored, SALT)
     first, second, third = again.snapshot()
@@ -951,13 +951,13 @@ def test_every_lease_is_returned_and_no_key_is_lost(steps, count, in_flight):
     for lease in running:
         pool.release(lease)
     assert [key.in_flight for key in pool.snapshot()] == [0] * count
-    clock.now += 90_000  # every state ends
+    clock.now += 90_000  # every state is temporary
     assert {use_key(pool, f"k{n}", WORKS) for n in range(1, count + 1)} == {
         f"k{n}" for n in range(1, count + 1)
     }
 
 
-# What is known without a refusal.
+# Facts that are known without a refusal.
 
 
 def test_a_key_whose_limit_is_used_up_rests(pool):

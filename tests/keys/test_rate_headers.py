@@ -1,4 +1,4 @@
-"""The headers of ordinary answers: limits of each provider, and when a key should not be used."""
+"""The rate limit headers of each provider, and when a key should not be used."""
 
 from __future__ import annotations
 

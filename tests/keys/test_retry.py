@@ -1,4 +1,4 @@
-"""Repeats: exactly as many as the user wants, spread, and never more than a fifth of the load."""
+"""Retries: as many as configured, with jitter, and at most a fifth of the load."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_repeat_may_use_the_same_key(clock):
     assert not plan_of(clock).after(FAILED).other_key
 
 
-# The budget of all requests.
+# The budget for all requests.
 
 
 def test_ten_repeats_in_ten_seconds_are_always_allowed(clock):

@@ -1,4 +1,4 @@
-"""Which session a request belongs to: by header, or by the beginning of its conversation."""
+"""The session of a request, from a header or the beginning of its conversation."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_conversations_of_openai_clients(read):
 @pytest.mark.parametrize("session", [SESSION, {}], ids=["session", "conversation"])
 def test_a_compaction_is_recognized(session, headers, last, is_compaction):
     if headers and not session:
-        return  # hints come with a session id
+        return  # hints are sent with a session id
     result = find({**session, **headers}, body("Hello", "Hi", last))
     assert result is not None
     assert result.is_compaction is is_compaction

@@ -1,4 +1,4 @@
-"""The table of sessions: bounded, shared as bytes, saved and restored."""
+"""The table of sessions is bounded, shared as bytes, saved and restored."""
 
 from __future__ import annotations
 

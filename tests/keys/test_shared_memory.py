@@ -36,7 +36,7 @@ LIMITED = Verdict(
 
 
 class Machine:
-    """The clocks and the folder that processes of one machine share."""
+    """The clocks and the folder that the processes of one machine share."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -58,7 +58,7 @@ class Machine:
         return pool
 
     def end(self, pool):
-        """End a process in any way: the system closes its files."""
+        """Simulate the end of a process: the system closes its files."""
         self.pools.remove(pool)
         pool.backend.close()
 
@@ -194,7 +194,7 @@ def test_the_first_process_restores_and_the_lowest_slot_saves(machine):
     two = machine.process()
     assert (one.is_writer, two.is_writer) == (True, False)
     one.reset()
-    two.restore(stored, b"salt")  # the second: the live state is newer than the saved one
+    two.restore(stored, b"salt")  # the second process: the live state is newer than the saved one
     assert [key.state for key in two.snapshot()] == ["ready"] * 3
     machine.end(one)
     assert two.is_writer
@@ -269,7 +269,7 @@ def test_concurrent_processes_lose_no_count(machine):
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert sum(counted.values()) == 1200
-    # The lease that each takes last, just before it is killed, may be counted as well.
+    # The last lease of each process, just before the kill, may be counted too.
     used = {key.id: key.used_today for key in pool.snapshot()}
     assert 1200 <= sum(used.values()) <= 1203
     assert all(0 <= used[key_id] - count <= 3 for key_id, count in counted.items())
@@ -277,7 +277,7 @@ def test_concurrent_processes_lose_no_count(machine):
     assert [key.in_flight for key in pool.snapshot()] == [0, 0, 0]
 
 
-# A process that is stopped while it holds the lock.
+# A suspended process that holds the lock.
 
 STOPPED = """
 import os, signal, sys
@@ -296,7 +296,7 @@ sys.stdin.readline()
 
 @pytest.fixture
 def stopped(machine):
-    """Return a process that is stopped and holds the lock of the shared pool."""
+    """Return a suspended process that holds the lock of the shared pool."""
     process = subprocess.Popen(
         [sys.executable, "-c", STOPPED, str(machine.folder)],
         stdin=subprocess.PIPE,
@@ -324,7 +324,7 @@ def test_a_stopped_process_does_not_stop_the_others(machine, monkeypatch, reques
 
     stopped.send_signal(signal.SIGCONT)
     assert stopped.stdout.readline() == "continued\n"
-    pool.backend._detached_until = 0.0  # the time is over
+    pool.backend._detached_until = 0.0  # the time limit has expired
     held = pool.take("big")
     other = machine.process()
     assert [key.state for key in other.snapshot()] == ["ready", "cooldown", "disabled"]
@@ -334,7 +334,7 @@ def test_a_stopped_process_does_not_stop_the_others(machine, monkeypatch, reques
     assert sum(key.in_flight for key in other.snapshot()) == 0
 
 
-# What a process that was detached brings back.
+# The return of a detached process.
 
 
 def cooling(until):

@@ -1,4 +1,4 @@
-"""The consequences of each refusal, row by row as in the table of the module."""
+"""The consequences of each refusal, row by row like the module's table."""
 
 from __future__ import annotations
 

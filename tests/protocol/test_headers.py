@@ -1,4 +1,4 @@
-"""Tests of the headers that provider and client get."""
+"""Tests of the headers for the provider and the client."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def lower(headers):
     return {name.lower(): value for name, value in dict(headers).items()}
 
 
-# Chat: nothing of the client's.
+# Chat: none of the client's headers.
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_custom_headers_override_in_direct_mode():
     assert len(lower(headers)) == len(headers)
 
 
-# Direct mode: what Messages servers act on, and nothing else.
+# Direct mode: only headers that Messages servers use.
 
 
 def test_direct_mode_forwards_api_headers():
@@ -229,7 +229,7 @@ def test_the_client_gets_no_control_characters(value):
     assert answer_headers(provider) == [("anthropic-b", "a\tb")]
 
 
-# What may be a custom header at all.
+# Valid custom headers.
 
 
 @pytest.mark.parametrize(

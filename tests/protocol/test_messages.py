@@ -238,7 +238,7 @@ def test_error_body_with_a_request_id():
     [
         '{"type":"base64","media_type":"image/png","data":"aGk="}',
         '{ "type" : "base64",\n"media_type": "image/svg+xml" , "data": ""}',
-        # Written otherwise, and read all the same.
+        # Other notations of the same content.
         '{"type":"base64","media_type":"image/png","data":"aGk=" }',
         '{"type":"base64","media_type":"image/png","data":"a","x":"b"}',
         r'{"type":"base64","media_type":"image/png","data":"a\\"}',

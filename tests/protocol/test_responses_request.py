@@ -1,4 +1,4 @@
-"""Requests of Responses clients: what is read, and what is refused."""
+"""Requests of Responses clients: accepted and rejected input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the catalogue: its rows, its file format, and how rows and model cards are merged."""
+"""Tests of the catalogue: its rows, its file format, and the merging of rows and model cards."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_default_models_live(name, endpoint):
         assert not rows[model].retires
 
 
-# What is refused.
+# Rejected rows and files.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tests of model families: their quirks apply at every server that does not set them itself."""
+"""Tests of model families: their quirks apply on every server that does not override them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The measurement of quirks, against providers that play the profiles of the catalogue."""
+"""The measurement of quirks, with providers that simulate the profiles of the catalogue."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(answer, parts=PARTS):
 
 
 def profiles():
-    """Yield the quirks of the models of every preset, each once."""
+    """Yield each distinct set of quirks of the presets' models."""
     by_quirks = {}
     for name, preset in load_presets().items():
         environ = {
@@ -72,7 +72,7 @@ PROFILES = [pytest.param(quirks, id=title) for title, quirks in profiles()]
 def test_every_measured_quirk_is_right(quirks, is_lenient):
     measured, requests = measure(QuirkyProvider(quirks, is_lenient=is_lenient).answer)
     wrong = differences(measured, quirks)
-    if quirks.reasoning == "explicit_effort":  # not a fact: the form is unknown
+    if quirks.reasoning == "explicit_effort":  # not comparable: the form is unknown
         wrong.pop("reasoning", None)
     assert wrong == {}
     assert requests < MOST_REQUESTS, "one more asks for too long an answer"
@@ -158,7 +158,7 @@ def test_no_structured_output():
 
 
 def test_what_no_form_satisfies_is_not_measured():
-    """A server that refuses every stop sequence but no field, every tool, and every prefill."""
+    """The server rejects every stop sequence (without naming a field), tool and prefill."""
 
     def answer(body):
         is_odd = len(body.get("stop", ())) > 0 and body["stop"] != ["~~1"]
@@ -177,7 +177,7 @@ def test_the_dialect_of_schemas(dialect):
 
 
 def test_usage_without_a_count():
-    """Reasoning with a usage that lacks the written tokens."""
+    """The answer has reasoning, but its usage lacks the output tokens."""
     provider = QuirkyProvider(Quirks(reasoning="effort", efforts=("none", "low")))
 
     def answer(body):
@@ -193,7 +193,7 @@ def test_a_model_whose_messages_never_follow_each_other():
     assert "system_messages" not in measured
 
 
-# The requests that are meant to be refused.
+# Requests that must be rejected.
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_the_end_of_a_stream(has_done, has_finish_reason, text, is_readable):
     ],
 )
 def test_the_ends_of_streams_are_collected(usage, places):
-    """Usage is missed only where it was requested."""
+    """Missing usage is reported only if it was requested."""
     end = StreamEnd(has_done=True, has_finish_reason=True, usage=usage)
 
     def answer(body):

@@ -83,7 +83,7 @@ def test_presets_are_consistent(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_card_is_hidden_by_an_earlier_one(name):
-    """The first match applies, so a name after its own pattern would have no effect."""
+    """The first match applies, so a name after a matching pattern would have no effect."""
     models = replace(configure(name).models, rows={})
     for card in models.cards:
         assert card.pattern
@@ -256,7 +256,7 @@ def test_every_quirk_is_set_by_a_preset():
         for api in ("chat", "responses")
         if getattr(card.quirks_in(api), field) != getattr(PLAIN, field)
     }
-    # Set by model families, by refusals or by no preset.
+    # Set by model families or learned from refusals, but by no preset.
     unused = {"tool_name_length", "max_stops", "user_field", "think_tags", "refused_fields"}
     unused |= {"template_kwargs", "text_calls", "vocabulary"}
     assert used >= set(Quirks.__struct_fields__) - unused
@@ -315,7 +315,7 @@ def test_a_template_works_with_a_key_put_in(name, write, templates):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "demo"])
 def test_commented_settings_of_a_template_are_valid(name, write, templates):
-    """Removing a # must not cause an error."""
+    """Removing a `#` must not cause an error."""
     lines = (templates / f"{name}.env.example").read_text().splitlines()
     settings = [line.removeprefix("# ") for line in lines if line.startswith("# ") and "=" in line]
     settings = [one for one in settings if one.split("=")[0].isupper() and " " not in one]

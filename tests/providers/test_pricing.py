@@ -103,7 +103,7 @@ def test_thresholds_must_rise():
         msgspec.convert({"input": 1, "output": 1, "tiers": tiers}, Price)
 
 
-# Which rates hold.
+# Which rates apply.
 
 TIERED = Price(
     input=1.0,

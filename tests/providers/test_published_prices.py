@@ -1,8 +1,8 @@
 """
-Costs of 30 requests, compared with figures that were computed by hand.
+The costs of 30 requests, compared with figures that were calculated by hand.
 
-The rates are those that the vendors publish, as of 2026-11-28, in dollars per million tokens; each
-row repeats the rates that it uses. The vendors' pages: openai.com/api/pricing (one threshold of
+The rates are the vendors' published rates of 2026-11-28, in dollars per million tokens; each row
+repeats the rates that it uses. The vendors' pages: openai.com/api/pricing (one threshold of
 272,000 tokens, on the whole request), platform.claude.com/docs/en/about-claude/pricing,
 ai.google.dev/gemini-api/docs/pricing, api-docs.deepseek.com/quick_start/pricing (peak hours are
 01-04 and 06-10 UTC from Monday to Friday), platform.moonshot.ai/docs/pricing, docs.x.ai/docs/models,
@@ -67,7 +67,7 @@ REQUESTS = [
     ("anthropic", "claude-opus-5-5", used(1_000, 2_000, 150_000, 4_000, hour=4_000), NOON, 0.106, None, "0.004 + 0.04 + 0.03 + 0.032"),
     ("anthropic", "claude-opus-5-5", used(1_000, 2_000, 0, 4_000, hour=1_000), NOON, 0.067, None, "0.004 + 0.04 + 3,000·5 + 1,000·8"),
     ("anthropic", "claude-opus-5-5", used(1_000, 2_000, searches=3), NOON, 0.074, None, "0.004 + 0.04 + 3·0.01"),
-    # 2 / 10, cache 0.1, writes 2.5 and 4: no threshold any more.
+    # 2 / 10, cache 0.1, writes 2.5 and 4, without a threshold.
     ("anthropic", "claude-sonnet-5-5", used(300_000, 4_000, 500_000), NOON, 0.69, None, "0.6 + 0.04 + 0.05"),
     # 3 / 15, cache 0.3; above 200,000: 6 / 22.5, cache 0.6.
     ("anthropic", "claude-sonnet-4-5", used(10_000, 1_000, 195_000), NOON, 0.1995, 0.096, "0.06 + 0.0225 + 0.117, instead of 0.03 + 0.015 + 0.0585"),
@@ -117,7 +117,7 @@ def test_a_request_costs_what_the_vendor_charges(provider, model, usage, at, cos
 
 
 def test_the_catalogue_has_the_rates_of_the_batch_api(tmp_path):
-    """OpenAI: half of 1.25 / 10, cache 0.125. They are shown, and never charged."""
+    """OpenAI: half of 1.25 / 10, cache 0.125. The rates are shown but never charged."""
     price = models_of("openai", tmp_path).price("gpt-5")
     assert price.batch == Rates(input=0.625, output=5.0, cache_read=0.0625)
     assert price.cost(used(M, 0), at=NOON) == pytest.approx(1.25)

@@ -1,4 +1,4 @@
-"""Tests of quirks: the defaults are a plain server, and every quirk is used."""
+"""Tests of quirks: the defaults describe a plain server, and every quirk is used."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_plain_server_is_the_default():
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
 def test_every_quirk_is_read(field):
-    """One that nothing reads would be a setting without effect."""
+    """A quirk that no code reads would have no effect."""
     assert re.search(rf"\.{field.name}\b", SOURCES)
 
 
@@ -62,7 +62,7 @@ def test_unknown_quirks_are_refused(wrong):
         msgspec.convert(wrong, Quirks)
 
 
-# The presets keep to what the fields mean.
+# The presets respect the meanings of the fields.
 
 PRESETS = {
     name: [preset.unknown().quirks, *(card.quirks for card in preset.cards())]
@@ -89,7 +89,7 @@ def test_efforts_are_in_rising_order(preset):
         assert degrees == sorted(set(degrees))
 
 
-# A server of which nothing is known gets what every server takes.
+# An unknown server gets only fields that every server accepts.
 
 
 def test_a_plain_server_gets_only_common_fields():

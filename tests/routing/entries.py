@@ -20,15 +20,15 @@ class Entry:
     long_context_threshold: int | None = None
 
     def target(self, model: str) -> Target:
-        """Return the properties of *model*."""
+        """Return the properties of the target *model*."""
         return Target(provider=self.label, model=model, window=self.window)
 
 
 def labels_of(entries):
-    """The labels of *entries*, and of an entry whose env file cannot be read."""
+    """Return the labels of *entries* and of an entry with an unreadable env file."""
     return {name.lower(): name for name in [*entries, "Gone"]}
 
 
 def fleet_models(entries, **more):
-    """The models of *entries*."""
+    """Return the models of *entries*."""
     return FleetModels(labels=labels_of(entries), config=entries.get, **more)

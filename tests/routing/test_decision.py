@@ -1,4 +1,4 @@
-"""Which entry and model answer a request."""
+"""The decision which entry and model answer a request."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_answered_is_explained_as_an_error(bad):
 
 
 def test_a_long_name_is_refused():
-    """Names are keys of caches."""
+    """Names are used as cache keys, so their length is limited."""
     with pytest.raises(Problem, match="at most 256 characters"):
         decider().for_client("x" * 257, body(), {})
     with pytest.raises(Problem, match="at most 256 characters"):

@@ -1,4 +1,4 @@
-"""References from the tier of one entry to the model of another one."""
+"""References from one entry's tier to another entry's model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fleet's models as a user chooses from them: order, titles, descriptions, missing entries."""
+"""The list of the fleet's models for the user: order, titles, descriptions, missing entries."""
 
 from __future__ import annotations
 

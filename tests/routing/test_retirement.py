@@ -1,4 +1,4 @@
-"""Which models are reported as retired, and in which words."""
+"""Reports of retired models, and their text."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def result(*content: Any) -> dict[str, Any]:
     return {"type": "tool_result", "tool_use_id": "t1", "content": list(content)}
 
 
-# What a request is...
+# The class and properties of a request...
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_system_and_tools_are_counted(field):
     assert facts(**{field: fields[field]}).tokens > facts().tokens + 3000
 
 
-# ...and what it gets.
+# ...and the rule that applies.
 
 ALL = Routing(
     rules={

@@ -1,4 +1,4 @@
-"""The switch of an entry's tiers: which names it accepts, and what they mean."""
+"""The switch of an entry's tiers: accepted names and their meaning."""
 
 from __future__ import annotations
 

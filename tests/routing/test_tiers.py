@@ -1,4 +1,4 @@
-"""Tests of the choice of a model, and of the card that applies to it."""
+"""Tests of the selection of a model, and of the card that applies to it."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_the_window_mark_is_removed_only_at_the_end(name, bare):
 
 
 def test_maps_of_the_same_models_are_equal():
-    """A reload compares configurations to see what changed."""
+    """A reload compares configurations to detect changes."""
     one = ModelMap(big="a", middle="a", small="b", pass_patterns=("x*",))
     other = ModelMap(big="a", middle="a", small="b", pass_patterns=("x*",))
     one.pick("x1")

@@ -1,4 +1,4 @@
-"""A disk that is full."""
+"""A full disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def disk_limit() -> Callable[[int], AbstractContextManager[None]]:
-    """Return a context in which no file of this process can grow beyond a size in bytes."""
+    """Return a context manager that limits the files of this process to a size in bytes."""
 
     @contextmanager
     def limited(size: int) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""SQLite files: private, recovered when damaged, left alone if a newer version wrote them."""
+"""SQLite files: private, recovered if damaged, unchanged if a newer version wrote them."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def test_an_old_file_is_upgraded_step_by_step_with_its_content(old_file):
 
 
 def test_an_upgrade_that_fails_leaves_the_old_file(old_file):
-    """Also the steps before the one that fails; the next version can then try again."""
+    """The steps before the failed one are undone too, so that the next version can retry."""
     with pytest.raises(sqlite3.OperationalError):
         open_database(old_file, upgraded(from_2="CREATE TABLE one (x INTEGER)"))
     assert version_of(old_file) == 1
@@ -298,7 +298,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_process_leaves_its_finished_transactions_and_no_other(tmp_path):
-    """What is committed is only in the journal; a reader, and the next writer, find it there."""
+    """Committed data is only in the journal, where readers and the next writer find it."""
     path = tmp_path / "x.sqlite3"
     done = subprocess.run([sys.executable, "-c", KILLED, path], check=False)
     assert done.returncode == -signal.SIGKILL

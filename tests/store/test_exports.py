@@ -1,4 +1,4 @@
-"""Exports: by name, inside their folder, private, never overwritten."""
+"""Exports: addressed by name, inside their folder, private, never overwritten."""
 
 from __future__ import annotations
 

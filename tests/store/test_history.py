@@ -1,4 +1,4 @@
-"""Recorded turns: stored per label, read in order, deleted after their time."""
+"""Recorded turns: stored per label, read in order, deleted after they expire."""
 
 from __future__ import annotations
 

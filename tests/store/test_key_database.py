@@ -1,4 +1,4 @@
-"""The file of one entry's keys: merged by several processes, and restored when it is removed."""
+"""The file of one entry's keys: merged by several processes, and restored if it is removed."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_unreadable_row_is_left_out(store: KeyStore, path: Path, text: str) -
 def test_a_removed_file_is_created_again_with_the_same_salt(
     store: KeyStore, path: Path, removed: str
 ) -> None:
-    """The names of keys are salted, so with another salt every name would be another."""
+    """The names of keys are salted, so another salt would change every name."""
     store.merge({"a": {"state": "disabled"}}, {})
     salt = store.salt
     assert not store.recreate_if_removed()

@@ -1,4 +1,4 @@
-"""The overrides of an entry, as its processes read them."""
+"""The overrides of an entry, which its processes read."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_concurrent_changes_of_different_fields_are_all_kept(path):
 
 
 def test_a_change_on_a_full_disk_is_an_error_and_keeps_the_old_state(path, disk_limit):
-    """A proxy that is bypassed must not go back to its provider because of a full disk."""
+    """A bypassed proxy must not return to its provider because of a full disk."""
     change_overrides(path, {"is_bypassed": True})
     with disk_limit(10), pytest.raises(OSError, match="File too large"):
         change_overrides(path, {"export": "talk"})
@@ -91,7 +91,7 @@ def test_a_change_that_is_killed_before_its_end_changes_nothing(path):
     assert change_overrides(path, {"history": True}) == Overrides(is_bypassed=True, history=True)
 
 
-# The switch of the models.
+# The switch of models.
 
 SWITCH = ModelSwitch(tiers=Tiers(big="k3", small="glm:glm-5"), preset="fast")
 

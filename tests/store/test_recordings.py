@@ -1,4 +1,4 @@
-"""Recorded exchanges: whole or absent, bounded in time and size, shared by several processes."""
+"""Recorded exchanges: complete or absent, limited in age and size, shared by several processes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def ids(state: Path, label: str = "Kimi") -> list[str]:
 
 
 def age(state: Path, recording_id: str, seconds: float, label: str = "kimi") -> None:
-    """Let a recording be older than it is."""
+    """Make a recording older by *seconds*."""
     path = state / "recordings" / label / f"{recording_id}.json"
     then = path.stat().st_mtime - seconds
     os.utime(path, (then, then))
@@ -179,7 +179,7 @@ def test_a_kill_while_it_is_written_leaves_no_recording(tmp_path):
 
 
 def test_processes_that_prune_the_same_folder_do_not_disturb_each_other(tmp_path, monkeypatch):
-    """Every save prunes; a file that another one has deleted meanwhile is no error."""
+    """Every save prunes; a file that another process has already deleted is not an error."""
     monkeypatch.setattr(module, "MAX_BYTES", 3000)
 
     def save(number: int) -> None:

@@ -1,4 +1,4 @@
-"""Records of sign-ins in a file: compared before they are replaced, private, and safe."""
+"""Records of sign-ins in a file: private, durable, and compared before they are replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The amounts of several processes: exact, without locks, and kept when a process is killed."""
+"""The amounts of several processes: exact, without locks, and preserved if a process is killed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ledger(tmp_path: Path) -> Iterator[SpendingLedger]:
 
 
 def ticking():
-    """Return a clock on which every call is a second later: files are searched each time."""
+    """Return a clock that advances a second per call, so that files are searched each time."""
     seconds = iter(range(10**6))
     return lambda: float(next(seconds))
 

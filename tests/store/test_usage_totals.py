@@ -1,4 +1,4 @@
-"""What was used, summed by day, label, model and key."""
+"""Usage, summed by day, label, model and key."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from ccproxy.store.wall_clock import DISTRUST_SECONDS, WallClock, describe_jump
 
 
 class Clocks:
-    """A wall clock and the clock since boot, which advance together unless one is set."""
+    """A wall clock and a clock since boot, which advance together unless the wall clock is set."""
 
     def __init__(self) -> None:
         self.wall, self.steady = 1_800_000_000.0, 1_000.0
@@ -56,7 +56,7 @@ def test_every_process_distrusts_the_clock_for_a_day(tmp_path: Path) -> None:
 
 
 def test_a_corrected_clock_is_distrusted_too(tmp_path: Path) -> None:
-    """Turns may have been stored with wrong times meanwhile."""
+    """Turns may have been stored with wrong times before the correction."""
     clocks = Clocks()
     clocks.jump(tmp_path)
     clocks.advance(60, wall=7200)
@@ -109,7 +109,7 @@ def test_after_a_reboot_the_clock_is_trusted_again(tmp_path, monkeypatch) -> Non
 
 
 def test_small_steps_that_add_up_are_no_jump(tmp_path) -> None:
-    """A time service moves the clock little by little; each check is compared with the last."""
+    """A time service adjusts the clock in small steps; each check is compared with the last one."""
     clocks = Clocks()
     for _ in range(10):
         assert clocks.jump(tmp_path) == 0.0

@@ -1,4 +1,4 @@
-"""The writing thread: callers never wait, and nothing is lost that can be written."""
+"""The writer thread: callers never wait, and no item is lost that can be written."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_callers_do_not_wait_for_a_locked_file(rig: Rig, path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         for number in range(1000):
-            rig.writer.put(number)  # returns although the lock is held until afterwards
+            rig.writer.put(number)  # returns although the lock is still held
         other.execute("ROLLBACK")
     assert rig.stored() == list(range(1000))
 
@@ -146,7 +146,7 @@ def test_a_file_that_stays_locked_is_retried_without_losing_items(
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         rig.writer.put(1)
-        rig.stored()  # readers of a WAL file are not blocked
+        rig.stored()  # readers in WAL mode are not blocked
         other.execute("ROLLBACK")
     assert rig.stored() == [1]
     assert [warning for warning in rig.warnings if "locked" in warning] == [

@@ -1,4 +1,4 @@
-"""Real fleets of real workers."""
+"""Fleets of real workers."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ async def fleet(tmp_path) -> AsyncIterator[FleetHome]:
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[str]:
-    """The base URL of a provider that answers hello."""
+    """The base URL of a provider that answers "hello"."""
     async with CheapProvider() as provider:
         yield provider.url
 
 
 @pytest.fixture
 def events(fleet):
-    """The supervisor's events of one name, each with `at`: unix seconds."""
+    """Return the supervisor's events of one name; `at` is the time in Unix seconds."""
 
     def look(name: str) -> list[dict[str, Any]]:
         lines = (fleet.path / "logs/supervisor.log").read_text().splitlines()
@@ -45,6 +45,6 @@ def events(fleet):
 
 
 def settings(url: str, **more: str) -> dict[str, str]:
-    """An env file for the provider at *url*."""
+    """Return the settings for the provider at *url*."""
     models = {"BIG_MODEL": "big", "MIDDLE_MODEL": "big", "SMALL_MODEL": "small"}
     return {"PROVIDER_BASE_URL": url, "PROVIDER_API_KEY": "sk-upstream-1", **models, **more}

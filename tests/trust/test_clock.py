@@ -1,4 +1,4 @@
-"""Changes of the wall clock restart nothing, delay nothing, and make no uptime negative."""
+"""Changes of the wall clock cause no restart, no delay and no negative uptime."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOUR = 3600.0
 
 @pytest.fixture
 def move_clock(monkeypatch):
-    """Return a function that moves the wall clock of this process, which is the supervisor."""
+    """Return a function that sets the wall clock of this process, which is the supervisor."""
     real, ahead = time.time, [0.0]
     monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
 
@@ -45,7 +45,7 @@ def move_clock(monkeypatch):
     ],
 )
 async def test_a_changed_clock_restarts_nothing(home, move_clock, moved):
-    """No restart, uptimes as before, and the usual delay after a crash."""
+    """No worker restarts, uptimes continue, and the delay after a crash is as usual."""
     home.add("Kimi")
     settings = Settings(
         worker_command=FAKE_WORKER,
@@ -82,7 +82,7 @@ async def test_a_changed_clock_restarts_nothing(home, move_clock, moved):
 
 
 async def _uptime(resident):
-    """Return the supervisor's age, which is that of this process."""
+    """Return the uptime of the supervisor, which is this process."""
     line = await resident.handle(encode_message(ControlCommand(op="ping")))
     return decode(ControlReply, line).supervisor.uptime_s
 

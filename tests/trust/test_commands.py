@@ -31,7 +31,7 @@ pytestmark = pytest.mark.xdist_group("processes")
 
 
 def processes_of(home):
-    """Pids of the supervisors and of the workers that live."""
+    """Return the pids of the running supervisors and workers."""
     pids_by_mark = {"ccproxy.supervisor": [], "--nonce": []}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -45,7 +45,7 @@ def processes_of(home):
 
 
 def test_commands_at_once(home):
-    """200 rounds of start, stop and reload at once: one supervisor, N workers, no command hangs."""
+    """200 rounds of concurrent start, stop and reload: one supervisor, N workers, no hangs."""
     home.add("Kimi")
     home.add("Glm", workers=2)
     chance = random.Random(4)
@@ -93,7 +93,7 @@ def test_a_worker_that_ends_at_once_restarts_with_growing_delays(home):
     delays = [later - earlier for earlier, later in zip(at[0], at[1][1:], strict=False)]
     note("", delays=[round(delay, 2) for delay in delays], cpu_percent=round(100 * load, 2))
     for delay, length in zip(delays, expected, strict=False):
-        # What the fork takes on a busy machine comes on top.
+        # The time of the fork on a busy machine is added.
         assert 0.75 * length <= delay <= 1.25 * length + size(0.5, 0.1)
     assert home.status()["Kimi"] == ("crash-loop" if len(expected) >= 5 else "starting")
     assert load < size(0.05, 0.01)
@@ -240,7 +240,7 @@ client.request(fleet, "restart" if len(list(fleet.pids.glob("*.pid"))) > 1 else 
 
 
 def test_killed_at_any_moment(home):
-    """200 kills of a command or the supervisor while it writes: every file stays readable."""
+    """200 kills of a command or the supervisor while it writes: every file remains readable."""
     home.add("Kimi")
     home.add("Glm", workers=2)
     chance = random.Random(11)
@@ -248,7 +248,7 @@ def test_killed_at_any_moment(home):
     rounds, unreadable = size(8, 200), 0
     for number in range(rounds):
         starting = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        time.sleep(chance.uniform(0.1, 0.7))  # the random moment is what is tested
+        time.sleep(chance.uniform(0.1, 0.7))  # the random moment is the point of the test
         victim = starting.pid
         with contextlib.suppress(OSError):
             if number % 2:

@@ -62,7 +62,7 @@ async def test_a_killed_worker_under_load(fleet, upstream, events):
 
 
 async def test_a_killed_supervisor_under_load(fleet, upstream, events):
-    """A while without a supervisor, then `start`: same pids, and later crashes are noticed."""
+    """After a time without a supervisor, `start` keeps the pids, and later crashes are detected."""
     fleet.write(**{label: settings(upstream) for label in LABELS})
     assert (await fleet.ccproxy("start")).code == 0
     before = {row["label"]: row["pids"] for row in (await fleet.status())["proxies"]}
@@ -121,7 +121,7 @@ async def test_a_stopped_worker_is_found_in_22_s(fleet, upstream, events):
 
 
 async def test_a_busy_worker_is_no_hung_one(fleet, provider, events):
-    """500 slow open streams: the worker is never considered hung (full size: an hour)."""
+    """A worker with 500 slow streams is never considered hung (full size: an hour)."""
     words = [asyncio.Event() for _ in range(size(1, 60))]
     spoken = [part for word in words for part in (word, chunk("b"))]
     provider.script(lambda _: stream(chunk("a"), *spoken, chunk("c", finish="stop")))

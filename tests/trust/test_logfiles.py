@@ -1,4 +1,4 @@
-"""Log files on a full disk, and rotated under many writers."""
+"""Log files on a full disk, and rotation with many writers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def small_disk(tmp_path):
 
 
 def fill(file):
-    """Write until there is no room left."""
+    """Write until the disk is full."""
     with file.open("ab", buffering=0) as ballast:
         for block in (65536, 4096, 64, 1):
             try:
@@ -63,7 +63,7 @@ async def test_a_full_disk_stops_no_request(small_disk, upstream):
             row = await eventually(lambda: full_row(fleet))
             text = await fleet.ccproxy("status")
             while_full = traffic.answered - answered
-        ballast.unlink()  # without traffic, the status itself finds that there is room again
+        ballast.unlink()  # without traffic, `status` detects the free space
         again = await eventually(lambda: ready_row(fleet))
         log = (fleet.path / "logs/kimi.log").read_text()
         reported = [
@@ -120,7 +120,7 @@ file.close()
 
 
 def test_rotation_under_four_writers(tmp_path):
-    """4 × 40,000 lines, 40 rotations, concurrent cleanups: no line is lost or torn."""
+    """With 4 × 40,000 lines, 40 rotations and concurrent cleanups, no line is lost or torn."""
     count = size(4_000, 40_000)
     limit = count * 85 // 10
     command = [sys.executable, "-c", WRITER]

@@ -1,4 +1,4 @@
-"""Reloads under load, and an upgrade of the package under a running fleet."""
+"""Reloads under load, and an upgrade of the package while the fleet runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def test_reloads_under_load(fleet, upstream, provider):
     """
     20 reloads in 60 s under 500 rps lose nothing of 100,000 requests.
 
-    A stream of 120 s ends on the worker that began it, which goes when the stream has gone.
+    A stream of 120 s finishes on the worker that began it, which exits after the stream.
     """
     gate = asyncio.Event()
     provider.script(stream(chunk("one "), gate, chunk("two", finish="stop")))
@@ -76,9 +76,9 @@ GARBAGE = "raise RuntimeError('a module of another version was imported late')\n
 
 async def test_an_upgrade_under_a_running_fleet(tmp_path, upstream):
     """
-    Old workers serve on without a single late import, `status` reports what runs and what is
-    installed, and `reload` moves workers and supervisor to the new code, also to other code of the
-    same version, as after `git pull`.
+    Old workers continue without a late import, `status` reports the running and the installed
+    version, and `reload` moves workers and supervisor to the new code, even if it has the same
+    version, as after `git pull`.
     """
     package = tmp_path / "site" / "ccproxy"
     shutil.copytree(ROOT / "ccproxy", package, ignore=shutil.ignore_patterns("__pycache__"))

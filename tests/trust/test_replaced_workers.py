@@ -1,4 +1,4 @@
-"""Real workers that are ended from outside, and a state folder that is removed under them."""
+"""Real workers that are terminated from outside, and a state folder that is removed."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ async def health(fleet: FleetHome) -> bytes:
 
 
 def remove_state(home: Path) -> None:
-    # Renamed first: its files come back while rmtree still empties the folder.
+    # Renamed first, because new files may appear while rmtree empties the folder.
     shutil.rmtree((home / "state").rename(home / "removed"))
 
 
 async def test_sigterm_to_a_worker_starts_its_successor_before_it_has_ended(
     fleet: FleetHome,
 ) -> None:
-    """An open connection keeps the old worker in its drain; new ones are answered meanwhile."""
+    """An open connection keeps the old worker draining, while new connections are answered."""
     old = await fleet.worker_pid("kimi")
     reader, writer = await asyncio.open_connection("127.0.0.1", fleet.ports["kimi"])
     body = b'{"model": "x", "max_tokens": 9, "messages": [{"role": "user", "content": "hi'
     head = f"POST /v1/messages HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body) + 5}\r\n\r\n"
-    writer.write(head.encode() + body)  # the rest of the body comes later
+    writer.write(head.encode() + body)  # the rest of the body is sent later
     await writer.drain()
     await asyncio.sleep(0.1)
     os.kill(old, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Many streams, some left by their clients: memory and descriptors do not grow."""
+"""Many streams, some of them abandoned by clients: memory and descriptors do not grow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLIENTS = 50
 
 
 async def soak(port, streams, chance):
-    """Ask for *streams* streams, 5 % of them left in the middle; return how many were whole."""
+    """Request *streams* streams, of which 5 % are abandoned; return the number of complete ones."""
     numbers, whole = iter(range(streams)), 0
 
     async def client():
@@ -41,7 +41,7 @@ async def soak(port, streams, chance):
 
 
 async def test_a_soak(fleet):
-    """100,000 streams: memory +10 % at most after warm-up, descriptors ± 5, no zombie."""
+    """After 100,000 streams, memory has grown at most 10 % since the warm-up; no zombie is left."""
     streams, chance = size(1_000, 100_000), random.Random(18)
     async with CheapProvider() as upstream:
         fleet.write(kimi=settings(upstream.url))
@@ -56,7 +56,7 @@ async def test_a_soak(fleet):
         took = time.monotonic() - begun
         await eventually(lambda: idle(fleet))
         growth = worker.memory_info().rss / memory - 1
-        # Connections that wait in the pool are no leak, and go when the provider lets them go.
+        # Idle connections in the pool are not a leak; they end when the provider closes them.
         upstream.hang_up()
         await eventually(lambda: abs(worker.num_fds() - files) <= 5)
     zombies = [one for process in (worker, supervisor) for one in process.children(recursive=True)

@@ -1,4 +1,4 @@
-"""What a start results in, and what it reports when it fails."""
+"""The result of a start, and its reports about failures."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.trust.sizes import IS_FULL, limit, note, size
 pytestmark = pytest.mark.xdist_group("processes")
 
 MEMORY = 64 * 2**20
-"""Bytes that an idle worker may have."""
+"""The memory limit of an idle worker in bytes."""
 SHARE = 25 * 2**20
-"""Bytes that each adds to the fleet's memory: what workers share counts once."""
+"""The bytes that each worker adds to the fleet's memory; shared memory counts once."""
 
 
 @pytest.mark.timed
@@ -51,7 +51,7 @@ async def test_a_start_returns_when_all_are_ready(fleet, workers, seconds):
 
 
 def test_a_worker_that_is_late_shows_its_last_words(home, capfd):
-    """Exit code 7 and its last 20 lines on stderr; at full size after 15 s, with its stack."""
+    """The exit code is 7, and its last 20 lines are on stderr (full size: with its stack)."""
     home.add("Kimi", NEVER_READY="1")
     home.supervise()
     begun = time.monotonic()
@@ -71,8 +71,8 @@ def test_a_worker_that_is_late_shows_its_last_words(home, capfd):
 
 async def test_a_broken_env_file_and_those_that_run(fleet, upstream):
     """
-    A start checks every file first and starts nothing. Running workers are left alone, and a start
-    of the other entries by name starts three of four.
+    A start checks every file first, and starts nothing if one is invalid. Running workers continue,
+    and a start of the other entries by name starts three of four.
     """
     labels = ("kimi", "glm", "qwen", "groq")
     broken = {"PROVIDER_BASE_URL": "nonsense"}
@@ -93,7 +93,7 @@ async def test_a_broken_env_file_and_those_that_run(fleet, upstream):
 
 
 async def test_a_port_that_is_held_costs_no_spawn_and_recovers(fleet, upstream, events):
-    """The holder is named, exit code 5 (1 if others run), no spawn, ready after the release."""
+    """The holder is named, the exit code is 5 (1 if others run), and the entry starts later."""
     fleet.write(kimi=settings(upstream), glm=settings(upstream))
     code = "import socket,sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); "
     code += "print('up', flush=True); sys.stdin.read()"

@@ -34,7 +34,7 @@ def is_refused(port):
 
 @pytest.fixture
 async def streams(fleet, provider):
-    """Twenty open streams; `gate` lets them go on, `answers` is what came of them."""
+    """Twenty open streams; `gate` lets them continue, and `answers` has their results."""
     gate = asyncio.Event()
     provider.script(lambda _: stream(chunk("one "), gate, chunk("two", finish="stop")))
     fleet.write(kimi=settings(provider.url))

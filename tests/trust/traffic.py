@@ -41,9 +41,9 @@ class Traffic:
         self.answered = 0
         self.answered_at = 0.0
         self.refused = 0
-        """The port took no connection."""
+        """The number of refused connections."""
         self.broken: list[str] = []
-        """What else was no answer."""
+        """The other failures."""
         self.slowest = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -127,6 +127,6 @@ class CheapProvider:
         self.hang_up()
 
     def hang_up(self) -> None:
-        """Close every connection, as a provider does that has been idle for long."""
+        """Close every connection, like a provider that closes idle connections."""
         for connection in self._connections:
             connection.close()

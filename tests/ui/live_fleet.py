@@ -1,7 +1,7 @@
 """
-A fleet with traffic of every kind, and its page: for the tests and for the pictures in the docs.
+A fleet with traffic of every kind, and its page, for the tests and the pictures in the docs.
 
-`Mountain` answers well and inspects, `River` has keys that are out, `Harbour` is hostile: it puts
+`Mountain` works and records requests, `River` has unavailable keys, `Harbour` is hostile: it puts
 markup, escapes and reversed text into models, tools and errors.
 """
 
@@ -41,7 +41,7 @@ HOSTILE_TOOL = {"name": '<img src=x onerror="window.hit=1">', "input_schema": {"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveFleet:
-    """What runs, and the link that was printed."""
+    """The running fleet and page, and the printed link."""
 
     home: FleetHome
     ui: asyncio.subprocess.Process
@@ -49,16 +49,16 @@ class LiveFleet:
 
     @property
     def url(self) -> str:
-        """The page without the code."""
+        """The address of the page, without the code."""
         return self.link.partition("#")[0]
 
     async def new_link(self) -> str:
-        """Start another page, because each code works once."""
+        """Start another page process and return its link, because each code works only once."""
         return await read_link(self.ui)
 
 
 def answer(call: Call) -> Answer:
-    """Return the provider's answer; it depends on the model and the key."""
+    """Return the provider's answer, which depends on the model and the key."""
     text = call.body.decode()
     if "think hard" in text:
         return completion("Done.", usage=USAGE, gate=asyncio.Event())
@@ -74,7 +74,7 @@ def answer(call: Call) -> Answer:
 
 
 def seed_usage(state: Path, *, days: int = 30) -> None:
-    """Write statistics of the last days, always the same."""
+    """Write statistics of the last days, the same in every run."""
     rng = random.Random(7)
     state.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -107,7 +107,7 @@ def seed_usage(state: Path, *, days: int = 30) -> None:
 
 
 def write_fleet(home: FleetHome, url: str, *, pilot: str) -> None:
-    """Write the table and the env files; *pilot* is the model of Harbour."""
+    """Write the table and the env files; *pilot* is Harbour's model."""
     common = {"PROVIDER_BASE_URL": url, "PRICES": "*=3/15/0.3"}
     home.write(
         Mountain={
@@ -143,7 +143,7 @@ async def send(
     model: str = "claude-sonnet-5",
     count: int = 1,
 ) -> None:
-    """Send requests as Claude Code does."""
+    """Send requests like Claude Code."""
     body = {
         "model": model,
         "max_tokens": 100,
@@ -178,7 +178,7 @@ async def send_traffic(home: FleetHome) -> None:
 
 
 async def read_link(ui: asyncio.subprocess.Process) -> str:
-    """Return the next link that the page's process prints."""
+    """Return the next link in the output of the page's process."""
     assert ui.stdout is not None
     while line := (await asyncio.wait_for(ui.stdout.readline(), 30)).decode():
         if match := re.search(r"http://\S+#\S+", line):
@@ -206,7 +206,7 @@ async def serve_page(home: FleetHome, *words: str) -> AsyncIterator[LiveFleet]:
 
 @asynccontextmanager
 async def live_fleet(folder: Path, *, is_hostile: bool = True) -> AsyncIterator[LiveFleet]:
-    """Run everything in *folder*."""
+    """Run a fleet with traffic, and its page, in *folder*."""
     async with Provider() as provider, FleetHome(folder) as home:
         provider.script(answer)
         pilot = '<b onclick="hit()">pilot</b>' if is_hostile else MODELS["Harbour"]
@@ -221,7 +221,7 @@ async def live_fleet(folder: Path, *, is_hostile: bool = True) -> AsyncIterator[
 
 
 async def signed_in(page: Any, live: LiveFleet) -> None:
-    """Sign in with the link, and wait until the fleet is shown."""
+    """Sign in with the link, and wait for the fleet to appear."""
     await page.goto(live.link)
     await page.wait_for_selector("text=live")
     await page.wait_for_selector("tbody tr")

@@ -1,7 +1,7 @@
 """
 Make the pictures of the page for the docs: `python -m tests.ui.pictures docs/pictures`.
 
-Needs Chromium. Every view in both themes and on a phone, or only those that are named.
+Needs Chromium. It makes every view in both themes and for a phone, or only the named views.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from tests.ui.live_fleet import LiveFleet, live_fleet, send, signed_in
 WIDE = {"width": 1360, "height": 800}
 PHONE = {"width": 390, "height": 780}
 SECONDS = 45
-"""How long there is traffic before the pictures."""
+"""Seconds of traffic before the pictures."""
 SESSIONS = [f"0b9a4c1e-4a44-4c34-9e0f-5a7b1c2d3e4{number}" for number in range(3)]
 
 
 async def send_mixed_traffic(home: FleetHome) -> list[asyncio.Task[None]]:
-    """Send requests for a while; return those that do not end."""
+    """Send requests for a while; return those that are still running."""
     rng = random.Random(3)
     for _ in range(SECONDS):
         for label, most in {"Mountain": 4, "River": 2, "Harbour": 1}.items():
@@ -41,7 +41,7 @@ async def send_mixed_traffic(home: FleetHome) -> list[asyncio.Task[None]]:
 
 
 async def open_one(page: Page, name: str) -> None:
-    """Open a request where the view shows one."""
+    """Open a request if the view shows one."""
     if name in ("requests", "inspector"):
         row = page.locator("tr.link", has_text="River" if name == "requests" else "Mountain")
         await row.filter(has_text="×3" if name == "requests" else "done").last.click()
@@ -68,7 +68,7 @@ async def show_views(page: Page, live: LiveFleet, folder: Path, only: list[str])
 async def make(folder: Path, only: list[str]) -> None:
     """Write the pictures into *folder*."""
     folder.mkdir(parents=True, exist_ok=True)
-    # Paths are visible in the pictures.
+    # A readable path, because the pictures show it.
     with tempfile.TemporaryDirectory(prefix="ccproxy-") as home:
         async with (
             live_fleet(Path(home), is_hostile=False) as live,

@@ -1,4 +1,4 @@
-"""The page in a real browser, with a fleet that answers, fails and sends hostile texts."""
+"""The page in a real browser, with a fleet that answers, fails and sends hostile text."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ VIEWS = [
 ]
 WIDE, PHONE = {"width": 1360, "height": 900}, {"width": 390, "height": 780}
 AXE, LOADED_AXE = Axe(), Axe("0")
-"""With and without the script, which a document needs once."""
+"""With and without the script, which a document loads once."""
 ESCAPED = "\\u202egnp.exe"
-"""A part of the hostile text, as the page shows it."""
+"""A part of the hostile text, in the form that the page shows."""
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
@@ -40,7 +40,7 @@ pytestmark = [
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def live():
-    # A short path: those of sockets are limited.
+    # A short path, because paths of sockets are limited.
     with tempfile.TemporaryDirectory() as folder:
         async with live_fleet(Path(folder)) as running:
             yield running
@@ -53,7 +53,7 @@ async def browser():
 
 
 class Watch:
-    """What a page does that it must not do."""
+    """The violations of a page."""
 
     def __init__(self, page, url):
         self.problems = []
@@ -72,7 +72,7 @@ class Watch:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def page(browser, live):
-    """A page that is signed in; its problems are checked after the last test."""
+    """A signed-in page; its violations are checked after the last test."""
     context = await browser.new_context(viewport=WIDE, locale="en-US")
     opened = await context.new_page()
     watch = Watch(opened, live.url)
@@ -97,7 +97,7 @@ async def show(page: Page, live, view: str) -> None:
 
 
 async def violations(page: Page, *, rules: Sequence[str] = ()) -> list[str]:
-    """Return what axe-core finds, by all of its rules if *rules* is empty."""
+    """Return axe-core's findings, for all of its rules if *rules* is empty."""
     is_loaded = await page.evaluate("typeof axe === 'object'")
     options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
     report = await (LOADED_AXE if is_loaded else AXE).run(page, options=options)
@@ -334,7 +334,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "localhost"])
 async def test_other_pages_in_the_same_browser_do_nothing(page, live, host):
-    """Also those of another port of this machine, to which the browser sends the cookie."""
+    """This includes pages of other ports of this machine, to which the browser sends the cookie."""
 
     async def empty(_: web.Request) -> web.Response:
         return web.Response(text="<!doctype html><title>other</title>", content_type="text/html")
@@ -368,14 +368,14 @@ async def test_a_rebound_name_gets_nothing(page, live):
 
 
 async def test_no_script_ran_and_nothing_was_refused_or_loaded_from_elsewhere(home):
-    """After all views were shown."""
+    """All views have been shown before."""
     assert home.watch.problems == []
     assert await home.evaluate("window.hit") is None
     assert await home.title() == "Overview · ccproxy"
 
 
 async def test_the_page_says_when_the_server_has_ended(home, live):
-    """The last test: it ends the page's process."""
+    """This is the last test, because it ends the page's process."""
     live.ui.terminate()
     await asyncio.wait_for(live.ui.wait(), 30)
     assert live.ui.returncode == 0

@@ -1,4 +1,4 @@
-"""Tests of the page's server without a browser: what is refused, and what it answers."""
+"""Tests of the page's server without a browser: refused requests, and its answers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class View:
 
 
 class Page:
-    """A server, and a client that may be signed in."""
+    """A server, and a client that may have signed in."""
 
     def __init__(self, client, sign_in, feed):
         self.client, self.sign_in, self.feed = client, sign_in, feed
@@ -66,7 +66,7 @@ async def page(tmp_path):
     sign_in, feed = SignIn(), FleetFeed(View(), tick_seconds=0.01)
     app = WebApp(lambda: read_fleet(table)[0], feed, sign_in, port=lambda: server.port)
     server = TestServer(app.application(), host="127.0.0.1")
-    # The jar must take cookies of an address, as browsers do.
+    # The jar must accept cookies from IP addresses, like browsers.
     jar = aiohttp.CookieJar(unsafe=True)
     async with TestClient(server, cookie_jar=jar) as client:
         feeding = asyncio.create_task(feed.run())
@@ -134,7 +134,7 @@ async def test_other_pages_and_rebound_names(page, headers, status):
     await page.enter()
     request_headers = {name: value.format(port=page.client.port) for name, value in headers.items()}
     assert (await page.ask("GET", "/", headers=request_headers)).status == status
-    if "localhost" not in request_headers.get("Host", ""):  # its cookies are others
+    if "localhost" not in request_headers.get("Host", ""):  # it has other cookies
         assert (await page.ask("GET", "/api/fleet", headers=request_headers)).status == status
         answer = await page.ask("POST", "/api/toggle", headers=request_headers, json={"label": "A"})
         assert answer.status == (status if status != 200 else 400)
@@ -279,7 +279,7 @@ async def test_a_page_that_does_not_read_is_disconnected():
     await anext(messages)
     feeding = asyncio.create_task(feed.run())
     waiting = asyncio.ensure_future(asyncio.sleep(0))
-    while feed._readers:  # nothing reads, so the reader is dropped
+    while feed._readers:  # the client does not read, so it is disconnected
         await waiting
         waiting = asyncio.ensure_future(asyncio.sleep(0))
     assert len([message async for message in messages]) < MAX_PENDING

@@ -1,4 +1,4 @@
-"""Import a file into a fleet that has two entries already."""
+"""Import a file into a fleet with two entries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run_import(home, ccproxy):
 
 @pytest.fixture
 def refused(home, ccproxy):
-    """Import a file that is refused; return the error. Nothing is written."""
+    """Import a file that is rejected; return the error, and check that nothing is written."""
 
     def run(file):
         before = sorted(home.rglob("*"))

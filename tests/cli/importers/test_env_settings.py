@@ -1,4 +1,4 @@
-"""Env files of the claude-code-proxy family, after their templates."""
+"""Env files of the claude-code-proxy family, like their templates."""
 
 from __future__ import annotations
 

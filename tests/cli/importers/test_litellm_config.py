@@ -1,4 +1,4 @@
-"""LiteLLM's config.yaml, as its documentation shows it."""
+"""LiteLLM's config.yaml, like in its documentation."""
 
 from __future__ import annotations
 

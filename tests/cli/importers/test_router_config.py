@@ -1,4 +1,4 @@
-"""claude-code-router's config.json, as its documentation shows it."""
+"""claude-code-router's config.json, like in its documentation."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def test_a_database_of_another_program_is_none(home, refused):
 
 
 def test_what_a_provider_cannot_have_is_left_out(home, run_import):
-    """Nested TOML of Codex, and calculated columns of any size."""
+    """The database contains nested TOML of Codex, and computed columns of any size."""
     schema = SCHEMA.replace("name TEXT NOT NULL", "name TEXT AS (hex(zeroblob(1000000)))")
     with sqlite3.connect(home / "cc-switch.db") as database:
         database.execute(schema)

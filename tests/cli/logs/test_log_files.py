@@ -1,4 +1,4 @@
-"""Reading log files backwards, and following them over rotations."""
+"""Reading log files backwards, and following them across rotations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_no_more_is_read_than_is_asked_for(tmp_path, monkeypatch):
     assert len(parsed) < 20
 
 
-# Onwards.
+# Following.
 
 
 @pytest.fixture

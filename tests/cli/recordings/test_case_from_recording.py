@@ -1,4 +1,4 @@
-"""Test cases of recorded exchanges: without private text, and true when they are played."""
+"""Test cases from recorded exchanges: they have no private text, and they pass."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_lines_of_a_stream_are_private_whatever_separates_them():
 
 
 def test_the_time_is_linear():
-    """An open string full of escapes, and many names of one form."""
+    """The inputs are an unterminated string full of escapes, and many names of one form."""
     assert len(Placeholders().json('"' + '\\"' * 50_000)) == 100_001
     names = Placeholders().json(json.dumps([{"id": f"call_{number:06}"} for number in range(3000)]))
     assert len({row["id"] for row in json.loads(names)}) == 3000
@@ -114,7 +114,7 @@ async def record(tmp_path, provider, answer, *, streamed, api="chat", path="/v1/
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("kind", ANSWERS)
 async def test_a_made_case_is_true(tmp_path, provider, kind, streamed, api, path):
-    """It is played as the case runner plays it."""
+    """The case is run like by the case runner."""
     if kind == "pieces" and api != "chat":
         pytest.skip("pieces are chunks of Chat Completions")
     if api == "responses" and path == "/v1/responses":

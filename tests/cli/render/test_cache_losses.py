@@ -1,4 +1,4 @@
-"""What prompt cache misses have cost."""
+"""The cost of prompt cache misses."""
 
 from __future__ import annotations
 

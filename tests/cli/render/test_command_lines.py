@@ -15,7 +15,7 @@ SCRIPT = f"#!{sys.executable}\nfrom ccproxy.cli.main import main\n\nmain()\n"
 
 
 def install(folder: Path) -> Path:
-    """A `ccproxy` as pip would put it into *folder*."""
+    """Create a `ccproxy` in *folder* like pip."""
     folder.mkdir(parents=True)
     script = folder / "ccproxy"
     script.write_text(SCRIPT)
@@ -25,7 +25,7 @@ def install(folder: Path) -> Path:
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """One ccproxy in a folder that is not on PATH, the only folder on which is `on path`."""
+    """Install a ccproxy outside of PATH, which contains only the folder `on path`."""
     monkeypatch.setenv("PATH", str(tmp_path / "on path"))
     return install(tmp_path / ".venv" / "bin")
 

@@ -47,7 +47,7 @@ def row(
 
 @pytest.fixture
 def text(tmp_path, monkeypatch):
-    """The status of rows as lines."""
+    """Return the lines of the status of *rows*."""
     fleet = Fleet(home=tmp_path, file=tmp_path / "ccproxy.toml", entries=())
 
     def lines(*rows, columns=120, verbose=False, note="", supervisor=True, changed=()):
@@ -60,7 +60,7 @@ def text(tmp_path, monkeypatch):
 
 
 def test_after_an_upgrade_the_running_version_is_shown_with_a_fix(text):
-    """R21."""
+    """Workers run the old version until a reload."""
     (first, *_) = text(row("kimi", version="0.0.1"), row("glm", version=__version__))
     assert f"running 0.0.1, installed {__version__}: `ccproxy reload`" in first
     (first, *_) = text(row("kimi", version=__version__))

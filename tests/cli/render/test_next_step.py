@@ -12,7 +12,7 @@ from ccproxy.config.worker_config import WorkerConfig, load_worker
 
 @pytest.fixture
 def workers(tmp_path: Path) -> dict[str, WorkerConfig]:
-    """Two real providers, and the demo provider before and after them."""
+    """Two real providers, with the demo provider before and after them."""
     settings = {
         "Demo": "PROVIDER=demo\n",
         "Kimi": "PROVIDER=kimi\nPROVIDER_API_KEY=sk-kimi-secret-1111\n",

@@ -1,4 +1,4 @@
-"""The launchd agent, read back by plistlib, and by plutil where there is one."""
+"""The launchd agent, parsed by plistlib, and by plutil if it is installed."""
 
 from __future__ import annotations
 

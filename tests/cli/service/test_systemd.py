@@ -43,7 +43,7 @@ def fleet_at(home) -> Fleet:
 
 
 def settings(unit: str) -> dict[str, list[str]]:
-    """Every setting of a unit and its values, as systemd splits lines."""
+    """Return a unit's settings and their values, with lines split like by systemd."""
     result: dict[str, list[str]] = {}
     for line in unit.splitlines():
         if line and not line.startswith(("#", "[")):
@@ -130,7 +130,7 @@ def test_a_unit_of_another_program_has_no_table(unit):
     assert table_of(unit) is None
 
 
-# systemd's own opinion.
+# Verification by systemd itself.
 
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd is not installed"
@@ -145,7 +145,7 @@ def analyze(*args) -> subprocess.CompletedProcess[str]:
 
 
 def complaints(output: str, file: Path) -> list[str]:
-    """The messages of systemd about *file*, without names that an older version does not know."""
+    """Return systemd's messages about *file*, without those about names new in later versions."""
     lines = [line for line in output.splitlines() if str(file) in line or file.name in line]
     unknown = re.compile(r"Unknown key (?:name )?'(\w+)'")
     return [line for line in lines if not ((key := unknown.search(line)) and key[1] in SINCE_254)]
@@ -165,7 +165,7 @@ def system_unit(folder: Path, home: Path, **more) -> Path:
 @needs_systemd
 @pytest.mark.parametrize("folder", ["plain", "a b", "100%h", "$HOME", "it's", 'a"b', "back\\slash"])
 def test_systemd_finds_nothing_to_complain_about(folder, tmp_path):
-    # It also looks whether the program of ExecStart= exists, under the path that it has read.
+    # It also checks that the program of ExecStart= exists at the parsed path.
     file = system_unit(tmp_path, tmp_path / folder)
     done = analyze("verify", file)
     assert complaints(done.stderr, file) == []

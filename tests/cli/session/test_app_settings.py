@@ -17,7 +17,7 @@ OLD = {"name": "ANTHROPIC_BASE_URL", "value": "http://old.example"}
 
 @pytest.fixture
 def settings(home, monkeypatch):
-    """The settings.json of VS Code, with a setting and a variable of the user."""
+    """The settings.json of VS Code, with the user's own setting and variable."""
     text = (home / "envs/kimi.env").read_text()
     write_env(home, "kimi", f"{text}ANTHROPIC_API_KEY={TOKEN}\n")
     file = vscode_file({"HOME": str(Path.home())})

@@ -344,7 +344,7 @@ def test_while_the_proxy_is_off_the_users_own_key_is_left_alone(value, token):
     assert result["ANTHROPIC_AUTH_TOKEN"] == token
 
 
-# An HTTP proxy of the user's.
+# The user's HTTP proxy.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The fleet's models in Claude Code's picker: names, order, texts, windows, the user's own rows."""
+"""The fleet's models in Claude Code's picker: names, order, texts, windows, and the user's rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `statusLine` setting: our command, and the user's inside it."""
+"""The `statusLine` setting: ccproxy's command, which contains the user's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Editing the user's files: only the named part changes, or nothing."""
+"""Editing the user's files changes only the named part, or nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of writing one routing rule: the line appears where a user would write it, or nowhere."""
+"""Tests of writing one routing rule: the line appears where a user would write it."""
 
 from __future__ import annotations
 

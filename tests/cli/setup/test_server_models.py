@@ -1,4 +1,4 @@
-"""Listing the models of a server: a wrong or missing answer is an empty list."""
+"""Listing the models of a server: an invalid or missing answer is an empty list."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TWO = json.dumps({"object": "list", "data": [{"id": "a"}, {"id": "b"}]})
 
 @pytest.fixture
 def server():
-    """A server that gives the answer it was made with; it remembers who requests for what."""
+    """A server with a given answer, which records the requests and their keys."""
 
     class Handler(BaseHTTPRequestHandler):
         status, body, location, props = 200, TWO, "", ""

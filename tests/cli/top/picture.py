@@ -1,5 +1,5 @@
 """
-Draws the picture of `ccproxy top` in the documentation.
+Draw the picture of `ccproxy top` in the documentation.
 
     python -m tests.cli.top.picture docs/top.svg
 """
@@ -80,7 +80,7 @@ async def draw(path: Path) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause()
         picture = app.export_screenshot(title="ccproxy top")
-    # Without the fonts of a server: the reader's own are used, and nothing is fetched.
+    # Without web fonts: the reader's own are used, and nothing is downloaded.
     path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL))
 
 

@@ -1,4 +1,4 @@
-"""`ccproxy top` with Textual: what is on the screen, and what the keys do."""
+"""`ccproxy top` with Textual: the content of the screen, and the keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fleet import eventually
 
 
 class Source:
-    """A view whose content the test sets."""
+    """A data source whose content the test sets."""
 
     def __init__(self):
         self.content = SNAPSHOT
@@ -24,7 +24,7 @@ class Source:
 
 
 class Commands:
-    """Records the commands that are run."""
+    """Records the executed commands."""
 
     def __init__(self):
         self.words = []
@@ -56,7 +56,7 @@ async def pilot(source, commands):
 
 
 def text_of(app):
-    """Everything that is on the screen, as lines."""
+    """Return the lines of the screen."""
     width, height = app.size
     strips = app.screen._compositor.render_strips() if hasattr(app.screen, "_compositor") else []
     assert len(strips) <= height

@@ -1,4 +1,4 @@
-"""The cells and sentences of the live view."""
+"""The cells and messages of the live view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS_CERT and TLS_KEY: mistakes are found before a worker starts."""
+"""TLS_CERT and TLS_KEY: mistakes are reported before a worker starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""users.toml: what it grants, and every mistake in it with its line."""
+"""users.toml: the rights in it, and every mistake with its line."""
 
 from __future__ import annotations
 

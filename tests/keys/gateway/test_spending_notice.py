@@ -1,4 +1,4 @@
-"""The headers that show Claude Code a user's budget."""
+"""The headers that report a user's budget to Claude Code."""
 
 from __future__ import annotations
 

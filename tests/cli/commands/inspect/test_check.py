@@ -71,7 +71,7 @@ def test_another_table(home, ccproxy, tmp_path_factory):
     assert ccproxy("check", "none.toml").exit_code == 78
 
 
-# What the provider has refused.
+# Learned refusals of the provider.
 
 REFUSAL = {"message": "Unsupported parameter: 'temperature'", "code": "unsupported_parameter"}
 

@@ -30,7 +30,7 @@ KEY = "sk-kimi-secret-number-one-1111"
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, tmp_path_factory):
-    """A PATH without crontab, systemctl and claude, but with git."""
+    """Set a PATH without crontab, systemctl and claude, but with git."""
     folder = tmp_path_factory.mktemp("bin")
     for name in ("git", "sh", "env", "cat"):
         program = next(p for p in ("/usr/bin", "/bin") if Path(p, name).exists())
@@ -53,7 +53,7 @@ def examine(ccproxy):
 
 
 def of(checks, name, level=None):
-    """The findings of one check, of one level."""
+    """Return the findings of one check with one level."""
     return [c for c in checks if c["name"] == name and level in (None, c["level"])]
 
 
@@ -78,7 +78,7 @@ def test_only_problems_are_shown_without_verbose(home, ccproxy):
     assert re.search(r"^\d+ passed, \d+ warnings?, 0 failed$", output_text, re.MULTILINE)
 
 
-# Problems: a function that creates it, the check that reports it, its level, and its text.
+# Problems: a function that creates one, the check that reports it, its level and text.
 
 
 def break_env(home):
@@ -359,7 +359,7 @@ def test_another_program_on_the_ipv6_localhost(home, examine, monkeypatch):
         table.write_text(table.read_text().replace("18081", str(port)))
         real = socket.getaddrinfo
         six = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))]
-        # The system's own table of names is the one thing that a test cannot change.
+        # The system's name resolution cannot be changed by a test.
         monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: six + real(*a, **k))
         (report,) = of(examine(), "localhost", "fail")
     assert f"port {port}" in report["text"]
@@ -390,7 +390,7 @@ def test_without_a_table(ccproxy, tmp_path, monkeypatch):
 
 
 def at(home, url, **more):
-    """One proxy before the provider at *url*."""
+    """Write a fleet of one proxy for the provider at *url*."""
     text = "".join(f"{name}={value}\n" for name, value in more.items())
     write_env(home, "kimi", f"PROVIDER_BASE_URL={url}\nPROVIDER_API_KEY={KEY}\n{text}")
     (home / "ccproxy.toml").write_text('proxies = ["18081:envs/kimi.env:Kimi"]\n')
@@ -429,7 +429,7 @@ def test_the_clock_is_compared_with_the_provider(date, levels, home, examine):
     with socket.create_server(("127.0.0.1", 0)) as server:
         at(home, f"http://127.0.0.1:{server.getsockname()[1]}/v1")
         server.settimeout(30)
-        # The connection that is only tried, then the one that asks.
+        # First the connection test, then the HEAD request.
         thread = threading.Thread(
             target=lambda: (server.accept()[0].close(), answer_once(server, date))
         )
@@ -481,7 +481,7 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
 
 
 def forward_proxy(server, status, received):
-    """Accept one CONNECT request, answer with *status*, and close."""
+    """Accept one CONNECT request, answer with *status*, and close the connection."""
     connection, _ = server.accept()
     with connection:
         received.append(connection.recv(65536).decode())
@@ -492,7 +492,7 @@ def forward_proxy(server, status, received):
 def test_a_provider_is_checked_through_the_http_proxy_of_its_requests(
     source, home, examine, monkeypatch
 ):
-    """With a company's proxy, a name that cannot be resolved here is not a problem."""
+    """With a company's proxy, a name that only the proxy can resolve is not a problem."""
     received: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         proxy = f"http://user:canarypassword@127.0.0.1:{server.getsockname()[1]}"

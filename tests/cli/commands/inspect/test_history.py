@@ -1,4 +1,4 @@
-"""`ccproxy history`: shown, cleared, exported and imported."""
+"""`ccproxy history`: showing, clearing, exporting and importing turns."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_without_a_terminal_nothing_is_deleted_unless_confirmed(filled, ccproxy)
 
 @pytest.mark.parametrize("has_client_key", [False, True])
 def test_pending_turns_are_flushed_before_they_are_shown(has_client_key, demo, ccproxy, process):
-    """The worker writes turns in batches; showing them does not wait for the next batch."""
+    """The worker writes turns in batches; the command does not wait for the next batch."""
     key = "a-client-key-of-16-characters" if has_client_key else ""
     setting = f"ANTHROPIC_API_KEY={key}\n" if has_client_key else ""
     write_env(demo, "demo", f"PROVIDER=demo\nHISTORY=on\n{setting}")

@@ -1,4 +1,4 @@
-"""`ccproxy logs`: the past over all archives, for people; onwards over rotations."""
+"""`ccproxy logs`: past lines from all archives, and new lines across rotations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write(home, name, *lines):
 
 
 def events(result):
-    """The events of the lines shown with --json."""
+    """Return the events in the lines of --json."""
     return [json.loads(output)["event"] for output in result.stdout.splitlines()]
 
 

@@ -40,7 +40,7 @@ def newer(tmp_path):
 
 
 def deepseek(**changes):
-    """Return the shipped rows of deepseek, without its aliases and with a new model."""
+    """Return the shipped rows of deepseek without the aliases and with a new model."""
     rows = SHIPPED.section("deepseek")
     flash = msgspec.structs.replace(rows["deepseek-flash"], **changes)
     return {
@@ -132,7 +132,7 @@ def test_a_proxy_with_mistakes_is_reported_when_it_is_asked_for(fleet, ccproxy):
 
 
 class _Provider(BaseHTTPRequestHandler):
-    """Lists three models; one is unknown."""
+    """Lists three models, one of them unknown."""
 
     def do_GET(self):
         names = ["deepseek-v4-pro", "models/deepseek-flash", "deepseek-v6"]
@@ -144,7 +144,7 @@ class _Provider(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_):
-        """Nothing."""
+        """Log nothing."""
 
 
 @pytest.mark.xdist_group("processes")
@@ -181,7 +181,7 @@ def test_the_list_of_the_provider_is_compared(tmp_path, monkeypatch, process):
 
 def test_a_newer_catalogue_is_shown_installed_and_removed(fleet, ccproxy, newer):
     file = newer(deepseek(window=3_000_000))
-    refused = ccproxy("models", "--update", file, input="y\n")  # not from a terminal
+    refused = ccproxy("models", "--update", file, input="y\n")  # stdin is not a terminal
     assert (refused.exit_code, "--yes" in refused.stderr) == (2, True)
     assert not user_catalogue_file().exists()
     done = ccproxy("models", "--update", file, "--yes")

@@ -1,4 +1,4 @@
-"""`ccproxy ui`: the link, the end, and a port that is taken."""
+"""`ccproxy ui`: the link, the exit, and a port that is in use."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ total                    4       1  3,600  150,000  98%   1,020        300      
 
 
 def rows(done):
-    """The table, without the period above it."""
+    """Return the rows of the table, without the period above it."""
     lines = done.stdout.splitlines()[2:]
     return [line.split() for line in lines if not line.startswith("(terminal too narrow")]
 
@@ -172,7 +172,7 @@ def test_since_accepts_hours_days_and_names(since, expected, home, ccproxy, monk
 
 
 def clock_at(moment):
-    """The class datetime with another now()."""
+    """Return the class datetime with another now()."""
     return type("Clock", (datetime,), {"now": classmethod(lambda _cls: moment)})
 
 

@@ -1,4 +1,4 @@
-"""`ccproxy cleanup`: it reports what it deleted; other lines of the crontab keep their bytes."""
+"""`ccproxy cleanup`: its report, and a crontab whose other lines are unchanged."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_dry_run_removes_nothing(logs, ccproxy):
 
 @pytest.fixture
 def history(home):
-    """A turn of four days ago and one of now."""
+    """A history with a turn of four days ago and a turn of now."""
     add_new_turns(home / "state", "Kimi-K2", [Turn(1e9, "user", text, "k") for text in "ab"])
     with closing(sqlite3.connect(home / "state" / FILE_NAME)) as connection, connection:
         age = time.time() - 4 * DAY
@@ -122,7 +122,7 @@ def test_another_age(logs, ccproxy):
     ("moved", "expected"), [(10 * DAY, "clock moved by 10 d"), (2 * 3600.0, "clock moved by 2 h")]
 )
 def test_a_clock_that_leapt_removes_nothing_in_that_run(home, logs, ccproxy, moved, expected):
-    """R14: what was seen last is as far back as the clock has leapt ahead."""
+    """The last check is as far in the past as the clock has jumped ahead."""
     state = home / "state"
     state.mkdir()
     WallClock(state, wall=lambda: time.time() - moved).jump()
@@ -157,7 +157,7 @@ def test_a_fleet_that_never_ran(home, ccproxy):
 
 @pytest.fixture
 def crontab(tmp_path_factory, monkeypatch):
-    """The crontab's file; a small real program replaces cron's."""
+    """The file of the crontab; a small program replaces cron's `crontab`."""
     folder = tmp_path_factory.mktemp("cron")
     program = folder / "crontab"
     program.write_text(CRONTAB)
@@ -269,7 +269,7 @@ def test_any_folder_comes_back_out_of_cron_and_shell(folder, tmp_path):
     home.mkdir()
     fleet = Fleet(home=home, file=home / "ccproxy.toml", entries=())
     line = cron.line_for(fleet, python="/usr/bin/python3").decode()
-    # cron ends the command at a bare % and takes the backslash off an escaped one.
+    # cron ends the command at a bare % and removes the backslash of an escaped one.
     text = line.removeprefix("0 2 * * * ").rstrip("\n")
     assert "%" not in text.replace("\\%", "")
     words = shlex.split(text.replace("\\%", "%"), comments=True)

@@ -1,4 +1,4 @@
-"""`ccproxy uninstall`: what is listed is removed, everything else stays."""
+"""`ccproxy uninstall`: the listed files are removed, all others remain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def installed(home, machine, ccproxy):
-    """A fleet with a service, both cron lines, a status line around the user's own, and state."""
+    """Install a service, both cron lines, a status line around the user's own, and state files."""
     (machine / "tab").write_bytes(b"0 5 * * * backup\n")
     settings().parent.mkdir()
     own = {"type": "command", "command": "my-line"}

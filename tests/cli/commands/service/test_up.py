@@ -1,4 +1,4 @@
-"""`ccproxy up`: the fleet, and a single proxy without any file, in the foreground."""
+"""`ccproxy up`: a fleet or a single proxy without files, in the foreground."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.ports import free_port
 
 @contextmanager
 def running(*args, until, **environ):
-    """Run `up` until its stderr contains *until*; stop it at the end of the block."""
+    """Run `up`, and wait until its stderr contains *until*; stop it at the end of the block."""
     child = subprocess.Popen(
         command("up", *args),
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""`ccproxy env`: what each shell makes of it."""
+"""`ccproxy env`: its effect in each shell."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SHELLS = {
 
 
 def in_shell(shell, text, *, environ=()):
-    """What a variable is after a real shell has run *text*; None where there is none."""
+    """Return a variable's value after a real shell has run *text*, or None."""
     if shutil.which(shell) is None:
         pytest.skip(f"no {shell} on this machine")
     ask = f"{shutil.which('env')} -0"
@@ -213,7 +213,7 @@ def test_in_a_pipe_it_is_whole(guarded, ccproxy):
     assert f"ANTHROPIC_AUTH_TOKEN={CLIENT_KEY};" in ccproxy("env", "kimi-k2").stdout
 
 
-# Settings that would win.
+# Settings that take precedence.
 
 
 def test_a_shadowing_setting_is_named_on_stderr(home, ccproxy):
@@ -245,7 +245,7 @@ def test_the_shell_is_the_users(environ, expected):
     assert detect_shell(environ) == expected
 
 
-# Whether the proxy would answer.
+# Notes and warnings.
 
 
 def test_an_unknown_context_window_is_noted(home, ccproxy):

@@ -1,4 +1,4 @@
-"""`ccproxy interactive`: the twelve words, from a pipe and at a terminal."""
+"""`ccproxy interactive`: its twelve commands, from a pipe and at a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.cli.conftest import write_env
 
 @pytest.fixture
 def say(ccproxy):
-    """Run with these lines as input; the result has exit_code, stdout and stderr."""
+    """Return a function that runs the command with these lines as input."""
     return lambda *lines, label="kimi-k2": ccproxy("interactive", label, input="\n".join(lines))
 
 
@@ -153,7 +153,7 @@ def test_at_a_terminal(home, with_toolkit):
 
 
 def read_until(fd, *texts, within=60.0):
-    """Read until all of *texts* were seen, one after the other; else fail with the text so far."""
+    """Read until all *texts* have appeared in order, or fail with the text so far."""
     observed, late = "", time.monotonic() + within
     pattern = re.compile(".*".join(map(re.escape, texts)), re.DOTALL)
     while pattern.search(observed) is None:

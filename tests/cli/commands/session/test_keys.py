@@ -1,4 +1,4 @@
-"""`ccproxy keys`: what it understands, prints, and ends with."""
+"""`ccproxy keys`: arguments, output and exit codes."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class _Provider(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def two_keys(tmp_path, monkeypatch, process):
-    """A fleet of one, whose provider takes one of its two keys."""
+    """A fleet of one proxy whose provider accepts one of its two keys."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Provider)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

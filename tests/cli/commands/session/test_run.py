@@ -130,7 +130,7 @@ def saved_by_user() -> dict[str, object]:
 
 
 def choosing(name: str) -> str:
-    """Return a Claude Code in which the user chooses the model *name*."""
+    """Return a script that acts like Claude Code when the user selects the model *name*."""
     return (
         f"#!{sys.executable}\nimport json, os, pathlib, sys\n"
         "print(json.load(open(sys.argv[2]))['model'])\n"
@@ -272,7 +272,7 @@ def test_codex_knows_model_and_window():
     assert not any(term.startswith("model=") for term in unnamed)
 
 
-# Before anything is started.
+# Checks before the start.
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_a_terminal_shows_a_list_to_choose_from(demo):
     assert terminal.end() == 0, terminal.seen
 
 
-# Codes and signals of the command.
+# Exit codes and signals of the command.
 
 
 @pytest.mark.parametrize("program", ["sh", "claude"])
@@ -348,7 +348,7 @@ def test_a_command_that_a_signal_ended(program, number, code, demo, process, cla
     claude.write_text(f"#!/bin/sh\nkill -{int(number)} $$\n")
     args = ["sh", "-c", f"kill -{int(number)} $$"] if program == "sh" else ["claude"]
     done = process("run", "demo", "--", *args)
-    # `sh` takes our place, and so its end is ours: subprocess tells that as a negative number.
+    # `sh` replaces ccproxy's process, so subprocess reports its signal as a negative number.
     assert done.returncode == (-number if program == "sh" else code)
 
 

@@ -15,7 +15,7 @@ OWN = {"type": "command", "command": "echo mine", "padding": 1}
 
 @pytest.fixture
 def settings() -> Path:
-    """The user's settings.json, with a status line of the user."""
+    """The user's settings.json, with the user's own status line."""
     file = Path(os.environ["HOME"], ".claude/settings.json")
     file.parent.mkdir()
     file.write_text(json.dumps({"statusLine": OWN, "theme": "dark"}))

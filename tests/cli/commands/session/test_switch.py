@@ -1,4 +1,4 @@
-"""`ccproxy switch` and `ccproxy route`: files only, so that no proxy needs to run."""
+"""`ccproxy switch` and `ccproxy route` change only files, so no proxy needs to run."""
 
 from __future__ import annotations
 

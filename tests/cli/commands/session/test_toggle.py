@@ -1,4 +1,4 @@
-"""`ccproxy toggle`: off and on again, in a fleet that runs."""
+"""`ccproxy toggle`: off and on again, in a running fleet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fleet import FleetHome
 
 
 def ask(port):
-    """Who answers a Messages request: the status, and who is named in an error."""
+    """Return the status of a Messages request, and the server that an error names."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/messages",
         data=b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}',
@@ -55,7 +55,7 @@ def test_off_and_on(demo, ccproxy, process):
 def test_a_switch_that_cannot_be_saved_is_reported(demo, ccproxy, process):
     write_env(demo, "demo", "PROVIDER=demo\nTRANSPARENT_URL=http://127.0.0.1:9\n")
     assert process("start", "demo").returncode == 0
-    # A folder in place of the file, because root can write everywhere.
+    # A folder instead of the file, because root can write everywhere.
     (demo / "state/demo.standing.json").mkdir()
     for words, line in ((("toggle", "demo"), "bypassed"), (("history", "demo", "on"), "Recording")):
         done = ccproxy(*words)
@@ -65,7 +65,7 @@ def test_a_switch_that_cannot_be_saved_is_reported(demo, ccproxy, process):
         assert done.exit_code == 1
 
 
-# A session on a proxy that is off.
+# A session on a bypassed proxy.
 
 OWN = "sk-ant-own-0123456789"
 CLIENT_KEY = "ccp_client-key-0123456789"
@@ -81,7 +81,7 @@ try:
 except urllib.error.HTTPError as error:
     print(error.status, error.read().decode())
 """
-"""What Claude Code does: each credential of its environment has a header."""
+"""Like Claude Code, which sends a header for each credential in its environment."""
 ASKED = ("run", "demo", "--", sys.executable, "-c", ASK)
 
 

@@ -1,4 +1,4 @@
-"""Tab: verbs, options and labels, in each shell, fast."""
+"""Completion of commands, options and labels in each shell, and its speed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEAVY = {"aiohttp", "structlog", "msgspec", "rich", "psutil", "uvloop", "asyncio
 
 
 def complete(shell, *words, code="from ccproxy.cli.main import main; main()", **environ):
-    """The completions of the last of *words*."""
+    """Return the completions of the last of *words*."""
     request = {
         "_CCPROXY_COMPLETE": f"{shell}_complete",
         "COMP_WORDS": "\n".join(words) if shell == "pwsh" else " ".join(words),
@@ -36,7 +36,7 @@ def answers(shell, *words):
     done = complete(shell, *words)
     assert done.stderr == ""
     lines = [line for line in done.stdout.splitlines() if line]
-    if shell == "zsh":  # zsh takes the backslashes off again
+    if shell == "zsh":  # zsh removes the backslashes
         return [value.replace("\\:", ":") for value in lines[1::3]]
     values = [line if shell == "pwsh" else line.split(",", 1)[1] for line in lines]
     return [value.split("\t")[0] for value in values]
@@ -171,7 +171,7 @@ def test_an_unknown_shell(ccproxy):
     assert "bash" in result.stderr
 
 
-# Speed. The figures are those of an idle machine; tests share theirs with others.
+# Speed, in CPU time, because tests share the machine with other programs.
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tests.cli.terminal import Terminal
 
 
 def editor(home, text):
-    """A program that replaces a file by *text*."""
+    """Return a program that replaces a file's content with *text*."""
     program = home / "editor"
     program.write_text(f"#!/bin/sh\nprintf '{text}' > \"$2\"\n")
     program.chmod(0o755)

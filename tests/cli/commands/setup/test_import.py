@@ -1,4 +1,4 @@
-"""`ccproxy import models.yaml`: both forms, shown before they are written."""
+"""`ccproxy import models.yaml`: both forms of the file, and the preview."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ccproxy init`: from a key to an answer; existing files stay as they are."""
+"""`ccproxy init`: from a key to an answer; existing files are unchanged."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ print(urllib.request.urlopen(request).read().decode())
 
 @pytest.fixture
 def init(ccproxy):
-    """Run the verb as scripts do; *stdin* is what --key-stdin reads."""
+    """Run the command like a script; *stdin* is the input of --key-stdin."""
 
     def run(*words, stdin=KEY):
         return ccproxy("init", "--no-input", *words, input=stdin)
@@ -59,7 +59,7 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-# From nothing to an answer.
+# From an empty folder to an answer.
 
 
 @pytest.mark.xdist_group("processes")
@@ -118,14 +118,14 @@ def test_a_table_is_begun(words, location, init, tmp_path, monkeypatch):
     assert modes == {path: 0o700 if path.is_dir() else 0o600 for path in written}
 
 
-# The table is found, wherever the user is.
+# The table is found from any folder.
 
 PROGRAM = "#!{python}\nfrom ccproxy.cli.main import main\nmain()\n"
 
 
 @pytest.fixture
 def program(home, monkeypatch):
-    """The command as `make run` installs it next to the table; the user is in another folder."""
+    """The command that `make run` installs next to the table; the user is in another folder."""
     environment = home / ".venv"
     venv.create(environment, symlinks=True)
     program = environment / "bin/ccproxy"
@@ -348,7 +348,7 @@ def test_no_key_is_shown(words, init, home):
         }
 
 
-# Impossible options: nothing is written, and the error has a fix.
+# Invalid options: nothing is written, and the error has a fix.
 
 DEEPSEEK = ["--preset", "deepseek", "--key-stdin"]
 
@@ -506,7 +506,7 @@ def test_a_full_disk_leaves_nothing_by_half(room, expected, home):
     assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
 
 
-# Several at once.
+# Several proxies.
 
 
 @pytest.mark.xdist_group("processes")
@@ -549,7 +549,7 @@ def test_what_an_editor_saves_meanwhile_is_kept(init, home, monkeypatch):
     assert not [path for path in home.iterdir() if path.name.startswith("tmp")]
 
 
-# One request, before anything is written.
+# The test request, before any file is written.
 
 
 @pytest.mark.xdist_group("processes")

@@ -1,4 +1,4 @@
-"""`ccproxy remove`: the entry goes, its proxy stops, its files stay."""
+"""`ccproxy remove`: the entry is removed, its proxy stops, its files remain."""
 
 from __future__ import annotations
 

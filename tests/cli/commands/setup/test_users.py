@@ -1,4 +1,4 @@
-"""`ccproxy users`: tokens are printed once, and the rest of the file stays as it is."""
+"""`ccproxy users`: tokens are printed once, and the rest of the file is unchanged."""
 
 from __future__ import annotations
 
