@@ -1,4 +1,4 @@
-"""Tests of what the exchanges of one worker share: counts, limits and the window check."""
+"""Tests of the state that a worker's exchanges share: counts, limits and the window check."""
 
 from __future__ import annotations
 

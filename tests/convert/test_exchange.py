@@ -1,4 +1,4 @@
-"""One request in chat mode and its answer, without a network."""
+"""One request in chat mode, and its answer, without a network."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_bad_request_is_a_problem(body):
     assert refused.value.status == 400
 
 
-# Too long.
+# Prompts that are too long.
 
 LONG = "word " * 3000
 

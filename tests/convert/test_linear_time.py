@@ -1,9 +1,9 @@
 """
-Everything that reads a provider's answer takes time linear in it, whatever it contains.
+Every reader of a provider's answer takes linear time for any content.
 
-Each input is built to be the worst for one reader and is read at two sizes. CPU time is compared,
-so that a busy machine does not matter; a quadratic reader takes 64 times as long for 8 times the
-input, a linear one 8 times.
+Each input is the worst case for one reader and is read at two sizes. The test compares CPU time, so
+that a busy machine does not matter: for 8 times the input, a quadratic reader takes 64 times as
+long, a linear one 8 times.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tests.chat_answers import call, context, end, say, sse
 CALL = {"index": 0, "id": "c", "name": "Read"}
 SMALL, LARGE = 8_000, 64_000
 MARGIN = 3
-"""Factor by which a linear reader may miss the ratio of the sizes."""
+"""The factor by which a linear reader may exceed the ratio of the sizes."""
 NOISE_SECONDS = 0.05
 
 Work = Callable[[int], object]
@@ -70,12 +70,12 @@ def completeness(arguments: str, more: str, pieces: int) -> None:
     assembled = ToolCall()
     for piece in [arguments, *[more] * pieces]:
         assembled.add(piece)
-        assembled.is_settled  # noqa: B018 - scans what has arrived
+        assembled.is_settled  # noqa: B018 - scans the received part
 
 
 def reasoning_next_to_tags(size: int) -> None:
     text = f"{'x' * 15}y{'x' * 15}"
-    fields = [say(reasoning_content=text), say(reasoning=text)]  # alternate, so none is copied
+    fields = [say(reasoning_content=text), say(reasoning=text)]  # alternate, so that none is copied
     relay([say(f"<think>{'x' * 4 * size}</think>a"), *fields * (size // 64)])
 
 
@@ -111,7 +111,7 @@ def items(kind: str, count: int) -> list[dict[str, Any]]:
 
 
 def added(kind: str, count: int, step: int | None = None) -> list[dict[str, Any]]:
-    """The events of new items, with indexes in steps of *step*, or without."""
+    """Return the events of new items, with indexes in steps of *step*, or without indexes."""
     return [
         responses_answers.event(
             "response.output_item.added", item=item, output_index=step and 10**6 + step * number
@@ -223,8 +223,8 @@ def cpu_seconds(work: Work, size: int) -> float:
 @pytest.mark.parametrize("name", WORKS)
 def test_time_is_linear(name: str) -> None:
     work = WORKS[name]
-    work(SMALL // 8)  # warms caches of patterns and decoders up
+    work(SMALL // 8)  # warms up caches of patterns and decoders
     small = min(cpu_seconds(work, SMALL) for _ in range(3))
     limit = LARGE / SMALL * MARGIN * small + NOISE_SECONDS
-    # A run that something else slowed down is repeated.
+    # A slow run is repeated, because other processes may have caused it.
     assert any(cpu_seconds(work, LARGE) <= limit for _ in range(3))

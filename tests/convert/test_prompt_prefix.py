@@ -1,4 +1,4 @@
-"""Which block of a prompt is the first that differs from the prompt before."""
+"""The first block of a prompt that differs from the previous prompt."""
 
 from __future__ import annotations
 

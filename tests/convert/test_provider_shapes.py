@@ -1,5 +1,5 @@
 """
-Tests of answers in the shape of each provider, streamed and whole.
+Tests of answers in each provider's format, streamed and whole.
 
 Each transcript contains the peculiarities of its provider, with their sources.
 """
@@ -29,7 +29,7 @@ def relayed(raw: bytes, size: int, **settings: Any) -> dict[str, Any]:
 
 
 def stream(*lines: str) -> bytes:
-    """Lines that begin with a brace are data."""
+    """Return the stream of *lines*; lines that begin with a brace are data."""
     framed = [f"data: {line}" if line.startswith("{") else line for line in lines]
     return "".join(f"{line}\n\n" for line in framed).encode()
 
@@ -224,7 +224,7 @@ VLLM = stream(  # continuous_usage_stats: cumulative numbers in every chunk; `re
     "data: [DONE]",
 )
 
-LITELLM = stream(  # two finish chunks; provider_specific_fields; no [DONE] worth waiting for
+LITELLM = stream(  # two finish chunks; provider_specific_fields; no [DONE]
     '{"choices":[{"index":0,"delta":{"role":"assistant","content":"Yes","provider_specific_fields":'
     'null,"function_call":null,"tool_calls":null,"audio":null},"finish_reason":null}]}',
     '{"choices":[{"index":0,"delta":{"content":null},"finish_reason":"stop"}]}',
@@ -354,7 +354,7 @@ SHAPES = [
 
 
 def simplified(message):
-    """Thinking as its text alone, an id that was made as None."""
+    """Return *message* with only the text of thinking, and None for generated ids."""
     blocks = []
     for block in message["content"]:
         if block["type"] == "thinking":

@@ -1,5 +1,5 @@
 """
-Property tests: every valid Messages request becomes a valid request for the provider.
+Property tests: every valid Messages request is converted to a valid request for the provider.
 
 `ask` checks every converted request against `tests/chat_rules.py`.
 """
@@ -216,7 +216,7 @@ def test_valid_requests_become_valid_chat_requests(messages, fields, quirks):
 @QUICK
 @given(messages=MESSAGES, quirks=QUIRKS)
 def test_all_user_text_is_sent(messages, quirks):
-    """Texts of user messages are never lost."""
+    """No text of a user message is lost."""
     outcome = ask(*messages, to=target(**quirks))
     outgoing = json.dumps(outcome.messages, ensure_ascii=False)
     for output in messages:
@@ -231,12 +231,12 @@ def test_all_user_text_is_sent(messages, quirks):
 @QUICK
 @given(messages=MESSAGES, more=MESSAGES, quirks=QUIRKS)
 def test_the_beginning_of_any_conversation_is_stable(messages, more, quirks):
-    """The beginning ends with the last answered turn; later messages may change what follows it."""
+    """The stable beginning ends with the last answered turn; later messages may change the rest."""
     whole = [*messages, {"role": "user", "content": "then"}, {"role": "assistant", "content": "ok"}]
     end = {"role": "user", "content": "next"}
     earlier = ask(*whole, end, to=target(**quirks)).messages
     later = ask(*whole, end, *more, to=target(**quirks)).messages
-    # A merged user message grows at its end, which keeps the prompt's beginning as well.
+    # A merged user message grows at its end, which also preserves the prompt's beginning.
     answered = len(earlier) - bool(quirks.get("merge_user_messages"))
     assert earlier[:answered] == later[:answered]
 
@@ -301,7 +301,7 @@ WRONG_BODIES = st.fixed_dictionaries(
 
 
 def convert(raw, quirks):
-    """The request for the provider, or None if the client's is refused."""
+    """Return the request for the provider, or None if the client's is rejected."""
     try:
         return to_chat(read_request(raw), target(**quirks), signer=SIGNER)
     except Problem as problem:

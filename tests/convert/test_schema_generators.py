@@ -117,7 +117,7 @@ WRITTEN = [
         },
         id="pydantic: a discriminated union",
     ),
-    # zod 3 and 4, as MCP servers in TypeScript write them
+    # zod 3 and 4, from MCP servers in TypeScript
     pytest.param(
         {"anyOf": [{"type": "string", "const": "asc"}, {"type": "string", "const": "desc"}]},
         {},
@@ -212,7 +212,7 @@ WRITTEN = [
         },
         id="Go: a recursive tree",
     ),
-    # by hand
+    # written by hand
     pytest.param(
         {
             "type": "object",
@@ -263,7 +263,7 @@ def test_gemini_gets_only_supported_keywords(schema, definitions, becomes):
 
 
 def keywords(schema):
-    """Every keyword of a schema and of those inside it; names of properties are none."""
+    """Return all keywords of a schema and its subschemas; property names are not keywords."""
     if isinstance(schema, list):
         return {each for inner in schema for each in keywords(inner)}
     if not isinstance(schema, dict):

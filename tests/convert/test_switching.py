@@ -1,7 +1,7 @@
 """
 Tests of sessions that change their provider.
 
-An answer in the shape of every preset is converted for the client. The client sends it back, and
+An answer in the format of every preset is converted for the client. The client sends it back, and
 it is converted for every other preset. The result must be valid for a strict provider.
 """
 
@@ -46,7 +46,7 @@ def target(preset: str) -> Target:
 
 
 def answer_of(preset: str, turn: Turn, number: int, known_ids: frozenset[str]) -> dict[str, Any]:
-    """Return what the client gets for the *turn* of *preset*'s model."""
+    """Return the client's message for *turn* by *preset*'s model."""
     context = AnswerContext(
         message_id=f"msg_{preset}_{number}",
         model="claude-opus-5-5",
@@ -159,7 +159,7 @@ def test_opaque_reasoning_is_sent_only_to_its_producer():
 
 
 def test_a_session_that_returns_to_its_provider():
-    """Opaque reasoning is sent back to its producer although another model answered since."""
+    """Opaque reasoning is sent back to its producer even after answers by another model."""
 
     def check(home: str, between: str) -> None:
         body = request_for(history(home, between, home), home)
@@ -180,7 +180,7 @@ def test_a_session_that_returns_to_its_provider():
 
 @pytest.mark.parametrize("then", SHAPES)
 def test_thinking_signed_by_anthropic(then):
-    """After a change from direct to chat mode the text is sent, the signature is not."""
+    """After a change from direct to chat mode, the text is sent, but the signature is not."""
     thought = {"type": "thinking", "thinking": "Opus thought.", "signature": "EqoBCkgIARABGAIiQL"}
     hidden = {"type": "redacted_thinking", "data": "EmwKAhgBEgy3va3pzix"}
     call = {"type": "tool_use", "id": "toolu_01A", "name": "Read", "input": {"path": "a"}}
@@ -194,7 +194,7 @@ def test_thinking_signed_by_anthropic(then):
 
 @pytest.mark.parametrize("then", SHAPES)
 def test_the_beginning_keeps_its_bytes(then):
-    """A later turn only appends to the request, so that prompt caches apply."""
+    """A later turn only appends to the request, so that prompt caches work."""
     full = history("kimi", "gemini", "openrouter")
     earlier = request_for(full[:3], then)["messages"]
     later = request_for(full, then)["messages"]

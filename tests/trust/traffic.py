@@ -21,7 +21,7 @@ STREAMED = BODY[:-1] + b', "stream": true}'
 
 
 def request_bytes(body: bytes, path: str = "/v1/messages") -> bytes:
-    """A request that closes its connection."""
+    """Return a request that closes its connection."""
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
@@ -29,10 +29,10 @@ def request_bytes(body: bytes, path: str = "/v1/messages") -> bytes:
 
 class Traffic:
     """
-    Asks at *rate* requests per second until the block ends, whether or not it is answered.
+    Sends *rate* requests per second until the block ends, without waiting for answers.
 
-    A machine that is too slow for the rate gets no more than it may have at once: a worker takes
-    1,024 connections, and answers 503 to the next.
+    On a slow machine it limits the number of open requests, because a worker accepts 1,024
+    connections and answers 503 to any further one.
     """
 
     def __init__(self, port: int, *, rate: float) -> None:

@@ -109,7 +109,7 @@ def test_a_call_that_does_not_fit_is_not_judged():
 
 
 def test_a_call_is_one_line():
-    """Line breaks are white space in JSON, and would let a call look like two."""
+    """Line breaks are white space in JSON, and would make one call look like two."""
     call = ToolCallToJudge("toolu_1", "Bash", '{"command":"rm"}\n2 Bash {"command":"ls"}')
     request = read_request(
         b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}]}'

@@ -1,4 +1,4 @@
-"""Which tools are sent, which are held back, and what a search finds."""
+"""Sent tools, deferred tools, and the results of a tool search."""
 
 from __future__ import annotations
 

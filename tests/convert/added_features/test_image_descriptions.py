@@ -1,4 +1,4 @@
-"""Images as text: what is found, what replaces it, and later questions."""
+"""Images as text: finding them, replacing them, and later questions."""
 
 from __future__ import annotations
 

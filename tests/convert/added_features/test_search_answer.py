@@ -1,4 +1,4 @@
-"""Searches as content blocks, and back."""
+"""Searches as content blocks, and the reverse conversion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests to search back ends and the results in their answers."""
+"""Requests to search backends, and the results in their answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search tool: what is recognised, the query, the domains."""
+"""The search tool: its recognition, the query and the domains."""
 
 from __future__ import annotations
 

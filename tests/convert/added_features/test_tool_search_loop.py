@@ -1,4 +1,4 @@
-"""Rounds of the model and a search for tools."""
+"""Rounds of model and tool search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rounds of model and search: the requests, the one stream, the history."""
+"""Rounds of model and web search: the requests, the single stream, the history."""
 
 from __future__ import annotations
 

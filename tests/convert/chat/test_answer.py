@@ -212,7 +212,7 @@ def test_a_whole_answer_is_complete_without_a_reason(finish):
 
 @pytest.mark.parametrize("number", [{"index": 1}, {"index": 0}, {}])
 def test_choices_are_merged(number):
-    """Copilot splits one answer over two choices with equal or missing indexes."""
+    """Copilot splits an answer into two choices with equal or missing indexes."""
     completion = whole("I will look.", finish="tool_calls")
     second = {"message": {"tool_calls": [function("{}", id="t1")]}, "finish_reason": "tool_calls"}
     completion["choices"].append({**number, **second})

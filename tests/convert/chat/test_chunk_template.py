@@ -159,14 +159,14 @@ def test_nothing_is_learnt_from_a_repaired_text(literal, repaired):
 
 
 def test_a_decoy_is_detected():
-    # The true field is spelt with an escape, so that only the decoy is found.
+    # The real field is written with an escape, so that only the decoy is found.
     data = b'{"content":"abc","choices":[{"delta":{"cont\\u0065nt":"abc"}}]}'
     assert sole_text(decode(data)) == ("content", "abc")
     assert learn(decode(data), data, data, EVENT) is None
 
 
 def test_a_decoy_is_not_taken_for_the_text():
-    # The event's text came from a part; another field only happens to be equal.
+    # The event's text comes from a part; another field has the same value by chance.
     chunk = {"content": "abc", "choices": [{"delta": {"content": "abc"}}]}
     assert template_of(chunk) is None
 

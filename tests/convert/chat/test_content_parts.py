@@ -200,7 +200,7 @@ def test_a_pdf_in_a_result_follows_it(form, part):
     assert outcome.messages[3]["content"][0]["type"] == part
 
 
-# Documents that are text.
+# Text documents.
 
 
 @pytest.mark.parametrize(
@@ -425,7 +425,7 @@ def test_base64_of_a_fetched_pdf_never_gets_into_text():
     assert outcome.messages[1]["content"] == "https://e.x\nT"
 
 
-# Parts become content.
+# Conversion of parts to content.
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ IMAGE_PART = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,
 
 
 def tool_answers(outcome):
-    """The tool messages as (id, content)."""
+    """Return the tool messages as (id, content)."""
     return [
         (message["tool_call_id"], message["content"])
         for message in outcome.messages
@@ -35,7 +35,7 @@ def tool_answers(outcome):
     ]
 
 
-# The order of roles.
+# Order of roles.
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_a_shortened_name_in_the_history_is_mapped_back():
     assert outcome.converted.tool_names == {outgoing: "files.read"}
 
 
-# Results and their calls.
+# Tool results and their calls.
 
 
 @pytest.mark.parametrize(
@@ -446,7 +446,7 @@ def test_ids_fit_the_provider(form):
     assert outcome.converted.known_ids == {long, "ABCdef123"}
 
 
-# Quirks of the order.
+# Quirks about order.
 
 
 def test_text_after_results_moves_into_them_if_a_user_message_is_refused():

@@ -38,7 +38,7 @@ def test_the_name_of_the_limit_is_a_quirk():
     assert "max_tokens" not in body
 
 
-# ...temperature and its kin...
+# ...temperature and similar parameters...
 
 
 def test_nothing_is_added():
@@ -134,7 +134,7 @@ def test_refused_stop_sequences_are_recorded_as_dropped():
     assert outcome.converted.dropped == ("stop_sequences",)
 
 
-# ...and the user's name.
+# ...and the user's id.
 
 LONG = '{"device_id":"' + "a" * 64 + '","session_id":"0d1f0b7e"}'
 

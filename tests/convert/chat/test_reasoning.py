@@ -53,7 +53,7 @@ def row(name, quirks, thinking=None, effort=None, /, **fields):
 @pytest.mark.parametrize(
     ("quirks", "thinking", "effort", "fields"),
     [
-        # nothing is known, nothing is sent
+        # an unknown server gets no parameter
         row("unknown provider", {}, ON, "high"),
         row("nothing requested", GPT_EFFORT),
         # reasoning_effort
@@ -284,7 +284,7 @@ def signed(words="", *, provider="p", model="m", **carried):
 
 
 def assistant_message(*blocks, to, **fields):
-    """The assistant message that *blocks* become in a finished tool turn."""
+    """Return the assistant message for *blocks* in a finished tool turn."""
     calls = [block["id"] for block in blocks if block["type"] == "tool_use"]
     answers = [user(*map(result, calls))] if calls else []
     return ask(user("q"), assistant(*blocks), *answers, user("next"), to=to, **fields).messages[1]

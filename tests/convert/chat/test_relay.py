@@ -72,7 +72,7 @@ RECORDED = {
 
 
 def relay(pieces, **settings):
-    """Relay the pieces as the worker does."""
+    """Relay the pieces like the worker."""
     answer, out = ChatRelay(context(**settings)), b""
     try:
         for piece in pieces:
@@ -382,7 +382,7 @@ def test_a_body_is_bounded(monkeypatch):
 
 
 def test_blank_lines_before_a_body():
-    # DeepSeek keeps the connection alive with them.
+    # DeepSeek sends these to keep the connection alive.
     body = json.dumps(whole("a")).encode()
     assert assemble(relay([b"\n", b"\n\n", body]))["content"] == [{"type": "text", "text": "a"}]
 

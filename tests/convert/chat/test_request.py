@@ -296,7 +296,7 @@ def test_numbers_of_any_size_in_arguments_are_copied(number):
 
 
 def long_session(size):
-    """A body like Claude Code's after some turns: 20 tools, 60 messages, *size* bytes."""
+    """Return a body like Claude Code's after some turns: 20 tools, 60 messages, *size* bytes."""
     dice = random.Random(7)
     words = 'def class "path" return\n  naïve → {"x": 1} read the file\t' * 4
 

@@ -13,7 +13,7 @@ from tests.grammar import STOP_REASONS, assemble, check
 
 
 def play(chunks, *, done=True, **settings):
-    """Feed the chunks and return all events, which must be a valid stream."""
+    """Feed *chunks*, and return all events, which must be a valid stream."""
     machine = ChatToMessageStream(context(**settings))
     events = [event for chunk in chunks for event in machine.feed(parsed(chunk))]
     if done:
@@ -24,7 +24,7 @@ def play(chunks, *, done=True, **settings):
 
 
 def script(chunks, **settings):
-    """The events on short lines, without the frame that every stream has."""
+    """Return the events as short lines, without the first and last ones of every stream."""
     lines = screenplay(play(chunks, **settings))
     assert lines[0] == "message_start"
     assert lines[-1] == "message_stop"
@@ -434,7 +434,7 @@ NO_OBJECTS = [
 )
 @pytest.mark.parametrize("more", [[], [say("x")], [call("{}", **B)]])
 def test_arguments_that_are_no_json_are_passed_on_unchanged(pieces, reason, expected, more):
-    """Claude Code reports it to the model; an error would cause the same answer again."""
+    """Claude Code reports the fault to the model; an error would only repeat the request."""
     chunks = [call("", **A), *(call(piece, index=0) for piece in pieces), *more, end(reason)]
     lines = script(chunks)
     assert "".join(line[4:] for line in lines if line.startswith("0 +")) == "".join(pieces)
@@ -467,7 +467,7 @@ def test_calls_over_several_choices_are_merged():
     assert script([{"choices": [first]}, {"choices": [second]}]) == expected
 
 
-# Data that is returned to the provider.
+# Data that must return to the provider.
 
 
 def carried(event_or_block):
@@ -586,7 +586,7 @@ def test_no_block_without_need(chunks):
     assert script(chunks) == ["0 text", "0 + a", "0 .", "end_turn"]
 
 
-# Ends.
+# Ends of streams.
 
 
 @pytest.mark.parametrize(
@@ -828,7 +828,7 @@ def test_absorbed_deltas_count():
     machine.feed(parsed(call('{"a":"', **A)))
     machine.absorb(["bcd", '"}'])
     assert screenplay(machine.feed(parsed(say("x"))))[:2] == ["0 .", "1 text"]
-    assert machine.usage["output_tokens"] == 3  # of twelve characters
+    assert machine.usage["output_tokens"] == 3  # a limit of twelve characters
 
 
 # Any input.
@@ -1006,7 +1006,7 @@ def test_a_call_with_the_id_and_name_of_another(second, calls):
 
 
 def test_thinking_blocks_are_read_like_details():
-    """LiteLLM sends Anthropic's own blocks."""
+    """LiteLLM sends thinking blocks in Anthropic's format."""
     chunks = [say(thinking_blocks=[{"type": "thinking", "thinking": "Hm"}]), say("Yes"), end()]
     assert [block["type"] for block in assemble(play(chunks))["content"]] == ["thinking", "text"]
 

@@ -61,7 +61,7 @@ def test_the_attribution_does_not_change_the_prompt():
     assert body("1") == body("2")
 
 
-# Later...
+# Later system messages.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tests of think tags: a leading `<think>…</think>` is reasoning, look-alikes are text."""
+"""Tests of think tags: a leading `<think>…</think>` is reasoning, similar text is not."""
 
 from __future__ import annotations
 

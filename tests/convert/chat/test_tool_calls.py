@@ -16,7 +16,7 @@ def piece(arguments=None, *, name=None, **more):
 
 
 def collect(pieces, *, is_whole=False):
-    """The calls that the pieces make, as (provider's id, name, arguments)."""
+    """Return the calls in *pieces*, as (provider's id, name, arguments)."""
     calls, result = ToolCalls("msg_1", ()), []
     for delta in pieces:
         call, is_new = calls.find(delta, 0, is_whole=is_whole)
@@ -344,7 +344,7 @@ def test_completeness(parts, expected):
     for part in parts:
         call.add(part)
     assert call.is_complete is expected
-    assert call.is_complete is expected  # also when it is known already
+    assert call.is_complete is expected  # even if it is already known
 
 
 def test_more_parts_make_it_incomplete_again():
@@ -410,7 +410,7 @@ def test_the_end_of_arguments(pieces, is_complete):
     one = ToolCall()
     for each in pieces:
         one.add(each)
-        one.is_complete  # noqa: B018 - scans what is there
+        one.is_complete  # noqa: B018 - scans the arguments
     assert one.is_complete is is_complete
 
 

@@ -15,7 +15,7 @@ READ = {"type": "tool", "name": "Read"}
 
 
 def converted_tools(*tools, **quirks):
-    """The functions that *tools* become."""
+    """Return the functions for *tools*."""
     body = ask(tools=list(tools), to=target(**quirks)).body
     return [each["function"] for each in body.get("tools", [])]
 

@@ -1,4 +1,4 @@
-"""Tests of the tools that the Messages API defines by type."""
+"""Tests of the client tools that the Messages API defines by type."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def called(arguments: str = "{}", *, name: str = "Read", signature: str | None =
 
 
 def played(write, **settings: Any) -> dict[str, Any]:
-    """Return the message that *write* makes with a writer."""
+    """Return the message that *write* produces with a writer."""
     made = writer(**settings)
     made.start()
     write(made)
@@ -41,7 +41,7 @@ def played(write, **settings: Any) -> dict[str, Any]:
 
 
 def lines_of(write, **settings: Any) -> list[str]:
-    """Return the events that *write* makes, on short lines."""
+    """Return the events that *write* produces, as short lines."""
     made = writer(**settings)
     write(made)
     made.end_block()
@@ -218,7 +218,7 @@ def test_a_closed_call_is_no_longer_the_open_one():
     assert (made.call, call.is_closed, made.has_tools) == (None, True, True)
 
 
-# ...and what goes back with them.
+# ...and data to return with them.
 
 
 def test_a_signature_names_its_origin():

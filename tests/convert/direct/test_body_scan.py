@@ -1,4 +1,4 @@
-"""Tests of reading the ends of a body: the result equals that of a decoder, or is None."""
+"""Tests of scanning both ends of a body: the result equals a decoder's, or is None."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def body_of(**fields: Any) -> bytes:
             Head('a"b', stream=True, max_tokens=5),
             id="white space and escapes",
         ),
-        # What is not known for certain.
+        # Uncertain results.
         pytest.param(body_of(model="m", max_tokens=5, messages=TALK), None, id="no switch"),
         pytest.param(body_of(messages=TALK, model="m", max_tokens=5, stream=True), None, id="late"),
         pytest.param(

@@ -1,4 +1,4 @@
-"""Direct mode relays errors of the Messages API, and translates all others."""
+"""Direct mode relays errors of the Messages API and converts all others."""
 
 from __future__ import annotations
 

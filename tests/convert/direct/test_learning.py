@@ -1,4 +1,4 @@
-"""Tests of the lessons from refusals in direct mode."""
+"""Tests of refusals from which direct mode learns."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_turn_of_nothing_but_thinking_keeps_its_place():
 
 
 def test_signatures_of_our_own_are_suspected_first():
-    """A session returns to its native endpoint after turns with another provider."""
+    """The session returns to its native endpoint after turns with another provider."""
     lessons = Lessons()
     body = conversation(thought("native"), thought("ccproxy1.AAAA"), TEXT)
     rest = lessons.learn(BAD_SIGNATURE, body, "m") or b""
@@ -169,7 +169,7 @@ def test_stored_features_never_remove_required_fields():
     assert "messages" in json.loads(Lessons(learned).apply(encoded(), "m"))
 
 
-# System messages within the conversation.
+# System messages in the conversation.
 
 LATE_SYSTEM = {
     "messages": [

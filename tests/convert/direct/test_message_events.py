@@ -1,4 +1,4 @@
-"""A whole message as a stream: the client assembles the same message from it."""
+"""A whole message as a stream, from which the client assembles the same message."""
 
 from __future__ import annotations
 

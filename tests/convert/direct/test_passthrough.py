@@ -1,4 +1,4 @@
-"""Tests of direct mode's exchange: changed and unchanged bytes, and the end of an answer."""
+"""Tests of the exchange in direct mode: changed and unchanged bytes, and the end of an answer."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_without_a_stop_reason_there_is_no_end(count):
 
 
 def test_a_stop_reason_is_an_end():
-    """Claude Code does not need message_stop (measured), and some servers leave it out."""
+    """Claude Code does not need message_stop (measured), and some servers omit it."""
     request = passthrough()
     data = stream_of(EVENTS[:-1])
     assert request.feed(data) + request.close() == data.replace(b"up-big", b"claude-opus-4-1")
@@ -199,7 +199,7 @@ ODD = rb"""{ "x" : 1E400 ,"model"  : "claude-opus-4-1","max_tokens":100, "n":-0.
 
 @pytest.mark.parametrize("max_output", [None, 64])
 def test_odd_json_keeps_every_other_byte(max_output):
-    """Spaces, escapes, large numbers, repeated keys, and the same text deeper inside."""
+    """The body has spaces, escapes, large numbers, repeated keys, and the same text inside values."""
     expected = ODD.replace(b'"claude-opus-4-1"', b'"up-big"', 1)
     if max_output:
         expected = expected.replace(b"100", b"64", 1)

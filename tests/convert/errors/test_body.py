@@ -253,7 +253,7 @@ def test_depth_is_bounded():
     body = {"message": "deepest"}
     for _ in range(20):
         body = {"error": body}
-    assert "deepest" in read(body).text  # shown whole, since no words were found
+    assert "deepest" in read(body).text  # shown completely, because it has no message
     assert decode(b"[" * 100_000) is None
 
 

@@ -46,13 +46,13 @@ def read(status, body, *, headers=None, quirks=PLAIN, **more):
     return classify_error(status, headers or {}, data, quirks=quirks, **more)
 
 
-# What is meant, provider by provider.
+# The meaning of refusals, by provider.
 
 REFUSALS = [json.loads(line) for line in (HERE / "refusals.jsonl").read_text().splitlines()]
 """
-What providers write, from their error pages and captures in public issues.
+Providers' refusals, from their documentation and captures in public issues.
 
-`cause` and `wait` (seconds that the client is told) are expected, and `says` in the explanation.
+`cause` and `wait` (seconds for the client) are expected, and `says` in the explanation.
 """
 CAUSES = {
     Cause.OVERFLOW: ("invalid_request_error", 400),
@@ -74,7 +74,7 @@ CAUSES = {
     Cause.WRONG_URL: ("api_error", 502),
 }
 POINTLESS = {Cause.OUT_OF_CREDIT, Cause.QUOTA, Cause.BAD_KEY, Cause.WRONG_URL}
-"""Causes for which a retry is pointless; without the header Claude Code retries for minutes."""
+"""Causes for which a retry is pointless; without the header, Claude Code retries for minutes."""
 
 
 def rows(condition=lambda row: True):
@@ -122,7 +122,7 @@ def test_the_providers_text_is_kept(row):
 
 
 def texts_of(error):
-    """Return the messages in a body, under any name."""
+    """Return the messages in a body, in fields of any name."""
     if not isinstance(error, dict):
         return []
     texts = [error[name] for name in ("message", "status_msg", "detail") if name in error]
@@ -134,7 +134,7 @@ def texts_of(error):
 
 @pytest.mark.parametrize("row", rows(lambda row: isinstance(row["body"], dict)))
 def test_the_same_refusals_in_a_stream(row):
-    """Without a status, only an overflow is certain to be recognised."""
+    """Without a status, only the recognition of an overflow is certain."""
     body = row["body"] if row["body"].keys() & {"error", "base_resp"} else {"error": row["body"]}
     data = json.dumps(body).encode()
     assert is_error_body(data)
@@ -190,7 +190,7 @@ def test_a_plan_that_is_used_up_is_not_retried(body):
     assert error.problem.should_retry is False
 
 
-# The text for the client.
+# The message for the client.
 
 
 @pytest.mark.parametrize(
@@ -410,7 +410,7 @@ def test_a_bomb_of_brackets_is_read():
     assert classify_error(500, {}, body, quirks=PLAIN).cause is Cause.SERVER
 
 
-# Messages that name the attempt, and errors that Claude Code acts on.
+# Messages about the attempts, and errors to which Claude Code reacts.
 
 
 def test_a_rejected_key_is_named_with_its_proxy_and_file():

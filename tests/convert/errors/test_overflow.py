@@ -1,4 +1,4 @@
-"""Tests of overflow messages: worded for compaction, with reported numbers only."""
+"""Tests of overflow messages: they trigger compaction, and contain only reported numbers."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_claude_code_recognises_every_wording(text, max_tokens):
     assert KNOWN.match(overflow_message(ErrorBody(text=text), max_tokens))
 
 
-# The longest answer, read from refusals of a longer one; every text is a provider's own.
+# The limit for answers, from refusals of longer ones; every text is a provider's.
 
 TEXTS = [
     pytest.param(

@@ -1,7 +1,7 @@
 """
 The phrases of refusals: each row of the tables is real, and no harmless text matches.
 
-Every phrase has a text that needs it; a phrase without one would be a guess.
+Every phrase has an example text, because a phrase without one would be a guess.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ OVERFLOW = [
     "This model's maximum prompt length is 131072 but the request contains 537812 tokens.",  # xAI
     "The context window has been exceeded.",
     "the request exceeds the available context size, try increasing it",  # llama.cpp
-    "However, the model's context length is only 32768 tokens",  # vLLM from 0.16 on
+    "However, the model's context length is only 32768 tokens",  # vLLM since 0.16
     "The input (40000 tokens) is longer than the model's context length",  # SGLang
     "Your request exceeded model token limit: 262144 (requested: 269030)",  # Kimi
     "Input tokens exceed the configured limit of 272000 tokens.",  # OpenAI, gpt-5
@@ -220,7 +220,7 @@ def test_every_text_is_found_in_any_case(name, text, change):
     assert getattr(phrases, name).search(f"Error: {change(text)} (request x)")
 
 
-# Texts about a request that is merely wrong.
+# Texts about invalid requests.
 
 HARMLESS = [
     pytest.param("messages: at least one message is required", id="no messages"),
@@ -266,5 +266,5 @@ def test_codes_are_compared_in_lower_case(name):
 
 @pytest.mark.parametrize("name", CODES)
 def test_no_code_is_a_status(name):
-    """400 to 599 occur in every body and repeat the status."""
+    """The numbers 400 to 599 are in most bodies and repeat the status."""
     assert [code for code in CODES[name] if code.isdigit() and 400 <= int(code) < 600] == []

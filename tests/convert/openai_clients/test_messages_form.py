@@ -49,7 +49,7 @@ def reasoning(*texts, encrypted=SIGNED):
 
 
 def script(messages):
-    """Each message on one line: the role's initial, then its blocks."""
+    """Return each message as one line: the role's initial, then its blocks."""
     return [f"{each['role'][0]}: {_blocks(each['content'])}" for each in messages]
 
 

@@ -1,4 +1,4 @@
-"""Responses requests for providers of that API: what changes, and what does not."""
+"""Responses requests for providers of that API: changed and unchanged parts."""
 
 from __future__ import annotations
 

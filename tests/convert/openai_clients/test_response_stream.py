@@ -1,4 +1,4 @@
-"""Messages answers as Responses: events, cuts, errors, and the SDK's own accumulator."""
+"""Messages answers as Responses: events, cut streams, errors, and the SDK's accumulator."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
 class Source:
-    """An exchange that passes Messages on; `fail` is the exchange's own."""
+    """An exchange that passes Messages answers on and ends failed ones with an error event."""
 
     ended = stopped = False
 
@@ -65,7 +65,7 @@ def message(*content, stop_reason="end_turn", **usage):
 
 
 def messages_events(answer):
-    """The Messages stream of *answer*, every delta in two pieces."""
+    """Return the Messages stream of *answer*, with every delta in two pieces."""
     events = [{"type": "message_start", "message": {"usage": {"input_tokens": 9}}}]
     for index, block in enumerate(answer["content"]):
         begun = {**block, **({"input": {}} if "input" in block else {})}
@@ -143,7 +143,7 @@ EVERYTHING = message(
 
 @pytest.mark.parametrize("size", [1, 7, 10**6])
 def test_the_stream_is_one_that_openai_could_send(size):
-    """The SDK parses every event, and accumulates what the final event repeats."""
+    """The SDK parses every event, and its result equals the final event's."""
     events = events_in(converted(EVERYTHING, size=size))
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     state = ResponseStreamState(input_tools=[], text_format=omit)  # type: ignore[var-annotated]
@@ -313,7 +313,7 @@ def test_a_failure_before_the_beginning():
 
 
 def test_a_failure_after_the_end_of_the_answer():
-    """The exchange has the end; the failure came after it."""
+    """The exchange already has the end of the answer when the failure occurs."""
     rest = data_of(messages_events(message(text("Hi")))[-2:])
     stream = ResponseStream(Source(end=rest), writer())
     stream.feed(data_of(messages_events(message(text("Hi")))[:-2]))
@@ -353,7 +353,7 @@ def test_keep_alive_is_an_event_while_the_response_is_open():
     assert made.keep_alive() == sse.COMMENT
     events = messages_events(message(text("Hi")))
     stream.feed(data_of(events[:1]))
-    stream.feed(data_of(events[:1]))  # begins once only
+    stream.feed(data_of(events[:1]))  # begins only once
     assert made.keep_alive() == KEEP_ALIVE
     stream.feed(data_of(events[1:]))
     assert made.keep_alive() == sse.COMMENT

@@ -1,4 +1,4 @@
-"""Encrypted reasoning of clients: who can open what."""
+"""Encrypted reasoning of clients, and who can decrypt it."""
 
 from __future__ import annotations
 

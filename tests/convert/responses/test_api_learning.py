@@ -1,4 +1,4 @@
-"""Which refusals mean that a model is served by another API."""
+"""Refusals that mean that a model needs another API."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
-The scripted answers of the Responses API against the `openai` SDK.
+The scripted answers of the Responses API, checked with the `openai` SDK.
 
-The tests of the conversion are only as good as their answers: the SDK's types must accept them, and
-its accumulator must end in the same response.
+Conversion tests depend on realistic answers: the SDK's types must accept them, and its accumulator
+must produce the same response.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ ANSWERS = [
 
 @pytest.fixture
 async def client(provider):
-    """The SDK in front of the scripted provider."""
-    http_client = openai.DefaultAsyncHttpxClient(verify=False)  # else it reads root certificates
+    """The SDK as a client of the scripted provider."""
+    http_client = openai.DefaultAsyncHttpxClient(verify=False)  # avoids reading root certificates
     async with openai.AsyncOpenAI(
         base_url=provider.url, api_key="any", max_retries=0, http_client=http_client
     ) as client:

@@ -1,4 +1,4 @@
-"""Reasoning travels in the signature of the thinking block, and returns to its maker only."""
+"""Reasoning is stored in the thinking block's signature, and returns only to its producer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def target(**changes):
 
 
 def answer(whole, *, streamed=False):
-    """The assistant's message that the client gets and sends back."""
+    """Return the assistant's message, which the client receives and sends back."""
     machine = ResponsesToMessageStream(context(target=target(), signer=SIGNER))
     if streamed:
         events = []
@@ -43,7 +43,7 @@ def answer(whole, *, streamed=False):
 
 
 def sent_back(turn, *, to=None, refusals=None, results=("call_1",)):
-    """The items of the answer in the next request."""
+    """Return the items of the answer in the next request."""
     last = user(*[result(call_id) for call_id in results]) if results else user("Next")
     read = read_request(encode(request(user("Go"), turn, last)))
     options = {} if refusals is None else {"refusals": refusals}
@@ -129,7 +129,7 @@ def test_a_summary_that_the_client_changed_is_one_part():
 
 @pytest.mark.parametrize("summary", [(), ("A plan.",)])
 def test_encrypted_content_of_the_final_event_is_carried(summary):
-    """Azure sends it only there, when the block is closed and the call is written."""
+    """Azure sends it only there, after the block is closed and the call is written."""
     late = reasoning(*summary, encrypted="gLATE")
     machine = ResponsesToMessageStream(context(target=target(), signer=SIGNER))
     events = []

@@ -1,4 +1,4 @@
-"""The relay: bytes of a Responses stream become bytes of a Messages stream."""
+"""The relay converts the bytes of a Responses stream to bytes of a Messages stream."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ ODD_TEXT = 'Say "}}\\n\\n" \\ "delta": "x"} \n\n event: \u2028 🙂 \x01 / end'
 def test_the_fast_path_writes_what_the_state_machine_writes(
     escaped, separators, named, padding, size
 ):
-    """A stop sequence that never comes switches the fast path off."""
+    """A stop sequence that never occurs disables the fast path."""
     stream = b""
     for answer in events_of(response(message(ODD_TEXT * 3), message(ODD_TEXT))):
         each = answer | (padding if answer["type"].endswith("text.delta") else {})
@@ -208,11 +208,11 @@ def test_what_is_no_response_is_an_error(body):
         to_message(body, context())
 
 
-# The beginning.
+# The beginning of a stream.
 
 
 def test_the_announcement_of_an_answer_is_no_output():
-    """Errors come after it, so the client's status line waits."""
+    """Errors may follow it, so the client's status line is delayed."""
     events = Decoder().feed(STREAM)
     assert find_first_output(events[:2]) == (False, None)
     assert find_first_output(events) == (True, None)
@@ -259,7 +259,7 @@ def test_deltas_that_never_match_are_converted_one_by_one():
 
 
 def test_a_long_delta_teaches_no_pattern():
-    """What follows it is read all the same."""
+    """The events after it are still read."""
     assert assemble(relayed([sse(long_deltas())]))["content"][0]["text"] == "x" * 3000 + "yz"
 
 
@@ -301,7 +301,7 @@ def test_a_done_mark_is_no_output():
     ],
 )
 def test_deltas_that_the_fast_path_does_not_take(delta):
-    """The state machine decides about them, with and without a pattern."""
+    """The state machine handles them, with and without a pattern."""
     usual = event("response.output_text.delta", output_index=0, content_index=0, delta="@")
     odd = json.dumps(usual).replace('"@"', delta).encode()
     begin = sse([event("response.output_item.added", output_index=0, item=message())])

@@ -205,7 +205,7 @@ def test_an_empty_answer_between_a_call_and_its_result():
 
 
 def test_text_as_a_list_is_the_same_item_as_the_text():
-    """Claude Code sends a message as a list while it is the last one, and as text later."""
+    """Claude Code sends the last message as a list, and earlier ones as text."""
     marked = user(text("Hi", cache_control={"type": "ephemeral"}))
     assert items(marked) == items(user("Hi"))
 
@@ -397,7 +397,7 @@ def test_a_search_of_the_provider_is_not_sent_back():
     ]
 
 
-# Rules over several requests.
+# Rules about successive requests.
 
 TURNS = [
     user("Go"),
@@ -430,7 +430,7 @@ def test_phases_follow_from_the_order():
     assert phases == ["commentary", "final_answer"]
 
 
-# Shapes that are rare.
+# Rare forms.
 
 
 def test_schemas_that_are_nested_too_deeply_are_refused():

@@ -1,4 +1,4 @@
-"""The state machine: items of a response become the blocks of one message, in their order."""
+"""The state machine converts the items of a response to the blocks of one message, in order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.responses_answers import (
 
 
 def play(events, **settings):
-    """Feed the events and return the client's; the stream must keep the grammar."""
+    """Feed *events*, and return the client's events, which must be a valid stream."""
     machine = ResponsesToMessageStream(context(**settings))
     written = []
     for each in events:
@@ -44,7 +44,7 @@ def play(events, **settings):
 
 
 def script(events, **settings):
-    """The client's events on short lines, without the frame that every stream has."""
+    """Return the client's events as short lines, without the first and last ones."""
     lines = screenplay(play(events, **settings))
     assert lines[0] == "message_start"
     assert lines[-1] == "message_stop"
@@ -52,12 +52,12 @@ def script(events, **settings):
 
 
 def fold(events, **settings):
-    """The message that the client assembles."""
+    """Return the message that the client assembles."""
     return assemble(play(events, **settings))
 
 
 def blocks(events, **settings):
-    """The blocks of the message, without signatures."""
+    """Return the blocks of the message, without signatures."""
     content = fold(events, **settings)["content"]
     return [{key: value for key, value in block.items() if key != "signature"} for block in content]
 
@@ -249,7 +249,7 @@ def test_items_that_interleave_are_written_one_after_the_other():
 
 
 def test_item_ids_mean_nothing():
-    """Copilot sends another id with every event."""
+    """Copilot sends a different id with every event."""
     events = events_of(response(reasoning("Hm"), message("Yes"), call("Read", {})))
     for number, each in enumerate(events):
         if "item_id" in each:
@@ -260,7 +260,7 @@ def test_item_ids_mean_nothing():
 
 
 def test_deltas_of_arguments_are_previews():
-    """Copilot encrypts them; the end is readable."""
+    """Copilot encrypts them; only the final arguments are readable."""
     events = events_of(response(call("Read", {"path": "a"})))
     for each in events:
         if each["type"].endswith("arguments.delta"):
@@ -468,7 +468,7 @@ def test_other_actions_of_a_search_leave_no_block():
     assert blocks(events_of(response(opened, message("Hi")))) == [text("Hi")]
 
 
-# Servers that leave out what numbers items and parts.
+# Servers that omit the indexes of items and parts.
 
 
 @pytest.mark.parametrize("index", [None, [0], "0"], ids=str)
