@@ -1,4 +1,4 @@
-"""A client of the admin routes that has the client key."""
+"""A client of the admin routes, with the client key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AUTH = {"x-api-key": CLIENT_KEY}
 
 @dataclass(frozen=True)
 class AdminResponse:
-    """Status and parsed body."""
+    """The status and the parsed body."""
 
     status: int
     json: Any

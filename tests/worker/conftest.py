@@ -1,4 +1,4 @@
-"""Fixtures of the worker's tests."""
+"""Fixtures for the worker's tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.worker.proxy import Proxy, running
 
 @pytest.fixture
 async def start(tmp_path: Path, provider: Provider) -> AsyncIterator[Callable[..., Any]]:
-    """Start a worker with the settings that the test gives; it ends with the test."""
+    """Start workers with the test's settings; they stop after the test."""
     async with AsyncExitStack() as stack:
 
         async def begin(url: str = "", **settings: str) -> Proxy:
@@ -29,13 +29,13 @@ async def start(tmp_path: Path, provider: Provider) -> AsyncIterator[Callable[..
 
 @pytest.fixture
 async def proxy(start: Callable[..., Any]) -> Proxy:
-    """A worker with nothing but the provider's address and a key."""
+    """A worker with only the provider's address and a key."""
     return await start()
 
 
 @pytest.fixture
 async def demo(start: Callable[..., Any]) -> AsyncIterator[Proxy]:
-    """A worker before the demo provider."""
+    """A worker for the demo provider."""
     model = DemoProvider(word_seconds=0)
     await model.start()
     yield await start(model.url)

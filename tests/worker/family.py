@@ -1,4 +1,4 @@
-"""Several workers of one fleet in the test's event loop, each with a provider of its own."""
+"""Several workers of one fleet in the test's event loop, each with its own provider."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.worker.proxy import KEY, Proxy, running
 
 class Family:
     """
-    Workers by label, and the fleet table through which they find each other.
+    Workers by label, and the fleet's table, which contains their ports.
 
     `async with Family(tmp_path) as family`, then `await family.start(Kimi={}, GLM={})`.
     """
@@ -41,7 +41,7 @@ class Family:
         self.write(text)
 
     def write(self, text: str) -> None:
-        """Write the table; the workers read it at their next request."""
+        """Write the table, which the workers read at their next request."""
         rows = [f'"{proxy.port}:{label}.env:{label}"' for label, proxy in self.proxies.items()]
         self._save(f"proxies = [{', '.join(rows)}]\n{text}\n")
 
@@ -53,7 +53,7 @@ class Family:
     def _save(self, table: str) -> None:
         file = self.home / "ccproxy.toml"
         file.write_text(table)
-        # Two writes within one tick of the file system's clock must differ.
+        # Two writes within one tick of the file system's clock must be distinguishable.
         self._written += 1
         os.utime(file, ns=(self._written, self._written))
 

@@ -1,4 +1,4 @@
-"""A worker inside the test's event loop, on a real socket, with a scripted provider."""
+"""A worker in the test's event loop, on a real socket, with a scripted provider."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEY = "sk-provider-0123456789"
 
 
 class Proxy:
-    """A running worker and a client of it."""
+    """A running worker and its client."""
 
     def __init__(self, worker: Worker, lifecycle: Lifecycle, log: list[dict[str, Any]]) -> None:
         self.worker = worker
@@ -41,15 +41,15 @@ class Proxy:
         return await ask(self.session, self.url, prompt() if body is None else body, **how)
 
     def post(self, path: str, body: Mapping[str, Any], **how: Any) -> Any:
-        """Post JSON; use it in `async with`."""
+        """Post JSON; to be used in `async with`."""
         return self.session.post(self.url + path, json=body, **how)
 
     def get(self, path: str, **how: Any) -> Any:
-        """Get; use it in `async with`."""
+        """Send a GET request; to be used in `async with`."""
         return self.session.get(self.url + path, **how)
 
     async def exchange(self, data: bytes) -> bytes:
-        """Write *data* to a new connection and return what arrives until it is closed."""
+        """Write *data* to a new connection, and return all data until it is closed."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(data)
         received = await reader.read()
@@ -57,7 +57,7 @@ class Proxy:
         return received
 
     async def logged(self, event: str) -> dict[str, Any]:
-        """Wait for *event* and return its last line."""
+        """Wait for *event*, and return its last line."""
         return (await eventually(lambda: self.lines(event)))[-1]
 
     def lines(self, event: str) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ class Proxy:
 async def running(
     home: Path, provider_url: str, *, label: str = "Test", **settings: str
 ) -> AsyncIterator[Proxy]:
-    """Run a worker with these *settings* of an env file."""
+    """Run a worker with *settings* from an env file."""
     environ = {
         "PROVIDER_BASE_URL": provider_url,
         "PROVIDER_API_KEY": KEY,

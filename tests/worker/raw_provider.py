@@ -1,4 +1,4 @@
-"""A provider that answers with exact bytes, for what is not valid HTTP."""
+"""A provider that answers with exact bytes, which may be invalid HTTP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 class RawProvider:
     """
-    Answers the n-th request with the n-th of *answers*, the last one repeatedly.
+    Answers the n-th request with the n-th of *answers*, and repeats the last one.
 
     A connection stays open after an answer, unless the answer is empty.
     """
@@ -54,6 +54,6 @@ class RawProvider:
 
 
 def chunked(*pieces: bytes, content_type: str = "text/event-stream") -> bytes:
-    """Return the beginning of a chunked response; it has no end."""
+    """Return the beginning of a chunked response without an end."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n"
     return head.encode() + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)

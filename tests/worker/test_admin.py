@@ -1,7 +1,8 @@
 """
-The admin routes: what they answer, and an attacker's table of who must not get one.
+The admin routes: their answers, and requests that must be refused.
 
-Rows S2 (pages), S3 (paths and hosts), S13 (keys) and S14 (files); every attack also has no effect.
+The attacks come from web pages, other paths and hosts, without keys, and with file names; every
+attack must have no effect.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ ADMIN_ROUTES = {path: route for path, route in ROUTES.items() if route.is_admin}
 
 @pytest.fixture
 async def proxy(start, provider):
-    """A worker with a client key and a history of one exchange."""
+    """A worker with a client key, and a history of one exchange."""
     proxy = await start(ANTHROPIC_API_KEY=CLIENT_KEY, HISTORY="on")
     await proxy.ask(prompt("precious"), headers=AUTH)
     return proxy
 
 
 async def state_of(proxy, home):
-    """Return all state that an admin route could change."""
+    """Return all state that admin routes can change."""
     session = proxy.worker.session
     return (
         session.bypass.is_active,
@@ -55,7 +56,7 @@ async def state_of(proxy, home):
     )
 
 
-# Who is asked for the key.
+# Routes that require the key.
 
 
 def test_the_table_is_part_of_the_routes():
@@ -101,7 +102,7 @@ async def test_the_key_opens_every_route(proxy):
     for call in CALLS:
         body = {} if call.endswith(("continue", "load", "switch_model")) else None
         got = await admin(proxy, call, body)
-        # Their body is checked after the key.
+        # The body is checked after the key.
         assert got.status == (200 if body is None else 400), (call, got.json)
 
 
@@ -123,11 +124,11 @@ async def test_other_methods_do_nothing(proxy, method, tmp_path):
             assert await state_of(proxy, tmp_path) == before, path
 
 
-# Pages in a browser (S2).
+# Pages in a browser.
 
 
 def raw(call, *headers, body=b"{}"):
-    """Return a request as bytes, so that no client library corrects it."""
+    """Return a request as bytes, so that no client library normalises it."""
     lines = [f"{call} HTTP/1.1", f"x-api-key: {CLIENT_KEY}", "Connection: close", *headers]
     if body:
         lines.append(f"Content-Length: {len(body)}")
@@ -190,7 +191,7 @@ async def test_the_same_without_tricks_works(proxy):
     assert proxy.worker.session.bypass.is_active
 
 
-# Paths that look like others (S3).
+# Paths that resemble others.
 
 
 TARGETS = [
@@ -214,7 +215,7 @@ async def test_no_spelling_of_a_path_has_an_effect_without_the_key(proxy, tmp_pa
         assert await state_of(proxy, tmp_path) == before, target
 
 
-# Names of files (S14).
+# Names of files.
 
 
 @pytest.mark.parametrize("route", ["enable", "load"])
@@ -232,7 +233,7 @@ async def test_nonsense_is_refused(proxy):
         assert (got.status, got.error["type"]) == (400, "invalid_request_error"), body
 
 
-# What they answer.
+# Answers.
 
 
 async def test_config(start):
@@ -304,7 +305,7 @@ async def test_inspection_shows_bodies_without_keys(start, provider):
     assert KEY not in json.dumps(got.json)
 
 
-# The switch (H13).
+# The switch.
 
 
 @pytest.fixture

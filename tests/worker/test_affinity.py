@@ -1,4 +1,4 @@
-"""Sessions over HTTP: each stays with its key, and a move is logged and shown."""
+"""Sessions over HTTP: each stays with its key, and every move is logged and shown."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def keys_of(provider):
 
 
 async def test_200_sessions_over_5_keys(start, provider):
-    """1,000 requests, 40 at once; the pool's own test has 10,000."""
+    """The test sends 1,000 requests, 40 at once; the pool's own test has 10,000."""
     proxy = await start(PROVIDER_API_KEY=",".join(KEYS), LOG_LEVEL="INFO")
     names = [f"session-{number}" for number in range(200)]
     used = defaultdict(set)
@@ -139,7 +139,7 @@ async def test_a_client_cannot_use_the_session_of_another(start, provider):
 
 
 async def test_the_strategies_hold_for_requests_and_for_sessions(start, provider, tmp_path):
-    """Keys of a file, with and without weights."""
+    """The keys are in a file, with and without weights."""
     file = tmp_path / "provider.keys"
     for text, settings, expected in [
         ("{}\n{}\n", {"KEY_STRATEGY": "fill-first"}, ["k1"] * 8),
@@ -221,6 +221,6 @@ async def test_processes_of_an_entry_share_sessions_and_a_kill_of_all_keeps_them
 
 
 def pids(home):
-    """Return the processes of the workers."""
+    """Return the pids of the workers."""
     records = (home.path / "pids").glob("kimi*.pid")
     return {json.loads(path.read_text())["pid"] for path in records}

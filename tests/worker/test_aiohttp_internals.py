@@ -1,8 +1,8 @@
 """
-The names of aiohttp that ccproxy uses beyond its documented interface.
+The undocumented names of aiohttp that ccproxy uses.
 
-A new release that fails here needs the steps of `docs/aiohttp.md` before the upper bound in
-pyproject.toml is raised.
+If a new release fails here, follow `docs/aiohttp.md` before the upper bound in pyproject.toml is
+raised.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PRIVATE = re.compile(r"(?<!self)\.(_[a-z]\w*)")
 
 
 def names_of(kind: type) -> set[str]:
-    """Return every attribute of a class and its instances that the classes declare or assign."""
+    """Return all attributes that a class and its bases declare or assign."""
     slots = {name for base in kind.__mro__ for name in getattr(base, "__slots__", ())}
     modules = {base.__module__ for base in kind.__mro__ if base.__module__.startswith("aiohttp")}
     source = "".join(inspect.getsource(sys.modules[name]) for name in modules)

@@ -1,4 +1,4 @@
-"""Claude Code's /context asks for many counts at once; nothing else may wait for them."""
+"""Claude Code's /context requests many token counts at once; nothing else may wait for them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.provider import chunk, stream
 
 COUNTS = 50
 SLOWEST = 1.0
-"""Seconds for one chunk while counts are under way; far above what it takes, far below a stall."""
+"""The limit for one chunk during the counts, in seconds: far above normal, far below a stall."""
 
 LONG = "def f(x):\n    return x + 1  # 計算する\n" * 4000
-"""More than 150 KB."""
+"""A prompt of more than 150 KB."""
 
 
 @pytest.mark.timed

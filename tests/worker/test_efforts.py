@@ -1,4 +1,4 @@
-"""M21: how much a model shall think, in each provider's own words, as it is sent."""
+"""The reasoning effort, sent in each provider's own parameters."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_efforts(start, provider, settings, fields, expected, streams):
 @pytest.mark.parametrize("model", ["gemini-3.1-pro-preview", "gemini-2.5-pro"])
 @pytest.mark.parametrize(("budget", "effort"), [(1024, "low"), (8000, "medium"), (31999, "high")])
 async def test_gemini_gets_the_budget_as_an_effort(start, provider, model, budget, effort):
-    """Google maps it to the thinking level or budget of the model."""
+    """Google maps the effort to the model's thinking level or budget."""
     proxy = await start(PROVIDER="gemini", BIG_MODEL=model)
     thinking = {"type": "enabled", "budget_tokens": budget}
     await proxy.ask(prompt(thinking=thinking, max_tokens=60000))

@@ -1,4 +1,4 @@
-"""Every preset, with a key and nothing else, answers in each of its dialects."""
+"""Every preset works in each of its dialects with only a key."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "api"), CASES)
 async def test_a_preset_answers(name, api, provider: Provider, tmp_path):
-    """Each tier, in the dialect that its model needs."""
+    """Each tier works, in the dialect that its model needs."""
     settings = {"PROVIDER": name} | ({"PROVIDER_API": api} if api else {})
     async with running(tmp_path, provider.url, **settings) as proxy:
         config = proxy.worker.config

@@ -1,4 +1,4 @@
-"""A fallback answers for an entry with a failing provider: before the first byte, and once."""
+"""A fallback answers for an entry with a failing provider, before the first byte and only once."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_tiers_map_by_tier(family, name, model):
 
 @pytest.fixture
 async def stopped(family):
-    """Three entries, of which GLM is in the table but does not run."""
+    """Three entries; GLM is in the table but does not run."""
     await family.start(f"{TO_DEEP}", Kimi={}, GLM={}, Deep={})
     family.move("GLM", free_port())
     return family
@@ -137,7 +137,7 @@ async def test_a_fallback_answers_for_a_stopped_entry(stopped, name, headers, mo
 
 @contextmanager
 def silence(family, label):
-    """Keep the port of *label* open without answering, as between two crashes."""
+    """Keep the port of *label* open without answering, like between two crashes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for proxy in family.proxies.values():
             proxy.worker.peer_client.probe_seconds = 1.0
@@ -167,7 +167,7 @@ async def test_an_unresponsive_named_entry_is_reported(family, streams):
 
 
 async def test_an_error_is_no_answer_to_the_health_probe(family):
-    """The supervisor does so for a worker that it cannot keep alive."""
+    """The supervisor answers with errors for a worker in a crash loop."""
     await family.start(Kimi={}, GLM={})
     async with Provider() as other:
         other.script(failure(503, "down"))
@@ -184,7 +184,7 @@ async def test_a_whole_answer_may_take_longer_than_the_health_probe(family):
     with silence(family, "Deep"):
         asking = asyncio.ensure_future(kimi.ask(prompt(model="GLM:big")))
         await family.providers["GLM"].called()
-        assert (await kimi.ask(prompt(model="Deep:big"))).status == 502  # so long it took
+        assert (await kimi.ask(prompt(model="Deep:big"))).status == 502  # after the timeout
     gate.set()
     assert (await asking).text == "late"
 
@@ -208,7 +208,7 @@ async def test_no_fallback_answers_after_the_first_byte(family):
 
 
 async def test_pings_are_no_answer(family):
-    """A stream that had to commit to 200 can still be answered by another entry."""
+    """A stream that has sent its status 200 can still be answered by another entry."""
     await family.start(TO_GLM, Kimi={"EARLY_COMMIT": "0.05"}, GLM={})
     gate = asyncio.Event()
     family.providers["Kimi"].script(failure(500, gate=gate))
@@ -252,7 +252,7 @@ async def test_a_fallback_has_a_fallback(family):
 
 
 async def test_if_every_entry_fails_the_first_error_is_returned(family):
-    """Each is asked once, however they name each other."""
+    """Each entry gets one request, even if the entries name each other."""
     await family.start('[fallback]\nA = ["B"]\nB = ["A"]', A={}, B={})
     family.providers["A"].script(failure(429, "A is tired", retry_after=9))
     family.providers["B"].script(failure(500, "B is broken"))
@@ -283,7 +283,7 @@ async def test_a_stopped_fallback_is_named_in_the_error(family, streams, api):
 async def test_a_fallback_that_breaks_off_before_its_first_content_has_not_answered(
     family, streams
 ):
-    """The proxy of the fallback is killed in the middle of its answer."""
+    """The fallback's proxy is killed in the middle of its answer."""
     await family.start(TO_GLM, Kimi={}, GLM={})
     family.providers["Kimi"].script(failure(500, "oops"))
     kind = b"text/event-stream" if streams else b"application/json"
@@ -333,7 +333,7 @@ ENTRIES = {
 
 @pytest.mark.parametrize(("first", "second"), list(permutations(ENTRIES, 2)))
 async def test_url_key_model_and_headers_switch_together(family, first, second):
-    """Nothing of the failing provider reaches the other one."""
+    """No data of the failing provider reaches the other one."""
     names = {label: ENTRIES[label] for label in (first, second)}
     await family.start(f'[fallback]\n{first} = ["{second}"]', **names)
     family.providers[first].script(failure(401, "no"))

@@ -1,4 +1,4 @@
-"""The fork server as a process: what it forks is what a spawned worker is, and shares code only."""
+"""The fork server as a process: forked workers equal spawned ones, and share only code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEY = "sk-canary-0123456789abcdef"
 
 
 class Worker:
-    """One worker's side of the supervisor: its socket, its readiness pipe, its output."""
+    """The supervisor's side of one worker: its socket, its readiness pipe, its output."""
 
     def __init__(self, home: Path, label: str) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -86,7 +86,7 @@ class Worker:
 
 
 class Server:
-    """A fork server, and the supervisor's end of its socket."""
+    """A fork server and the supervisor's end of its socket."""
 
     def __init__(self, room: str = " " * 4096, **environ: str) -> None:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -127,7 +127,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server():
-    """One server for all tests: each of them needs half a second to import everything."""
+    """One server for all tests, because each server needs half a second for its imports."""
     server = Server()
     assert server.is_ready()
     yield server
@@ -156,7 +156,7 @@ def status_of(pid: int) -> dict[str, str]:
 
 
 def arguments_of(pid: int) -> list[str]:
-    # The numbers of descriptors, ports and the label are each worker's own.
+    # Descriptors, ports and the label differ between workers.
     return [re.sub(r"spawned|forked|\b\d+$", "…", term) for term in command_line(pid) if term]
 
 
@@ -217,7 +217,7 @@ def test_workers_outlive_the_server(make):
 
 
 def test_a_worker_that_nobody_waits_for_ends(server, make):
-    """So none is left of a supervisor that has given the server up."""
+    """No worker remains if the supervisor has given up waiting for the server."""
     worker = make("forked")
     os.close(worker.ready)
     pid = int(server.order(worker))

@@ -1,5 +1,5 @@
 """
-Failing keys and providers over HTTP: a session goes on as long as any key can serve it.
+Failing keys and providers over HTTP: a session continues as long as any key can serve it.
 
 Load is measured in `bench/trust`.
 """
@@ -36,7 +36,7 @@ def states(proxy):
     return [key.state for key in proxy.worker.pool.snapshot()]
 
 
-# The provider dies in the middle.
+# The provider fails in the middle of a stream.
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def states(proxy):
     ],
 )
 async def test_a_death_in_the_stream_is_one_error_and_never_repeated(start, provider, death):
-    """One call, one `event: error`, no message_stop, end at once, usage so far logged."""
+    """There is one call and one `event: error`, the stream ends, and the usage is logged."""
     proxy = await start(PROVIDER_API_KEY=THREE, MAX_RETRIES="2")
     for number in range(1, 11):
         provider.script(death())
@@ -67,11 +67,11 @@ async def test_a_death_in_the_stream_is_one_error_and_never_repeated(start, prov
     assert permits(proxy) == 0
 
 
-# The client leaves.
+# The client disconnects.
 
 
 async def come(proxy, body, *, missing=0):
-    """Ask on a connection of one's own; *missing* bytes of the body are never sent."""
+    """Send a request on a new connection, without the last *missing* bytes of the body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     data = json.dumps(body).encode()
     head = f"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data) + missing}"
@@ -135,7 +135,7 @@ async def in_a_whole_answer(proxy, provider):
     ids=lambda phase: phase.__name__,
 )
 async def test_a_client_that_leaves_ends_the_providers_work(start, provider, phase):
-    """In six phases (here five times each, 100 in bench): sockets and permits come back."""
+    """In each of six phases (five times here, 100 in bench), sockets and leases are released."""
     settings = {"KEY_MAX_IN_FLIGHT": "1", "MAX_RETRIES": "1"}
     for _ in range(5):
         proxy = await start(**settings)
@@ -154,7 +154,7 @@ async def test_a_client_that_leaves_ends_the_providers_work(start, provider, pha
 
 
 async def test_a_long_silence_is_filled_and_costs_nothing(proxy, provider, monkeypatch):
-    """Pings while the provider is silent, then the answer as it would have been."""
+    """The client gets pings while the provider is silent, then the unchanged answer."""
     monkeypatch.setattr(event_stream, "PING_SECONDS", 0.02)
     gate = asyncio.Event()
     provider.script(stream(chunk("before "), gate, chunk("after", finish="stop")))
@@ -179,19 +179,19 @@ async def test_a_stream_has_no_time_limit_in_all(start, provider):
     async with proxy.post("/v1/messages", prompt(stream=True)) as response:
         body = await response.content.readuntil(b"text_delta")
         for gate in gates:
-            await asyncio.sleep(0.2)  # the time itself is what is tested
+            await asyncio.sleep(0.2)  # the duration is the point of the test
             gate.set()
         body += await response.read()
     assert time.monotonic() - began > 1.5
     assert read_answer(200, response.headers, body).text == "x" * 8
 
 
-# Keys that rest.
+# Keys in cooldown.
 
 
 @pytest.mark.timed
 async def test_the_next_key_answers_at_once(start, provider):
-    """Failing over costs no wait; 20 ms on a machine that has nothing else to do."""
+    """A failover adds no delay; it takes 20 ms on an idle machine."""
     proxy = await start(PROVIDER_API_KEY=THREE)
     durations = []
     for _ in range(15):
@@ -234,7 +234,7 @@ async def test_the_next_key_answers_at_once(start, provider):
 async def test_without_a_ready_key_the_error_is_immediate(
     start, provider, answer, status, kind, words, retry_after, should_retry
 ):
-    """No call, at most 50 ms, Anthropic's shape, the earliest time, the true cause."""
+    """Without a call, the error has Anthropic's form, the earliest retry time and the cause."""
     proxy = await start(PROVIDER_API_KEY=THREE)
     provider.script(answer)
     await proxy.ask()
@@ -256,7 +256,7 @@ async def test_without_a_ready_key_the_error_is_immediate(
 
 
 async def test_a_provider_that_fails_costs_no_key_and_is_probed_once_a_window(provider):
-    """100 failures of all kinds: no key blamed, open after 5, one probe per window."""
+    """After 100 failures of all kinds, no key is in cooldown; the breaker opens after five.."""
     statuses = iter([500, 503, 529] * 40)
     provider.script(lambda _call: failure(next(statuses), "down"))
     async with way(provider) as upstream:
@@ -277,7 +277,7 @@ async def test_a_provider_that_fails_costs_no_key_and_is_probed_once_a_window(pr
 
 
 async def test_failures_between_successes_never_cost_a_key(provider):
-    """A failure, a success, 50 times: every request is served."""
+    """A failure and a success alternate 50 times; every request is served."""
     turns = iter([failure(500, "hiccup"), completion("ok")] * 50)
     provider.script(lambda _call: next(turns))
     async with way(provider, max_retries=1) as upstream:
@@ -291,7 +291,7 @@ async def test_failures_between_successes_never_cost_a_key(provider):
 
 @pytest.mark.parametrize("status", [400, 413, 422])
 async def test_what_is_wrong_with_the_request_concerns_no_key(start, provider, status):
-    """One call, the provider's words, no key touched."""
+    """There is one call, the client gets the provider's message, and no key's state changes."""
     proxy = await start(PROVIDER_API_KEY=THREE, MAX_RETRIES="2")
     provider.script(failure(status, "tools.3.name is too long"))
     answer = await proxy.ask()
@@ -306,7 +306,7 @@ async def test_what_is_wrong_with_the_request_concerns_no_key(start, provider, s
 
 @pytest.mark.parametrize("mebibytes", [1.5, 32])
 async def test_large_bodies_pass(proxy, provider, mebibytes):
-    """1.5 MB and 32 MiB pass (what is over 64 MiB is refused: test_http)."""
+    """Bodies of 1.5 MB and 32 MiB pass; test_http checks that more than 64 MiB is refused."""
     text = "x" * int(mebibytes * 2**20 - 4096)
     data = io.BytesIO(json.dumps(prompt(text)).encode())
     async with proxy.session.post(
@@ -317,7 +317,7 @@ async def test_large_bodies_pass(proxy, provider, mebibytes):
 
 
 async def test_no_key_has_more_in_flight_than_is_set(start, provider):
-    """KEY_MAX_IN_FLIGHT=4, 40 at once: never more; those who wait are served."""
+    """With KEY_MAX_IN_FLIGHT=4 and 40 requests at once, waiting requests are served in turn."""
     gate = asyncio.Event()
     provider.script(completion("ok", gate=gate))
     proxy = await start(PROVIDER_API_KEY=THREE, KEY_MAX_IN_FLIGHT="4")
@@ -333,7 +333,7 @@ async def test_no_key_has_more_in_flight_than_is_set(start, provider):
 
 
 async def test_the_line_has_an_end(start, provider):
-    """The hundred and first request that waits gets 429 at once."""
+    """The hundred and first waiting request gets 429 immediately."""
     gate = asyncio.Event()
     provider.script(completion("ok", gate=gate))
     proxy = await start(KEY_MAX_IN_FLIGHT="1")
@@ -350,7 +350,7 @@ async def test_the_line_has_an_end(start, provider):
 
 @pytest.mark.parametrize("name", ["KEY_PER_MINUTE", "KEY_PER_DAY"])
 async def test_a_limit_over_time_is_obeyed(start, provider, name):
-    """A free key's calls are counted, and their end is reported."""
+    """The calls of a free key are counted, and an exhausted limit is reported."""
     proxy = await start(PROVIDER_API_KEY=THREE, **{name: "2"})
     assert [(await proxy.ask()).status for _ in range(7)] == [200] * 6 + [429]
     assert len(provider.calls) == 6
@@ -361,7 +361,7 @@ async def test_a_limit_over_time_is_obeyed(start, provider, name):
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 async def test_a_new_process_restores_what_was_learned(tmp_path, provider, how):
-    """Rests and refusals survive; the file holds salted names only."""
+    """Cooldowns and learned refusals survive; the file contains only salted names."""
     answers = {KEYS[0]: failure(429, "slow", retry_after=600), KEYS[1]: failure(401, "no")}
     provider.script(lambda call: answers.get(call.key, completion("ok")))
     settings = settings_for(provider, PROVIDER_API_KEY=THREE)
@@ -404,11 +404,11 @@ async def status_of(process):
     return int(line.split()[1])
 
 
-# The machine has slept, or the network has changed.
+# After a suspend, or a change of the network.
 
 
 def test_a_silent_connection_is_probed_but_has_no_limit_on_unacknowledged_data():
-    """Such a limit would end the sending of a large body to a provider that reads it late."""
+    """Such a limit would abort the upload of a large body to a provider that reads it late."""
     with _socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ())) as connection:
         assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -416,7 +416,7 @@ def test_a_silent_connection_is_probed_but_has_no_limit_on_unacknowledged_data()
 
 
 async def test_dead_pooled_connections_cost_no_request(start, provider):
-    """The first requests after a sleep work, however many dead connections there are."""
+    """The first requests after a suspend work, for any number of dead connections."""
     proxy = await start(MAX_RETRIES="0")
     gate = asyncio.Event()
     provider.script(completion("ok", gate=gate))
@@ -429,7 +429,7 @@ async def test_dead_pooled_connections_cost_no_request(start, provider):
     assert {answer.text for answer in answers} == {"awake"}
 
 
-# Answers that are none.
+# Invalid answers.
 
 
 async def test_the_wait_for_an_errors_body_is_limited(start, provider, monkeypatch):
@@ -461,7 +461,7 @@ NULL = raw("null")
     ],
 )
 async def test_a_200_that_is_no_answer_is_an_api_error(proxy, provider, answer, streams):
-    """An api_error with the cause; no 500, no hang."""
+    """The client gets an api_error with the cause, not a 500 or a hang."""
     provider.script(answer)
     async with asyncio.timeout(30):
         message = await proxy.ask(prompt(stream=streams))
@@ -473,7 +473,7 @@ async def test_a_200_that_is_no_answer_is_an_api_error(proxy, provider, answer, 
 
 
 async def test_an_html_page_is_reported_at_once_without_retries(start, provider):
-    """A wrong base URL is no outage: nothing is repeated, and the breaker stays closed."""
+    """A wrong base URL is not an outage: nothing is retried, and the breaker stays closed."""
     proxy = await start(MAX_RETRIES="2")
     provider.script(HTML)
     for _ in range(8):
@@ -483,11 +483,11 @@ async def test_an_html_page_is_reported_at_once_without_retries(start, provider)
     assert len(provider.calls) == 8
 
 
-# Other keys.
+# Changed keys.
 
 
 async def test_a_reload_changes_the_keys_and_what_runs_keeps_its_own(tmp_path, provider):
-    """The new key is used at once, the removed one no more, what runs finishes with it."""
+    """The new key is used immediately; only running requests still use the removed key."""
     gate = asyncio.Event()
     async with FleetHome(tmp_path) as home:
         settings = {"PROVIDER_BASE_URL": provider.url, "PROVIDER_API_KEY": KEYS[0]}

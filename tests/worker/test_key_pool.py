@@ -1,4 +1,4 @@
-"""Which pool a worker gets: its own, one that is shared, or its own after all."""
+"""The selection of a worker's pool: its own, a shared one, or its own as a fallback."""
 
 from __future__ import annotations
 

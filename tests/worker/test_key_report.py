@@ -1,4 +1,4 @@
-"""The keys over the control socket: what is shown, tested, switched off and on again."""
+"""The keys over the control socket: listed, tested, disabled and enabled."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def about_keys(control, action="list", key_id=None):
 
 
 def by_key(answers, otherwise=None):
-    """A provider that answers each key in its own way."""
+    """Return a provider's script with a different answer for each key."""
     return lambda call: answers.get(call.key, otherwise or completion("ok"))
 
 

@@ -48,7 +48,7 @@ LIMITED = Verdict(
 
 
 class Time:
-    """The clocks of a machine; the monotonic one starts again at a restart, `wall` does not."""
+    """The clocks of a machine; a restart resets the monotonic clock, but not `wall`."""
 
     def __init__(self, wall=1_700_000_000.0, now=50.0):
         self.wall_now, self.now = wall, now
@@ -398,7 +398,7 @@ async def test_two_processes_of_a_reload_add_up_their_counts_and_keep_each_other
     refuse(new, "k1", WORKS)
     await keeper_of_new._save()
     refuse(old, "k1", WORKS)
-    time_of_both.wall_now += 0.01  # the clocks are never read at the very same moment
+    time_of_both.wall_now += 0.01  # the clocks are never read at exactly the same moment
     await keeper_of_old.close()
     await keeper_of_new.close()
     after = pool_at(time_of_both)
@@ -413,7 +413,7 @@ def test_labels_that_differ_by_case_share_a_file(tmp_path):
 
 @pytest.mark.parametrize("removed", ["file", "folder"])
 async def test_a_removed_file_is_written_again_without_any_change(path, monkeypatch, removed):
-    """As by `rm -rf state` under a running fleet: a disabled key stays disabled after a restart."""
+    """After `rm -rf state` while the fleet runs, a disabled key stays disabled after a restart."""
     monkeypatch.setattr(key_store, "CHECK_SECONDS", 0.05)
     pool = pool_at(Time())
     keeper = keeper_of(path, pool)

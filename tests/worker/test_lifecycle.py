@@ -1,4 +1,4 @@
-"""Draining, ending, and the control socket."""
+"""Draining, exiting, and the control socket."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def is_refused(port):
 
 
 async def test_the_port_stays_open_for_whoever_else_holds_it(proxy):
-    """A restart: the supervisor, or the next worker, takes what comes from then on."""
+    """In a restart, the supervisor or the next worker gets later connections."""
     with proxy.lifecycle.listener.dup() as heir:
         proxy.lifecycle.drain(20)
         await eventually(lambda: proxy.lifecycle.listener.fileno() < 0)

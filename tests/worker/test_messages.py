@@ -197,7 +197,7 @@ async def test_silence_inside_a_stream_is_filled_with_pings(proxy, provider, mon
     gate = asyncio.Event()
     provider.script(stream(chunk("a"), gate, chunk("b", finish="stop")))
     async with proxy.post("/v1/messages", prompt(stream=True)) as response:
-        for _ in range(4):  # one is part of every stream, the others are ours
+        for _ in range(4):  # one ping is part of every stream, the others are the proxy's
             await response.content.readuntil(b"event: ping\n")
         gate.set()
         rest = await response.read()
@@ -229,7 +229,7 @@ async def test_other_requests_are_answered_meanwhile(proxy, provider):
 
 
 class Broken:
-    """Signs nothing, as if there were a mistake where thinking ends."""
+    """Fails at the end of thinking, to simulate a bug."""
 
     def mint(self, _origin):
         raise ZeroDivisionError("sk-not-for-the-client")
@@ -264,7 +264,7 @@ async def test_an_unforeseen_failure_before_the_first_byte_has_a_status(proxy, p
     assert "ZeroDivisionError" in caplog.text
 
 
-# Leaving.
+# Clients that disconnect.
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])

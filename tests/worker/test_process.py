@@ -1,4 +1,4 @@
-"""The worker as a process: its command line, its readiness message, its signals."""
+"""The worker as a process: its command line, readiness message and signals."""
 
 from __future__ import annotations
 

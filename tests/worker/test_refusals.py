@@ -1,4 +1,4 @@
-"""Tests of refused features: repeated once without them, remembered, also over a restart."""
+"""Tests of refused features: one retry without them, remembered even across restarts."""
 
 from __future__ import annotations
 

@@ -24,12 +24,12 @@ WAYS = pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed
 
 @pytest.fixture
 async def proxy(start):
-    """A worker that asks OpenAI's model in the dialect of its card."""
+    """A worker that requests OpenAI's model in the dialect of its card."""
     return await start(**OPENAI)
 
 
 def events(*items: dict[str, Any], **more: Any) -> list[bytes]:
-    """The events of a stream, one for each write of the provider."""
+    """Return the events of a stream, one for each write of the provider."""
     return [sse([each]) for each in events_of(responses.response(*items, **more))]
 
 
@@ -69,7 +69,7 @@ async def test_the_anthropic_sdk_goes_through_a_tool_loop(proxy, provider, strea
     messages: list[Any] = [{"role": "user", "content": "Read it"}]
     fields: dict[str, Any] = {"model": "claude-opus-5-5", "max_tokens": 4000, "tools": tools}
     fields["thinking"] = {"type": "adaptive"}
-    http_client = DefaultAsyncHttpxClient(verify=False)  # else it reads every root certificate
+    http_client = DefaultAsyncHttpxClient(verify=False)  # avoids reading every root certificate
     async with AsyncAnthropic(
         base_url=proxy.url, api_key="any", max_retries=0, http_client=http_client
     ) as client:
@@ -175,11 +175,11 @@ async def test_a_slow_beginning_gets_pings(start, provider):
         assert b"Late" in await answer.read()
 
 
-# What is learned from refusals.
+# Lessons from refusals.
 
 
 async def with_reasoning(proxy, provider) -> list[dict[str, Any]]:
-    """A conversation whose answer had encrypted reasoning."""
+    """Return a conversation whose answer has encrypted reasoning."""
     provider.script(completion(reasoning="Plan", tool_calls=[tool_call("Read", {})]))
     first = await proxy.ask()
     result = {"type": "tool_result", "tool_use_id": first.message["content"][1]["id"]}
@@ -317,7 +317,7 @@ DIALECTS = {
 @WAYS
 @pytest.mark.parametrize("there", sorted(DIALECTS))
 async def test_a_session_survives_every_switch(start, provider, there, streams):
-    """There and back again, over every other dialect, with calls and thinking at each."""
+    """The session moves to every other dialect and back, with calls and thinking in each."""
     turns = [there, *[name for name in DIALECTS if name != there], there]
     proxies = {
         name: await start(provider.url, label=name, **settings)

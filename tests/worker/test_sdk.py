@@ -1,8 +1,8 @@
 """
-The `anthropic` SDK before a worker of every preset, whose provider answers in its own shape.
+The `anthropic` SDK with a worker of every preset, whose provider answers in its own format.
 
-Whole and streamed, with tools, thinking and structured output. What reaches the provider must be
-a request that it takes.
+Answers are whole and streamed, with tools, thinking and structured output. The provider must accept
+every request.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ def preset(request) -> str:
 
 @pytest.fixture
 async def proxy(start, preset) -> Proxy:
-    """A worker of the preset."""
+    """A worker with *preset*."""
     azure = {"AZURE_API_VERSION": "2026-01-01"} if preset == "azure" else {}
     return await start(PROVIDER=preset, BIG_MODEL=SHAPES[preset].model, **azure)
 
 
 @pytest.fixture
 async def client(proxy, provider, preset) -> AsyncIterator[AsyncAnthropic]:
-    """The SDK, as Claude Code uses it; at the end nothing wrong may have reached the provider."""
-    http_client = DefaultAsyncHttpxClient(verify=False)  # else it reads every root certificate
+    """The SDK as in Claude Code; at the end, the provider must have received no invalid request."""
+    http_client = DefaultAsyncHttpxClient(verify=False)  # avoids reading every root certificate
     async with AsyncAnthropic(
         base_url=proxy.url, api_key="any", max_retries=0, http_client=http_client
     ) as client:
@@ -76,7 +76,7 @@ async def client(proxy, provider, preset) -> AsyncIterator[AsyncAnthropic]:
 
 
 async def ask(client: AsyncAnthropic, *, streams: bool, **fields: Any) -> Message:
-    """Ask; a stream is put together by the SDK."""
+    """Send a request; the SDK assembles a stream."""
     body = {"model": "claude-opus-5-5", "max_tokens": 4000, **fields}
     if not streams:
         return await client.messages.create(**body)
@@ -89,7 +89,7 @@ def spoken(message: Message) -> str:
 
 
 def thought(message: Message) -> list[str]:
-    """The thinking that can be read; a block that only carries a signature has none."""
+    """Return the readable thinking; a block with only a signature has none."""
     blocks = [block for block in message.content if block.type == "thinking"]
     assert all(block.signature for block in blocks)
     return [block.thinking for block in blocks if block.thinking]
@@ -128,7 +128,7 @@ async def test_a_tool_loop_with_thinking(client, provider, preset, streams):
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
 async def test_a_name_that_is_too_long(client, provider, preset, streams):
-    """The provider calls the tool by the name that it was given."""
+    """The provider calls the tool by its shortened name."""
 
     def script(call):
         outgoing = call.json["tools"][1]["function"]["name"]
@@ -160,7 +160,7 @@ async def test_structured_output(client, proxy, provider, preset, streams):
 
 
 async def test_events_as_they_come(client, provider, preset):
-    """What an app shows while the model speaks: every delta, in order."""
+    """An app gets every delta of the stream, in order."""
     provider.script(*plays(preset, ANSWER))
     async with client.messages.stream(
         model="claude-opus-5-5", max_tokens=100, messages=[{"role": "user", "content": "Hi"}]

@@ -1,4 +1,4 @@
-"""What was used: the worker's session at /v1/stats, and the fleet's statistics on disk."""
+"""Usage: the worker's session at /v1/stats, and the fleet's statistics on disk."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_streams_and_whole_answers_count_alike(start, provider, tmp_path, 
         "total_reasoning_tokens": 14,
         "model_usage_count": {"gpt-4o": 1, "gpt-4o-mini": 1},
         "total_errors": 0,
-        # 70 at 10, 20 at 100, 30 at 1; the price of the small model's cache is not known
+        # 70 at 10, 20 at 100, 30 at 1; the small model's cache price is unknown
         "total_cost_usd": pytest.approx(0.00273),
         "unpriced_requests": 1,
     }
@@ -80,7 +80,7 @@ async def test_streams_and_whole_answers_count_alike(start, provider, tmp_path, 
 
 
 async def test_a_request_above_a_price_threshold_is_marked(start, provider, tmp_path):
-    """gpt-6.1-sol above 272,000 tokens: 4 instead of 2 dollars, output 15 instead of 10."""
+    """Above 272,000 tokens, gpt-6.1-sol costs 4 / 15 dollars instead of 2 / 10."""
     models = dict.fromkeys(("BIG_MODEL", "MIDDLE_MODEL", "SMALL_MODEL"), "gpt-6.1-sol")
     proxy = await start(PROVIDER="openai", PROVIDER_API="chat", **models)
     for prompt_tokens in (272_000, 300_000):

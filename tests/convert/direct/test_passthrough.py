@@ -199,7 +199,7 @@ ODD = rb"""{ "x" : 1E400 ,"model"  : "claude-opus-4-1","max_tokens":100, "n":-0.
 
 @pytest.mark.parametrize("max_output", [None, 64])
 def test_odd_json_keeps_every_other_byte(max_output):
-    """The body has spaces, escapes, large numbers, repeated keys, and the same text inside values."""
+    """The body has spaces, escapes, large numbers, repeated keys, and the same text in values."""
     expected = ODD.replace(b'"claude-opus-4-1"', b'"up-big"', 1)
     if max_output:
         expected = expected.replace(b"100", b"64", 1)

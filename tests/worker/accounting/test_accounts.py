@@ -1,4 +1,4 @@
-"""Accounts over HTTP: read from scripted endpoints, shown, kept, and applied to the keys."""
+"""Accounts over HTTP: read from scripted endpoints, shown, stored, and applied to the keys."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAST = {"ACCOUNT_CHECK": "on", "ACCOUNT_INTERVAL": "0.02"}
 
 
 def plan(percent, *, reset=3600.0):
-    """Return the answer of a plan's endpoint; None as *percent*: no plan."""
+    """Return the answer of a plan's endpoint; without a plan if *percent* is None."""
     if percent is None:
         return raw(json.dumps({"success": False, "code": 1001, "msg": "no plan"}))
     limits = [
@@ -40,7 +40,7 @@ def _ms(at):
 
 
 def of_keys(percents):
-    """Answer each key with its own figures, which the test may change."""
+    """Answer each key with its own figures, which the test can change."""
     return lambda call: plan(percents[call.headers["authorization"]])
 
 
@@ -96,7 +96,7 @@ async def test_a_key_whose_plan_is_used_up_rests_until_the_reset(start, provider
     for _ in range(4):
         assert (await proxy.ask()).status == 200
     assert {call.headers["authorization"] for call in provider.calls} == {f"Bearer {KEYS[1]}"}
-    # The user buys more: the key is used again.
+    # The user buys more credit: the key is used again.
     percents[KEYS[0]] = 20
     await eventually(lambda: _is_ready(proxy))
 
@@ -195,7 +195,7 @@ MOONSHOT = {"data": {"available_balance": 4.5}}
 async def test_every_endpoint_is_asked_at_its_path(
     provider_name, host, key, path, answer, is_documented, provider, tmp_path
 ):
-    """Undocumented ones only after the user has switched them on. The scripted one stands in."""
+    """Undocumented endpoints are used only after the user has enabled them."""
 
     def client_at(url, check):
         environ = {

@@ -1,4 +1,4 @@
-"""Budgets over HTTP: spent by finished requests, reserved by those in flight, kept when killed."""
+"""Budgets over HTTP: spent by finished requests, reserved by running ones, preserved by a kill."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ USAGE = {
 }
 PRICES = "gpt-4o-mini=1/10/0.5,gpt-4o=1000/10000/100"
 COST = 400 * 1000e-6 + 100 * 10000e-6 + 600 * 100e-6
-"""Of one request: 1.46 USD."""
+"""The usage of one request, which costs 1.46 USD."""
 ALICE, BOB = "ccp_alice_0123456789", "ccp_bob_9876543210xyz"
 
 
@@ -72,7 +72,7 @@ async def test_a_budget_in_money_ends_with_a_billing_error(start, provider, stre
 
 
 async def test_the_warning_begins_at_80_per_cent(start, provider):
-    """1,100 tokens per request: 79.7 % of one budget and 80 % of the other."""
+    """The 1,100 tokens of a request are 79.7 % of one budget and 80 % of the other."""
     proxy = await start(BUDGET="1380 tokens/day, 1375 tokens/month")
     provider.script(completion("Hello", usage=USAGE))
     await proxy.ask()
@@ -98,7 +98,7 @@ async def test_an_absurd_usage_is_charged_and_fails_no_request(start, provider):
 
 
 async def test_an_answer_that_is_left_before_its_usage_costs_the_estimate(start, provider):
-    """The provider bills it; otherwise a client could spend without a limit."""
+    """The provider bills the request, so a client could otherwise spend without limit."""
     proxy = await start(BUDGET="1M tokens/day")
     body = prompt("x" * 40_000, stream=True, stream_options=None)
     never = asyncio.Event()
@@ -112,7 +112,7 @@ async def test_an_answer_that_is_left_before_its_usage_costs_the_estimate(start,
 
 
 async def test_a_request_that_is_left_before_its_answer_costs_its_prompt(start, provider):
-    """The provider has it, and bills it."""
+    """The provider has received the request and bills it."""
     proxy = await start(BUDGET="1M tokens/day")
     provider.script(stream(asyncio.Event()))
     asking = asyncio.create_task(proxy.ask(prompt("x" * 40_000, stream=True)))
@@ -196,7 +196,7 @@ async def test_each_client_key_has_its_budget(start, provider):
 
 
 async def test_requests_in_flight_reserve_what_is_left(start, provider):
-    """The estimate is 1,000 tokens of output: two requests reserve a budget of 1,500."""
+    """With an estimate of 1,000 output tokens, two requests reserve a budget of 1,500."""
     proxy = await start(BUDGET="1500 tokens/day")
     gate = asyncio.Event()
     provider.script(
@@ -309,7 +309,7 @@ async def test_a_client_pays_for_what_another_entry_answers(tmp_path):
             ("…0xyz", "tokens", "day", 0),
         ]
         assert rows(back) == [("", "tokens", "day", 1100)]
-        # Only a peer may name the payer; the entry's own budget also counts.
+        # Only a peer may name the payer; the entry's own budget also applies.
         alice = front.worker.payers.header(0, "")["x-ccproxy-payer"]
         async with back.post("/v1/messages", prompt(), headers={"x-ccproxy-payer": alice}) as got:
             assert got.status == 200
@@ -325,13 +325,13 @@ async def test_a_client_pays_for_what_another_entry_answers(tmp_path):
 
 
 async def amounts(home):
-    """Return spent and reserved of the only budget, as `status --json` shows them."""
+    """Return the spent and reserved amounts of the only budget from `status --json`."""
     (row,) = (await home.proxy("kimi"))["budgets"]
     return row["spent"], row["reserved"]
 
 
 async def test_a_fleet_keeps_budgets_over_processes_restart_and_kill(tmp_path, provider, proxy):
-    """Exactly six of eight requests are admitted, whichever process they reach."""
+    """Exactly six of eight requests are admitted, independent of the process that they reach."""
     provider.script(completion("Hello", usage=USAGE))
     async with FleetHome(tmp_path / "fleet") as home:
         home.path.mkdir()

@@ -1,4 +1,4 @@
-"""Why fewer tokens came from the prompt cache: every cause is named, ordinary turns are silent."""
+"""Losses of the prompt cache: every cause is reported, and ordinary turns cause no report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.provider import completion
 from tests.worker.proxy import running
 
 BLOCK = 128
-"""Tokens; a provider caches whole blocks."""
+"""The tokens of a block; a provider caches whole blocks."""
 MARK = {"cache_control": {"type": "ephemeral"}}
 SUMMARY = "This session is being continued from a previous conversation. The user wants a parser."
 
@@ -35,7 +35,7 @@ class Clock:
 
 
 class PromptCache:
-    """A provider's prompt cache: per key and model, the longest prefix seen in five minutes."""
+    """A provider's prompt cache: per key and model, the longest common prefix of five minutes."""
 
     def __init__(self, clock, ttl=300.0):
         self._clock = clock
@@ -43,7 +43,7 @@ class PromptCache:
         self._entries = []
 
     def usage(self, body, key, model):
-        """What the provider would report: a token is four characters of what it renders."""
+        """Return the provider's usage; a token is four characters of the prompt."""
         rendered = self.render(body)
         now = self._clock()
         self._entries = [one for one in self._entries if now - one[0] <= self._ttl]
@@ -86,7 +86,7 @@ def _text(content):
 
 
 class ClaudeCode:
-    """Requests in the form that Claude Code 2.1.332 sends: roles, marks, lists and strings."""
+    """Requests in the form of Claude Code 2.1.332: roles, cache marks, lists and strings."""
 
     def __init__(self, name="s-1", tools=12, seed=1):
         self.name = name
@@ -112,7 +112,7 @@ class ClaudeCode:
         return {"name": name, "description": self.words(200), "input_schema": schema}
 
     def answer(self):
-        """The model calls a tool or two, or answers; then comes the next user message."""
+        """Add an answer with calls of one or two tools, or with text, and the next user message."""
         self.turn += 1
         if self.random.random() < 0.7:
             ids = [f"toolu_{self.turn}_{n}" for n in range(self.random.choice((1, 1, 2)))]
@@ -205,7 +205,7 @@ def rig():
 
 
 def conversation(rig, turns=6, **how):
-    """A conversation that has its beginning in the cache."""
+    """Return a conversation whose beginning is in the cache."""
     client = ClaudeCode(**how)
     for _ in range(turns):
         assert rig.ask(client.body()) is None
@@ -213,7 +213,7 @@ def conversation(rig, turns=6, **how):
     return client
 
 
-# Changes: what happens to the client between two requests.
+# Changes to the client between two requests.
 
 
 def replace(items, index, value):
@@ -373,7 +373,7 @@ def test_an_answer_of_another_entry_in_between(rig):
 
 
 def test_100_ordinary_turns_raise_no_alarm(rig):
-    """Three sessions at once, with sub-agents, titles, web searches and errors in between."""
+    """Three concurrent sessions have sub-agents, titles, web searches and errors."""
     chance = random.Random(7)
     clients = [ClaudeCode(f"s-{number}", seed=number) for number in range(3)]
     agents = {client.name: ClaudeCode(client.name, tools=10, seed=50) for client in clients}
@@ -390,10 +390,10 @@ def test_100_ordinary_turns_raise_no_alarm(rig):
                 losses.append(rig.ask(agent.body(), session=name, agent="a-1"))
                 agent.answer()
                 turns += 1
-            case 1:  # a new sub-agent: the same tools, another task
+            case 1:  # a new sub-agent: the same tools, a different task
                 agents[name] = ClaudeCode(name, tools=10, seed=turns)
                 losses.append(rig.ask(agents[name].body(), session=name, agent=f"a-{turns}"))
-            case 2:  # the title of the session: no tools, another system prompt
+            case 2:  # the title of the session: no tools, a different system prompt
                 title = {"messages": [{"role": "user", "content": client.words(60)}], "system": "T"}
                 losses.append(rig.ask(title, session=name))
             case 3:  # a web search on the same model

@@ -1,4 +1,4 @@
-"""Watchers get every event; one that does not read does not slow down others."""
+"""Watchers get every event, and a watcher that does not read does not delay others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def feed():
 
 
 class Watching:
-    """A connection that is served by a feed."""
+    """A connection to a feed."""
 
     def __init__(self, feed, running=()):
         self.ours, theirs = socket.socketpair()
@@ -35,7 +35,7 @@ class Watching:
         self._buffer = b""
 
     async def line(self):
-        """The next line; None at the end."""
+        """Return the next line, or None at the end."""
         loop = asyncio.get_running_loop()
         while b"\n" not in self._buffer:
             data = await loop.sock_recv(self.ours, 65536)
@@ -84,7 +84,7 @@ async def test_a_slow_watcher_is_dropped_with_a_marker(feed):
     slow, quick = Watching(feed), Watching(feed)
     await eventually(lambda: len(feed._watchers) == 2)
     text = "x" * 100_000
-    for number in range(100):  # more than the queue and the socket's buffer hold
+    for number in range(100):  # more than the capacity of the queue and the socket's buffer
         feed.publish(partial(event, number, text))
         assert (await quick.line())["at"] == number
     numbers = []

@@ -1,4 +1,4 @@
-"""A provider that only fails: what is wrong, since when, and how often, until it answers again."""
+"""A provider that always fails: the cause, the time and the count, until it answers again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.worker.family import Family
 
 
 def record(cause: str = "", *, status: int = 502, **fields) -> AccessRecord:
-    """Return the record of a request that succeeded, or that the provider refused by *cause*."""
+    """Return the record of a request that succeeded or that the provider refused with *cause*."""
     if cause:
         refused = FailedAttempt(at=0.1, key="…0001", status=status, cause=cause, reason="oops")
         fields = {"error": "api_error", "reason": "oops", "failures": (refused,), **fields}

@@ -1,4 +1,4 @@
-"""The requests of a worker, running and finished, as they are asked for and watched."""
+"""The running and finished requests of a worker: listing and watching them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def running(proxy):
 
 
 async def finished(proxy, count=1):
-    """Wait until so many requests have ended, and return them."""
+    """Wait until *count* requests have finished, and return them."""
     activity = proxy.worker.activity
     return await eventually(
         lambda: (
@@ -106,7 +106,7 @@ async def test_watchers_cost_nothing_per_chunk(proxy, provider):
 
 @contextmanager
 def calls_into(folder):
-    """Count the calls of each function in the modules of *folder* that the loop runs meanwhile."""
+    """Count the calls of each function in the modules of *folder* during the block."""
     calls = Counter()
 
     def note(frame, event, _arg):

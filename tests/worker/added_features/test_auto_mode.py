@@ -1,4 +1,4 @@
-"""Auto mode over HTTP: the judge is asked before the end of the answer."""
+"""Auto mode over HTTP: the judge is called before the end of the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images over HTTP: a text-only model gets descriptions by another model."""
+"""Images over HTTP: a text-only model gets descriptions from another model."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def is_description(call):
 
 
 def scripted(provider, answer=None):
-    """Script the describer to count its pictures; other calls get "ok"."""
+    """Make the describer count its pictures; other calls get "ok"."""
 
     def reply(call):
         if not is_description(call):
@@ -77,7 +77,7 @@ async def test_an_image_is_described_once_in_place(proxy, provider, stream):
     assert "[Picture 1 described by glm-5v" in first
     assert first.index("before") < first.index("a cat") < first.index("What is it?")
     assert "image_url" not in first
-    assert second.startswith(first[:-1])  # the prompt cache of the provider holds
+    assert second.startswith(first[:-1])  # the provider's prompt cache still applies
 
 
 async def test_an_image_in_a_result_is_described(proxy, provider):
@@ -113,7 +113,7 @@ async def test_two_requests_share_one_description(start, provider):
     asked = [asyncio.create_task(proxy.ask(request(user(image())))) for _ in range(2)]
     await provider.called()
     await eventually(lambda: len(proxy.worker.requests.tasks) == 2)
-    asked.pop().cancel()  # one of them leaves, the other one still gets it
+    asked.pop().cancel()  # one client disconnects, the other still gets the description
     gate.set()
     await asked[0]
     assert len(descriptions(provider)) == 1
@@ -140,7 +140,7 @@ async def test_a_later_question_is_asked_with_the_image(proxy, provider):
     assert "What is on the left" in str(asked.json["messages"])
     first = prompts(provider)[0]
     assert "seen again by glm-5v with this question" in first
-    # In the next turn the same text is there, without a new request.
+    # The next turn contains the same text, without a new request.
     more = ({"role": "assistant", "content": "ok"}, user(text("go on")))
     await proxy.ask(request(*history, question, *more))
     assert len(descriptions(provider)) == 2
@@ -160,7 +160,7 @@ async def test_a_later_question_is_asked_with_the_image(proxy, provider):
 async def test_a_failure_becomes_a_note(start, provider, answer, reason):
     scripted(provider, answer)
     proxy = await start(PROVIDER="zai", BIG_MODEL=BLIND, VISION="glm-5v")
-    for _ in range(2):  # and is not tried again at once
+    for _ in range(2):  # and is not retried immediately
         assert (await proxy.ask(request(user(image())))).text == "ok"
     assert len(descriptions(provider)) == 1
     assert "[Picture 1 could not be described: " in prompts(provider)[1]
@@ -175,7 +175,7 @@ async def test_a_failed_question_leaves_the_description(start, provider):
     history = (user(image()), {"role": "assistant", "content": "ok"})
     await proxy.ask(request(*history, user(text("What is in the image?"))))
     assert "seen again" not in prompts(provider)[0]
-    # The question is history now, so it is not asked again.
+    # The question is in an earlier turn, so the picture is not described again.
     more = ({"role": "assistant", "content": "ok"}, user(text("go on")))
     await proxy.ask(request(*history, user(text("What is in the image?")), *more))
     assert len(descriptions(provider)) == 2
@@ -255,7 +255,7 @@ async def test_direct_mode_describes_as_well(start, provider):
     ids=str,
 )
 async def test_odd_messages_in_direct_mode(start, provider, messages, status):
-    """Nothing has read them before; the provider says what it refuses."""
+    """Direct mode does not check the messages; the provider reports its reasons."""
     scripted(provider)
     proxy = await start(PROVIDER="zai", PROVIDER_API="messages", BIG_MODEL=BLIND, VISION="glm-5v")
     body = {"model": "claude-opus-4-1", "max_tokens": 9, "messages": messages, "x": image()}

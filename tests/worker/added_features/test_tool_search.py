@@ -1,4 +1,4 @@
-"""Tool search over HTTP: more tools than the provider takes, in every converted dialect."""
+"""Tool search over HTTP: more tools than the provider accepts, in every converted dialect."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sent_tools(call):
 
 
 def forecasts(call):
-    """Search first, then call the tool that was found."""
+    """Search first, then call the tool from the results."""
     if WEATHER not in sent_tools(call):
         return completion("Let me look.", tool_calls=[FIND])
     return completion(tool_calls=[tool_call(WEATHER, {"day": "today"}, call_id="call_1")])

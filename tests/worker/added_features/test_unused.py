@@ -1,4 +1,4 @@
-"""A worker that needs none of the added features does not load them."""
+"""A worker that uses none of the added features does not load them."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ DETECTION = {
     "ccproxy.convert.added_features.deferred_tools",
     "ccproxy.convert.added_features.search_tool",
 }
-"""Finds out whether a request needs a feature."""
+"""Modules that check whether a request needs a feature."""
 
 
 def loaded(*settings: str) -> set[str]:
-    """Return the optional modules that a worker has loaded after two requests."""
+    """Return the optional modules that a worker has loaded for two requests."""
     command = [sys.executable, "-c", SESSION, *settings]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Web searches over HTTP: every dialect upstream, every back end, and what can go wrong."""
+"""Web searches over HTTP: every upstream dialect, every backend, and failures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STREAMS = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream
 
 
 def side(query="aiohttp release", **fields):
-    """Claude Code's WebSearch."""
+    """Return the side request of Claude Code's WebSearch."""
     text = f"Perform a web search for the query: {query}"
     return prompt(text, tools=[SEARCH | fields.pop("tool", {})], **fields)
 
@@ -32,7 +32,7 @@ def links(answer):
     return [each["url"] for each in content] if isinstance(content, list) else content["error_code"]
 
 
-# Claude Code's WebSearch with a named engine.
+# Claude Code's WebSearch with a configured engine.
 
 
 @DIALECTS
@@ -75,7 +75,7 @@ async def test_the_cache_is_bounded(start, engine, monkeypatch):
 
 
 async def test_a_search_costs_its_price_once_and_no_estimate_of_a_model(start, engine):
-    """The price counts in budgets; a repeated search is not paid again."""
+    """The price counts in budgets; a repeated search is not charged again."""
     prices = {"WEB_SEARCH_PRICE": "0.25", "PRICES": "*=1/1"}
     proxy = await start(WEB_SEARCH=f"searxng:{engine.url}", BUDGET="0.5 USD/day", **prices)
     for query in ("one", "one", "two"):
@@ -182,7 +182,7 @@ async def test_without_an_engine_other_tools_work(start, provider):
     assert [tool["function"]["name"] for tool in provider.calls[0].json["tools"]] == ["Read"]
 
 
-# The searches of providers: every one that the table names, in its own form.
+# Searches by providers: all providers of the table, each in its own form.
 
 
 @pytest.mark.parametrize("preset", OWN_SEARCHES)
@@ -268,7 +268,7 @@ async def test_a_model_that_searches_itself_keeps_its_tool(start, provider):
     assert kinds == ["function", "web_search"]
 
 
-# Clients that mix the search with tools of their own.
+# Clients that combine the search with their own tools.
 
 
 @DIALECTS
@@ -303,7 +303,7 @@ async def test_calls_of_the_clients_tools_end_the_answer(start, provider, engine
     assert answer.message["stop_reason"] == "tool_use"
     assert [block["name"] for block in answer.blocks("tool_use")] == ["Read"]
     assert links(answer) == [hit["url"] for hit in HITS]
-    # The next turn returns everything, and the model sees its search as a call with a result.
+    # The next turn returns everything; for the model, its search is a call with a result.
     provider.script(completion("Done."))
     (read,) = answer.blocks("tool_use")
     result = {"type": "tool_result", "tool_use_id": read["id"], "content": "text of x"}
@@ -327,7 +327,7 @@ async def test_a_failure_of_the_first_round_has_a_status(start, provider, engine
 
 
 async def test_a_tool_of_the_client_with_the_name_of_the_search(start, provider, engine):
-    """The API refuses two tools of one name; the client's own is the one that is sent."""
+    """The API rejects two tools with one name, so only the client's own is sent."""
     own = {**READ, "name": "web_search"}
     proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
     provider.script(completion(tool_calls=[tool_call("web_search", {"query": "x"})]))

@@ -1,4 +1,4 @@
-"""Tests of history: each turn is recorded once, shown, deleted, exported and loaded."""
+"""Tests of the history: each turn is recorded once, and can be shown, deleted and exported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def turns_of(proxy, query=""):
     return [(turn["role"], turn["content"]) for turn in got.json["messages"]]
 
 
-# What is kept.
+# Recorded turns.
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
@@ -133,7 +133,7 @@ async def test_a_start_forgets_what_is_old_also_where_history_is_off(start, tmp_
         assert file.execute("SELECT COUNT(*) FROM turns").fetchone() == (0,)
 
 
-# Showing and forgetting.
+# Showing and deleting.
 
 
 @pytest.mark.parametrize(("limit", "count"), [("0", 0), ("1", 1), ("3", 3), ("999", 4)])
@@ -160,7 +160,7 @@ async def test_forgetting(proxy):
     assert await turns_of(proxy) == []
 
 
-# Going on.
+# Continuing a conversation.
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])

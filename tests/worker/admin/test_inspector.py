@@ -1,4 +1,4 @@
-"""Tests of the ring for /debug_logs: bounded, bodies only while INSPECT is on."""
+"""Tests of the ring buffer for /debug_logs: bounded, and without bodies unless INSPECT is on."""
 
 from __future__ import annotations
 

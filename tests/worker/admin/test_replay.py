@@ -1,4 +1,4 @@
-"""Recorded exchanges: what is kept, and what a replay finds."""
+"""Recorded exchanges: their content, and the differences that a replay reports."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_a_replay_is_byte_equal(recording, provider, tmp_path, api, stream
     proxy = await recording(PROVIDER_API=api)
     await proxy.ask(prompt(tools=[READ], stream=streamed))
     (made,) = await recorded(proxy, tmp_path)
-    # What the worker learns later changes nothing.
+    # Quirks that the worker learns later have no effect.
     proxy.worker.rules.calibration.learn(made.calls[0].model, estimated=1000, reported=2000)
     reply = replay(made, proxy.worker)
     assert (reply.request, reply.answer, reply.note) == ((), (), "")
@@ -100,7 +100,7 @@ async def test_direct_mode_is_recorded_and_replayed(
 async def test_requests_of_openai_clients_are_recorded_and_replayed(
     recording, provider, tmp_path, api, streamed
 ):
-    """Converted to either API and back, and passed on."""
+    """The exchanges are converted to either API and back, or passed on."""
     provider.script(ANSWERS["whole"])
     proxy = await recording(PROVIDER_API="chat" if api == "completions" else api)
     path, body = "/v1/responses", {"input": "Hello"}
@@ -145,7 +145,7 @@ async def test_differences_are_shown(recording, provider, tmp_path):
 
 
 async def test_every_command_gets_a_reply(proxy, tmp_path):
-    """Also after an error that was not foreseen: without one the worker seems to hang."""
+    """This includes unexpected errors; without a reply the worker would seem to hang."""
     control = ControlSocket(tmp_path / "c", proxy.worker, proxy.lifecycle, nonce="n")
     control.open()
     proxy.worker.session.recorder.state = None
@@ -179,7 +179,7 @@ LINES = [f"line {number % 97} of a long conversation" for number in range(60_000
     ],
 )
 def test_long_texts_are_compared_in_linear_time(now, expected):
-    """All of a worker's requests would wait for a comparison that takes quadratic time."""
+    """A comparison in quadratic time would block all of a worker's requests."""
     lines = _bounded(_difference(LINES, now))
     assert list(lines[: len(expected)]) == expected
     assert len(lines) <= MAX_LINES + 1
@@ -245,7 +245,7 @@ async def test_recordings_are_deleted_after_a_day(recording, provider, tmp_path)
 
 
 async def test_the_list_of_requests_does_not_keep_recorded_exchanges(recording, tmp_path):
-    """Of a thousand finished requests, each would hold its prompt, conversion and answer."""
+    """Otherwise a thousand finished requests would keep their prompts and answers in memory."""
     proxy = await recording()
     await proxy.ask(prompt(stream=True))
     await recorded(proxy, tmp_path)

@@ -1,4 +1,4 @@
-"""GET /models and POST /switch_model over real HTTP and to real providers."""
+"""GET /models and POST /switch_model over real HTTP."""
 
 from __future__ import annotations
 

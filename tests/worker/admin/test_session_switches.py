@@ -1,4 +1,4 @@
-"""Tests of run-time switches: they apply to all processes of an entry, also to later ones."""
+"""Tests of run-time switches: they apply to all processes of an entry, even to later ones."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_every_process_writes_to_the_export(process, tmp_path):
         await proxy.ask(headers=AUTH)
 
     async def roles():
-        # A turn is noted a moment after its answer has left.
+        # A turn is recorded shortly after its answer has been sent.
         for proxy in (first, second, third):
             got = (await admin(proxy, "POST /conversation/flush")).json
             assert got["file_path"] == "talk.jsonl"

@@ -1,4 +1,4 @@
-"""Tests of the demo model, and a conversation with it through the proxy."""
+"""Tests of the demo model, including a conversation through the proxy."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ CLIENT_ID, CLIENT_SECRET = "ccproxy-gateway", "hidden-secret-of-the-gateway"
 
 
 def new_key(name: str) -> RSAKey:
-    """Return a key that signs tokens."""
+    """Return a key for signing tokens."""
     return RSAKey.generate_key(2048, {"kid": name})
 
 
@@ -34,12 +34,12 @@ class OidcProvider:
     The provider; `async with OidcProvider() as provider` runs it.
 
     Attributes:
-        claims: What the next tokens have in place of the usual claims; None removes one.
-        key, algorithm: What signs them.
-        listed: The keys that it publishes.
-        document: What its discovery document has in place of the usual values.
-        requests: The paths that were requested.
-        pages: What answers a browser, by path; `sign_in` does for a scripted one.
+        claims: Replacements for claims of the next tokens; None removes a claim.
+        key, algorithm: The key and algorithm that sign them.
+        listed: The published keys.
+        document: Replacements for values of the discovery document.
+        requests: The requested paths.
+        pages: The handlers for a real browser, by path; a scripted one uses `sign_in`.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class OidcProvider:
         await self._runner.cleanup()
 
     def settings(self) -> dict[str, str]:
-        """Return the settings of a gateway that uses it."""
+        """Return the settings of a gateway that uses this provider."""
         return {
             "OIDC_ISSUER": self.url,
             "OIDC_CLIENT_ID": CLIENT_ID,
@@ -76,7 +76,7 @@ class OidcProvider:
         }
 
     def sign_in(self, page: str) -> dict[str, str]:
-        """Sign in on the *page* to which the gateway leads; return the query of the way back."""
+        """Sign in on *page*, the provider's; return the query of the redirect to the gateway."""
         url = urlsplit(page)
         query = dict(parse_qsl(url.query))
         assert f"{url.scheme}://{url.netloc}{url.path}" == f"{self.url}/authorize"

@@ -1,4 +1,4 @@
-"""A gateway for tests: users with known tokens, and a scripted browser on the approval page."""
+"""A gateway for tests, with known tokens, and a scripted browser for the approval page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 
 def write_users(file: Path, anna: str = "", bob: str = "", roles: str = "") -> None:
-    """Write users.toml with two users and these further lines of theirs."""
+    """Write users.toml with two users and additional lines for each."""
     rows = [
         f'[[user]]\nname = "{name}"\ntokens = ["{hash_token(token)}"]\n{more}\n'
         for name, token, more in (("anna", ANNA, anna), ("bob", BOB, bob))
@@ -31,25 +31,25 @@ def bearer(token: str) -> dict[str, str]:
 
 
 async def form(proxy: Proxy, path: str, **fields: str) -> tuple[int, dict[str, Any]]:
-    """Post a form as Claude Code does; return status and body."""
+    """Post a form like Claude Code; return status and body."""
     async with proxy.session.post(proxy.url + path, data=fields) as got:
         return got.status, await got.json()
 
 
 async def begin(proxy: Proxy) -> dict[str, Any]:
-    """Begin a sign-in."""
+    """Start a sign-in."""
     status, body = await form(proxy, "/oauth/device_authorization", surface="claude_code")
     assert status == 200
     return body
 
 
 async def poll(proxy: Proxy, device_code: str) -> tuple[int, dict[str, Any]]:
-    """Ask for the tokens of a sign-in."""
+    """Request the tokens of a sign-in."""
     return await form(proxy, "/oauth/token", grant_type=DEVICE_GRANT, device_code=device_code)
 
 
 class Browser:
-    """A user in front of the approval page: keeps cookies, and sends what a browser sends."""
+    """A user's browser on the approval page, with its cookies and headers."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -84,7 +84,7 @@ class Browser:
         return got.status, text
 
     def read(self, page: str) -> None:
-        """Take over the hidden field of *page*, if it has a form."""
+        """Store the hidden field of *page*, if it has a form."""
         self.hidden = "".join(re.findall(r'name="form" value="([^"]*)"', page))
 
 

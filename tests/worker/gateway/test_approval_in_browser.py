@@ -1,4 +1,4 @@
-"""The approval page in a real browser, which sends and refuses what a scripted one does not."""
+"""The approval page in a real browser, which has rules that a scripted one lacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.xdist_group("processes"),
 ]
 PATIENCE = 120_000
-"""Milliseconds for what the browser does, on a machine that is busy."""
+"""The limit for actions of the browser in milliseconds, on a busy machine."""
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ async def page():
 
 
 async def approved(page: Page, gateway, started) -> str:
-    """Wait for the last page; return whose session it is."""
+    """Wait for the last page; return the user of the session."""
     await page.wait_for_selector("text=Return to Claude Code")
     _, body = await poll(gateway, started["device_code"])
     return str(body["email"])

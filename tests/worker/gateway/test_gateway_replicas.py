@@ -1,4 +1,4 @@
-"""A gateway with two replicas behind a load balancer that sends any request to any of them."""
+"""A gateway with two replicas behind a load balancer that sends requests to either of them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ REFRESH = {"grant_type": "refresh_token"}
 
 @pytest.fixture
 def file(tmp_path):
-    """The file that each replica has, as Kubernetes mounts it: a link into a folder."""
+    """The users file of each replica: a symbolic link into a folder, like a Kubernetes mount."""
     mount_users(tmp_path, lambda path: write_users(path, anna=ANNA_ROW))
     (tmp_path / "users.toml").symlink_to("..data/users.toml")
     return tmp_path / "users.toml"
 
 
 def mount_users(folder, write):
-    """Mount a new version of the file in place of the old one, which is deleted."""
+    """Mount a new version of the file, and delete the old one."""
     version = folder / f"..{next(_VERSIONS)}"
     version.mkdir()
     write(version / "users.toml")
@@ -44,9 +44,9 @@ def mount_users(folder, write):
 
 @pytest.fixture
 async def replicas(tmp_path, file, provider, own_server):
-    """Two replicas on hosts of their own, with the same users, secret and Redis."""
+    """Two replicas on different hosts, with the same users, secret and Redis."""
     provider.script(completion("Hello"))
-    # A pool that has existed for long: replicas of a new one wait for reports of the others.
+    # The pool must look old, because replicas of a new pool wait for each other's reports.
     own_server.ask("HSET", "ccproxy:1:{test}:head", "epoch", "e", "version", 1, "since", 1)
     settings = {
         "USERS": str(file),
@@ -62,7 +62,7 @@ async def replicas(tmp_path, file, provider, own_server):
 
 
 async def sign_in(replicas):
-    """Sign in with each step at another replica."""
+    """Sign in, with each step on a different replica."""
     one, two = replicas
     started = await begin(one)
     assert (await poll(two, started["device_code"]))[1]["error"] == "authorization_pending"

@@ -1,4 +1,4 @@
-"""Claude Code's sign-in over HTTP, and what an attacker tries at it."""
+"""Claude Code's sign-in over HTTP, and attacks on it."""
 
 from __future__ import annotations
 

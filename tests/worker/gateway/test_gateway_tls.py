@@ -1,4 +1,4 @@
-"""A proxy that serves https itself."""
+"""A proxy that serves HTTPS itself."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_a_renewed_certificate_is_used_for_the_next_connection(start, tmp_
 
 
 async def test_a_link_to_a_certificate_may_lead_to_another_one(start, tmp_path):
-    """As certbot and Kubernetes renew certificates."""
+    """Certbot and Kubernetes renew certificates in this way."""
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
         certificate(tmp_path / name, "localhost")

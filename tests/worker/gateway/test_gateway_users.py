@@ -1,4 +1,4 @@
-"""The users of a gateway over HTTP: whose token it is, and what that user may do and spend."""
+"""The users of a gateway over HTTP: their tokens, rights and budgets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.worker.proxy import running
 
 PRICES = "gpt-4o-mini=1/10/0.5,gpt-4o=1000/10000/100"
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 0}
-"""Costs 1 USD."""
+"""The usage of a request that costs 1 USD."""
 CLIENT_KEY = "ccp_owner_0123456789"
 
 

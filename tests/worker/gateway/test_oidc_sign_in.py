@@ -1,4 +1,4 @@
-"""An identity provider approves sign-ins, and what it must not approve."""
+"""Sign-ins that an identity provider approves, and sign-ins that must fail."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def gateway(start, file, identity):
 
 
 async def go_to_provider(browser, started):
-    """Choose the provider on the page; return the address of its page."""
+    """Select the provider on the page; return the address of the provider's page."""
     await browser.open(started["verification_uri_complete"])
     status, text = await browser.send(user_code=started["user_code"], action="oidc")
     assert status == 200, text
@@ -51,7 +51,7 @@ async def go_to_provider(browser, started):
 
 
 async def come_back(browser, query):
-    """Follow the provider back to the gateway; return status and page."""
+    """Follow the provider's redirect to the gateway; return status and page."""
     async with browser.session.get(
         f"{browser.url}/device/oidc", params=query, headers={"Sec-Fetch-Site": "cross-site"}
     ) as got:
@@ -159,7 +159,7 @@ def test_an_email_counts_only_if_it_is_verified(issuer, claims, is_verified):
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "RS256"])
 async def test_forged_signatures_do_not_count(gateway, identity, algorithm):
-    """Not signed, signed with the public key as a secret, and with another key of the same id."""
+    """Tokens are unsigned, signed with the public key as a secret, or with a false key."""
     identity.algorithm = algorithm
     identity.key = new_key("first")
     started = await begin(gateway)

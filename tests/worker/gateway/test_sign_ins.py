@@ -1,4 +1,4 @@
-"""Sign-ins and sessions on one machine and over replicas: what expires, and what works once."""
+"""Sign-ins and sessions on one machine and across replicas: expiry, and single use."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def one_file(tmp_path, clock):
 
 
 async def user_of(sign_ins, token):
-    """Return whose access token it is."""
+    """Return the user of an access token."""
     session = await sign_ins.find(token)
     return session and {sign_ins.sealed(one): one for one in (ANNA, BOB)}[session.approval]
 
@@ -201,7 +201,7 @@ async def test_what_one_worker_stores_the_other_reads(workers):
 
 
 async def at_once(workers, work):
-    """Return the results of *work* with each worker: at the same time, in threads for a file."""
+    """Return the results of concurrent *work* with each worker; workers with a file use threads."""
     if isinstance(workers[0]._records, RedisRecords):
         return await asyncio.gather(*map(work, workers))
     barrier = threading.Barrier(len(workers))
@@ -234,7 +234,7 @@ async def test_of_two_decisions_at_once_one_counts(workers):
 
 
 async def test_two_refreshes_at_once_leave_a_session_that_can_be_refreshed(workers):
-    """Two windows of one client share the token."""
+    """Two windows of one client share a token."""
     for _ in range(10):
         first = await opened(workers[0])
         pairs = await at_once(workers, lambda one, token=first.refresh: one.refresh(token))

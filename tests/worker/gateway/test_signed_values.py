@@ -1,4 +1,4 @@
-"""Values that a browser keeps for the gateway: what it cannot do with them."""
+"""Values that a browser stores for the gateway, and cannot change or reuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the log on stderr: its lines, and that no reader delays a request."""
+"""Tests of the log on stderr: its lines, and slow readers, which must not delay requests."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_a_stopped_reader_delays_no_request_and_sees_the_number_of_lost_li
     long = line(text="x" * 60_000)
     for _ in range(2 * MAX_PENDING_BYTES // len(long)):
         echo(long)
-    echo.write_text("full")  # returns although the console is not read
+    echo.write_text("full")  # returns although nothing reads the console
     observed = ""
     while "only in the log file" not in observed:
         observed += all_of(pipe[0])

@@ -50,7 +50,7 @@ SIGNS = [
 
 
 async def test_any_text_is_one_line_of_json(tmp_path, root_logger):
-    """Three thousand strings that break lines, terminals and encodings."""
+    """The test uses three thousand strings that break lines, terminals and encodings."""
     chance = random.Random(15)
     file = LogFile(tmp_path / "a.log")
     log = set_up(file, level="INFO", redact=Redactor())

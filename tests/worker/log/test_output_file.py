@@ -1,4 +1,4 @@
-"""Tests of the file for crash output: it is created again after removal."""
+"""Tests of the file for crash output, which is created again after removal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GET /metrics: names, labels, no key and no text of a client, at an address of its own."""
+"""GET /metrics: names and labels, without keys and client text, on a separate address."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ async def test_a_shared_pool_is_described_over_a_unix_socket(
     proxy = await start(REDIS_URL=f"unix://{redis_server.path}", REDIS_TIMEOUT="5")
     path = tmp_path / "metrics.sock"
     with socket.socket(socket.AF_UNIX) as old:
-        old.bind(str(path))  # of a worker that was killed
+        old.bind(str(path))  # left by a killed worker
     server = MetricsServer(proxy.worker, MetricsAddress(path=str(path)))
     await server.start()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -1,4 +1,4 @@
-"""Rules and switches, as a client of one worker meets them."""
+"""Rules and switches, seen by a client of one worker."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ async def test_long_requests_go_to_their_model(family):
     ],
 )
 async def test_the_threshold_of_the_env_file_holds_for_every_model(family, name, rule, route):
-    """M19."""
+    """The threshold of the env file applies to every model."""
     table = f"[routes.Kimi]\nlong_context = {rule}"
     await family.start(table, Kimi={"LONG_CONTEXT_THRESHOLD": "2000"}, GLM={})
     answer = await family.proxies["Kimi"].ask(prompt("word " * 4000, model=name))
@@ -278,7 +278,7 @@ def test_no_switch_leaves_no_file(tmp_path):
     assert not file.exists()
 
 
-# A switch that running sessions follow at a new prefix.
+# A switch that running sessions follow when their prefix changes.
 
 RUNNING = [
     {"role": "user", "content": "Hello"},

@@ -1,4 +1,4 @@
-"""How long a session stays with its fallback."""
+"""The time for which a session stays with its fallback."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ref(name="s", *, tokens=10_000, **fields):
 
 
 def falls_back(held, *, tokens=10_000):
-    """The own entry is tried, and fails."""
+    """Record that the session's own entry was tried and failed."""
     assert held.label_of(ref(tokens=tokens)) == ""
     held.note(ref(tokens=tokens), "GLM")
 

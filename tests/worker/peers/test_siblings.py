@@ -1,4 +1,4 @@
-"""A request for another entry's model is answered by that entry's worker, unchanged."""
+"""Another entry's worker answers requests for its models, without changes to the request."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ async def test_the_health_probe_uses_the_connection_of_the_request(family):
 
     async def answer(reader, writer):
         connections.append(paths := [])
-        with suppress(asyncio.IncompleteReadError):  # it hangs up when it has its answer
+        with suppress(asyncio.IncompleteReadError):  # it closes the connection after its answer
             while head := await reader.readuntil(b"\r\n\r\n"):
                 paths.append(head.split()[1])
                 if size := re.search(rb"Content-Length: (\d+)", head):
@@ -225,7 +225,7 @@ async def test_no_request_is_sent_to_a_peer_beyond_loopback(family):
     assert "192.0.2.1, not" in answer.error["message"]
 
 
-# Requests in circles.
+# Request loops.
 
 
 async def test_a_circle_of_tiers_ends_after_three_siblings(family):
@@ -254,7 +254,7 @@ async def test_the_hop_header_is_bounded_for_everybody(family, hop, status):
 
 @pytest.mark.parametrize("api", ["chat", "messages"])
 async def test_a_base_url_that_leads_back_ends_after_three_proxies(family, api):
-    """By a name that the check of the configuration cannot know to be our own."""
+    """The host name hides from the configuration check that the address is the proxy's own."""
     await family.start(A={"PROVIDER_API": api})
     proxy = family.proxies["A"]
     own = proxy.url if api == "messages" else f"{proxy.url}/v1"
@@ -333,7 +333,7 @@ async def test_a_restarted_sibling_is_found_at_its_new_port(family, tmp_path):
 
 
 async def test_the_token_goes_nowhere_but_to_the_sibling(family):
-    """What the client sends under the names of the fleet's headers is not passed on, either."""
+    """Client headers with the names of the fleet's headers are not passed on, either."""
     await family.start(Kimi={"PROVIDER_API": "messages"})
     headers = {"x-ccproxy-fleet": "1.ff", "x-ccproxy-via": "GLM", "x-ccproxy-asked": "x"}
     await family.proxies["Kimi"].ask(prompt(), headers=headers)

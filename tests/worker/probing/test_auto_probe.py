@@ -1,4 +1,4 @@
-"""Measurements in the background: what begins one, its limits, and what follows from it."""
+"""Measurements in the background: their start, their limits and their effects."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ async def test_an_unknown_model_is_measured_once_after_its_answer(start, provide
     profiles = read_profiles(path)
     assert profiles is not None
     assert profiles.models["odd-model"].quirks["max_tokens_field"] == "max_completion_tokens"
-    # What was measured applies at once.
+    # The measured quirks apply immediately.
     await proxy.ask(prompt(temperature=0.5))
     sent = provider.calls[-1].json
     assert (sent["max_completion_tokens"], "temperature" in sent) == (100, False)
-    assert len(provider.calls) == ended["requests"] + 3  # the first request was repeated
+    assert len(provider.calls) == ended["requests"] + 3  # the first request was retried
     assert len(proxy.lines("model.measuring")) == 1
 
 
 async def test_a_refusal_is_explained_by_its_part_only(start, provider, tmp_path):
-    """The refusal says "tool_choice"; only one of its values is refused."""
+    """The refusal names "tool_choice", although only one of its values is rejected."""
     proxy = await start(PROVIDER="mistral", BIG_MODEL="mistral-large-latest", AUTO_PROBE="0.05")
     known = proxy.worker.config.target("mistral-large-latest").quirks
     choices = ("auto", "function", "none")
@@ -75,7 +75,7 @@ async def test_the_limits_of_a_day(start, provider, monkeypatch, settings, limit
     ended = await proxy.logged("model.unmeasured")
     assert ended["reason"] == "the limit of AUTO_PROBE"
     assert len(provider.calls) < 12
-    # What was measured until then is used, and nothing more is measured.
+    # The results so far are used, and nothing more is measured.
     await proxy.ask(prompt(model="claude-haiku-4-5"))
     assert len(proxy.lines("model.measuring")) == 1
 

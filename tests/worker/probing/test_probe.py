@@ -1,4 +1,4 @@
-"""The measurement of a model over HTTP, and what follows from its profile."""
+"""The measurement of a model over HTTP, and the effects of its profile."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def played(quirks, *, long_answer=None, long_prompt=None):
     """
     Answer according to *quirks*, whole or as a stream.
 
-    *long_answer* and *long_prompt* are the refusals of these; without them, both are accepted.
+    *long_answer* and *long_prompt* are the refusals of overlong answers and prompts, which are
+    accepted by default.
     """
     provider = QuirkyProvider(quirks)
 
@@ -144,7 +145,7 @@ async def test_a_limit_that_reasoning_uses_up_is_no_refusal(start, provider):
 
 
 async def test_a_request_that_is_too_long_leaves_only_its_step_unknown(start, provider, tmp_path):
-    """A model with a small window cannot read 129 tools."""
+    """The window of a small model is too short for 129 tools."""
     small = played(QUIRKS)
 
     def answer(call):
@@ -164,7 +165,7 @@ CREDIT = "This request requires more credits. You requested up to 10000000 token
 
 
 async def measured(start, provider, tmp_path, *, overflow=False, script=None, **refusals):
-    """Return the proxy, the lines about the limits, and the saved profile of the model."""
+    """Return the proxy, the lines about the limits, and the model's saved profile."""
     provider.script(script or played(QUIRKS, **refusals))
     proxy = await start(BIG_MODEL="odd-model", CONTEXT_WINDOW="20000")
     reply = await probe(proxy.worker, "", most=0.01, overflow=overflow)
@@ -188,7 +189,7 @@ async def measured(start, provider, tmp_path, *, overflow=False, script=None, **
     ],
 )
 async def test_the_longest_answer(start, provider, tmp_path, refusal, line, limit):
-    """Whatever the response is, the key can still be used."""
+    """The key remains usable after any response."""
     proxy, lines, saved = await measured(start, provider, tmp_path, long_answer=refusal)
     assert line in lines
     assert saved.max_output == limit
@@ -247,7 +248,7 @@ async def test_a_window_that_is_unknown_is_not_exceeded(start, provider):
 
 
 async def test_a_budget_that_is_spent_is_no_refusal(start, provider, tmp_path):
-    """The measured quirks are saved, although the last request could not be sent."""
+    """The measured quirks are saved although the last request could not be sent."""
     usage = {"prompt_tokens": 1_000_000, "completion_tokens": 1}
     answer = {"choices": [{"message": {"content": "ok"}}], "usage": usage}
     provider.script(played(QUIRKS, long_answer=raw(msgspec.json.encode(answer))))

@@ -1,4 +1,4 @@
-"""One worker's share of a pool and a ledger in Redis, without the worker."""
+"""One worker's view of a pool and a ledger in Redis, without the worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEYS = ("sk-first-key-aaaa", "sk-second-key-bbbb", "sk-third-key-cccc")
 
 
 class Replica:
-    """What one worker has in Redis."""
+    """The pool and the ledger of one worker in Redis."""
 
     def __init__(self, server, prefix, *, keys=KEYS, limits=None, **options):
         limits = limits or KeyLimits()
@@ -39,7 +39,7 @@ class Replica:
         return self
 
     async def ask(self, verdict=WORKS):
-        """Let the pool serve a request; return the id of its key."""
+        """Lease a key for a request with *verdict*; return the key's id."""
         lease = await self.queue.take("big")
         self.pool.settle(lease, verdict)
         self.queue.release(lease)
@@ -54,7 +54,7 @@ class Replica:
         return await self.backend.commit(take, undo=lambda _: None) is None
 
     async def settled(self):
-        """Wait until nothing is pending, and see what the others have committed."""
+        """Wait until nothing is pending, and read the commits of other replicas."""
         self.ledger.refresh()
         await self.backend.commit(lambda state: None, undo=lambda _: None)
 

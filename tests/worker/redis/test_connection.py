@@ -1,4 +1,4 @@
-"""Connections to a real Redis: passwords, TCP, Sentinels, and servers that are something else."""
+"""Connections to a real Redis: passwords, TCP, Sentinels, and servers that are not Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Redis that others write to, or that answers anything: no request notices, nothing leaks."""
+"""A Redis with foreign or invalid content: requests are not affected, and nothing leaks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RUBBISH = "\x00rubbish\x7f"
 
 @pytest.fixture
 async def replica(start, provider, own_server):
-    """A worker with a budget whose pool is in a Redis of the test's."""
+    """A worker with a budget, whose pool is in the test's own Redis."""
     provider.script(completion("Hello", usage={"prompt_tokens": 10, "completion_tokens": 5}))
     proxy = await start(
         REDIS_URL=f"unix://{own_server.path}",
@@ -42,7 +42,7 @@ async def replica(start, provider, own_server):
     return proxy
 
 
-# Content that others have written.
+# Content from other writers.
 
 
 def newer(field, value):
@@ -85,7 +85,7 @@ async def test_no_request_fails_because_of(replica, own_server, commands):
     assert not backend._task.done(), "it goes on trying"
     if not backend.is_shared:
         assert backend.reason
-    own_server.ask("FLUSHALL")  # the user's remedy
+    own_server.ask("FLUSHALL")  # the fix for the user
     await eventually(lambda: backend.is_shared)
     assert await replica.serve() == 200
 
@@ -100,7 +100,7 @@ async def test_a_giant_value_is_not_read(replica, own_server, monkeypatch):
     assert await replica.serve() == 200
 
 
-# A server that answers anything.
+# A server with arbitrary answers.
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ async def test_a_server_that_replies(start, provider, reply, monkeypatch):
             await writer.wait_closed()
 
 
-# What is in Redis.
+# Content of Redis.
 
 
 async def test_nothing_secret_is_sent_to_redis(replica, own_server):

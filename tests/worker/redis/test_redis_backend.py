@@ -1,4 +1,4 @@
-"""Replicas that share the state of a pool in a real Redis, and what they do without it."""
+"""Replicas that share a pool's state in a real Redis, and replicas without Redis."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ async def test_a_replica_that_ends_gives_up_its_leases(fleet):
 async def test_the_leases_of_a_killed_replica_expire(fleet):
     one, two = await fleet(2)
     await one.queue.take("big")
-    one.backend._task.cancel()  # it renews nothing any more
+    one.backend._task.cancel()  # it renews no leases
     await two.backend._connection.call("ZADD", two.backend._keys[3], 1, one.backend.process)
     await two.settled()
     while two.pool.snapshot()[0].in_flight:

@@ -20,7 +20,7 @@ from tests.worker.redis.replica import KEYS, Replica
 
 @pytest.fixture
 def servers(tmp_path):
-    """Return a function that starts a redis-server with a folder of its own."""
+    """Return a function that starts a redis-server in a new folder."""
     started = []
 
     def start(name, *options, **how):

@@ -1,4 +1,4 @@
-"""Sums of budgets over replicas, in a real Redis: exact, also when it is away or has lost them."""
+"""Sums of budgets over replicas in a real Redis: exact, even after an outage or data loss."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ TOMORROW = Periods(739_001, 24_323)
 NEXT_MONTH = Periods(739_031, 24_324)
 CLIENT = "ccp_alice_0123456789"
 
-# One table of rules for a ledger in files and one in Redis.
+# Common rules for ledgers in files and in Redis.
 
 
 class Files:
-    """Two processes of one host."""
+    """Two processes on one host."""
 
     def __init__(self, folder):
         clock = count()
@@ -42,14 +42,14 @@ class Files:
         ]
 
     async def settled(self):
-        """Nothing to do: files are shared memory."""
+        """Do nothing, because files are shared immediately."""
 
     async def close(self, index):
         self.ledgers[index].close()
 
 
 class Replicas:
-    """Two processes of two hosts."""
+    """Two processes on different hosts."""
 
     def __init__(self, replicas):
         self.replicas = replicas
@@ -66,7 +66,7 @@ class Replicas:
 
 @pytest.fixture(params=["files", "redis"])
 async def pair(request, tmp_path, fleet):
-    """Two processes that count together."""
+    """Two processes that share a ledger."""
     if request.param == "files":
         yield Files(tmp_path)
     else:
@@ -77,7 +77,7 @@ async def test_amounts_add_up_per_day_and_month(pair):
     one, two = pair.ledgers
     for ledger in pair.ledgers:
         for name in (A, B):
-            ledger.reserve(name, 0)  # as budgets do
+            ledger.reserve(name, 0)  # like budgets
     one.add(A, 5, TODAY)
     two.add(A, 7, TODAY)
     two.add(B, 1, TODAY)
@@ -138,7 +138,7 @@ def used(tokens):
 
 
 async def admit(guard):
-    """Admit one request; return its reservation, None if a budget does not allow it."""
+    """Admit one request; return its reservation, or None if a budget does not allow it."""
     try:
         reservation = guard.reserve(None, model="m", size=4000)
     except Problem:
@@ -152,7 +152,7 @@ async def admit(guard):
 
 
 async def spend_all(guard):
-    """Return how many requests of 2,000 tokens are admitted one after the other."""
+    """Return the number of successive requests of 2,000 tokens that are admitted."""
     served = 0
     while (reservation := await admit(guard)) is not None:
         guard.settle(reservation, used(2000))
@@ -212,7 +212,7 @@ async def test_replicas_share_a_budget_that_costs_no_call_of_its_own(
         await settle()
         return backend.calls - before
 
-    await ask()  # which has to learn that there is another replica
+    await ask()  # which must first detect the other replica
     assert await ask() == 2
     monkeypatch.undo()
     backend._task = asyncio.ensure_future(backend._maintain())
@@ -303,7 +303,7 @@ async def test_a_batch_whose_reply_was_lost_is_counted_once(fleet):
     (one,) = await fleet()
     one.ledger.add(A, 5, TODAY)
     one.backend._call(b"", -1, {}, lambda _reply: None)
-    one.backend._connection.close()  # Redis has the batch; its reply is lost
+    one.backend._connection.close()  # Redis has the batch, but its reply is lost
     one.backend._leave("the reply was lost")
     one.ledger.add(A, 2, TODAY)
     await one.until_shared()
@@ -337,9 +337,9 @@ async def test_the_reservation_of_a_killed_replica_expires(fleet):
     await one.settled()
     one.ledger.refresh()
     one.backend._call(b"", -1, {}, lambda _reply: None, life=0.001)
-    one.backend._task.cancel()  # it renews nothing any more
+    one.backend._task.cancel()  # it renews no leases
     await one.backend._connection.call("PING")
-    await asyncio.sleep(0.002)  # by the clock of Redis
+    await asyncio.sleep(0.002)  # by Redis's clock
     two.ledger.reserve(A, 0)
     await two.settled()
     assert two.ledger.spent(A, TODAY).reserved == 0

@@ -1,4 +1,4 @@
-"""Routes: every spelling of a path, methods, ids, and bodies that are not kept."""
+"""Routes: every spelling of a path, methods, ids, and released bodies."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ async def test_both_versions_and_both_credentials_work(
         assert call.headers["anthropic-version"] == version
 
 
-# One budget of retries.
+# The shared retry budget.
 
 
 async def test_a_client_that_repeats_gets_one_attempt_per_request(
@@ -225,7 +225,7 @@ async def test_a_multi_line_event_of_a_chat_stream_stays_valid(
 async def test_a_response_that_is_too_large_is_named_and_its_memory_freed(
     start: Any, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also without the garbage collector, which runs rarely in a worker."""
+    """The memory must be freed without the garbage collector, which rarely runs in a worker."""
     monkeypatch.setattr(provider_answer, "MAX_WHOLE", 4 << 20)
     size = 8 << 20
     body = b'{"choices":[{"message":{"content":"' + b"a" * size + b'"}}]}'

@@ -1,4 +1,4 @@
-"""Client keys, and pages that must not reach a loopback port."""
+"""Client keys, and web pages that must not reach a loopback port."""
 
 from __future__ import annotations
 

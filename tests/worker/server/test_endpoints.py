@@ -254,7 +254,7 @@ async def test_direct_mode_has_no_chat_completions(start, provider):
         ("chat", "/v1/messages/count_tokens", "m" * 257),
         ("chat", "/v1/chat/completions", "m" * 257),
         ("messages", "/v1/messages", "m" * 257),
-        # Half of an emoji is replaced, also in the text that is converted.
+        # Half of an emoji is replaced, even in converted text.
         ("messages", "/v1/messages", "\ud83d" + "m" * 256),
         ("messages", "/v1/messages/count_tokens", "m" * 257),
     ],

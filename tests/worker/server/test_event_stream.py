@@ -1,4 +1,4 @@
-"""The event stream: pings, stalled clients, and when an error still has a status."""
+"""The event stream: pings, stalled clients, and errors that still have a status."""
 
 from __future__ import annotations
 

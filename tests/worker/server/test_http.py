@@ -39,7 +39,7 @@ async def test_an_undeclared_length_is_refused_while_it_is_read(proxy: Proxy):
     writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
     piece = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
     outgoing = 0
-    # What has been written stays below the limit by what is still on its way.
+    # The written data may be less than the limit, because some is still in transit.
     while not reader._buffer and outgoing <= 80:  # type: ignore[attr-defined]
         writer.write(piece)
         await asyncio.wait({asyncio.ensure_future(writer.drain())}, timeout=1)
@@ -154,7 +154,7 @@ async def test_connections_beyond_the_limit_are_refused_while_all_are_busy(
 
 
 async def test_idle_connections_make_room_for_new_ones(start):
-    """Also one that has not sent a request yet, and one that is kept alive after a request."""
+    """This includes connections before their first request and after a completed one."""
     proxy = await start(MAX_CONNECTIONS="2")
     silent, silent_writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     used, used_writer = await asyncio.open_connection("127.0.0.1", proxy.port)
@@ -239,7 +239,7 @@ def test_only_probes_are_open():
         "/api/hello",
         "/api/event_logging/batch",
         "/api/event_logging/v2/batch",
-        # Of the sign-in of a team's gateway; 404 without USERS.
+        # The sign-in routes of a team's gateway; 404 without USERS.
         "/.well-known/oauth-authorization-server",
         "/device",
         "/device/oidc",
@@ -252,7 +252,7 @@ def test_only_probes_are_open():
 
 
 class FullDisk:
-    """A log that cannot be written."""
+    """A log on a full disk."""
 
     def info(self, event, **fields):
         raise OSError(28, "No space left on device")

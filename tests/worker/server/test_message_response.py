@@ -1,4 +1,4 @@
-"""The bytes of our own answers, as a client reads them from its socket."""
+"""The bytes of our own answers on the client's socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POST /v1/responses: OpenAI clients over providers of every API."""
+"""POST /v1/responses: OpenAI clients with providers of every API."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def test_a_refusal_is_an_error_in_openais_form(proxy, provider):
     assert error["type"] == "rate_limit_error"
 
 
-# Every dialect of a provider: the SDK reads the stream with its own accumulator.
+# Every upstream dialect: the SDK reads the stream with its own accumulator.
 
 UPSTREAMS = {
     "chat": {"PROVIDER": "openai", "BIG_MODEL": "gpt-4.1"},
@@ -112,7 +112,7 @@ WAYS = pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed
 async def client(start, api, **settings):
     proxy = await start(**UPSTREAMS[api], **settings)
     url = f"{proxy.url}/v1"
-    http_client = openai.DefaultAsyncHttpxClient(verify=False)  # else it reads root certificates
+    http_client = openai.DefaultAsyncHttpxClient(verify=False)  # avoids reading root certificates
     async with openai.AsyncOpenAI(
         base_url=url, api_key="any", max_retries=0, http_client=http_client
     ) as sdk:
@@ -168,7 +168,7 @@ async def test_calls_come_in_the_clients_form(start, provider, api, streams):
 
 @EVERY
 async def test_a_tool_loop(start, provider, api):
-    """The client returns every item; the provider sees its own calls and reasoning."""
+    """The client returns every item; the provider gets its own calls and reasoning."""
     calls = [
         tool_call("shell", {"n": 1}, call_id="call_1"),
         tool_call("shell", {"n": 2}, call_id="call_2"),
@@ -232,7 +232,7 @@ async def test_errors_have_openais_form_and_code(start, provider, api):
 
 @EVERY
 async def test_codex_gets_errors_in_the_stream(start, provider, api):
-    """It would repeat a status in two layers, and not show its text."""
+    """Codex would retry an error status in two layers, and not show its text."""
     proxy = await start(**UPSTREAMS[api])
     provider.script(failure(429, "slow down", retry_after=3))
     body = {"model": UPSTREAMS[api]["BIG_MODEL"], "input": "Hi", "stream": True}

@@ -1,4 +1,4 @@
-"""Answers that break off: one error event at once, on every way that a stream can take."""
+"""Answers that break off: one immediate error event, on every path of a stream."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_broken_framing_ends_a_stream_with_one_error(
 
 
 async def test_broken_framing_after_content_is_an_event(start: Any) -> None:
-    """The content and the broken part arrive in two reads."""
+    """The content and the broken part arrive in separate reads."""
     async with RawProvider(chunked(CHAT)) as provider:
         proxy = await start(provider.url)
         async with proxy.post("/v1/messages", prompt(stream=True)) as response:
@@ -160,7 +160,7 @@ async def test_an_error_after_content_is_not_repeated(start: Any, provider: Prov
     assert len(provider.calls) == 1
 
 
-# What the log has about failures.
+# Failures in the log.
 
 
 async def test_the_log_has_key_and_attempts_of_a_request_that_failed(

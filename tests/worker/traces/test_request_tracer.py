@@ -24,11 +24,11 @@ USAGE = {
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{SPAN}-01"
 SERVER, CLIENT = 2, 3
-"""Kinds of spans."""
+"""The span kinds of OTLP."""
 
 
 class Collector:
-    """Takes spans over OTLP/HTTP, or answers as it is told."""
+    """Accepts spans over OTLP/HTTP, or sends the configured answers."""
 
     def __init__(self):
         self.status = 200
@@ -78,7 +78,7 @@ async def collector():
 
 @pytest.fixture
 async def traced(start, collector, monkeypatch):
-    """Return a function that starts a worker whose traces the collector gets."""
+    """Return a function that starts a worker which sends its traces to the collector."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")  # not for the collector
     tracers = []
 

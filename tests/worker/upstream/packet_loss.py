@@ -1,10 +1,10 @@
 """
-A worker and its provider on a network that loses packets without a trace, in scenarios.
+Scenarios with a worker and a provider on a network that silently drops packets.
 
     unshare -rn python -m tests.worker.upstream.packet_loss
 
-It needs a network namespace of its own, in which it may set packet filters (nftables). It prints
-what happened as JSON: one object per scenario, for `test_packet_loss.py`.
+It needs its own network namespace, in which it may set packet filters (nftables). It prints the
+results as JSON, one object per scenario, for `test_packet_loss.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ESTABLISHED = "01"
 
 
 def nft(*words: str) -> str:
-    """Run nftables' command."""
+    """Run `nft`."""
     return subprocess.run(["nft", *words], check=True, capture_output=True, text=True).stdout
 
 
@@ -43,19 +43,19 @@ class Loss:
         nft("add chain inet loss out { type filter hook output priority 0; }")
 
     def begin(self, ports: list[int] | None = None) -> None:
-        """Drop from now on; only what belongs to the client's *ports*, if they are given."""
+        """Start dropping packets, only those of the client's *ports* if there are any."""
         some = f"{{ {', '.join(map(str, ports or ()))} }}"
         for own, other in (("sport", "dport"), ("dport", "sport")):
             scope = f"tcp {own} {some} " if ports else ""
             nft(f"add rule inet loss out {scope}tcp {other} {self._port} counter drop")
 
     def end(self) -> None:
-        """Let everything pass again."""
+        """Stop dropping packets."""
         nft("flush chain inet loss out")
 
     @property
     def dropped(self) -> int:
-        """The number of packets that were dropped by the current rules."""
+        """Return the number of packets that the current rules have dropped."""
         counts = re.findall(r"counter packets (\d+)", nft("list table inet loss"))
         return sum(map(int, counts))
 
@@ -71,7 +71,7 @@ def client_ports(port: int) -> list[int]:
 
 
 async def fill_pool(proxy: Proxy, provider: Provider) -> None:
-    """Leave idle connections in the worker's pool."""
+    """Create idle connections in the worker's pool."""
     gate = asyncio.Event()
     provider.script(completion("ok", gate=gate))
     before = len(provider.calls)
@@ -82,7 +82,7 @@ async def fill_pool(proxy: Proxy, provider: Provider) -> None:
 
 
 async def pooled_connections(proxy: Proxy, provider: Provider, loss: Loss) -> dict[str, Any]:
-    """All idle connections are dead, as after a load balancer has forgotten them."""
+    """Drop the packets of all idle connections, like a load balancer that has forgotten them."""
     await fill_pool(proxy, provider)
     port = urlsplit(provider.url).port or 0
     dead = client_ports(port)
@@ -100,14 +100,14 @@ async def pooled_connections(proxy: Proxy, provider: Provider, loss: Loss) -> di
 
 
 async def short_loss(proxy: Proxy, provider: Provider, loss: Loss) -> dict[str, Any]:
-    """Packets are lost for a while in the middle of a stream, while the provider sends."""
+    """Drop packets for a while in the middle of a stream, while the provider sends."""
     more = asyncio.Event()
     provider.script(stream(chunk("one "), more, chunk("two")))
     task = asyncio.create_task(proxy.ask(prompt(stream=True)))
     await eventually(lambda: any(record.has_begun for record in running_requests(proxy)))
     loss.begin()
     more.set()
-    # Longer than the limit for unacknowledged data on a connection that is tested.
+    # Longer than the limit for unacknowledged data on a probed connection.
     await eventually(lambda: loss.dropped > 3)
     loss.end()
     answer = await task
@@ -115,7 +115,7 @@ async def short_loss(proxy: Proxy, provider: Provider, loss: Loss) -> dict[str, 
 
 
 async def long_loss(proxy: Proxy, provider: Provider, loss: Loss) -> dict[str, Any]:
-    """Packets are lost for good in the middle of a stream."""
+    """Drop all packets from the middle of a stream on."""
     port = urlsplit(provider.url).port or 0
     more = asyncio.Event()
     provider.script(stream(chunk("one "), more, chunk("two")))
@@ -140,7 +140,7 @@ async def long_loss(proxy: Proxy, provider: Provider, loss: Loss) -> dict[str, A
 
 
 def running_requests(proxy: Proxy) -> list[Any]:
-    """Return the records of the requests that the worker is answering."""
+    """Return the records of the worker's running requests."""
     return list(proxy.worker.activity._running.values())
 
 

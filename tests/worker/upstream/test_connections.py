@@ -1,4 +1,4 @@
-"""The way out: which forward proxy, and errors in words."""
+"""Connections to the provider: the forward proxy, and messages of errors."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_each_tls_error_has_its_own_text(error, words):
     assert words in explain(error)
 
 
-# What a server that is no HTTP/1.1 provider sends, as the user reads it.
+# Answers of servers that are not HTTP/1.1 providers, and the messages for the user.
 
 
 @pytest.mark.parametrize(

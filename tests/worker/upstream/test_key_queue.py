@@ -1,4 +1,4 @@
-"""Waiting for a permit: in turn, bounded, and no permit or wake-up is ever lost."""
+"""Waiting for a lease: in turn and bounded; no lease and no wake-up is lost."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_a_waiter_that_is_cancelled_when_woken_wakes_the_next():
     second = asyncio.create_task(line.take("m"))
     await settle_down()
     line.release(lease)  # wakes the first ...
-    first.cancel()  # ... which leaves before it could take
+    first.cancel()  # ... which is cancelled before it gets the lease
     line.release(await asyncio.wait_for(second, 30))
     assert in_flight(pool) == [0]
 

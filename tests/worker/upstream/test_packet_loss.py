@@ -1,4 +1,4 @@
-"""Packets that vanish: no request is lost with a dead connection, and no stream with one packet."""
+"""Packet loss: a dead connection loses no request, and a lost packet no stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IN_NAMESPACE = ["unshare", "--map-root-user", "--net"]
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, Any]:
-    """What happened in each scenario of `packet_loss.py`."""
+    """The results of each scenario of `packet_loss.py`."""
     if not all(map(shutil.which, ("unshare", "nft", "ip"))):
         pytest.skip("needs unshare, nft and ip")
     if subprocess.run([*IN_NAMESPACE, "nft", "add", "table", "t"], capture_output=True).returncode:

@@ -58,7 +58,7 @@ async def way(provider, *, limits=None, **changes):
         jitter=lambda: 0.5,
         limits=limits or KeyLimits(),
     )
-    # So much jitter that nothing is left of the delay between repeats.
+    # So much jitter that retries have no delay.
     upstream = ProviderClient(config, pool=pool, clock=clock, jitter=lambda: 4.0)
     upstream.pool, upstream.clock, upstream.config = pool, clock, config  # type: ignore[attr-defined]
     await upstream.open()
@@ -81,7 +81,7 @@ def ask(provider, *, streams=False, **changes):
 
 
 async def fetch(upstream, outgoing):
-    """Return the answer with the keys of all attempts, and its body."""
+    """Return the answer, with the keys of all attempts, and its body."""
     keys: list[str] = []
     outgoing = msgspec.structs.replace(outgoing, on_attempt=keys.append)
     async with upstream.send(outgoing) as answer:
@@ -90,7 +90,7 @@ async def fetch(upstream, outgoing):
 
 
 async def pieces_of(answer):
-    """Yield the answer piece by piece, each time that something arrives."""
+    """Yield the pieces of the answer as they arrive."""
     pieces: list[bytes] = []
     ended = False
     while not ended:
@@ -119,7 +119,7 @@ async def test_a_whole_answer_has_the_key_that_was_used(provider):
 
 
 async def test_a_stream_without_end_is_not_read_as_a_whole_answer(provider, monkeypatch):
-    """A provider may send a stream although none was requested."""
+    """A provider may send a stream that was not requested."""
     monkeypatch.setattr(provider_answer, "MAX_WHOLE", 100_000)
     provider.script(stream(*[chunk("x" * 50_000)] * 4, asyncio.Event()))
     async with way(provider) as upstream:
@@ -130,7 +130,7 @@ async def test_a_stream_without_end_is_not_read_as_a_whole_answer(provider, monk
 
 @pytest.fixture
 def every_level():
-    """A worker of another test in this process may have set a level."""
+    """Enable all log levels, because a worker of another test may have set one."""
     before = structlog.get_config()
     structlog.reset_defaults()
     yield
@@ -361,7 +361,7 @@ async def test_a_pooled_connection_that_died_is_replaced_in_silence(provider):
         answers = [await fetch(upstream, ask(provider)) for _ in range(3)]
     assert [len(answer.keys) for answer, _ in answers] == [1, 2, 2], "each time that it is sent"
     connections = [call.connection for call in provider.calls]
-    assert connections[0] == connections[1]  # the dead one had served before
+    assert connections[0] == connections[1]  # the dead connection has served a request before
     assert len(provider.calls) == 5
 
 
@@ -425,7 +425,7 @@ async def test_headers_of_64_kib(provider, size, passes):
             assert problem.kind == "api_error"
 
 
-# What is sent.
+# Sent requests.
 
 
 async def test_chat_headers(provider):
@@ -480,7 +480,7 @@ async def test_signs_of_life_renew_the_patience(provider):
         await provider.called()
         begun = asyncio.get_running_loop().time()
         for tick in ticks:
-            await asyncio.sleep(0.1)  # real time is what is tested here
+            await asyncio.sleep(0.1)  # this test needs real time
             tick.set()
         _, body = await task
         assert asyncio.get_running_loop().time() - begun > 0.3
@@ -510,7 +510,7 @@ MANY = 64 * 1024
     ],
 )
 async def test_endless_preambles_do_not_fill_the_memory(provider, monkeypatch, begin, part):
-    """There are more of them than one event may have; reading on would end in a timeout (504)."""
+    """Their size exceeds the limit for one event; further reading would end in a timeout (504)."""
     monkeypatch.setattr(provider_answer, "LIMIT", 16 * MANY)
     monkeypatch.setattr(provider_answer, "Decoder", partial(Decoder, 16 * MANY))
     provider.script(stream(begin, *[part] * 20, asyncio.Event()))
@@ -571,7 +571,7 @@ async def test_a_long_retry_after_of_an_overload_is_passed_to_the_client(provide
     assert len(provider.calls) == 1
 
 
-# Rests, limits, breaker.
+# Cooldowns, limits, breaker.
 
 
 @pytest.mark.parametrize(
@@ -707,7 +707,7 @@ async def test_no_key_has_more_in_flight_than_allowed(provider):
     assert len(provider.calls) == 40
 
 
-# Clients that leave.
+# Clients that disconnect.
 
 
 async def phase_queued(provider, upstream):
@@ -786,7 +786,7 @@ async def test_a_client_that_leaves_closes_connection_and_lease(provider, phase)
         assert upstream.breakers.open() == []
 
 
-# What may be seen.
+# Secrets.
 
 
 @pytest.mark.parametrize("api", ["chat", "messages"])

@@ -1,4 +1,4 @@
-"""Requests on aiohttp's connections, before a scripted provider on a real socket."""
+"""Requests on aiohttp's connections to a scripted provider on a real socket."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ async def test_a_forward_proxy_gets_the_whole_address_and_its_login(provider):
     assert call.headers["proxy-authorization"] == "Basic bWU6c2UgY3JldA=="
 
 
-# A provider that sends what was not requested.
+# A provider that sends unrequested data.
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 OTHER = ANSWER.replace(b"ok", b"no")
@@ -209,9 +209,9 @@ class Odd:
     def __init__(self, *pieces: bytes) -> None:
         self.pieces = list(pieces)
         self.lines: list[asyncio.StreamWriter] = []
-        """Every connection."""
+        """All connections."""
         self.ended = asyncio.Event()
-        """Set when a client has closed its connection."""
+        """Set when a client closes its connection."""
 
     @property
     def url(self):
@@ -303,7 +303,7 @@ async def test_a_few_interim_responses_are_skipped():
 
 
 async def test_connecting_has_an_end_in_all(monkeypatch):
-    """A forward proxy that takes CONNECT and is silent."""
+    """The forward proxy accepts CONNECT and sends nothing."""
     monkeypatch.setattr(connections, "_TIMEOUT", aiohttp.ClientTimeout(connect=0.05))
     async with Odd() as odd, transport_to(proxy=odd.url) as way:
         with pytest.raises(aiohttp.ConnectionTimeoutError):
@@ -320,18 +320,18 @@ async def test_only_small_heads_are_remembered():
         assert kept_by(work) < 2**20
 
 
-# A connection from the pool that has died.
+# Dead connections in the pool.
 
 
 async def idle_connections(way, provider, count):
-    """Leave *count* idle connections in the pool."""
+    """Create *count* idle connections in the pool."""
     replies = await asyncio.gather(*(post(way, provider) for _ in range(count)))
     for reply in replies:
         await rest_of(reply)
 
 
 async def test_one_dead_connection_closes_all_idle_ones(provider):
-    """What killed one of them has killed the others, so that the next request needs no repeat."""
+    """The cause probably affects all of them, and the next request needs no retry."""
     gate = asyncio.Event()
     provider.script(raw(b"{}", gate=gate))
     async with transport_to() as way:
@@ -346,7 +346,7 @@ async def test_one_dead_connection_closes_all_idle_ones(provider):
 
 
 async def test_a_reused_connection_that_ends_later_may_have_been_served(provider, monkeypatch):
-    """The provider has worked on the request: a repeat would be a second generation."""
+    """The provider has worked on the request, so a retry would cause a second generation."""
     monkeypatch.setattr(transport, "AT_ONCE_SECONDS", 0.0)
     sends = []
     async with transport_to() as way:
@@ -361,7 +361,7 @@ async def test_a_reused_connection_that_ends_later_may_have_been_served(provider
 
 
 async def test_a_provider_may_read_a_large_body_late(monkeypatch):
-    """Unacknowledged is not unread: a full receive window is acknowledged."""
+    """Unread data is still acknowledged, even if the receive window is full."""
     monkeypatch.setattr(liveness, "UNACKNOWLEDGED_SECONDS", 1.0)
     monkeypatch.setattr(liveness, "CHECK_SECONDS", 0.1)
     body = b"x" * 8_000_000
@@ -379,7 +379,7 @@ async def test_a_provider_may_read_a_large_body_late(monkeypatch):
             length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
             if served:
                 writer.transport.pause_reading()
-                await asyncio.sleep(2.0)  # twice the limit; real time is what is tested here
+                await asyncio.sleep(2.0)  # twice the limit; this test needs real time
                 writer.transport.resume_reading()
             await reader.readexactly(length)
             served += 1
