@@ -101,7 +101,7 @@ def parse_account(endpoint: AccountEndpoint, body: bytes, *, now: float) -> Acco
     Parse the answer of *endpoint*.
 
     Raises:
-    AccountUnknown: If it has no data about the account.
+        AccountUnknown: If it has no data about the account.
     """
     try:
         fields = msgspec.json.decode(body)

@@ -142,7 +142,7 @@ class PoolBackend(Protocol):
     process: int
     """The number of this process among those that share the state."""
     on_remote_change: Callable[[], None]
-    """Called after another process changed the state, for example returned a lease."""
+    """Called after another process has changed the state, for example released a lease."""
 
     @property
     def is_first(self) -> bool:

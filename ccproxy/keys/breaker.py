@@ -32,7 +32,7 @@ OPEN_FIRST = 10.0
 OPEN_LONGEST = 120.0
 OPEN_WITHOUT_CONNECTION = 5.0
 OUTAGE_PATIENCE = 30.0
-"""Seconds. Claude Code repeats a request ten times, which takes one to three minutes. It shows the
+"""Seconds. Claude Code retries a request ten times, which takes one to three minutes. It shows the
 error only after that, unless it is told to stop."""
 _MOST_MODELS = 256
 """A client may name any number of models."""
@@ -40,7 +40,7 @@ _MOST_MODELS = 256
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """The admission of one request through one breaker; True for `is_probe` while half open."""
+    """The admission of one request through one breaker; `is_probe` is True while half open."""
 
     is_probe: bool
 

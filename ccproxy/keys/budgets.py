@@ -35,7 +35,7 @@ _SCALES = {"": 1, "k": 10**3, "m": 10**6}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """A limit on what may be spent in one period."""
+    """A spending limit for one period."""
 
     limit: float
     unit: str
@@ -51,7 +51,7 @@ class Budget:
         Parse `5 USD/day`, `$5/day` or `2M tokens/month`.
 
         Raises:
-        ValueError: If *text* is not a budget; the message completes "NAME ...".
+            ValueError: If *text* is not a budget; the message completes "NAME ...".
         """
         rule = 'must be like "5 USD/day" or "2M tokens/month"'
         match = _FORM.fullmatch(text.strip())

@@ -41,7 +41,7 @@ PER_DAY = "per_day"
 REPORTED = 0
 """The status of a cooldown that follows from a report instead of a refusal."""
 LONGEST_WINDOW = 32 * 86400.0
-"""Seconds: no plan has a window of more than a month."""
+"""Seconds: no plan has a window longer than a month."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class Obstacle:
 
 @dataclass(slots=True, kw_only=True)
 class KeyState:
-    """The state of one key without the key itself; the pool passes in the time."""
+    """The state of one key, without the key itself; the pool passes the time."""
 
     flights: dict[int, int] = field(default_factory=dict)
     """Requests in flight by process."""
@@ -210,7 +210,7 @@ class KeyState:
         self.cooldowns.clear()
 
     def finish(self, process: int) -> None:
-        """Decrement the number of uses in flight."""
+        """Decrement the number of requests in flight."""
         count = self.flights.get(process, 0) - 1
         if count > 0:
             self.flights[process] = count
@@ -319,7 +319,7 @@ class KeyState:
         while the process was stopped.
 
         Raises:
-        KeyError, TypeError, ValueError: If *row* is invalid.
+            KeyError, TypeError, ValueError: If *row* is invalid.
         """
         cooldowns = {}
         for fields in row["cooldowns"]:

@@ -17,7 +17,7 @@ from ccproxy.keys.backend import AccountLimit, PoolState
 from ccproxy.keys.key_state import DAY, MINUTE, KeyLimits, KeyState
 
 HANDOVER_SECONDS = 0.5
-"""How long a process that was cut off reserves for the other processes the leases that they had."""
+"""How long a process that was cut off leaves the other processes' leases to them."""
 
 
 class KeyBaseline(NamedTuple):

@@ -12,8 +12,8 @@ under a lock, or again after a conflict.
 * The only key of a pool never cools down: its refusals reach the client.
 * A key that cooled down is probed by one request at a time until one succeeds.
 * Rate limits of the same model on three keys in a row that name no key, model or quota are
-attributed to the account or address. All keys then stop for this model, no key is blamed, and
-one request at a time probes. If a second model is refused in that time, all models stop.
+  attributed to the account or address. All keys then stop for this model, no key is blamed, and
+  one request at a time probes. If a second model is refused in that time, all models stop.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Lease:
     started: float = 0.0
     """When it started, by the pool's clock."""
     probe: Probe = (0, 0)
-    """The process and turn of this lease."""
+    """The process number and turn of this lease."""
     probed_cooldowns: tuple[str, ...] = ()
     probed_limits: tuple[str, ...] = ()
     session: str = ""
@@ -156,7 +156,7 @@ class KeyPool:
         self.on_change: Callable[[], None] = _noop
         """Called whenever the part of the state that is saved to disk changes."""
         self.on_release: Callable[[], None] = _noop
-        """Called when another process may have returned a lease."""
+        """Called when another process may have released a lease."""
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -181,7 +181,7 @@ class KeyPool:
         Lease the next key; *skip* contains the IDs of keys that this request has tried.
 
         Raises:
-        Problem: If none is available, with the reason and the time of the next attempt.
+            Problem: If none is available, with the reason and the time of the next attempt.
         """
         lease = self._backend.run(lambda state: self.take_from(state, model, skip, session))
         self.on_change()
@@ -343,7 +343,7 @@ class KeyPool:
         """
         Apply the consequences of a response to the key, which stays leased.
 
-        Returns the move of the request's session to this key, if the response confirms one.
+        Return the move of the request's session to this key, if the response confirms one.
         """
         lease.is_settled = True
         move = self._backend.run(
@@ -608,7 +608,7 @@ class KeyPool:
         Restore the state that `export` returned, unless another process has the current state.
 
         Raises:
-        KeyError, TypeError, ValueError: If *rows* is invalid.
+            KeyError, TypeError, ValueError: If *rows* is invalid.
         """
         if not self._backend.is_first:
             return
@@ -639,7 +639,7 @@ class KeyPool:
         Restore the sessions of `export_sessions`, unless another process has the current state.
 
         Raises:
-        TypeError, ValueError: If *rows* is invalid.
+            TypeError, ValueError: If *rows* is invalid.
         """
         if not self._backend.is_first:
             return

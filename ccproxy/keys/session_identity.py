@@ -123,7 +123,7 @@ def _session_of_conversation(
 
 
 def _stable_part(system: msgspec.Raw) -> memoryview:
-    """Return the system prompt without a first block that changes between requests."""
+    """Return the system prompt without a first block that varies between requests."""
     view = memoryview(system)
     start = bytes(view[:_END])
     if (line := start.find(BILLING_LINE, 0, 256)) >= 0:

@@ -62,7 +62,7 @@ class SessionRow(msgspec.Struct, array_like=True, kw_only=True):
     reason: str = ""
     """The reason for that move."""
     lost: int = 0
-    """Cached tokens that it loses."""
+    """Cached tokens that the move loses."""
     wanted_since: float = 0.0
     """When a preferred key became ready; 0 if none is."""
     model: str = ""
@@ -105,7 +105,7 @@ class SessionTable:
         self._moves: list[Move] = []
         self._is_decoded = not data
         self.version = 0
-        """Increased with every change in this process."""
+        """Incremented with every change in this process."""
 
     def __len__(self) -> int:
         return len(self._content())
@@ -227,7 +227,7 @@ class SessionTable:
         *names* maps saved names of keys to current ones.
 
         Raises:
-        TypeError, ValueError: If *rows* is invalid.
+            TypeError, ValueError: If *rows* is invalid.
         """
         current = self._content()
         for session_id, key, name, used, tokens, is_agent, model in rows:

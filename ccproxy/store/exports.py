@@ -61,7 +61,7 @@ def append(home: Path, name: str) -> int:
 
 
 def export(home: Path, name: str, turns: Iterable[Turn]) -> int:
-    """Write *turns* to the new file *name* and return their number; raises like `create`."""
+    """Write *turns* to the new file *name*; return their number. Raises the errors of `create`."""
     lines = [line_of(turn) for turn in turns]
     fd = create(home, name)
     try:

@@ -25,7 +25,7 @@ from ccproxy.store.database import (
 
 FILE_NAME = "history.sqlite3"
 RETENTION = timedelta(days=3)
-"""The same retention as for logs."""
+"""The same as for logs."""
 ROLES = ("user", "assistant")
 
 SCHEMA = Schema(
@@ -74,7 +74,7 @@ def add(connection: sqlite3.Connection, label: str, turns: Iterable[Turn]) -> No
 
 def prune(connection: sqlite3.Connection, *, now: float, keep: timedelta = RETENTION) -> int:
     """
-    Delete the turns that were stored longer ago than *keep*; return their number.
+    Delete the turns that have been stored for longer than *keep*; return their number.
 
     For imported turns, the time of the import counts.
     """
@@ -165,7 +165,7 @@ def add_new_turns(state: Path, label: str, turns: Sequence[Turn]) -> int:
 
 def prune_turns(state: Path, *, keep: timedelta = RETENTION, dry_run: bool = False) -> int:
     """
-    Delete the turns of every label that were stored longer ago than *keep*; return their number.
+    Delete the turns of every label that have been stored longer than *keep*; return their number.
 
     Raises the same errors as `open_database`, but creates no file.
     """

@@ -18,7 +18,7 @@ from ccproxy.store.database import Schema, open_database, transaction
 REFUSALS = "refusals"
 """Name of the value that holds the provider's refusals."""
 SESSIONS = "sessions"
-"""Name of the value that holds the key of each session."""
+"""Name of the value that holds each session's key."""
 CALIBRATION = "token factors"
 """Name of the value with the factors of the token estimate; `calibration` held older weights."""
 

@@ -66,10 +66,10 @@ class Ledger(Protocol):
     """Counts the spending of an entry and its clients."""
 
     def add(self, name: bytes, amount: int, periods: Periods) -> None:
-        """Add *amount* to what *name* has spent in *periods*."""
+        """Add *amount* to the spending of *name* in *periods*."""
 
     def reserve(self, name: bytes, amount: int) -> None:
-        """Add *amount* to what is reserved for *name*; a negative amount releases it."""
+        """Add *amount* to the reservation of *name*; a negative amount releases it."""
 
     def spent(self, name: bytes, periods: Periods) -> Spent:
         """Return the sums of all processes."""
@@ -106,11 +106,11 @@ class SpendingLedger:
         self._scanned_at = -RESCAN_SECONDS
 
     def add(self, name: bytes, amount: int, periods: Periods) -> None:
-        """Add *amount* to what *name* has spent in *periods*."""
+        """Add *amount* to the spending of *name* in *periods*."""
         self._own.add(name, amount, periods)
 
     def reserve(self, name: bytes, amount: int) -> None:
-        """Add *amount* to what is reserved for *name*; a negative amount releases it."""
+        """Add *amount* to the reservation of *name*; a negative amount releases it."""
         self._own.reserve(name, amount)
 
     def spent(self, name: bytes, periods: Periods) -> Spent:

@@ -123,9 +123,9 @@ class Totals:
     answers: int = 0
     cost: float = 0.0
     unpriced: int = 0
-    """Requests with tokens of unknown price; `cost` does not include them."""
+    """Requests with tokens of unknown price, which `cost` does not include."""
     above: int = 0
-    """Requests above a price threshold."""
+    """Number of requests above a price threshold."""
     extra: float = 0.0
     """The extra cost of these."""
 

@@ -2,10 +2,10 @@
 Detects changes of the wall clock, so that they do not cause deletions.
 
 The age of archives and turns depends on the wall clock. A clock that jumps ahead by ten days would
-make all of them expire at once. Before anything is deleted by age, the time that has passed since
-the last check by the wall clock is compared with that by the kernel's clock since boot. After a
-jump, nothing is deleted for a day, during which the clock may be corrected. After a reboot there is
-no earlier check, and the wall clock is trusted.
+make all of them expire at once. Before anything is deleted by age, the time since the last check
+by the wall clock is compared with the time by the kernel's clock since boot. After a jump, nothing
+is deleted for a day, during which the clock may be corrected. After a reboot there is no earlier
+check, and the wall clock is trusted.
 """
 
 from __future__ import annotations
