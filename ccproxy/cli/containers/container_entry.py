@@ -40,7 +40,7 @@ class ContainerEntry:
     files: tuple[str, ...]
     """The names of the settings with file paths."""
     ports: tuple[int, ...]
-    """The ports to which it connects: the provider's and that of Redis."""
+    """The ports to which it connects: the provider's and Redis's."""
 
     @property
     def secret_name(self) -> str:

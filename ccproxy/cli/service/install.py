@@ -104,7 +104,7 @@ def launchd_service(fleet: Fleet, *, name: str, environ: Mapping[str, str]) -> S
 
 
 def owner_of(fleet: Fleet) -> systemd.SystemUser:
-    """Return the owner of the table, as whom a system service runs."""
+    """Return the owner of the table, the user that a system service runs as."""
     uid = fleet.file.stat().st_uid
     try:
         account = pwd.getpwuid(uid)
@@ -131,7 +131,7 @@ def check_owner(service: ServiceFile, fleet: Fleet) -> None:
     Check that the file on disk belongs to this fleet, or does not exist.
 
     Raises:
-        UsageError: If it does not.
+        UsageError: If it belongs to another fleet or program.
 
     """
     if service.owner == fleet.file or not os.path.lexists(service.path):

@@ -56,9 +56,9 @@ class User:
     tokens: tuple[str, ...] = field(default=(), repr=False)
     """Hashes, as `hash_token` returns them."""
     entries: tuple[str, ...] = ()
-    """Labels that may answer; empty: every entry."""
+    """Labels of the permitted entries; empty: every entry."""
     models: tuple[str, ...] = ()
-    """Glob patterns of the provider's models that may answer; empty: every model."""
+    """Glob patterns for the provider's models that are permitted; empty: every model."""
     budgets: tuple[Budget, ...] = ()
     settings: Path | None = None
     """The JSON file with the settings that Claude Code receives."""

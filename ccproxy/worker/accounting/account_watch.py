@@ -21,7 +21,7 @@ from ccproxy.text import mask_key
 from ccproxy.worker.upstream.account_client import AccountClient
 
 POLL_SECONDS = 5.0
-"""How soon the first requests are noticed."""
+"""Interval of the checks for the first requests."""
 
 
 class AccountWatch:

@@ -54,10 +54,10 @@ _LEAST_RATIO = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Account:
-    """The entry, or one client key, with its budgets."""
+    """The entry, one client key or one user, with its budgets."""
 
     who: str
-    """The client key as it may be shown; empty: the entry."""
+    """The client key in a form that may be shown; empty: the entry."""
     id: str
     """A keyed hash of the client key; empty: the entry."""
     budgets: tuple[Budget, ...]
@@ -79,7 +79,7 @@ class Reservation:
     ahead: dict[bytes, int] = field(default_factory=dict)
     """The amount that this process had reserved before, by row."""
     confirm: Callable[[], Awaitable[None]] | None = None
-    """Waits until processes on other hosts see the reservation, and raises Problem as `reserve`
+    """Waits until processes on other hosts see the reservation, and raises Problem like `reserve`
     does; None if they see it."""
 
 

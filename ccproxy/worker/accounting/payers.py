@@ -55,11 +55,11 @@ class Payers:
         """
         Open the budgets of *config*; *settings* returns the settings of another entry.
 
-        *open_ledger* returns the ledger with a name that replicas on several hosts share; without
+        *open_ledger* returns the ledger that replicas on several hosts share under a name; without
         it, ledgers are files in the folder *state*.
 
         Raises:
-            OSError: If the ledger cannot be opened: without it no budget would be kept.
+            OSError: If the ledger cannot be opened: without it no budget would be enforced.
         """
         self._config = config
         self._secret = secret
@@ -95,7 +95,7 @@ class Payers:
         *client* is the number of the client key, *payer* a peer's header; both may be missing.
 
         Raises:
-        Problem: If a budget is spent, or the rest of it is reserved.
+            Problem: If a budget is spent, or the rest of it is reserved.
         """
         shares: list[tuple[BudgetGuard, Reservation]] = []
         try:
@@ -119,7 +119,7 @@ class Payers:
         Check that the user in *payer*, if there is one, may use *model* here.
 
         Raises:
-        Problem: If the user may not use it.
+            Problem: If the user may not use it.
         """
         if payer and (user := self.user_of(payer)) is not None:
             accounts, name = user

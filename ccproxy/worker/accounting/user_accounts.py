@@ -47,7 +47,7 @@ class UserAccounts:
         Return the user *name* after checking that *model* of *label* is permitted.
 
         Raises:
-        Problem: If it is not permitted, or the user was revoked.
+            Problem: If it is not permitted, or the user was revoked.
         """
         user = self._directory.user(name)
         if user is None:

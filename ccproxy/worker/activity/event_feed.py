@@ -42,7 +42,7 @@ class _Watcher:
         self._has_queue.set()
 
     def send(self, data: bytes, events: int) -> None:
-        """Send *data*, a number of *events*; queue the rest that the socket does not accept."""
+        """Send *data*, which contains *events* events; queue the bytes that the socket rejects."""
         if self.lost or self._size + len(data) > MAX_QUEUE:
             self.lost += events
             self._has_queue.set()
@@ -61,7 +61,7 @@ class _Watcher:
         Send queued events until everything before the first loss is sent.
 
         Raises:
-            OSError, TimeoutError: If the watcher has left, or reads nothing.
+            OSError, TimeoutError: If the watcher has disconnected or does not read.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -106,7 +106,7 @@ class EventFeed:
         Send events until the watcher leaves or is dropped, beginning with *first*.
 
         Raises:
-            OSError, TimeoutError: If the watcher has left, or reads nothing.
+            OSError, TimeoutError: If the watcher has disconnected or does not read.
         """
         self._send_batch()  # *first* covers these events
         watcher = _Watcher(connection, b"".join(map(encode_line, first)))

@@ -63,7 +63,7 @@ class ProviderFailures:
         self._last_error = (text or record.error or "")[:MAX_TEXT]
 
     def describe(self) -> str:
-        """Describe the failures for the user; empty if they may be accidental."""
+        """Describe the failures for the user; empty if there are too few to be conclusive."""
         since = time.strftime("%H:%M", time.localtime(self._since))
         error = f"; last error: {self._last_error}"
         if self._in_a_row > 1:

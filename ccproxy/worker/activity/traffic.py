@@ -43,7 +43,7 @@ class TrafficMeter:
         self._sorted_times: list[float] = []
 
     def note(self, record: AccessRecord) -> None:
-        """Count a request that has ended."""
+        """Count a finished request."""
         now = self._clock()
         number = int(now / BUCKET_SECONDS)
         if not self._buckets or self._buckets[-1].number != number:

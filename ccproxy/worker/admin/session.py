@@ -1,5 +1,5 @@
 """
-History, inspector and bypass of a worker, and the switches between them.
+History, inspector and bypass of a worker, and their switches.
 
 `note` is called once for every finished request to a model. The request path itself only appends
 bodies to the record, and only if a feature needs them.
@@ -35,7 +35,7 @@ from ccproxy.worker.server.authentication import Authenticator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """Everything that the admin routes and the control socket show and change."""
+    """The state that the admin routes and the control socket show and change."""
 
     usage: UsageCounter
     history: HistoryRecorder

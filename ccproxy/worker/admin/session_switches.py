@@ -47,7 +47,7 @@ class SessionSwitches:
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Apply the saved switches, also of other processes; one system call if unchanged."""
+        """Apply the saved switches, including other processes'; one system call if unchanged."""
         overrides = self._file.get()
         if overrides is not self._applied and overrides != self._applied:
             self._apply(overrides)

@@ -1,1 +1,1 @@
-"""The demo provider: a small model without a network, for trying ccproxy out."""
+"""The demo provider: a small model for trying out ccproxy without a network."""

@@ -1,8 +1,8 @@
 """
 The demo model: a function from a Chat Completions request to a reply.
 
-It calls a shell tool if the user wants a command run and there is such a tool, reports the result,
-and otherwise repeats the user's text. The same request always gets the same reply.
+It calls a shell tool if the user wants to run a command and the request offers such a tool, reports
+the result, and otherwise repeats the user's text. The same request always gets the same reply.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ccproxy.worker.admin.turn_text import without_reminders
 Json = Mapping[str, Any]
 
 MAX_QUOTE_CHARS = 2000
-"""Length to which a text or a tool result is cut before it is repeated."""
+"""Length to which a text or a tool result is truncated before it is repeated."""
 
 _COMMAND = re.compile(
     r"\b(?:run|execute)\b[^`:\n]{0,40}(?:`([^`\n]+)`|:[ \t]*([^`\n]+))", re.IGNORECASE
@@ -37,7 +37,7 @@ class DemoReply:
 
     @property
     def finish_reason(self) -> str:
-        """Why the answer ends."""
+        """The reason why the answer ends."""
         return "tool_calls" if self.tool else "stop"
 
 

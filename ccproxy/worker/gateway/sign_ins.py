@@ -33,7 +33,7 @@ POLL_SECONDS = 5
 MOST_BEGUN = 1000
 """Maximum number of sign-ins started in `DEVICE_SECONDS`."""
 MOST_MISTAKES = 5
-"""Wrong tokens on the approval page after which a sign-in is refused."""
+"""Wrong tokens on the approval page after which a sign-in is denied."""
 
 USER_CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 """No vowels, so no words, and no characters that look alike (RFC 8628, 6.1)."""
@@ -170,7 +170,7 @@ class SignIns:
             if device.state != "pending":
                 return None, (device.state, device.approval)
             now = self._clock()
-            # A second less than promised: timers and networks are not exact.
+            # One second less than announced: timers and networks are not exact.
             is_early = now - device.polled < POLL_SECONDS - 1
             return replace(device, polled=now), ("slow_down" if is_early else "pending", "")
 

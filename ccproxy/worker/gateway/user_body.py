@@ -17,7 +17,7 @@ OTHER_MODELS = (
     *("models", "fallbacks", "fallback_models", "route", "preset", "user_config"),
     *("context_window_fallbacks", "content_policy_fallbacks"),
 )
-"""Fields by which routers such as OpenRouter and LiteLLM choose another model."""
+"""Fields with which routers such as OpenRouter and LiteLLM choose another model."""
 
 
 def body_of_user(body: bytes) -> bytes:

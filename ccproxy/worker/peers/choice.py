@@ -3,7 +3,7 @@ Chooses the entry and the model that answer a request.
 
 The rules themselves are pure; this module provides them with the current table and switch, which
 are read again whenever their files change, so that no change waits for a restart. Without rules,
-switch and labels in the tiers, only the model's name at the beginning of the body is read.
+a switch or labels in the tiers, only the model's name at the beginning of the body is read.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from ccproxy.worker.watched_file import Watched
 
 HOP_HEADER = "x-ccproxy-hop"
 VIA_HEADER = "x-ccproxy-via"
-"""The labels of the entries that a request has passed, so that no fallback returns to one."""
+"""Labels of the entries that a request has passed through, so that no fallback returns to one."""
 ASKED_HEADER = "x-ccproxy-asked"
 """The client's name for the model, percent-encoded; the answer repeats it."""
 ROUTE_HEADER = "x-ccproxy-route"

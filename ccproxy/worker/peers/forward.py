@@ -193,7 +193,7 @@ async def _ask_fallback(
             text = parse_error_body(await answer.read()).text
             failure = f"{label} answers {answer.status}: {text[:MAX_REASON]}"
     except (Problem, aiohttp.ClientError) as error:
-        if record.has_begun or isinstance(error, ConnectionError):  # the client has left
+        if record.has_begun or isinstance(error, ConnectionError):  # the client has disconnected
             raise
         failure = str(error) if isinstance(error, Problem) else f"{label}: {explain(error)}"
     record.take_back()

@@ -137,7 +137,7 @@ class PeerClient:
         if config is None or config.gateway.tls is None:
             return True
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        trust.check_hostname = False  # the URL has an IP address
+        trust.check_hostname = False  # the URL has the address, not the name
         trust.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
         trust.load_verify_locations(cafile=config.gateway.tls.certificate)
         return trust

@@ -40,7 +40,7 @@ class ForwardedStream:
             raise self._problem(error) from error
 
     async def read_whole(self) -> bytes:
-        """Return the whole body; raises the same error as `read`, also if it is too large."""
+        """Return the whole body; raises Problem if it is interrupted or too large."""
         whole = bytearray()
         while data := await self.read():
             whole += data

@@ -22,7 +22,7 @@ class PendingSwitch:
     def __init__(self) -> None:
         self._switch: ModelSwitch | None = None
         self._sessions: dict[str, bool] = {}
-        """By id: True once a session follows the switch, False after its compaction."""
+        """By ID: True once a session follows the switch, False after its compaction."""
 
     def switch_for(
         self, switch: ModelSwitch, headers: Mapping[str, str], body: Callable[[], bytes]

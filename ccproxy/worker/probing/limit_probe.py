@@ -23,7 +23,7 @@ _NOT_ABOUT_LENGTH: Final = frozenset(
         *("not_found_error", "rate_limit_error", "overloaded_error"),
     }
 )
-"""The kinds of errors that do not refuse the request itself."""
+"""Kinds of errors that are not about the request itself."""
 
 
 @dataclass(slots=True)

@@ -113,7 +113,7 @@ def save_measured(
     *keeps_earlier*: keep quirks and limits that were measured earlier.
 
     Raises:
-    OSError: If the profile cannot be written.
+        OSError: If the profile cannot be written.
     """
     config = worker.config
     path = profiles_path(worker.session.recorder.state, config.base_url)

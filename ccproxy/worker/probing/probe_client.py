@@ -98,7 +98,7 @@ class ProbeClient:
 
     async def refusal(self, fields: Mapping[str, Any]) -> Problem | None:
         """
-        Send one request that is meant to be refused; return the refusal, None if it is accepted.
+        Send one request that is meant to be refused; return the refusal, or None.
 
         It affects neither keys nor breaker. A stream is closed at its first content, and its usage
         is estimated.

@@ -81,7 +81,7 @@ class RedisConnection(asyncio.Protocol):
         self._transport.write(packed)
 
     async def call(self, *command: str | int | float | bytes) -> Reply:
-        """Send a command and return its reply; RedisError if there is none."""
+        """Send a command and return its reply; RedisError if it fails."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
         def on_reply(reply: Reply) -> None:
@@ -96,7 +96,7 @@ class RedisConnection(asyncio.Protocol):
         return await future
 
     def close(self) -> None:
-        """Close the connection; replies that have not arrived are discarded."""
+        """Close the connection; outstanding replies are discarded."""
         self.on_lost = lambda _reason: None
         self._end("closed")
 

@@ -41,7 +41,7 @@ from ccproxy.worker.redis.state_fields import Fields, changed_fields, decode_fie
 T = TypeVar("T")
 
 FORMAT = 1
-"""Part of every name in Redis; increased if older versions cannot read the state."""
+"""Part of every name in Redis; incremented if older versions cannot read the state."""
 LEASE_SECONDS = 20.0
 BEAT_SECONDS = 1.0
 RETRY_SECONDS = 0.25

@@ -42,7 +42,7 @@ class RedisRecords:
         Return the record *name*, or None.
 
         Raises:
-        Problem: If Redis is unavailable and the record is not cached.
+            Problem: If Redis is unavailable and the record is not cached.
         """
         try:
             reply = await self._call("GET", self._key(name))
@@ -65,7 +65,7 @@ class RedisRecords:
         Store *new* for *seconds* if the record is still *old*; None means no record.
 
         Raises:
-        Problem: If Redis is unavailable.
+            Problem: If Redis is unavailable.
         """
         values = [b"" if one is None else self._code(name, one) + one for one in (old, new)]
         life = max(1, int(seconds * 1000))

@@ -32,7 +32,7 @@ class Sums(NamedTuple):
     epoch: bytes
     replicas: int
     rank: int
-    """The position of this replica among the replicas."""
+    """The position of this replica among all replicas."""
     rows: list[tuple[int, int, int, int, int]]
     """Day, month, their sums, and the amount that other replicas have reserved."""
 
@@ -135,7 +135,7 @@ class SharedLedger:
     ) -> Callable[[], Awaitable[None]] | None:
         """Call *raise_problem* once Redis has the reservations; return a waiter, or None."""
         if self._is_alone:
-            return None  # *raise_problem* would see nothing new
+            return None  # there would be no new data to check
         future: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
 
         def check() -> None:
