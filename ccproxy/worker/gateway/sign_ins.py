@@ -43,7 +43,7 @@ _DEVICE, _SESSION = "device-", "session-"
 """Prefixes of record names, so that no record is read as another kind."""
 _ID_BYTES = 16
 _MOST_TRIES = 10
-"""Attempts to change a record that others keep changing."""
+"""Maximum number of attempts to change a record that others keep changing."""
 
 DeviceState = Literal["pending", "slow_down", "expired", "denied", "approved"]
 R = TypeVar("R", bound="_Record")

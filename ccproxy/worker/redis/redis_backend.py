@@ -50,7 +50,7 @@ GRACE_SECONDS = 2.5
 SETTLE_SECONDS = 0.005
 """How long the first part of a settlement waits for the others."""
 TURN_SECONDS = 0.002
-"""Delay before a commit is retried that was refused because another replica has the turn."""
+"""Delay before retrying a commit that was refused because another replica has the turn."""
 READY_SECONDS = 4.0
 """How long a new replica waits for its first contact before it accepts requests."""
 
@@ -196,7 +196,7 @@ class RedisBackend:
         return nullcontext(self._state)
 
     def run(self, operation: Callable[[PoolState], T], *, may_wait: bool = False) -> T:
-        """Apply *operation* to the copy; commit it soon, or if *may_wait*, with a later one."""
+        """Apply *operation* to the copy; commit it soon, or, if *may_wait*, with a later one."""
         result = operation(self._state)
         if self.is_shared:
             self._pending.append(_Operation(operation))

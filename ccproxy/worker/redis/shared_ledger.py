@@ -123,7 +123,7 @@ class SharedLedger:
         return Spent(day, month, row.reserved + others, row.reserved)
 
     def reserved_for_others(self, name: bytes, period: Period, limit: int) -> int:
-        """Return how much of *limit* the other replicas may spend; 0 while Redis has their sums."""
+        """Return how much of *limit* the other replicas may spend; 0 while the state is shared."""
         if not self._is_alone:
             return 0
         row = self._rows.get(name.hex(), _Row())
@@ -133,7 +133,7 @@ class SharedLedger:
     def check_later(
         self, raise_problem: Callable[[], None]
     ) -> Callable[[], Awaitable[None]] | None:
-        """Call *raise_problem* once Redis has the reservations; return a waiter, or None."""
+        """Call *raise_problem* once Redis has the reservations; return a function to await that."""
         if self._is_alone:
             return None  # there would be no new data to check
         future: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
