@@ -245,7 +245,7 @@ class ControlSocket:
     async def _offered_models(self) -> Reply:
         config = self._worker.config
         if not config.api_keys:
-            return Refusal(error="there is no key to ask with: the client's key is passed on")
+            return Refusal(error="this proxy has no key of its own: it passes on the client's key")
         try:
             names = await offered_models(config, config.api_keys[0])
         except AuxiliaryRequestError as error:
@@ -309,7 +309,7 @@ class ControlSocket:
 def _pool_trouble(pool: PoolSharing | None) -> str:
     if pool is None or pool.mode == "shared":
         return ""
-    return f"without Redis, with its part of the limits: {pool.reason}"
+    return f"without Redis, with this replica's share of the limits: {pool.reason}"
 
 
 async def _read_line(connection: socket.socket) -> bytes:

@@ -35,7 +35,7 @@ from ccproxy.worker.server.error_response import redacted
 from ccproxy.worker.test_request import send_test_request
 from ccproxy.worker.worker import Worker
 
-NO_STORE = "the file for the state of the keys could not be opened at the start"
+NO_STORE = "the file with the state of the keys could not be opened at startup"
 
 _FAULTS = (Cause.BAD_KEY.value, Cause.OUT_OF_CREDIT.value)
 """Causes that last until the user acts."""

@@ -159,7 +159,7 @@ class KeyStateKeeper:
         running = self._task
         self._task = asyncio.get_running_loop().create_task(self._save_after_task(running))
         done, _ = await asyncio.wait({self._task}, timeout=limit)
-        return self._error if done else "the file is busy: another program locks it"
+        return self._error if done else "the file is busy: another program has locked it"
 
     async def _save_after_task(self, running: asyncio.Task[None] | None) -> None:
         if running is not None:

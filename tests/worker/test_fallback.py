@@ -300,7 +300,7 @@ async def test_a_fallback_that_breaks_off_before_its_first_content_has_not_answe
         family.move("GLM", server.sockets[0].getsockname()[1])
         got = await family.proxies["Kimi"].ask(prompt(stream=streams))
     assert got.status == 500
-    assert "no fallback answered: the proxy GLM broke off" in got.error["message"]
+    assert "no fallback answered: the answer of the proxy GLM was cut off" in got.error["message"]
     line = await family.proxies["Kimi"].logged("request.finished")
     assert "answered_by" not in line
 

@@ -318,7 +318,7 @@ async def test_a_locked_file_delays_the_save_but_not_the_command(path):
     pool.disable("k1")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    assert "another program locks it" in await keeper.save_now(limit=0.05)
+    assert "another program has locked it" in await keeper.save_now(limit=0.05)
     other.close()
     assert await keeper.save_now() == ""
     await keeper.close()

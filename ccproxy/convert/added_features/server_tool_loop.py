@@ -171,7 +171,7 @@ class ServerToolLoop(ABC):
     def end_round(self) -> None:
         """Add the usage of the round. Raises BadAnswer if its stream is incomplete."""
         if self._delta is None:
-            raise BadAnswer("the provider's stream broke off before the end of the answer")
+            raise BadAnswer("the provider's stream was cut off before the end of the answer")
         self._usage = add_usage(self._usage, self._delta["usage"])
 
     def _resolve(self, answers: list[tuple[Content, object]]) -> bytes:

@@ -180,7 +180,7 @@ class ChatToMessageStream:
         if not self._has_choice:
             raise BadAnswer("The provider's answer is empty")
         if not self.complete and not self._done:
-            raise BadAnswer("The provider's answer broke off before its end")
+            raise BadAnswer("The provider's answer was cut off before its end")
         self._flush_text()
         for call in self._text_calls.calls() if self._text_calls is not None else ():
             self._take_call(call, 0, is_whole=True)
@@ -404,7 +404,7 @@ class ChatToMessageStream:
         """Raise if *call* is incomplete and no finish_reason explains it."""
         is_cut = self._has_deltas and not self.complete
         if is_cut and call.has_arguments and not call.is_complete:
-            raise BadAnswer("The provider's answer broke off within a tool call")
+            raise BadAnswer("The provider's answer was cut off within a tool call")
 
     def _final_stop_reason(self) -> str:
         reason = self._stop_reason or "end_turn"

@@ -40,7 +40,7 @@ _MOST_TOKENS = 2**53
 _COUNTED = ("_tokens", "web_search_requests")
 """Suffixes of the names of billable counts."""
 
-CUT = "the provider's stream broke off before the end of the answer"
+CUT = "the provider's stream was cut off before the end of the answer"
 
 
 class Passthrough:

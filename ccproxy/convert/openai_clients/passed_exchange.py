@@ -93,7 +93,7 @@ class PassedExchange(ABC):
         """
         rest = b"".join([self._passed(event) for event in self._decoder.close()])
         if not self._is_finished:
-            raise BadAnswer("the provider's stream broke off before the end of the answer")
+            raise BadAnswer("the provider's stream was cut off before the end of the answer")
         return rest
 
     @abstractmethod

@@ -192,7 +192,7 @@ class ResponsesToMessageStream:
         if self._ended:
             return []
         if not self.complete:
-            raise BadAnswer("The provider's answer broke off before its end")
+            raise BadAnswer("The provider's answer was cut off before its end")
         if self._status in _FAILED:
             raise BadAnswer(f"The provider ended its answer with the status {self._status}")
         self._flush_text()

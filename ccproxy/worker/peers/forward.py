@@ -274,7 +274,7 @@ async def _return(
         *(success_headers(request) if is_success else route_headers(request)),
     ]
     headers = [one for one in headers if one[0].lower() != "request-id"]
-    stream = ForwardedStream(answer, f"the proxy {record.answered_by} broke off")
+    stream = ForwardedStream(answer, f"the answer of the proxy {record.answered_by} was cut off")
     if answer.content_type != SSE:
         body = await stream.read_whole()
         return web.Response(status=answer.status, body=body, headers=dict(headers))

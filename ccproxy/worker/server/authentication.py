@@ -35,12 +35,12 @@ _NO_KEY = (
     "ANTHROPIC_API_KEY of the proxy's env file"
 )
 _WRONG_KEY = (
-    "the client key is not one of this proxy's: compare ANTHROPIC_AUTH_TOKEN with "
+    "the client key is not a key of this proxy: compare ANTHROPIC_AUTH_TOKEN with "
     "ANTHROPIC_API_KEY in the proxy's env file"
 )
 _NO_USER = (
     "this gateway requires a user's token: sign in with /login, or set ANTHROPIC_AUTH_TOKEN to the "
-    "token that the owner of the gateway has given you"
+    "token that the owner of the gateway gave you"
 )
 _UNKNOWN_USER = (
     "the token was revoked or has expired: sign in again with /login, or ask the owner of the "

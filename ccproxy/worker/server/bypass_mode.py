@@ -32,7 +32,7 @@ async def _return(request: ClientRequest, response: aiohttp.ClientResponse) -> w
     headers = [
         (name, value) for name, value in response.headers.items() if name.lower() not in dropped
     ]
-    stream = ForwardedStream(response, "the response broke off")
+    stream = ForwardedStream(response, "the response was cut off")
     if response.status != 200 or response.content_type != SSE:
         body = await stream.read_whole()
         return web.Response(status=response.status, body=body, headers=dict(headers))

@@ -241,7 +241,7 @@ class ClientConnection(ClientProtocol):
         """Answer invalid HTTP and unexpected exceptions, without quoting either."""
         if request.writer.output_size > 0:
             if not isinstance(exc, ConnectionError | None):
-                _log.error("response broken off", exc_info=exc)
+                _log.error("response cut off", exc_info=exc)
             # Closes the connection; there is no way left to report the error.
             raise ConnectionError
         if isinstance(exc, HttpProcessingError):

@@ -174,7 +174,7 @@ def _broken(error: Exception) -> Problem:
     if isinstance(error, TimeoutError):
         text = f"The provider sent nothing for {IDLE_SECONDS:.0f} s in the middle of its answer"
         return Problem("timeout_error", text)
-    return Problem("api_error", f"The provider's answer broke off: {explain(error)}", status=502)
+    return Problem("api_error", f"The provider's answer was cut off: {explain(error)}", status=502)
 
 
 async def open_answer(reply: ProviderReply, errors: ErrorReader) -> ProviderAnswer:

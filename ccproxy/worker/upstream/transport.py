@@ -156,7 +156,7 @@ class HttpTransport:
         if through_proxy and (credentials := _basic_credentials(self._proxy)):
             lines.append(f"Proxy-Authorization: {credentials}")
         if any(map(_FORBIDDEN.search, lines)):
-            raise ValueError("a header to the provider has a line break in it")
+            raise ValueError("a header for the provider contains a control character")
         start = "\r\n".join([*lines, "Content-Length: "])
         return RequestHead(request=request, start=start.encode("utf-8", "surrogateescape"))
 

@@ -203,7 +203,7 @@ def test_counts_of_all_rounds_are_added():
 def test_a_stream_without_end():
     rounds = loop()
     rounds.feed(answer(text("a")).partition(b"event: message_delta")[0])
-    with pytest.raises(Problem, match="broke off"):
+    with pytest.raises(Problem, match="was cut off"):
         rounds.end_round()
 
 

@@ -629,7 +629,7 @@ def test_a_plain_finish_reason_hides_no_specific_one(reasons):
 def test_without_a_reason_the_answer_does_not_end(reason):
     chunks = [end(reason), say("a"), end(reason)]
     assert script(chunks) == ["0 text", "0 + a", "0 .", "end_turn"]
-    with pytest.raises(Problem, match="broke off"):
+    with pytest.raises(Problem, match="was cut off"):
         script(chunks, done=False)
 
 
@@ -639,7 +639,7 @@ def test_without_a_reason_the_answer_does_not_end(reason):
         pytest.param([], False, "empty", id="nothing"),
         pytest.param([], True, "empty", id="nothing but [DONE]"),
         pytest.param([{"choices": []}], True, "empty", id="no choice"),
-        pytest.param([say("a")], False, "broke off", id="neither finish_reason nor [DONE]"),
+        pytest.param([say("a")], False, "was cut off", id="neither finish_reason nor [DONE]"),
         pytest.param([call('{"a', **A)], True, "within a tool call", id="[DONE] within a call"),
         pytest.param(
             [call('{"a', **A), say("x")], True, "within a tool call", id="or with text after it"

@@ -54,7 +54,7 @@ def test_a_value_that_is_not_json_is_text() -> None:
 @pytest.mark.parametrize(
     ("markup", "text"),
     [
-        pytest.param(MARKUP.removesuffix("</｜DSML｜tool_calls>"), "broke off", id="no end"),
+        pytest.param(MARKUP.removesuffix("</｜DSML｜tool_calls>"), "was cut off", id="no end"),
         pytest.param(
             CALL.format(name="A").replace("</｜DSML｜parameter>", ""),
             "cannot be parsed",

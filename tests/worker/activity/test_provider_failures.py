@@ -67,8 +67,8 @@ PAGE = raw("<html>no route</html>", status=404, headers={"Content-Type": "text/h
             id="nothing could be sent",
         ),
         pytest.param(
-            [GOOD, *[record(error="api_error", reason="broke off")] * 2],
-            "the last 2 requests failed, since TIME; last error: broke off",
+            [GOOD, *[record(error="api_error", reason="was cut off")] * 2],
+            "the last 2 requests failed, since TIME; last error: was cut off",
             id="answers that break off",
         ),
         pytest.param(

@@ -182,7 +182,7 @@ async def test_a_sibling_that_is_cut_off_is_an_error_at_the_end(family):
         rest = await got.content.read()
     answer = read_answer(200, got.headers, begun + rest)
     assert answer.error["type"] == "overloaded_error"
-    assert answer.error["message"].startswith("the proxy GLM broke off")
+    assert answer.error["message"].startswith("the answer of the proxy GLM was cut off")
 
 
 async def test_a_refused_connection_to_a_peer_is_reported_with_a_fix(family):

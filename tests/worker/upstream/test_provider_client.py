@@ -124,7 +124,7 @@ async def test_a_stream_without_end_is_not_read_as_a_whole_answer(provider, monk
     provider.script(stream(*[chunk("x" * 50_000)] * 4, asyncio.Event()))
     async with way(provider) as upstream:
         problem = await refusal(upstream, ask(provider))
-    assert problem.message.endswith("broke off: its response is larger than 0 MiB")
+    assert problem.message.endswith("was cut off: its response is larger than 0 MiB")
     assert problem.status == 502
 
 
@@ -323,7 +323,7 @@ async def test_a_broken_stream_is_a_problem_after_what_came(provider, end):
         with pytest.raises(Problem) as caught:
             await answer.read()
     assert caught.value.kind == "api_error"
-    assert "broke off" in caught.value.message
+    assert "was cut off" in caught.value.message
     assert len(provider.calls) == 1
 
 

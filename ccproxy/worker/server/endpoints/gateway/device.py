@@ -46,7 +46,7 @@ _HEADERS = {
 _CODE = re.compile(f"[{USER_CODE_LETTERS}]{{{USER_CODE_LENGTH}}}")
 _STYLE = "body{font:16px sans-serif;max-width:30em;margin:4em auto}input{font:inherit;width:100%}"
 _FORM = """
-<p>Claude Code on some machine asks to use this gateway in your name. Continue only if
+<p>Claude Code on some machine requests access to this gateway in your name. Continue only if
 <b>you</b> started this sign-in, and Claude Code shows the same code.</p>
 <form method="post" action="/device">
 <input type="hidden" name="form" value="{form}">
@@ -66,9 +66,9 @@ _FLOW_COOKIE = "ccproxy_sign_in"
 _PAGE = "approval page"
 _FLOW = "sign-in at the provider"
 _IDENTIFIED = "identity for approval"
-_WRONG_CODE = "This code is wrong or has expired. Compare it with Claude Code, or begin again."
+_WRONG_CODE = "This code is wrong or has expired. Compare it with Claude Code, or start again."
 _NOT_CONFIRMED = "<p>The identity provider did not confirm who you are. Begin again.</p>"
-_TOO_MANY = "<p>Too many wrong entries. Wait ten minutes.</p>"
+_TOO_MANY = "<p>Too many failed attempts. Wait ten minutes.</p>"
 
 
 async def show(request: ClientRequest) -> web.Response:

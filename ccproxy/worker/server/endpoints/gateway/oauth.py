@@ -34,7 +34,7 @@ MAX_FIELDS = 32
 _NOT_STORED = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _ERRORS = {
     "pending": ("authorization_pending", "the sign-in has not been approved yet"),
-    "slow_down": ("slow_down", f"ask every {POLL_SECONDS} seconds"),
+    "slow_down": ("slow_down", f"poll at most every {POLL_SECONDS} seconds"),
     "denied": ("access_denied", "the sign-in was refused"),
     "expired": ("expired_token", "the sign-in has expired or was completed: begin again"),
 }
@@ -65,7 +65,7 @@ async def device_authorization(request: ClientRequest) -> web.Response:
     gateway.new_sign_ins.note(address)
     begun = await gateway.sign_ins.begin() if allowed else None
     if begun is None:
-        text = "too many sign-ins were begun: wait ten minutes"
+        text = "too many sign-ins were started: wait ten minutes"
         return _error("slow_down", text, status=429)
     user_code, device_code = begun
     half = len(user_code) // 2
