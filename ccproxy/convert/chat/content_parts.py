@@ -172,7 +172,7 @@ def _image(block: Block, conversion: Conversion) -> list[Part]:
     source = source_of(block)
     if not conversion.quirks.images:
         conversion.drop("messages.image")
-        return [text_part(Raw(b'"[image omitted: this model does not see images]"'))]
+        return [text_part(Raw(b'"[image omitted: this model does not accept images]"'))]
     if source.type == "base64":
         url = _data_url(source)
     elif source.type == "url":
@@ -235,7 +235,9 @@ def _pdf(block: Block, source: Source, conversion: Conversion) -> list[Part]:
         name = {"filename": title or Raw(b'"document.pdf"')}
         return [*context, {"type": "file", "file": {**name, "file_data": url}}]
     conversion.drop("messages.document")
-    note = wrap_literal("[", title or Raw(b'"document"'), ": this provider takes no PDF files]")
+    note = wrap_literal(
+        "[", title or Raw(b'"document"'), ": this provider does not accept PDF files]"
+    )
     return [text_part(note), *context]
 
 

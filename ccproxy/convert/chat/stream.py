@@ -189,7 +189,9 @@ class ChatToMessageStream:
             self._check_whole(self._writer.call)
         self._writer.flush_pending()
         if self._unread and self._writer.index < 0 and not self._writer.chars:
-            text = f"The provider's answer has no content but parts of the type {self._unread}"
+            text = (
+                f"The provider's answer contains only parts of the unsupported type {self._unread}"
+            )
             raise BadAnswer(text)
         stop_reason = self._final_stop_reason()
         matched = self._stops.matched or self._server_stop
@@ -279,7 +281,7 @@ class ChatToMessageStream:
     def _take_parts(self, parts: object) -> None:
         """Process a list of content parts: text, refusals, and Mistral's thinking."""
         if not isinstance(parts, list):
-            raise BadAnswer("The provider sent a content that is neither text nor parts")
+            raise BadAnswer("The provider sent content that is neither text nor a list of parts")
         for part in parts:
             if isinstance(part, str):
                 self._take_text(part)
@@ -320,7 +322,7 @@ class ChatToMessageStream:
     def _take_finish(self, choice: Choice, reason: str) -> None:
         reason_code = reason.lower()
         if kind := FAILED.get(reason_code):
-            raise Problem(kind, f"The provider abandoned the answer (finish_reason {reason})")
+            raise Problem(kind, f"The provider aborted the answer (finish_reason {reason})")
         stop_reason = STOP_REASON.get(reason_code, "end_turn")
         if stop_reason != "end_turn" or not self._is_finished:
             self._stop_reason = stop_reason

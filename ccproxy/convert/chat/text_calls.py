@@ -64,7 +64,7 @@ class TextCalls:
         if _WRAPPER.search(markup) and not _END_OF_WRAPPER.search(markup):
             raise BadAnswer("The provider's answer was cut off within a tool call")
         if markup and not calls:
-            raise BadAnswer("The model wrote a tool call into its text that cannot be parsed")
+            raise BadAnswer("The model wrote a tool call as text that cannot be parsed")
         return calls
 
 
@@ -75,7 +75,7 @@ def _arguments(body: str) -> dict[str, Any]:
     while parameter := _PARAMETER.search(body, position):
         end = body.find(_END_OF_PARAMETER, parameter.end())
         if end < 0:
-            raise BadAnswer("The model wrote a tool call into its text that cannot be parsed")
+            raise BadAnswer("The model wrote a tool call as text that cannot be parsed")
         text = body[parameter.end() : end]
         arguments[parameter[1]] = _json_value(text) if parameter[2] == "false" else text
         position = end

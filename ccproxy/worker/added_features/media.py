@@ -19,7 +19,9 @@ from ccproxy.worker.added_features.pdf_texts import PdfTexts, can_read_pdfs
 from ccproxy.worker.server.http import ClientRequest
 
 IMAGE_HINT = "this model sees no images; VISION in the env file names a model that describes them"
-PDF_HINT = "this provider takes no PDFs; with `pip install 'ccproxy-fleet[pdf]'` it gets their text"
+PDF_HINT = (
+    "this provider does not accept PDFs; with `pip install 'ccproxy-fleet[pdf]'` it gets their text"
+)
 
 
 class MediaNeeds(NamedTuple):

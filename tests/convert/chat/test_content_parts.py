@@ -55,7 +55,7 @@ def test_images(source, url):
 )
 def test_an_image_becomes_a_note_for_models_without_vision(source):
     outcome = ask(user({"type": "image", "source": source}), to=target(images=False))
-    assert outcome.messages[0]["content"] == "[image omitted: this model does not see images]"
+    assert outcome.messages[0]["content"] == "[image omitted: this model does not accept images]"
     assert outcome.converted.dropped == ("messages.image",)
 
 
@@ -68,7 +68,7 @@ def test_an_image_in_a_result_becomes_a_note_for_models_without_vision():
     )
     assert outcome.roles == "user assistant tool"
     assert outcome.messages[2]["content"] == (
-        "shot:\n[image omitted: this model does not see images]"
+        "shot:\n[image omitted: this model does not accept images]"
     )
 
 
@@ -147,13 +147,13 @@ def test_a_source_of_an_unknown_type_is_left_out(kind):
         pytest.param(
             "text",
             pdf(title="spec.pdf"),
-            "[spec.pdf: this provider takes no PDF files]",
+            "[spec.pdf: this provider does not accept PDF files]",
             id="a note",
         ),
         pytest.param(
             "text",
             pdf(),
-            "[document: this provider takes no PDF files]",
+            "[document: this provider does not accept PDF files]",
             id="a note without a title",
         ),
         pytest.param(

@@ -170,5 +170,5 @@ async def test_without_the_library_the_log_has_a_hint(start, provider, monkeypat
     monkeypatch.setattr("ccproxy.worker.added_features.media.can_read_pdfs", lambda: False)
     proxy = await start(PROVIDER="zai")
     await proxy.ask(request(document(HELLO)))
-    assert "takes no PDF files" in str(provider.calls[0].json["messages"])
+    assert "does not accept PDF files" in str(provider.calls[0].json["messages"])
     assert "ccproxy-fleet[pdf]" in proxy.lines("pdf.dropped")[0]["hint"]
