@@ -110,5 +110,5 @@ def _backend(env: EnvReader, name: str, url: str) -> SearchBackend | None:
         )
     elif backend.needs_server and not url:
         text = f"WEB_SEARCH: {backend.title} needs its address"
-        env.note(value, text, fix=f"write for example WEB_SEARCH={name}:http://127.0.0.1:8888")
+        env.note(value, text, fix=f"for example, write WEB_SEARCH={name}:http://127.0.0.1:8888")
     return backend

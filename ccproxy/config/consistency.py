@@ -122,7 +122,7 @@ def custom_headers(env: EnvReader) -> dict[str, str]:
         name = "-".join(word.capitalize() for word in suffix.split("_"))
         if not suffix or not is_header_name(name):
             text = f"{value.name} does not name a header: only letters, digits and _ may follow"
-            env.note(value, text, fix=f"write for example {s.HEADER_PREFIX}X_TEAM=blue")
+            env.note(value, text, fix=f"for example, write {s.HEADER_PREFIX}X_TEAM=blue")
         elif is_framing_header(name):
             text = f"{value.name} is not allowed: {name} is a header of the connection"
             env.note(value, text, fix="remove it")

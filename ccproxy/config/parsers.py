@@ -344,7 +344,7 @@ def _character_problem(char: str) -> str:
     if char == ";":
         return 'a semicolon: separate keys with ","'
     if char == "#":
-        return "a #: put a space before a comment, and no # into the key"
+        return "a #: put a space before a comment, and do not put a # in the key"
     if char in "\"'`":
         return "quotes as part of the key: use one pair of quotes around the value, or none"
     if "!" <= char <= "~":

@@ -72,11 +72,11 @@ def _strategy(env: EnvReader, ranks: tuple[KeyRank, ...]) -> Strategy:
     if ignored:
         text = f"KEY_STRATEGY {strategy} ignores the {' and '.join(ignored)} after the keys"
     elif strategy == "priority" and not has_priority:
-        text = "KEY_STRATEGY is priority, but no key has one above 1"
+        text = "KEY_STRATEGY is priority, but no key has a priority above 1"
         fix = "write ;priority=2 after the keys that are used last"
     elif strategy == "weights" and not has_weight:
-        text = "KEY_STRATEGY is weights, but no key has one above 1"
-        fix = "write for example ;weight=3 after a key"
+        text = "KEY_STRATEGY is weights, but no key has a weight above 1"
+        fix = "for example, write ;weight=3 after a key"
     if text:
         env.note(env.value(s.KEY_STRATEGY), text, fix=fix)
     return strategy
@@ -94,7 +94,7 @@ def _listed_keys(env: EnvReader) -> tuple[str, ...] | None:
     if path is None or value is None:
         return env.read(s.PROVIDER_API_KEY) if env.value(s.PROVIDER_API_KEY) else None
     if env.value(s.PROVIDER_API_KEY) is not None:
-        text = "PROVIDER_API_KEYS_FILE is set, and the file has a provider key as well"
+        text = "PROVIDER_API_KEYS_FILE is set, and the env file also contains a provider key"
         env.note(value, text, fix="keep one of them")
     listed, problem, fix = _read_keys(path)
     if problem:

@@ -102,7 +102,7 @@ class EnvReader:
         try:
             return setting.parse(value.text.strip())
         except ValueError as error:
-            fix = f"write for example {value.name}={setting.example}"
+            fix = f"for example, write {value.name}={setting.example}"
             self.note(value, f"{value.name} {error}", fix=fix)
             return setting.default
 

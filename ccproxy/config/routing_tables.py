@@ -155,7 +155,7 @@ class _Reader:
         over = table.get("over")
         if over is not None and (type(over) is not int or over < 1):
             text = f'over of long_context must be a number of tokens, got "{over}"'
-            self._note(line, text, "write for example over = 60000")
+            self._note(line, text, "for example, write over = 60000")
         return LongContext(model=table["model"], over=over)
 
     # ...and fallbacks, of [fallback] and of [[proxy]].
@@ -183,7 +183,7 @@ class _Reader:
         names = [value] if isinstance(value, str) else value
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             text = f"fallback of {label} must be a list of labels"
-            self._note(line, text, 'write for example ["GLM-4.6"]')
+            self._note(line, text, 'for example, write ["GLM-4.6"]')
             return ()
         for name in names:
             if name.lower() == label.lower():
@@ -219,7 +219,7 @@ class _Reader:
         """Check a *model*; without a label it is a model of the entry *home*."""
         if not isinstance(model, str) or not model.strip():
             text = f'{name} must name a model, got "{model}"'
-            self._note(line, text, f"write for example {_EXAMPLE}")
+            self._note(line, text, f"for example, write {_EXAMPLE}")
             return
         if text := unknown_label(model, self._labels):
             self._note(line, f"{name}: {text}", self._labels_fix())

@@ -50,8 +50,8 @@ UNMEASURED: Final[Mapping[str, str]] = {
     "refused_fields": "any field; ccproxy learns from the first refusal instead",
     "extra_body": "any field",
     "template_kwargs": "measured as the form of `reasoning`",
-    "text_calls": "an error of the model, which it makes now and then",
-    "quota_means_rate": "shown only by a quota that is used up",
+    "text_calls": "an occasional error of the model",
+    "quota_means_rate": "visible only when the quota is exhausted",
 }
 """The quirks that are not measured, with the reasons."""
 

@@ -44,7 +44,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stop: bool = True
     """False: `stop` is refused (o3, o4-mini, grok-4); ccproxy truncates the text itself."""
     max_stops: int = 4
-    """Largest number of stop sequences sent; ccproxy enforces the others itself."""
+    """Maximum number of stop sequences sent; ccproxy enforces the others itself."""
 
     # The request: tools
 
@@ -54,7 +54,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "function",
         "none",
     )
-    """Supported values of tool_choice. GLM has only auto, older Kimi models no required."""
+    """Supported values of tool_choice. GLM supports only auto; older Kimi models do not
+    support required."""
     required_word: Literal["required", "any"] = "required"
     """Mistral's name is "any"."""
     forced_choice_with_thinking: bool = True
@@ -62,15 +63,16 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     parallel_tool_calls: bool = True
     """False: the key `parallel_tool_calls` is refused."""
     tool_ids: Literal["any", "forty", "nine", "functions", "responses"] = "any"
-    """nine: tool call ids are exactly nine alphanumerics (Mistral, error 3280). forty: no longer
-    than that (OpenAI: "string too long. Expected a string with maximum length 40"). responses: 1 to
-    64 of [A-Za-z0-9_-] (`call_id` of the Responses API). functions: `functions.NAME:INDEX`, the
-    only form that Kimi K2 has learnt; with others its calls become invalid."""
+    """nine: tool call ids are exactly nine alphanumerics (Mistral, error 3280). forty: at most
+    40 characters (OpenAI: "string too long. Expected a string with maximum length 40").
+    responses: 1 to 64 of [A-Za-z0-9_-] (`call_id` of the Responses API). functions:
+    `functions.NAME:INDEX`, the only form that Kimi K2 was trained on; with other forms its calls
+    become invalid."""
     max_tools: int = 0
-    """Largest number of tools in a request; of more tools some must be searched for. 0: no limit.
-    OpenAI refuses the 129th: "Expected an array with maximum length 128"."""
+    """Maximum number of tools in a request; above it, some tools are deferred and must be searched
+    for. 0: no limit. OpenAI refuses the 129th: "Expected an array with maximum length 128"."""
     tool_name_length: int = 64
-    """Largest length of a tool name; the characters are always [a-zA-Z0-9_-]."""
+    """Maximum length of a tool name; the characters are always [a-zA-Z0-9_-]."""
     schema: Literal["plain", "gemini", "kimi", "bare", "no_meta", "inline", "grammar"] = "plain"
     """Dialect of JSON schemas, see `convert/common/schema.py`."""
     tool_stream: bool = False
@@ -144,7 +146,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     unsigned_thinking: bool = True
     """False: thinking without its producer's signature is refused (Claude, Gemini)."""
     history_required: bool = False
-    """True: required in assistant turns with tool calls, "" if there is none (DeepSeek)."""
+    """True: assistant turns with tool calls require the reasoning field, "" if there is none
+    (DeepSeek)."""
     thought_signatures: bool = False
     """Gemini: tool calls in the history require extra_content.google.thought_signature."""
 
@@ -153,13 +156,14 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     system_role: Literal["system", "developer"] = "system"
     """The role of system text in `input`; OpenAI's own models call it developer."""
     output_parts: bool = False
-    """True: the output of a call may be a list with images and files; else they follow it."""
+    """True: the output of a call may be a list with images and files; otherwise these follow it in
+    a user message."""
     encrypted_reasoning: bool = False
-    """True: `reasoning.encrypted_content` can be asked for and sent back."""
+    """True: `reasoning.encrypted_content` can be requested and sent back."""
     reasoning_summary: bool = False
-    """True: `reasoning.summary` is understood; without it reasoning has no visible text."""
+    """True: `reasoning.summary` is supported; without it reasoning has no visible text."""
     message_phase: bool = False
-    """True: messages of the assistant have a `phase`, which the API asks to send back."""
+    """True: assistant messages have a `phase`, which the API expects back."""
     web_search: bool = False
     """True: the provider searches the web itself, with the tool `web_search`."""
 
@@ -184,9 +188,10 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Name of a header that must be "true" in requests with images (Copilot)."""
     initiator_header: str = ""
     """Name of a header that is "agent" in requests that continue a turn, else "user"; Copilot
-    charges for the latter only."""
+    charges only for the latter."""
     session_header: str = ""
-    """Name of a header with a hash of the session; the provider routes by it (OpenCode)."""
+    """Name of a header with a hash of the session, which the provider uses for routing
+    (OpenCode)."""
     refused_fields: tuple[str, ...] = ()
     """Fields that are removed from every request, see `convert/common/refused_features.py`."""
     extra_body: dict[str, Any] = {}

@@ -88,79 +88,79 @@ ONE_SETTING = [
     pytest.param(
         "REQUEST_TIMEOUT=90s",
         'REQUEST_TIMEOUT must be a number of seconds, got "90s"',
-        "write for example REQUEST_TIMEOUT=600",
+        "for example, write REQUEST_TIMEOUT=600",
         id="a unit",
     ),
     pytest.param(
         "MAX_RETRIES=many",
         'MAX_RETRIES must be a whole number from 0 to 99, got "many"',
-        "write for example MAX_RETRIES=2",
+        "for example, write MAX_RETRIES=2",
         id="a word for a number",
     ),
     pytest.param(
         "MAX_TOKENS_LIMIT=8k",
         'MAX_TOKENS_LIMIT must be a whole number of tokens, got "8k"',
-        "write for example MAX_TOKENS_LIMIT=32000",
+        "for example, write MAX_TOKENS_LIMIT=32000",
         id="a short form",
     ),
     pytest.param(
         "LOG_LEVEL=loud",
         'LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL, got "loud"',
-        "write for example LOG_LEVEL=INFO",
+        "for example, write LOG_LEVEL=INFO",
         id="no level",
     ),
     pytest.param(
         "PASS_CLIENT_KEY=perhaps",
         'PASS_CLIENT_KEY must be on or off, got "perhaps"',
-        "write for example PASS_CLIENT_KEY=on",
+        "for example, write PASS_CLIENT_KEY=on",
         id="neither on nor off",
     ),
     pytest.param(
         "PROVIDER_API=grpc",
         'PROVIDER_API must be auto, chat, responses or messages, got "grpc"',
-        "write for example PROVIDER_API=responses",
+        "for example, write PROVIDER_API=responses",
         id="an API that is not spoken",
     ),
     pytest.param(
         "PROVIDER_BASE_URL=api.x",
         'PROVIDER_BASE_URL must be an http:// or https:// address, got "api.x"',
-        "write for example PROVIDER_BASE_URL=https://api.example.com/v1",
+        "for example, write PROVIDER_BASE_URL=https://api.example.com/v1",
         id="no address",
     ),
     pytest.param(
         "OPENAI_BASE_URL=htps://x.y",
         'OPENAI_BASE_URL must be an http:// or https:// address, got "htps://x.y"',
-        "write for example OPENAI_BASE_URL=https://api.example.com/v1",
+        "for example, write OPENAI_BASE_URL=https://api.example.com/v1",
         id="under its old name",
     ),
     pytest.param(
         "PROVIDER_BASE_URL=http://api.x.com",
         'PROVIDER_BASE_URL would send the key unencrypted, got "http://api.x.com"',
-        "write for example PROVIDER_BASE_URL=https://api.example.com/v1",
+        "for example, write PROVIDER_BASE_URL=https://api.example.com/v1",
         id="http to the world",
     ),
     pytest.param(
         "PORT=70000",
         'PORT must be a port from 1 to 65535, got "70000"',
-        "write for example PORT=8081",
+        "for example, write PORT=8081",
         id="no port",
     ),
     pytest.param(
         "ANTHROPIC_API_KEY=changeme",
         "ANTHROPIC_API_KEY contains a placeholder, not a key (…)",
-        "write for example ANTHROPIC_API_KEY=ccp_…",
+        "for example, write ANTHROPIC_API_KEY=ccp_…",
         id="a placeholder for the client",
     ),
     pytest.param(
         "ANTHROPIC_API_KEY=,",
         "ANTHROPIC_API_KEY contains no key, only commas",
-        "write for example ANTHROPIC_API_KEY=ccp_…",
+        "for example, write ANTHROPIC_API_KEY=ccp_…",
         id="commas do not open the door",
     ),
     pytest.param(
         "UPSTREAM_PROXY=u:secret@h",
         "UPSTREAM_PROXY must be the http:// address of a proxy",
-        "write for example UPSTREAM_PROXY=http://proxy.example:3128",
+        "for example, write UPSTREAM_PROXY=http://proxy.example:3128",
         id="a proxy is not quoted",
     ),
     pytest.param(
@@ -191,13 +191,13 @@ ONE_SETTING = [
     pytest.param(
         "CUSTOM_HEADER_X(Y)=1",
         "CUSTOM_HEADER_X(Y) does not name a header: only letters, digits and _ may follow",
-        "write for example CUSTOM_HEADER_X_TEAM=blue",
+        "for example, write CUSTOM_HEADER_X_TEAM=blue",
         id="a name that no header has",
     ),
     pytest.param(
         "CUSTOM_HEADER_=1",
         "CUSTOM_HEADER_ does not name a header: only letters, digits and _ may follow",
-        "write for example CUSTOM_HEADER_X_TEAM=blue",
+        "for example, write CUSTOM_HEADER_X_TEAM=blue",
         id="no name at all",
     ),
     pytest.param(
@@ -375,7 +375,7 @@ def test_names_of_other_programs_are_ignored(write, line):
             "PROVIDER=kimi\nPROVIDER_API_KEY=sk-1,your-api-key-0001",
             lines(
                 f"{X}:2: PROVIDER_API_KEY contains as key 2 of 2 a placeholder, not a key (…0001)",
-                "write for example PROVIDER_API_KEY=sk-…",
+                "for example, write PROVIDER_API_KEY=sk-…",
             ),
             id="a placeholder",
         ),
@@ -685,10 +685,10 @@ def test_mistakes_of_the_environment(complaints):
     assert complaints(load_worker, None, environ=environ) == [
         lines(
             "(environment): PROVIDER_API_KEY contains a placeholder, not a key (…)",
-            "write for example PROVIDER_API_KEY=sk-…",
+            "for example, write PROVIDER_API_KEY=sk-…",
         ),
         lines(
             '(environment): REQUEST_TIMEOUT must be a number of seconds, got "90s"',
-            "write for example REQUEST_TIMEOUT=600",
+            "for example, write REQUEST_TIMEOUT=600",
         ),
     ]

@@ -41,7 +41,9 @@ def read_refreshed(file: Path) -> Catalogue:
         raise _mistake(file, text, "correct it, or get another one") from error
     shipped = shipped_catalogue()
     if catalogue.date <= shipped.date:
-        text = f"its date {catalogue.date} is not after that of this release, {shipped.date}"
+        text = (
+            f"its date {catalogue.date} is not later than the date of this release, {shipped.date}"
+        )
         raise _mistake(file, text, "nothing to install: the newer catalogue is used anyway")
     return catalogue
 

@@ -96,7 +96,7 @@ def images_of(body: MediaBody) -> list[SeenImage]:
                 number=len(images_by_key) + 1,
                 message=index,
                 key=key,
-                wish=_lasttext_block(body.message(index)),
+                wish=_last_text_block(body.message(index)),
             )
     return list(images_by_key.values())
 
@@ -112,7 +112,7 @@ def questions_of(body: MediaBody, images: list[SeenImage]) -> Iterator[ImageQues
     holders = {image.message for image in images}
     users = [index for index in range(first, len(body)) if _is_turn(body.message(index))]
     for index in users:
-        text = _lasttext_block(body.message(index))
+        text = _last_text_block(body.message(index))
         before = [image for image in images if image.message < index]
         if index in holders or not before or not _MENTION.search(text):
             continue
@@ -205,7 +205,7 @@ def _is_turn(message: dict[str, Any]) -> bool:
     return message.get("role") == "user" and "tool_result" not in types
 
 
-def _lasttext_block(message: dict[str, Any]) -> str:
+def _last_text_block(message: dict[str, Any]) -> str:
     """Return the last text that the user wrote in *message*."""
     content = message.get("content")
     if isinstance(content, str):

@@ -301,7 +301,9 @@ class Operations:
         by_label = {spec.label.lower(): spec for spec in specs}
         if unknown := set(command.labels) - set(by_label):
             labels = ", ".join(spec.label for spec in specs)
-            raise UsageError(f"not in the table: {', '.join(sorted(unknown))} (it holds {labels})")
+            raise UsageError(
+                f"not in the table: {', '.join(sorted(unknown))} (the table contains {labels})"
+            )
         if not command.labels:
             self._table = {}
         selected = [spec for spec in specs if self._is_selected(spec.label, command)]
@@ -382,7 +384,7 @@ class Operations:
 
     def _refuse_if_ending(self) -> None:
         if self.is_ending:
-            raise Busy("busy: the supervisor is stopping\n  fix: try again when it has ended")
+            raise Busy("busy: the supervisor is stopping\n  fix: try again when it has finished")
 
     @asynccontextmanager
     async def _in_turn(self, command: ControlCommand) -> AsyncIterator[None]:
@@ -393,7 +395,7 @@ class Operations:
         except TimeoutError as error:
             seconds = math.ceil(self._host.now() - self._turn_since)
             text = f"busy: `{self._turn_holder}` has been running for {seconds} s"
-            raise Busy(f"{text}\n  fix: try again when it has ended") from error
+            raise Busy(f"{text}\n  fix: try again when it has finished") from error
         self._turn_holder = command.command or f"ccproxy {command.op}"
         self._turn_since = self._host.now()
         try:

@@ -34,7 +34,7 @@ def trusted_peer(connection: socket.socket) -> Peer:
     """
     peer = _peer_of(connection)
     if peer.uid not in (os.getuid(), 0):
-        raise PermissionError(f"user {peer.uid} listens there, neither you nor root")
+        raise PermissionError(f"the socket belongs to user {peer.uid}, who is neither you nor root")
     return peer
 
 

@@ -98,7 +98,9 @@ def prepare_folder(path: Path) -> None:
     if status.st_mode & 0o022 == 0:
         return
     if not _keeps_modes(folder):
-        raise FolderWithoutModes(errno.ENOTSUP, "the file system keeps no permissions", str(folder))
+        raise FolderWithoutModes(
+            errno.ENOTSUP, "the file system does not store permissions", str(folder)
+        )
     raise PermissionError(f"{folder} can be written by others: chmod 700 {folder}")
 
 

@@ -18,9 +18,12 @@ from ccproxy.worker.added_features.image_describer import ImageDescriber
 from ccproxy.worker.added_features.pdf_texts import PdfTexts, can_read_pdfs
 from ccproxy.worker.server.http import ClientRequest
 
-IMAGE_HINT = "this model sees no images; VISION in the env file names a model that describes them"
+IMAGE_HINT = (
+    "this model does not accept images; VISION in the env file names a model that describes them"
+)
 PDF_HINT = (
-    "this provider does not accept PDFs; with `pip install 'ccproxy-fleet[pdf]'` it gets their text"
+    "this provider does not accept PDFs; `pip install 'ccproxy-fleet[pdf]'` makes ccproxy send "
+    "their text instead"
 )
 
 

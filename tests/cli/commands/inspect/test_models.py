@@ -209,8 +209,8 @@ def test_long_differences_are_cut(fleet, ccproxy, newer):
 @pytest.mark.parametrize(
     ("date", "message"),
     [
-        pytest.param(SHIPPED.date, "is not after that of this release", id="the same"),
-        pytest.param("2020-01-01", "is not after that of this release", id="an older one"),
+        pytest.param(SHIPPED.date, "is not later than the date of this release", id="the same"),
+        pytest.param("2020-01-01", "is not later than the date of this release", id="an older one"),
     ],
 )
 def test_a_catalogue_that_is_not_newer_is_refused(date, message, fleet, ccproxy, newer):
