@@ -250,7 +250,7 @@ OIDC_SESSION_DAYS = Setting(
     parse=parsers.days,
     default=7.0,
     meaning="days until a session that OIDC_ISSUER approved must be approved again, so that users "
-    "who leave the organisation lose access",
+    "who leave the organization lose access",
     example="1",
 )
 TLS_CERT = Setting(

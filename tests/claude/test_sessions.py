@@ -276,7 +276,7 @@ async def test_an_answer_cut_at_its_limit_is_continued(claude, provider):
 
 
 async def test_a_conversation_that_is_too_long_is_compacted(claude, provider):
-    """Claude Code compacts the conversation and continues only if it recognises the error."""
+    """Claude Code compacts the conversation and continues only if it recognizes the error."""
     too_long = (
         "This model's maximum context length is 128000 tokens. However, your messages resulted in "
         "150210 tokens. Please reduce the length of the messages."

@@ -89,7 +89,7 @@ async def test_a_permanent_error_is_shown_immediately(codex, provider):
     assert len(provider.calls) == 1
 
 
-async def test_a_context_overflow_is_recognised(codex, provider):
+async def test_a_context_overflow_is_recognized(codex, provider):
     codex.home.write(kimi=settings("chat", provider))
     text = "This model's maximum context length is 1000 tokens, you requested 2000 tokens"
     provider.script(failure(400, text))

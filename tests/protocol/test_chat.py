@@ -168,7 +168,7 @@ def test_any_json_is_decoded_or_refused(value):
         pytest.param(b'{"a":' + b"[" * 100_000, False, id="nested beyond reason"),
     ],
 )
-def test_answers_of_any_api_are_recognised(data, expected):
+def test_answers_of_any_api_are_recognized(data, expected):
     assert is_answer(data) is expected
 
 

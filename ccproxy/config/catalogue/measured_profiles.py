@@ -32,7 +32,7 @@ class MeasuredModel(msgspec.Struct, frozen=True, kw_only=True):
     max_output: int | None = None
     """The output limit in tokens; None if no refusal named it."""
     overflow: str = ""
-    """The refusal of a too-long request, if ccproxy does not recognise it."""
+    """The refusal of a too-long request, if ccproxy does not recognize it."""
 
 
 class Profiles(msgspec.Struct, frozen=True, kw_only=True):

@@ -420,7 +420,7 @@ class ChatToMessageStream:
 
 
 class _TaggedReasoning:
-    """Reasoning between think tags, stored to recognise its copy in a field (MiniMax)."""
+    """Reasoning between think tags, stored to recognize its copy in a field (MiniMax)."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []

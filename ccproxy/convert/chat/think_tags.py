@@ -6,7 +6,7 @@ tag at the end of a chunk is held back and released if it turns out to be someth
 Used by MiniMax without reasoning_split and by local servers without a reasoning parser.
 
 A `</think>` without an opening tag ends reasoning as well: some chat templates contain the opening
-tag. At the start of the text it is dropped. Later it can be recognised only in a whole answer,
+tag. At the start of the text it is dropped. Later it can be recognized only in a whole answer,
 because a stream has already sent the text before it.
 """
 

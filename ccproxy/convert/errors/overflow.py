@@ -1,7 +1,7 @@
 """
 Refusals of too many tokens: context overflows, and answers longer than a model allows.
 
-Overflows are worded so that Claude Code compacts the conversation and continues. It recognises
+Overflows are worded so that Claude Code compacts the conversation and continues. It recognizes
 `prompt is too long: N tokens > M maximum` and, for a prompt that fits by itself, `input length and
 `max_tokens` exceed context limit: A + B > C` (measured). The numbers are the provider's; numbers
 that it does not report are left out.

@@ -1,5 +1,5 @@
 """
-The codes and phrases by which provider errors are recognised.
+The codes and phrases by which provider errors are recognized.
 
 Each row was seen at one provider and is safe for all, because the phrase or code means the same
 everywhere. Codes are compared whole and in lower case; the text is searched for phrases. If a text

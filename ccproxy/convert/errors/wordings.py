@@ -73,7 +73,7 @@ EXPLANATIONS: Mapping[Cause, str] = {
     Cause.GATEWAY_TIMEOUT: "A gateway in front of the provider timed out. Raise its timeout",
     Cause.CONFLICT: "The provider reports a conflict with this request",
     Cause.CONTENT: "The provider's content filter refused the request",
-    # Claude Code recognises the token and repeats the request with a note instead of the block.
+    # Claude Code recognizes the token and repeats the request with a note instead of the block.
     Cause.IMAGE: "capability_rejected: image_block. This model does not accept images",
     Cause.DOCUMENT: "capability_rejected: document_block. This model does not accept PDF files",
     Cause.BAD_REQUEST: "The provider refused the request",

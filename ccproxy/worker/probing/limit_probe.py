@@ -33,7 +33,7 @@ class MeasuredLimits:
     lines: list[str] = field(default_factory=list)
     max_output: int | None = None
     overflow: str = ""
-    """The wording of an overflow error that ccproxy does not recognise."""
+    """The wording of an overflow error that ccproxy does not recognize."""
 
 
 async def measure_limits(
@@ -88,12 +88,12 @@ async def _measure_overflow(
     if problem is None:
         limits.lines.append("too-long request: accepted; the window is larger or it is shortened")
     elif problem.refusal is None:
-        limits.lines.append("too-long request: recognised, so that Claude Code compacts")
+        limits.lines.append("too-long request: recognized, so that Claude Code compacts")
     elif problem.kind in _NOT_ABOUT_LENGTH:
         limits.lines.append(f"too-long request: not measured: {_text(worker, problem)}")
     else:
         limits.overflow = _text(worker, problem)
-        limits.lines.append(f"too-long request: NOT recognised as such: {limits.overflow}")
+        limits.lines.append(f"too-long request: NOT recognized as such: {limits.overflow}")
 
 
 def _text(worker: Worker, problem: Problem) -> str:

@@ -338,7 +338,7 @@ class ProviderClient:
             raise self._unreachable(error) from error
 
     def _headers_of(self, outgoing: Outgoing, lease: Lease) -> Headers:
-        # A base URL may lead back to this fleet under a name that no check recognises.
+        # A base URL may lead back to this fleet under a name that no check recognizes.
         hop = (("x-ccproxy-hop", str(outgoing.hop + 1)),) if self._is_plain_http else ()
         if (outgoing.api or self._config.api) != "messages":
             headers = self._headers.chat(

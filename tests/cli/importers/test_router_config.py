@@ -122,13 +122,13 @@ def test_the_client_key_of_the_examples_is_replaced_and_comments_are_no_settings
     (key,) = checked.workers["deepseek"].client_keys
     assert key != "your-secret-key"
     assert done.stdout.count("the client key: contains a placeholder") == 1
-    assert "//" not in done.stdout.partition("not taken over")[2]
+    assert "//" not in done.stdout.partition("not imported")[2]
 
 
 def test_what_cannot_be_taken_over_has_a_reason(config, ccproxy):
     done = ccproxy("import", config)
     assert done.exit_code == 0
-    lost = done.stdout.partition("not taken over")[2]
+    lost = done.stdout.partition("not imported")[2]
     for line in (
         "HOST: an entry listens on 127.0.0.1",
         "CUSTOM_ROUTER_PATH: it is a program",

@@ -209,10 +209,10 @@ async def test_the_measured_longest_answer_is_used(start, provider, tmp_path):
 @pytest.mark.parametrize(
     ("refusal", "line", "wording"),
     [
-        pytest.param(failure(400, WINDOW), "recognised, so that Claude Code", "", id="known"),
+        pytest.param(failure(400, WINDOW), "recognized, so that Claude Code", "", id="known"),
         pytest.param(
             failure(400, "Your tale\n is " + "very " * 100),
-            "NOT recognised as such: Your tale is very",
+            "NOT recognized as such: Your tale is very",
             ("Your tale is " + "very " * 100)[:300],
             id="unknown, in one line of 300 characters",
         ),

@@ -130,7 +130,7 @@ def _reset() -> None:
 
     file = reset()
     if file is None:
-        show("No catalogue is installed; that of this release is used.")
+        show("No catalogue is installed; the catalogue of this release is used.")
     else:
         show(f"Removed: {tilde(file)}")
-        show("Running proxies use that of this release after: ccproxy restart")
+        show("Running proxies use the catalogue of this release after: ccproxy restart")

@@ -55,7 +55,7 @@ def probe(
     After a restart of the entry, the result overrides the catalogue for this model at this address.
     It is a file in state/profiles; delete it to undo. Only Chat Completions are measured, including
     the longest answer and how streams end. With --overflow, the result shows whether ccproxy
-    recognises the refusal of a prompt that is too long.
+    recognizes the refusal of a prompt that is too long.
     """
     fleet, entry = open_entry(options, label)
     if export:
@@ -110,7 +110,7 @@ def _export(fleet: Fleet, entry: Entry) -> None:
         if model.max_output:
             show(f"# longest answer: {model.max_output} tokens (the catalogue's max_output)")
         if model.overflow:
-            show(f"# refusal of a too-long request, not recognised: {printable(model.overflow)}")
+            show(f"# refusal of a too-long request, not recognized: {printable(model.overflow)}")
 
 
 def _toml(value: object) -> str:

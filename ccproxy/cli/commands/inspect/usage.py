@@ -129,7 +129,7 @@ def usage(
     from ccproxy.store.usage_totals import GROUPS, Totals, summed  # SQLite
 
     if as_json and as_csv:
-        raise UsageError("--json and --csv exclude each other")
+        raise UsageError("--json and --csv cannot be combined")
     fleet = open_fleet(options)
     if cache:
         _show_cache_losses(options, fleet, labels, as_json=as_json)

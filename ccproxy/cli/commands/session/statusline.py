@@ -49,7 +49,7 @@ def statusline(options: Options, *, install: bool, uninstall: bool, yes: bool) -
         main(["--home", str(fleet.home)])
         return
     if install and uninstall:
-        raise UsageError("--install and --uninstall contradict each other\n  fix: use one of them")
+        raise UsageError("--install and --uninstall cannot be combined\n  fix: use one of them")
     settings = user_settings_file(os.environ)
     document = read_user_settings(settings)
     line = document.pop("statusLine", None)

@@ -187,7 +187,7 @@ def _key_note(proxy: ImportedProxy) -> str:
 def _show_left_out(imported: Imported) -> None:
     if not imported.left_out:
         return
-    show(click.style("not taken over", bold=True))
+    show(click.style("not imported", bold=True))
     for one in imported.left_out:
         show(f"  {one.what}: {one.reason}")
     show("")

@@ -97,7 +97,7 @@ def users(
         show(token)
         notify(options, f"Give this token to {name}; it cannot be shown again.")
     else:
-        notify(options, f"{name} is revoked, with every session.")
+        notify(options, f"Revoked {name} and ended every session.")
 
 
 def _change(path: Path, action: str, name: str, block: str) -> str:

@@ -54,7 +54,7 @@ def test_the_export_names_the_limits(home, ccproxy):
     save_profile(profiles_path(home / "state", url), profiles, "kimi-x", measured)
     lines = ccproxy("probe", "kimi-k2", "--export").stdout.splitlines()
     assert "# longest answer: 4096 tokens (the catalogue's max_output)" in lines
-    assert lines[-1].startswith("# refusal of a too-long request, not recognised: Your tale")
+    assert lines[-1].startswith("# refusal of a too-long request, not recognized: Your tale")
     assert "\x1b" not in lines[-1]
 
 

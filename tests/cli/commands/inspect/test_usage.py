@@ -220,7 +220,7 @@ def test_csv(filled, ccproxy):
     assert lines[1].startswith("GLM-4.6,1,0,1200,50000,0,0.9766,340,100,0.5,0.0123,0")
     assert len(lines) == 3
     both = ccproxy("usage", "--csv", "--json")
-    assert (both.exit_code, "exclude each other" in both.stderr) == (2, True)
+    assert (both.exit_code, "cannot be combined" in both.stderr) == (2, True)
 
 
 def test_a_formula_in_csv_is_text(home, ccproxy):

@@ -76,7 +76,7 @@ def test_a_session_of_run_does_not_show_an_installed_line_twice(settings, demo, 
         ("{", ["--install", "--yes"], "is not JSON"),
         ("[]", ["--install", "--yes"], "is not a JSON object"),
         ("{}", ["--install"], "fix: ccproxy statusline --install --yes"),
-        ("{}", ["--install", "--uninstall"], "contradict each other"),
+        ("{}", ["--install", "--uninstall"], "cannot be combined"),
     ],
 )
 def test_mistakes_change_nothing(text, args, words, settings, demo, process):
