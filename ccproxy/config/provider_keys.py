@@ -94,7 +94,7 @@ def _listed_keys(env: EnvReader) -> tuple[str, ...] | None:
     if path is None or value is None:
         return env.read(s.PROVIDER_API_KEY) if env.value(s.PROVIDER_API_KEY) else None
     if env.value(s.PROVIDER_API_KEY) is not None:
-        text = "PROVIDER_API_KEYS_FILE is set, and the env file also contains a provider key"
+        text = "PROVIDER_API_KEYS_FILE is set, but the env file also contains a provider key"
         env.note(value, text, fix="keep one of them")
     listed, problem, fix = _read_keys(path)
     if problem:

@@ -185,4 +185,6 @@ def test_keys_in_two_places_are_a_mistake(write, complaints):
     write("envs/own.keys", A)
     text = f"PROVIDER_API_KEYS_FILE=own.keys\nPROVIDER_API_KEY={B}\n"
     [complaint] = complaints(load, write, text)
-    assert complaint.startswith(f"{ENV}:2: PROVIDER_API_KEYS_FILE is set, and the file has a ")
+    assert complaint.startswith(
+        f"{ENV}:2: PROVIDER_API_KEYS_FILE is set, but the env file also contains a "
+    )

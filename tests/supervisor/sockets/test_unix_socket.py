@@ -97,7 +97,7 @@ def test_a_file_system_without_modes_is_reported_instead_of_a_useless_chmod(
     prepare_folder(path)
     path.parent.chmod(0o777)
     monkeypatch.setattr(os, "fchmod", lambda fd, mode: Path(f"/proc/self/fd/{fd}").chmod(0o777))
-    with pytest.raises(FolderWithoutModes, match="keeps no permissions"):
+    with pytest.raises(FolderWithoutModes, match="does not store permissions"):
         prepare_folder(path)
 
 
