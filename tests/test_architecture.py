@@ -96,7 +96,7 @@ def test_imports_have_no_cycle():
     assert list(architecture.import_cycles(graph)) == []
 
 
-def test_the_rules_know_every_preset():
+def test_the_rules_include_every_preset():
     assert architecture.preset_names() <= architecture.PROVIDERS | architecture.PROTOCOLS
 
 
@@ -132,7 +132,7 @@ def imported_by(statement: str) -> set[str]:
         ),
     ],
 )
-def test_nothing_heavy_is_loaded(statement, banned):
+def test_no_heavy_module_is_loaded(statement, banned):
     assert imported_by(statement) & banned == set()
 
 

@@ -116,7 +116,7 @@ async def grows(seen: Load, by: int = 20) -> None:
 # Normal operation.
 
 
-async def test_from_start_to_stop(home, provider, session):
+async def test_a_fleet_works_from_start_to_stop(home, provider, session):
     home.write(kimi=settings(provider), glm=settings(provider))
     done = await home.ccproxy("start")
     assert done.code == 0, done
@@ -168,7 +168,7 @@ async def test_no_key_is_written_anywhere(kimi, provider, session):
         assert b"sk-client-secret-1" not in path.read_bytes(), path
 
 
-async def test_wrong_files_start_nothing(home, provider):
+async def test_invalid_files_start_nothing(home, provider):
     home.write(kimi=settings(provider, BIG_MODLE="x"), glm={"PROVIDER_BASE_URL": "nonsense"})
     done = await home.ccproxy("start")
     assert done.code == 78
@@ -269,7 +269,7 @@ async def test_an_adopted_worker_is_restarted_on_the_same_port(kimi, session):
     assert observed.refused == [], "the new supervisor holds the old listening socket"
 
 
-async def test_twenty_concurrent_starts_make_one_fleet(home, provider):
+async def test_twenty_concurrent_starts_create_one_fleet(home, provider):
     home.write(kimi=settings(provider), glm=settings(provider))
     done = await asyncio.gather(*(home.ccproxy("start") for _ in range(20)))
     assert [one for one in done if one.code != 0] == []

@@ -50,7 +50,7 @@ def test_a_symbolic_link_is_never_written_through(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "NaN,"])
-def test_what_is_not_json_is_a_value_error(tmp_path, content):
+def test_invalid_json_is_a_value_error(tmp_path, content):
     (tmp_path / "x").write_text(content)
     with pytest.raises(ValueError):  # noqa: PT011 - the message is the parser's
         read_json(tmp_path / "x")

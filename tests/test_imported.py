@@ -45,7 +45,7 @@ KEY = "sk-coder-0123456789abcdef"
 
 
 @pytest.mark.parametrize("form", MODELS)
-async def test_an_imported_model_is_asked_as_its_file_says(tmp_path, form):
+async def test_an_imported_model_is_requested_as_configured(tmp_path, form):
     async with AsyncExitStack() as stack:
         home = await stack.enter_async_context(FleetHome(tmp_path))
         coder, thinker = [await stack.enter_async_context(Provider()) for _ in range(2)]

@@ -141,7 +141,7 @@ def test_invalid_bytes_fail(data):
         read_stream(data)
 
 
-def test_a_whole_message_is_checked():
+def test_a_whole_message_is_validated():
     message = {**START["message"], "content": [{"type": "text", "text": "x"}]}
     right = {**message, "stop_reason": "end_turn"}
     assert read_answer(200, {}, json.dumps(right).encode()).text == "x"

@@ -40,7 +40,7 @@ async def test_answers_are_played_in_order_and_the_last_repeats(client, provider
     assert texts == ["one", "two", "two"]
 
 
-async def test_what_arrived_is_recorded(client, provider):
+async def test_received_requests_are_recorded(client, provider):
     await ask(client, provider, model="m")
     call = await provider.called()
     assert (call.method, call.path, call.key) == ("POST", "/v1/chat/completions", "sk-1")
@@ -48,7 +48,7 @@ async def test_what_arrived_is_recorded(client, provider):
     assert call.done.is_set()
 
 
-async def test_a_completion_is_streamed_when_a_stream_was_asked_for(client, provider):
+async def test_a_completion_is_streamed_on_request(client, provider):
     provider.script(completion("hello", tool_calls=[tool_call("Bash", {"command": "ls"})]))
     _, body = await ask(client, provider, stream=True, stream_options={"include_usage": True})
     lines = [line.removeprefix("data: ") for line in body.decode().split("\n\n") if line]
@@ -114,7 +114,7 @@ async def test_an_eof_ends_the_body_without_done(client, provider):
     assert b"[DONE]" not in body
 
 
-async def test_a_closed_connection_gives_no_answer(client, provider):
+async def test_hang_up_closes_the_connection_without_an_answer(client, provider):
     provider.script(hang_up())
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await ask(client, provider)

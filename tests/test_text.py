@@ -64,7 +64,7 @@ def test_durations_are_parsed(typed, seconds):
 
 
 @pytest.mark.parametrize("typed", ["", "soon", "-1s", "1y", "1 2", "9" * 20, "1e5"])
-def test_what_is_no_duration_is_refused(typed):
+def test_invalid_durations_are_rejected(typed):
     with pytest.raises(ValueError, match="must be a duration such as"):
         text.parse_duration(typed)
 

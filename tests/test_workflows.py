@@ -27,7 +27,7 @@ def steps(path):
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_it_is_valid(path):
+def test_a_workflow_is_valid(path):
     program = ("-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows")
     done = subprocess.run([sys.executable, *program, path], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -41,7 +41,7 @@ def test_actions_are_pinned_by_commit(path):
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_rights_are_only_those_that_are_needed(path):
+def test_permissions_are_minimal(path):
     workflow = load(path)
     assert workflow["permissions"] == {"contents": "read"}
     for name, job in workflow["jobs"].items():

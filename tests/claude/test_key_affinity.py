@@ -103,7 +103,7 @@ async def test_the_prompt_stays_cached(play, affinity, keys):
     assert proxy["moves"] == []
 
 
-async def test_a_key_that_is_refused_in_the_middle_is_one_move(play):
+async def test_a_key_that_is_rejected_in_a_session_causes_one_move(play):
     model = CachingModel()
     model.refuses_at = TURNS // 2
     proxy = await play(model)

@@ -126,7 +126,7 @@ async def test_a_session_of_many_tools(claude, provider):
         assert later.json["tools"] == earlier.json["tools"]
 
 
-async def test_calls_at_once_are_all_run_and_answered(claude, provider):
+async def test_parallel_calls_are_all_run_and_answered(claude, provider):
     calls = [bash("echo one"), bash("echo two; exit 3", "call_2"), bash("echo three", "call_3")]
     provider.script(completion(tool_calls=calls), completion("All three."))
     session = await claude.run("Do three things")
@@ -212,7 +212,7 @@ async def test_a_tool_that_is_found_by_search_can_be_used(claude, provider):
     assert results(provider.calls[-1])["call_list"].strip()
 
 
-async def test_a_subagent_has_a_conversation_of_its_own(claude, provider):
+async def test_a_subagent_has_its_own_conversation(claude, provider):
     task = {
         "description": "Count",
         "prompt": "Count the files, agent.",
@@ -315,7 +315,7 @@ async def test_the_user_sees_the_providers_message(claude, provider, trouble, me
     assert message in session.text
 
 
-async def test_a_broken_stream_is_requested_again(claude, provider):
+async def test_a_broken_stream_is_retried(claude, provider):
     cut = stream(chunk("This answer is cu"), end="cut")
     provider.script(cut, completion("The complete answer."))
     session = await claude.run("Hello")

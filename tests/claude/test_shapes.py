@@ -80,7 +80,7 @@ async def test_a_tool_loop_with_thinking(claude_binary, home, provider, tmp_path
     assert history.count(SEALED) == (2 if preset == "openrouter" else 0)
 
 
-async def test_an_empty_signed_block_comes_back_wherever_it_stands(
+async def test_an_empty_signed_block_is_returned_in_any_position(
     claude_binary, home, provider, tmp_path
 ):
     """Claude Code returns a signature before a call, after it, and after a call and a text."""

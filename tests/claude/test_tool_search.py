@@ -13,9 +13,7 @@ pytestmark = pytest.mark.claude
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-async def test_claude_code_uses_a_tool_that_was_held_back(
-    claude_binary, home, provider, tmp_path, api
-):
+async def test_claude_code_uses_a_deferred_tool(claude_binary, home, provider, tmp_path, api):
     (tmp_path / "note.txt").write_text("The answer is 42.\n")
 
     def answer(call):

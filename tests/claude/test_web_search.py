@@ -89,7 +89,7 @@ async def test_every_provider_s_own_search(claude_binary, home, provider, tmp_pa
     assert {path.replace("own-model", "gpt-oss") for path, _ in OWN_SEARCHES.values()} <= paths
 
 
-async def test_without_an_engine_claude_code_shows_what_to_set(
+async def test_without_an_engine_claude_code_shows_the_required_setting(
     claude_binary, home, provider, tmp_path
 ):
     session_of(provider)

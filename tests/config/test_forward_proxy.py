@@ -30,7 +30,7 @@ PROXY = "http://corp:3128"
         pytest.param("http://127.0.0.1:9/v1", "http://own:1", {}, None, id="loopback"),
     ],
 )
-def test_the_proxy(url, configured, environ, proxy):
+def test_the_proxy_of_a_request(url, configured, environ, proxy):
     assert proxy_for(url, configured, environ) == proxy
 
 

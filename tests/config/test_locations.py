@@ -220,7 +220,7 @@ def test_a_table_of_another_user_is_not_used(write, here, monkeypatch):
         ),
     ],
 )
-def test_a_given_file_that_does_not_exist(here, complaints, option, environ, expected):
+def test_an_explicit_file_that_does_not_exist(here, complaints, option, environ, expected):
     assert complaints(find_config, option, environ=environ) == [expected]
 
 

@@ -368,7 +368,7 @@ def test_an_invalid_extra_body(value, expected):
         pytest.param("ep-20250101120000-abcde", False, id="an endpoint"),
     ],
 )
-def test_what_looks_like_a_key(text, is_one):
+def test_text_that_looks_like_a_key(text, is_one):
     assert parsers.contains_key(text) is is_one
 
 

@@ -58,7 +58,7 @@ Kimi = ["glm-4.6"]
     assert tables.fallback("GLM-4.6") == ()
 
 
-def test_what_the_local_table_says_about_a_name_counts(tmp_path):
+def test_the_local_table_takes_precedence(tmp_path):
     (tmp_path / "ccproxy.local.toml").write_text("""
 [[proxy]]
 port = 8083
@@ -139,7 +139,7 @@ def test_without_tables_there_are_no_rules(tmp_path):
     assert tables.presets == built_in_presets()
 
 
-def test_the_names_of_the_built_in_presets_stay():
+def test_the_names_of_the_built_in_presets_are_stable():
     assert list(built_in_presets()) == [
         *("openai_premium", "openai_reasoning", "gemini_balanced", "anthropic_pure"),
         *("cross_premium", "cross_balanced", "cross_speed"),

@@ -49,7 +49,7 @@ def test_secrets(settings, secrets):
         pytest.param({"ANTHROPIC_API_KEY": "ollama"}, id="part of ordinary words"),
     ],
 )
-def test_short_and_public_values_are_no_secrets(settings):
+def test_short_and_public_values_are_not_secrets(settings):
     only = {"sk-first-0123456789"}
     assert set(secrets_of(load_worker(None, environ={**BASE, **settings}))) == only
 
@@ -67,7 +67,7 @@ def test_short_and_public_values_are_no_secrets(settings):
         ("add PROVIDER_API_KEY=your key", "add PROVIDER_API_KEY=your key"),
     ],
 )
-def test_what_looks_like_a_key_is_masked(text, expected):
+def test_text_that_looks_like_a_key_is_masked(text, expected):
     assert hide_keys(text) == expected
 
 

@@ -281,7 +281,7 @@ def test_a_known_host_is_recognised_without_provider(write, url, provider):
     assert config.models.big == "gpt-4o", "addresses and models only come with PROVIDER"
 
 
-def test_a_recognised_provider_brings_quirks_and_auth(write):
+def test_a_recognised_provider_sets_quirks_and_authentication(write):
     azure = load(write, f"OPENAI_API_KEY={KEY}\nOPENAI_BASE_URL=https://r.openai.azure.com")
     assert azure.auth == "api-key"
     kimi = load(write, f"OPENAI_API_KEY={KEY}\nOPENAI_BASE_URL=https://api.moonshot.cn/v1")
@@ -386,7 +386,7 @@ def test_direct_mode_uses_the_messages_endpoint_of_the_region(write):
     assert load(write, text).messages_url() == "https://api.moonshot.cn/anthropic/v1/messages"
 
 
-def test_only_anthropic_takes_a_key_of_anthropic_s(write):
+def test_only_anthropic_accepts_a_key_of_anthropic(write):
     assert load(write, f"PROVIDER=anthropic\nPROVIDER_API_KEY={KEY}").takes_anthropic_keys
     assert not load(write, KIMI).takes_anthropic_keys
     assert not load(write, PLAIN).takes_anthropic_keys
@@ -445,7 +445,7 @@ def test_a_local_server_needs_no_key(write, term):
     assert len(config.api_keys) == 1, "a value that its authorization header may have"
 
 
-def test_several_keys_take_turns_in_the_order_of_the_file(write):
+def test_several_keys_are_used_in_the_order_of_the_file(write):
     config = load(write, "PROVIDER=kimi\nPROVIDER_API_KEY= sk-b , ,sk-a,sk-b,\n")
     assert config.api_keys == ("sk-b", "sk-a")
 

@@ -147,6 +147,6 @@ def test_too_many_parts_are_refused(body, kind, match):
     assert refused.value.kind == kind
 
 
-def test_long_texts_about_blocks_are_no_blocks():
+def test_long_texts_about_blocks_are_not_blocks():
     quoted = json.dumps({"type": "text"}) * 250_000
     assert read_request(body_of(messages=[user(quoted)]))

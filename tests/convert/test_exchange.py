@@ -74,7 +74,7 @@ def test_max_tokens_are_clamped(limits, goal, expected):
     assert json.loads(request.body)["max_tokens"] == expected
 
 
-def test_what_is_dropped_is_told():
+def test_dropped_fields_are_reported():
     assert "container" in exchange(prompt(container="c1")).dropped
 
 

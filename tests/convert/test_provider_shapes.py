@@ -391,7 +391,7 @@ def test_a_client_that_does_not_stream_gets_the_same(raw, content, usage):
     assert simplified(to_message(raw, context())) == content
 
 
-def test_gemini_and_openrouter_get_back_what_they_sent():
+def test_gemini_and_openrouter_get_their_own_data_back():
     gemini = relayed(GEMINI, 1000)["content"][0]
     openrouter = relayed(OPENROUTER, 1000)["content"][0]
     assert SIGNER.open(gemini["signature"]).carried == {

@@ -225,7 +225,7 @@ def test_a_key_goes_to_its_own_host_only():
     ],
     ids=["the last reset", "reset already, or not used up", "unknown reset", "nothing"],
 )
-def test_the_window_that_is_used_up(windows, name):
+def test_the_exhausted_window_is_reported(windows, name):
     report = AccountReport(windows=tuple(windows), balances=(Balance(0.0, "USD"),))
     window = report.used_up(NOW)
     assert (window.name if window else None) == name

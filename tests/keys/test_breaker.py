@@ -44,7 +44,7 @@ def is_open(breaker):
     return False
 
 
-def test_five_in_a_row_open_it(breaker):
+def test_five_failures_in_a_row_open_the_breaker(breaker):
     fail(breaker, 4)
     assert not is_open(breaker)
     fail(breaker)
@@ -74,7 +74,9 @@ def test_a_success_resets_the_count(breaker):
         pytest.param("ffffsffffsf", True, id="most of ten"),
     ],
 )
-def test_half_of_ten_within_thirty_seconds_opens_it(breaker, story, opens):
+def test_half_of_ten_requests_failing_within_thirty_seconds_opens_the_breaker(
+    breaker, story, opens
+):
     for letter in story:
         if breaker.is_closed:
             (fail if letter == "f" else succeed)(breaker)
@@ -135,7 +137,7 @@ def test_failed_probes_double_the_time_up_to_two_minutes(breaker, clock):
     assert waits == [10, 20, 40, 80, 120, 120]
 
 
-def test_a_long_wait_is_not_to_be_retried(breaker, clock):
+def test_clients_do_not_retry_after_a_long_wait(breaker, clock):
     fail(breaker, 5)
     for _ in range(3):
         clock.now += breaker.seconds_open
@@ -145,7 +147,7 @@ def test_a_long_wait_is_not_to_be_retried(breaker, clock):
     assert (caught.value.retry_after, caught.value.should_retry) == (80, False)
 
 
-def test_the_time_is_short_again_after_a_success(breaker, clock):
+def test_a_success_resets_the_wait(breaker, clock):
     fail(breaker, 5)
     clock.now += 10
     fail(breaker)
@@ -169,7 +171,7 @@ def test_abandoned_requests_do_not_count(breaker):
     assert not is_open(breaker)
 
 
-def test_late_failures_of_earlier_requests_do_not_extend_it(breaker, clock):
+def test_late_failures_of_earlier_requests_do_not_extend_the_wait(breaker, clock):
     early = [breaker.enter() for _ in range(10)]
     fail(breaker, 5)
     clock.now += 5
@@ -271,7 +273,7 @@ def test_failures_of_a_provider_that_responds_may_be_retried(breakers):
     assert refusal(breakers, "big").should_retry is None
 
 
-def test_a_failed_connection_is_no_evidence_about_a_model(breakers, clock):
+def test_a_failed_connection_does_not_count_for_a_model(breakers, clock):
     lose_connection(breakers, 5)
     clock.now += 5
     breakers.fail(breakers.enter("big"), "500")
@@ -288,7 +290,7 @@ def test_a_refusal_of_the_model_lets_the_next_request_probe_the_connection(break
     assert refusal(breakers, "small") is None
 
 
-def test_very_many_models_use_bounded_memory(breakers):
+def test_the_memory_for_models_is_bounded(breakers):
     for _ in range(5):
         breakers.fail(breakers.enter("big"), "500")
     for number in range(1000):

@@ -36,7 +36,7 @@ def test_a_budget_is_read(text, limit, unit, period):
     ["", "5", "5/day", "5 USD", "5 USD/week", "-5 USD/day", "0 USD/day", "x USD/day",
      "$5 EUR/day", "5 dollars/day", "5 dollar/day", "1e9 USD/day", "9" * 13 + " USD/day"],
 )  # fmt: skip
-def test_other_texts_are_refused(text):
+def test_invalid_budgets_are_rejected(text):
     with pytest.raises(ValueError, match=r"^must be"):
         Budget.parse(text)
 
@@ -46,7 +46,7 @@ def test_other_texts_are_refused(text):
     [("", "ccp_abcd", False), ("*", "ccp_abcd", False), ("abcd", "ccp_abcd", True),
      ("abcd", "ccp_abce", False)],
 )  # fmt: skip
-def test_a_client_is_named_by_the_ending_of_its_key(client, key, applies):
+def test_a_client_is_named_by_the_end_of_its_key(client, key, applies):
     assert Budget.parse("1 USD/day", client=client).applies_to(key) is applies
 
 
@@ -56,7 +56,7 @@ def test_a_client_is_named_by_the_ending_of_its_key(client, key, applies):
      (0, "CNY", "0 CNY"), (1234, "EUR", "1,234 EUR"), (999, "tokens", "999 tokens"),
      (1500, "tokens", "1.5k tokens"), (2_499_999, "tokens", "2.49M tokens")],
 )  # fmt: skip
-def test_amounts_are_written_for_people(amount, unit, text):
+def test_amounts_are_formatted_for_people(amount, unit, text):
     assert format_amount(amount, unit) == text
 
 
@@ -80,7 +80,7 @@ def state(spent: float, reserved: float = 0.0) -> BudgetState:
     ("spent", "reserved", "is_spent", "is_reserved"),
     [(4.99, 0.0, False, False), (5.0, 0.0, True, True), (4.0, 1.0, False, True)],
 )
-def test_what_is_left(spent, reserved, is_spent, is_reserved):
+def test_the_rest_of_a_budget(spent, reserved, is_spent, is_reserved):
     one = state(spent, reserved)
     assert (one.is_spent, one.is_reserved) == (is_spent, is_reserved)
     assert one.share == pytest.approx(spent / 5)

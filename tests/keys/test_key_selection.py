@@ -73,7 +73,7 @@ def sessions(pool):
 # Strategies, without sessions.
 
 
-def test_rotation_is_exact_beside_sessions():
+def test_rotation_is_exact_in_spite_of_sessions():
     pool = pool_of()
     use(pool, "a")
     assert keys_of(pool, 6) == ["k2", "k3", "k1", "k2", "k3", "k1"]
@@ -103,7 +103,7 @@ def test_weights_are_proportions():
     assert Counter(keys_of(pool, 600)) == {"k1": 300, "k2": 100, "k3": 200}
 
 
-def test_a_weighted_key_that_was_away_does_not_catch_up():
+def test_a_weighted_key_does_not_catch_up_after_a_cooldown():
     clock = Clock()
     ranks = (KeyRank(weight=1), KeyRank(weight=3))
     pool = pool_of(2, KeyPolicy(strategy="weights", ranks=ranks), clock=clock)
@@ -128,7 +128,7 @@ def test_keys_without_a_rank_have_the_default():
 # Sessions.
 
 
-def test_a_session_stays_with_its_key_and_new_ones_go_where_there_are_fewest():
+def test_a_session_stays_with_its_key_and_new_sessions_get_the_key_with_the_fewest():
     pool = pool_of()
     assert [use(pool, name)[0] for name in "abcabccba"] == [
         *("k1", "k2", "k3"),
@@ -182,7 +182,7 @@ def test_10_000_requests_of_200_sessions_over_5_keys(tmp_path, processes):
 # Forced moves.
 
 
-def test_a_refusal_in_the_middle_is_one_move_that_is_explained():
+def test_a_refusal_in_a_session_is_one_move_with_a_reason():
     clock = Clock()
     pool = pool_of(clock=clock)
     use(pool, "a")
@@ -208,7 +208,7 @@ def test_two_refusals_of_one_request_are_one_move():
     assert len(pool.moves()) == 1
 
 
-def test_a_failure_of_the_provider_neither_moves_nor_undoes():
+def test_a_failure_of_the_provider_neither_causes_nor_undoes_a_move():
     pool = pool_of()
     use(pool, "a")
     assert use(pool, "a", NOT_PERMITTED) == ("k1", None)
@@ -235,7 +235,7 @@ def test_a_session_leaves_a_key_that_cannot_serve(change, reason):
     assert describe_move_reason(reason)
 
 
-def test_the_sessions_of_a_key_spread_over_the_others():
+def test_the_sessions_of_a_key_are_distributed_to_the_others():
     pool = pool_of()
     names = [str(number) for number in range(12)]
     for name in names:
@@ -247,7 +247,7 @@ def test_the_sessions_of_a_key_spread_over_the_others():
     assert len(pool.moves()) == 4
 
 
-def test_a_key_that_was_removed_is_left(tmp_path):
+def test_sessions_leave_a_removed_key(tmp_path):
     """Another process of the entry has already loaded the new configuration."""
     backends = [SharedMemoryBackend(tmp_path / "pool") for _ in range(2)]
     old, new = pool_of(1, backend=backends[0]), pool_of(backend=backends[1])
@@ -308,7 +308,7 @@ def test_the_wait_for_a_new_prefix_is_bounded():
     assert (move.reason, move.tokens) == (key_selection.WAITED, 10_000)
 
 
-def test_the_wait_begins_anew_with_each_preferred_key():
+def test_each_preferred_key_restarts_the_wait():
     clock = Clock()
     pool = on_the_paid_key(clock)
     keys_of(pool, 1, "a")

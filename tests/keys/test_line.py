@@ -47,11 +47,11 @@ def two():
     return first, Process(first)
 
 
-def test_without_a_limit_nobody_waits():
+def test_without_a_limit_no_request_waits():
     assert all(Process(limit=None).ask() for _ in range(3))
 
 
-def test_a_key_belongs_to_the_process_that_has_waited_longest(two):
+def test_the_process_that_has_waited_longest_gets_the_key(two):
     busy, quiet = two
     lease = busy.ask()
     assert quiet.ask() is None
@@ -82,7 +82,7 @@ def test_with_enough_free_keys_newcomers_pass(two):
     assert first.ask() is not None
 
 
-def test_a_place_is_lost_by_not_asking(two):
+def test_a_process_that_stops_polling_loses_its_place(two):
     busy, quiet = two
     lease = busy.ask()
     assert quiet.ask() is None
@@ -91,7 +91,7 @@ def test_a_place_is_lost_by_not_asking(two):
     assert busy.ask() is not None
 
 
-def test_a_place_counts_for_the_keys_that_it_waits_for_only():
+def test_a_place_applies_only_to_the_requested_keys():
     first = Process(keys=KEYS)
     second = Process(first, keys=KEYS)
     leases = [first.ask(), first.ask()]
@@ -110,7 +110,7 @@ def test_a_refusal_ends_the_wait(two):
     assert quiet.backend.process not in quiet.backend._state.line
 
 
-def test_a_process_that_is_gone_has_no_place(two):
+def test_an_exited_process_loses_its_place(two):
     busy, quiet = two
     busy.ask()
     quiet.ask()
@@ -119,7 +119,7 @@ def test_a_process_that_is_gone_has_no_place(two):
     assert state.without_processes({quiet.backend.process}).line == {}
 
 
-def test_a_process_without_a_share_of_a_minute_is_told_to_wait():
+def test_a_process_without_a_share_of_the_minute_must_wait():
     process = Process(limit=None)
     pool = process.pool
     assert pool.has_one_key

@@ -49,7 +49,7 @@ def test_all_shares_together_are_the_limit(kind, limit):
         assert sum(shares(kind, limit, parts, name=name)) == limit
 
 
-def test_the_remainder_is_dealt_out_key_by_key():
+def test_the_remainder_is_distributed_key_by_key():
     parts = [partition(rank) for rank in range(3)]
     assert shares("in_flight", 4, parts, name="a") == [2, 1, 1]
     assert shares("in_flight", 4, parts, name="b") == [1, 1, 2]
@@ -84,7 +84,7 @@ def test_a_process_without_a_lease_may_have_one_of_a_key_that_was_free():
     assert shares("in_flight", 1, parts, name="b", now=NOW) == [0, 1, 1, 1]
 
 
-def test_what_has_no_limit_has_no_share():
+def test_without_a_limit_there_are_no_shares():
     assert partition().limits(KeyLimits(), NOW)["a"] == KeyLimits()
 
 
@@ -95,20 +95,20 @@ def test_a_process_that_never_had_contact_claims_no_remainder():
     assert shares("per_day", 4, [part]) == [1]
 
 
-def test_of_the_day_only_what_was_left_is_shared():
+def test_only_the_rest_of_the_day_is_shared():
     parts = [partition(rank, used=31) for rank in range(3)]
     assert [share - 31 for share in shares("per_day", 40, parts)] == [3, 3, 3]
     assert shares("per_day", 40, [partition(used=60)]) == [60]
 
 
-def test_a_new_day_is_shared_anew():
+def test_a_new_day_has_new_shares():
     parts = [partition(rank, used=40) for rank in range(3)]
     assert sum(shares("per_day", 40, parts, now=NOW + DAY)) == 40
     yesterday = [partition(rank, used=40, day=TODAY - 1) for rank in range(3)]
     assert sum(shares("per_day", 40, yesterday)) == 40
 
 
-def test_of_the_minute_the_others_starts_count_until_they_are_old():
+def test_other_processes_starts_count_for_a_minute():
     starts = [NOW - 50, NOW - 40, NOW - 30, NOW - 20]
     part = partition(0, 2, minutes=starts, own=1)
     # 1 of its own, 3 of the others, half of the remaining 6.
@@ -152,7 +152,7 @@ def test_uses_are_counted_once(own, shared, baseline, expected):
     assert result.keys["a"].used_today == expected
 
 
-def test_processes_that_rebuild_a_lost_state_report_what_was_known_once():
+def test_processes_that_rebuild_a_lost_state_report_known_uses_once():
     first, second = state(a=key(used=33)), state(a=key(used=34))
     shared = merged(first, PoolState(), {"a": KeyBaseline(TODAY, 30)}, is_rebuilt=True)
     assert shared.keys["a"].used_today == 33
@@ -162,12 +162,12 @@ def test_processes_that_rebuild_a_lost_state_report_what_was_known_once():
     assert shared.known_uses == {"a": 31}
 
 
-def test_starts_of_the_minute_are_united():
+def test_starts_of_the_minute_are_merged():
     own, shared = key(minute=[1.0, 2.0, 4.0]), key(minute=[1.0, 2.0, 3.0])
     assert merged(state(a=own), state(a=shared)).keys["a"].minute == [1.0, 2.0, 3.0, 4.0]
 
 
-def test_only_the_own_leases_are_replaced():
+def test_only_own_leases_are_updated():
     own, shared = key(flights={1: 2, 3: 9}), key(flights={1: 5, 2: 1, 3: 4})
     assert merged(state(a=own), state(a=shared)).keys["a"].flights == {1: 2, 2: 1, 3: 4}
     assert merged(state(a=key()), state(a=shared)).keys["a"].flights == {2: 1, 3: 4}
@@ -181,7 +181,7 @@ def test_only_the_own_leases_are_replaced():
         pytest.param(True, True, False, False, id="enabled elsewhere meanwhile"),
     ],
 )
-def test_what_the_user_changed_wins(before, own, shared, expected):
+def test_the_users_changes_take_precedence(before, own, shared, expected):
     baseline = {"a": KeyBaseline(TODAY, 0, before)}
     result = merged(state(a=key(disabled=own)), state(a=key(disabled=shared)), baseline)
     assert result.keys["a"].disabled is expected
@@ -213,5 +213,5 @@ def test_account_limits_successes_turns_and_sessions_are_merged():
     assert shared.last_success == {"m": 5.0, "n": 2.0}
 
 
-def test_the_baseline_is_what_is_compared_later():
+def test_the_baseline_is_stored_for_the_comparison():
     assert baseline_of(state(a=key(used=3, disabled=True))) == {"a": KeyBaseline(TODAY, 3, True)}

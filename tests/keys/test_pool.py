@@ -154,11 +154,11 @@ def refused(pool, *, model=MODEL):
 # The order of keys.
 
 
-def test_one_by_one_is_plain_rotation(pool):
+def test_sequential_requests_rotate(pool):
     assert turns(pool, 7) == ["k1", "k2", "k3", "k1", "k2", "k3", "k1"]
 
 
-def test_3000_one_by_one_are_a_thousand_each(pool):
+def test_3000_sequential_requests_use_each_key_a_thousand_times(pool):
     assert Counter(turns(pool, 3000)) == {"k1": 1000, "k2": 1000, "k3": 1000}
 
 
@@ -311,14 +311,14 @@ def test_a_key_after_its_cooldown_is_probed_by_one_request_at_a_time(pool, clock
     assert pool.take(MODEL).id == "k1"
 
 
-def test_a_probe_that_fails_for_another_reason_lets_the_next_one_try(pool, clock):
+def test_a_probe_that_fails_for_another_reason_lets_the_next_request_try(pool, clock):
     use_key(pool, "k1", limited(5.0))
     clock.now += 5
     assert use_key(pool, "k1", PROVIDER_FAILED) == "k1"
     assert pool.take(MODEL, skip={"k2", "k3"}).id == "k1"
 
 
-def test_a_probe_whose_client_left_lets_the_next_one_try(pool, clock):
+def test_a_probe_whose_client_disconnects_lets_the_next_request_try(pool, clock):
     use_key(pool, "k1", limited(5.0))
     clock.now += 5
     pool.release(pool.take(MODEL, skip={"k2", "k3"}))
@@ -349,7 +349,7 @@ def test_the_last_key_that_is_not_disabled_is_an_only_key(clock):
 # A limit of the account or address.
 
 
-def test_limits_on_three_keys_in_a_row_are_the_accounts(clock):
+def test_limits_on_three_keys_in_a_row_belong_to_the_account(clock):
     pool = pool_of(clock, 10)
     leased = [use(pool, limited(12.0, account=True)) for _ in range(3)]
     assert leased == ["k1", "k2", "k3"]
@@ -389,7 +389,7 @@ def test_an_account_limit_holds_for_all_models_once_a_second_one_is_refused(cloc
     assert use(pool, WORKS)
 
 
-def test_the_limits_of_two_models_at_different_times_are_two_limits(clock):
+def test_limits_of_two_models_at_different_times_are_separate(clock):
     pool = pool_of(clock, 3)
     limit_account(pool, model="small", seconds=10.0)
     clock.now += 11
@@ -398,7 +398,7 @@ def test_the_limits_of_two_models_at_different_times_are_two_limits(clock):
     assert use(pool, WORKS, model="small")
 
 
-def test_a_success_with_another_model_is_no_evidence(clock):
+def test_a_success_with_another_model_does_not_count(clock):
     pool = pool_of(clock, 3)
     use(pool, WORKS, model="large")
     limit_account(pool, model="small")
@@ -425,7 +425,7 @@ def test_an_account_limit_is_probed_by_requests_for_its_model(clock):
         "Rate limit reached for BIG",
     ],
 )
-def test_a_limit_that_names_the_model_is_never_the_accounts(clock, error):
+def test_a_limit_that_names_the_model_never_belongs_to_the_account(clock, error):
     pool = pool_of(clock, 4)
     for _ in range(3):
         use(pool, replace(limited(30.0, account=True), error_text=error))
@@ -451,7 +451,7 @@ def test_a_limited_account_is_probed_every_five_seconds(clock):
     assert len(set(turns(pool, 5))) == 5
 
 
-def test_an_account_probe_whose_client_left_lets_the_next_request_probe(clock):
+def test_an_account_probe_whose_client_disconnects_lets_the_next_request_probe(clock):
     pool = pool_of(clock, 3)
     limit_account(pool)
     clock.now += 6
@@ -504,7 +504,7 @@ def test_keys_cool_down_one_by_one_if_the_account_is_not_limited(clock, prepare)
     assert pool.counts()[0] <= 2
 
 
-def test_limits_that_are_far_apart_are_the_keys(clock):
+def test_limits_that_are_far_apart_belong_to_the_keys(clock):
     pool = pool_of(clock, 4)
     for _ in range(3):
         use(pool, limited(60.0, account=True))
@@ -513,14 +513,14 @@ def test_limits_that_are_far_apart_are_the_keys(clock):
     assert pool.counts() == (1, 4)
 
 
-def test_one_key_that_is_limited_again_and_again_is_one_key(clock):
+def test_repeated_limits_of_one_key_do_not_belong_to_the_account(clock):
     pool = pool_of(clock, 4)
     for _ in range(5):
         use_key(pool, "k1", limited(0.0, account=True))
     assert pool.account_limits() == ()
 
 
-def test_a_limit_of_the_account_blames_no_key(clock):
+def test_a_limit_of_the_account_cools_down_no_key(clock):
     pool = pool_of(clock, 3)
     limit_account(pool)
     assert [key.state for key in pool.snapshot()] == ["ready"] * 3
@@ -547,7 +547,7 @@ def test_a_pool_of_cooling_keys_is_not_full(pool):
     assert not pool.is_full(MODEL)
 
 
-def test_a_look_at_a_key_does_not_count_as_its_use(clock):
+def test_an_inspection_of_a_key_is_not_a_use(clock):
     pool = pool_of(clock, 2, limits=KeyLimits(per_day=1))
     assert [pool.peek(MODEL) for _ in range(3)] == [KEYS[0]] * 3
     use(pool, WORKS)
@@ -603,14 +603,14 @@ def exhaust(pool, *verdicts):
     return refused(pool)
 
 
-def test_all_limited_says_when_the_first_is_back(pool):
+def test_if_all_keys_are_limited_the_error_states_the_first_return(pool):
     problem = exhaust(pool, limited(40.2), limited(12.1), limited(30.0))
     assert (problem.kind, problem.status) == ("rate_limit_error", 429)
     assert (problem.retry_after, problem.should_retry) == (13, None)
     assert "all 3 keys of Kimi are rate-limited (429)" in problem.message
 
 
-def test_a_wait_longer_than_clients_wait_is_not_to_be_retried(pool):
+def test_clients_do_not_retry_after_a_wait_that_is_too_long(pool):
     problem = exhaust(pool, limited(90.0), limited(80.0), limited(70.0))
     assert (problem.retry_after, problem.should_retry) == (70, False)
 
@@ -635,7 +635,7 @@ def test_all_out_of_credit(pool):
     assert "all 3 keys of Kimi are out of credit (402)" in problem.message
 
 
-def test_a_mixture_is_counted(pool):
+def test_mixed_causes_are_counted(pool):
     problem = exhaust(pool, rejected(), limited(20.0), no_credit())
     assert (problem.status, problem.retry_after) == (429, 20)
     for part in ("1 rejected (401)", "1 rate-limited (429)", "1 out of credit (402)"):
@@ -737,7 +737,7 @@ def test_a_rejected_key_stays_rejected_in_status_until_it_succeeds(pool, clock):
     assert pool.snapshot()[0].state == "ready"
 
 
-def test_no_key_shows_in_any_repr(pool):
+def test_no_repr_contains_a_key(pool):
     lease = pool.take(MODEL)
     texts = [repr(lease), repr(pool.snapshot()), repr(pool.export(SALT)), str(refused_of(pool))]
     assert not any(key[4:] in text for key in KEYS for text in texts)
@@ -960,7 +960,7 @@ def test_every_lease_is_returned_and_no_key_is_lost(steps, count, in_flight):
 # Facts that are known without a refusal.
 
 
-def test_a_key_whose_limit_is_used_up_rests(pool):
+def test_a_key_with_an_exhausted_limit_cools_down(pool):
     lease = pool.take(MODEL)
     pool.settle(lease, WORKS)
     pool.rest(lease, 30.0)
@@ -986,7 +986,7 @@ def test_a_key_can_be_looked_up_without_using_it(pool):
     assert (pool.peek(MODEL), pool.snapshot()[0].used_today) == (None, 0)
 
 
-def test_the_models_that_are_remembered_are_bounded(clock):
+def test_the_number_of_remembered_models_is_bounded(clock):
     pool = pool_of(clock, 3)
     for number in range(300):
         lease = pool.take(f"m{number}")

@@ -117,7 +117,7 @@ def test_the_number_of_windows_is_bounded():
         ),
     ],
 )
-def test_when_a_key_should_not_be_used(headers, seconds):
+def test_the_time_until_a_key_can_be_used(headers, seconds):
     from multidict import CIMultiDict
 
     assert seconds_to_rest(CIMultiDict(headers), NOW) == seconds

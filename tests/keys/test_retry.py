@@ -34,7 +34,7 @@ def plan_of(clock, max_retries=2, *, jitter=0.0, budget=None):
 
 
 @pytest.mark.parametrize("retries", [0, 1, 2, 5])
-def test_max_retries_is_meant_exactly(clock, retries):
+def test_max_retries_is_exact(clock, retries):
     plan = plan_of(clock, retries)
     assert [plan.after(FAILED).again for _ in range(retries + 1)] == [True] * retries + [False]
 
@@ -45,7 +45,7 @@ def test_the_delay_doubles_up_to_eight_seconds(clock):
 
 
 @pytest.mark.parametrize(("jitter", "delay"), [(0.0, 0.5), (0.5, 0.4375), (1.0, 0.375)])
-def test_a_quarter_of_the_delay_is_chance(clock, jitter, delay):
+def test_a_quarter_of_the_delay_is_random(clock, jitter, delay):
     assert plan_of(clock, jitter=jitter).after(FAILED).delay == delay
 
 
@@ -53,13 +53,13 @@ def test_a_quarter_of_the_delay_is_chance(clock, jitter, delay):
     ("seconds", "again"),
     [(0.0, True), (0.2, True), (5.0, True), (5.1, False), (60.0, False)],
 )
-def test_only_a_short_wait_is_waited_for(clock, seconds, again):
+def test_only_a_short_wait_is_accepted(clock, seconds, again):
     step = plan_of(clock).after(verdict(Next.REPEAT, seconds))
     assert step.again is again
     assert step.delay == (seconds if again else 0.0)
 
 
-def test_another_key_does_not_count(clock):
+def test_a_switch_of_the_key_does_not_count_as_a_retry(clock):
     plan = plan_of(clock, 1)
     for _ in range(20):
         step = plan.after(verdict(Next.OTHER_KEY))
@@ -68,32 +68,32 @@ def test_another_key_does_not_count(clock):
     assert not plan.after(FAILED).again
 
 
-def test_a_permission_is_tried_with_one_other_key(clock):
+def test_a_permission_error_is_retried_with_one_other_key(clock):
     plan = plan_of(clock)
     first, second = (plan.after(verdict(Next.ONE_OTHER_KEY)) for _ in range(2))
     assert (first.again, first.other_key) == (True, True)
     assert not second.again
 
 
-def test_what_ends_ends(clock):
+def test_permanent_errors_are_not_retried(clock):
     assert not plan_of(clock).after(verdict(Next.END)).again
 
 
-def test_a_repeat_may_use_the_same_key(clock):
+def test_a_retry_may_use_the_same_key(clock):
     assert not plan_of(clock).after(FAILED).other_key
 
 
 # The budget for all requests.
 
 
-def test_ten_repeats_in_ten_seconds_are_always_allowed(clock):
+def test_ten_retries_in_ten_seconds_are_always_allowed(clock):
     budget = RetryBudget(clock=clock)
     assert [budget.spend() for _ in range(11)] == [True] * 10 + [False]
     clock.now += 10.1
     assert budget.spend()
 
 
-def test_a_busy_proxy_may_repeat_a_fifth(clock):
+def test_a_busy_proxy_may_retry_a_fifth_of_its_requests(clock):
     budget = RetryBudget(clock=clock)
     for _ in range(100):
         budget.count_request()
@@ -108,7 +108,7 @@ def test_old_requests_do_not_count(clock):
     assert sum(budget.spend() for _ in range(100)) == 10
 
 
-def test_a_dead_provider_gets_a_fifth_more_and_no_more(clock):
+def test_a_dead_provider_gets_at_most_a_fifth_more_requests(clock):
     budget = RetryBudget(clock=clock)
     attempts = 0
     for _ in range(6000):  # 100 a second for a minute

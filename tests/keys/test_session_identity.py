@@ -72,7 +72,7 @@ def test_the_header_names_the_session():
 
 
 @pytest.mark.parametrize("headers", [SESSION, {}], ids=["session id", "conversation"])
-def test_each_client_has_sessions_of_its_own(headers):
+def test_each_client_has_its_own_sessions(headers):
     first, second = (find(headers, client=client) for client in ("key 0", "key 1"))
     assert first is not None
     assert second is not None
@@ -80,7 +80,7 @@ def test_each_client_has_sessions_of_its_own(headers):
     assert first == find(headers, client="key 0")
 
 
-def test_a_name_has_harmless_characters_only():
+def test_a_name_contains_only_harmless_characters():
     result = find({"x-claude-code-session-id": "\x1b[31m<ä>/red-session"})
     assert result is not None
     assert result.name == "31mred-s"
@@ -102,7 +102,7 @@ def test_an_auxiliary_request_belongs_to_no_session():
 
 
 @pytest.mark.parametrize(("affinity", "has_parent"), [("session", True), ("conversation", False)])
-def test_a_subagent_is_a_part_of_its_session_or_a_session_of_its_own(affinity, has_parent):
+def test_a_subagent_belongs_to_its_session_or_has_its_own(affinity, has_parent):
     session, agent = find(SESSION), find(AGENT, affinity=affinity)
     assert session is not None
     assert agent is not None
@@ -129,7 +129,7 @@ def test_a_conversation_keeps_its_session_as_it_grows():
         pytest.param(body("Hello", tools=[*TOOLS, *TOOLS]), id="other tools"),
     ],
 )
-def test_another_beginning_is_another_session(other):
+def test_a_different_beginning_is_a_different_session(other):
     assert session_of(body("Hello")).id != session_of(other).id
 
 
@@ -151,7 +151,7 @@ def test_a_line_of_the_system_prompt_that_changes_does_not_count():
         pytest.param(b"{}", 20_000, id="not a request"),
     ],
 )
-def test_a_request_that_no_cache_matters_for_has_no_session(data, size):
+def test_a_request_that_cannot_use_a_cache_has_no_session(data, size):
     assert find(data=data, size=size) is None
 
 
@@ -197,6 +197,6 @@ def test_a_text_as_input_has_no_outline():
     assert read_responses_outline(b'{"input": "Hello"}') is None
 
 
-def test_an_answer_is_no_compaction():
+def test_an_answer_is_not_a_compaction():
     assert find(SESSION, body("Hello", COMPACTION_PROMPT.decode())) == find(SESSION)
     assert find(SESSION, b'{"messages": []}') == find(SESSION)

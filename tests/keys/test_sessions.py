@@ -37,7 +37,7 @@ def test_a_session_expires_when_it_is_idle():
     assert table.count_by_key(10.0 + SESSION_IDLE) == {}
 
 
-def test_the_session_that_is_idle_for_longest_makes_room():
+def test_the_session_that_has_been_idle_longest_is_dropped():
     table = SessionTable()
     for number in range(MAX_SESSIONS):
         table.put(str(number), row(used=float(number)))
@@ -87,7 +87,7 @@ def test_the_cached_tokens_are_estimated(before, now, tokens):
     assert before.cached_tokens(now) == tokens
 
 
-def test_a_use_is_noted_late_unless_a_decision_depends_on_it():
+def test_a_use_is_recorded_late_unless_a_decision_depends_on_it():
     table = table_of(s=row(tokens=8000))
     (_, one) = next(iter(table))
     versions = [table.version]
@@ -135,7 +135,7 @@ def test_a_move_that_is_refused_is_undone():
     assert one.key == "k1"
 
 
-def test_a_chain_of_attempts_is_one_move_and_a_circle_is_none():
+def test_a_chain_of_attempts_is_one_move_and_a_loop_is_not_a_move():
     table = table_of(s=row())
     (_, one) = next(iter(table))
     table.move(ref(), one, "k2", "rate_limit")
@@ -197,7 +197,7 @@ def test_sessions_survive_a_restart_with_their_age_and_known_keys():
     assert dict(again)["a"].key == "x", "a session that is in the table stays"
 
 
-def test_a_table_of_another_program_is_like_an_empty_one():
+def test_a_table_of_another_program_is_treated_as_empty():
     table = SessionTable(b"rubbish")
     assert len(table) == 0
     table.put("s", row())

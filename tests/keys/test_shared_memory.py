@@ -413,7 +413,7 @@ async def test_a_poll_reports_the_changes_of_others_only_while_attached(machine)
     assert two.snapshot()[0].state == "cooldown"
 
 
-def test_what_a_process_did_is_kept_while_the_lock_stays_stuck(machine, monkeypatch, request):
+def test_changes_of_a_process_are_preserved_while_the_lock_is_stuck(machine, monkeypatch, request):
     monkeypatch.setattr(shared_memory, "LOCK_TIMEOUT", 0.02)
     pool = machine.process()
     request.getfixturevalue("stopped")

@@ -102,7 +102,7 @@ def own_servers(preset):
         if not own_servers(preset)
     ],
 )
-def test_the_default_models_live(name, endpoint):
+def test_the_default_models_are_not_retired(name, endpoint):
     preset = load_presets()[name].at(endpoint)
     rows = rows_of(CATALOGUE, name, endpoint)
     for model in filter(None, (preset.big, preset.middle, preset.small)):
@@ -126,7 +126,7 @@ def test_the_default_models_live(name, endpoint):
         pytest.param({**FACTS, "efforts": ["hard"]}, "hard", id="an effort that does not exist"),
     ],
 )
-def test_a_row_is_refused(row, message):
+def test_an_invalid_row_is_rejected(row, message):
     with pytest.raises(ValueError, match=message):
         parse_catalogue(file({"m": row})).everything()
 
@@ -140,7 +140,7 @@ def test_a_row_is_refused(row, message):
         pytest.param(file({}, date="today"), 'got "today"', id="no date"),
     ],
 )
-def test_a_file_is_refused(data, message):
+def test_an_invalid_file_is_rejected(data, message):
     with pytest.raises(ValueError, match=message):
         parse_catalogue(data)
 
@@ -180,7 +180,7 @@ def test_a_plan_has_its_own_rows_before_those_of_the_provider():
     assert {model: row.window for model, row in rows.items()} == {"m": 3, "n": 2}
 
 
-def test_models_of_another_provider_lose_what_holds_there_only():
+def test_models_of_another_provider_lose_its_specific_facts():
     row = {**FACTS, "window": 5, "api": "responses", "retires": "2026-12-11", "successor": "x"}
     catalogue = parse_catalogue(file({"gpt-5": row, "other": row}))
     azure = rows_of(catalogue, "azure", Endpoint(name=""))

@@ -82,7 +82,7 @@ SILENT = {"reasoning", "efforts", "history", "cache_control", "cache_key", "user
 
 
 @pytest.mark.parametrize("message", [{}, {"reasoning": "Hm."}], ids=["plain", "always reasons"])
-def test_a_server_that_accepts_everything_tells_nothing_about_what_has_no_effect(message):
+def test_a_server_that_accepts_everything_reveals_no_quirk_without_effect(message):
     measured, _ = measure(lambda _body: Outcome(accepted=True, message=message))
     assert not SILENT & measured.keys()
 
@@ -118,7 +118,7 @@ def test_no_reasoning_at_all():
 
 
 @pytest.mark.parametrize("tokens", [None, {}, {"reasoning_tokens": "8"}])
-def test_odd_usage(tokens):
+def test_unusual_usage(tokens):
     assert not Outcome(accepted=True, usage={"completion_tokens_details": tokens}).reasons
 
 
@@ -157,7 +157,7 @@ def test_no_structured_output():
     assert measure(QuirkyProvider(quirks).answer)[0]["response_format"] == "none"
 
 
-def test_what_no_form_satisfies_is_not_measured():
+def test_fields_that_are_always_rejected_are_not_measured():
     """The server rejects every stop sequence (without naming a field), tool and prefill."""
 
     def answer(body):

@@ -87,7 +87,7 @@ def test_a_price(text, pattern, price):
         "a=1/2; off-peak 1:00-2:00=1/2; off-peak 3:00-4:00=1/2",
     ],
 )
-def test_what_is_no_price(text):
+def test_invalid_prices(text):
     with pytest.raises(ValueError, match="must be like model=input/output"):
         parse_price(text)
 

@@ -129,12 +129,12 @@ def test_an_explanation_names_the_model_with_its_entry():
     assert explained.facts.kind == "subagent"
 
 
-def test_an_explanation_says_that_no_rule_matches():
+def test_an_explanation_reports_that_no_rule_matches():
     assert decider().explain(body(), {}, fallback=()).reason == "no rule matches"
 
 
 @pytest.mark.parametrize("bad", [b"{", body(model="Lost:big")])
-def test_what_cannot_be_answered_is_explained_as_an_error(bad):
+def test_an_unanswerable_request_is_explained_as_an_error(bad):
     with pytest.raises(UsageError):
         decider().explain(bad, {}, fallback=())
 

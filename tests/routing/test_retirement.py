@@ -25,7 +25,7 @@ CARDS = {
 }
 
 
-def test_models_that_are_retired_or_soon_will_be():
+def test_retired_and_soon_retired_models():
     result = retirements([*CARDS, "near"], CARDS.__getitem__, until="2026-12-31")
     assert result == [
         Retirement("near", "2026-12-11", "new"),

@@ -85,7 +85,7 @@ def test_a_damaged_file_is_set_aside(tmp_path, spoil):
     opened.connection.close()
 
 
-def test_of_many_processes_one_sets_a_damaged_file_aside(tmp_path):
+def test_only_one_of_many_processes_sets_a_damaged_file_aside(tmp_path):
     path = tmp_path / "x.sqlite3"
     path.write_bytes(b"no database" * 1000)
     result = []
@@ -164,7 +164,7 @@ def test_a_reader_cannot_write(tmp_path):
     reader.close()
 
 
-def test_a_removed_file_is_noticed(tmp_path):
+def test_a_removed_file_is_detected(tmp_path):
     path = tmp_path / "x.sqlite3"
     opened = open_database(path, SCHEMA)
     assert opened.is_in_place()
@@ -187,7 +187,7 @@ def test_only_the_last_damaged_files_are_kept(tmp_path, monkeypatch):
     assert damaged == [b"3", b"4", b"5"]
 
 
-def test_a_locked_file_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch):
+def test_a_locked_file_is_not_treated_as_damaged(tmp_path, monkeypatch):
     monkeypatch.setattr("ccproxy.store.database.LOCK_SECONDS", 0.05)
     path = tmp_path / "x.sqlite3"
     connection = sqlite3.connect(path, isolation_level=None)
@@ -311,7 +311,7 @@ def test_a_killed_process_leaves_its_finished_transactions_and_no_other(tmp_path
     opened.connection.close()
 
 
-def test_a_file_on_a_full_disk_is_neither_replaced_nor_half_made(tmp_path, disk_limit):
+def test_a_file_on_a_full_disk_is_neither_replaced_nor_incomplete(tmp_path, disk_limit):
     path = tmp_path / "x.sqlite3"
     with disk_limit(2000), pytest.raises(sqlite3.OperationalError):
         open_database(path, SCHEMA)

@@ -23,7 +23,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize("name", PATHS, ids=ascii)
-def test_a_path_is_not_a_name(tmp_path, name):
+def test_a_path_is_not_accepted_as_a_name(tmp_path, name):
     home = tmp_path / "home"
     home.mkdir()
     for attempt in (lambda: export(home, name, TURNS), lambda: load(home, name)):
@@ -32,7 +32,7 @@ def test_a_path_is_not_a_name(tmp_path, name):
     assert list(tmp_path.rglob("*")) == [home]
 
 
-def test_what_is_written_is_read_again(tmp_path):
+def test_an_export_survives_a_round_trip(tmp_path):
     assert export(tmp_path, "one.jsonl", TURNS) == 2
     assert load(tmp_path, "one.jsonl") == TURNS
     file = tmp_path / FOLDER / "one.jsonl"
@@ -74,7 +74,7 @@ def test_a_planted_folder_is_not_followed(tmp_path):
     assert list(foreign.iterdir()) == []
 
 
-def test_only_files_are_read(tmp_path):
+def test_only_regular_files_are_read(tmp_path):
     (tmp_path / FOLDER).mkdir()
     os.mkfifo(tmp_path / FOLDER / "pipe")
     with pytest.raises(UsageError, match="is not a file"):
@@ -99,7 +99,7 @@ def test_only_files_are_read(tmp_path):
         ('{"role":"user","content":"","timestamp":"9999-12-31T23:00:00-14:00"}', "not a time"),
     ],
 )
-def test_a_wrong_line_is_named_and_nothing_is_taken(tmp_path, line, expected):
+def test_an_invalid_line_is_reported_and_nothing_is_imported(tmp_path, line, expected):
     export(tmp_path, "x", TURNS[:1])
     with (tmp_path / FOLDER / "x").open("a") as file:
         file.write(f"\n{line}\n")
@@ -114,7 +114,7 @@ def test_lone_surrogates_are_replaced(tmp_path):
     assert load(tmp_path, "x") == [Turn(1.0, "user", "a?b", "?")]
 
 
-def test_the_ancestors_forms_are_read(tmp_path):
+def test_forms_of_earlier_programs_are_read(tmp_path):
     export(tmp_path, "x", [])
     (tmp_path / FOLDER / "x").write_text(
         '{"timestamp":"2026-01-01T00:00:00","role":"user","content":"x"}\n'

@@ -43,7 +43,7 @@ def texts(turns):
     return [one.content for one in turns]
 
 
-def test_turns_come_back_as_they_were_said(history):
+def test_turns_are_read_unchanged(history):
     output = [turn("Hi"), turn("Hello ✓\n", role="assistant")]
     add(history, "kimi", output)
     assert last(history, "kimi") == output
@@ -54,19 +54,19 @@ def test_turns_come_back_as_they_were_said(history):
     ("limit", "expected"),
     [(None, ["a", "b", "c"]), (2, ["b", "c"]), (9, ["a", "b", "c"]), (0, [])],
 )
-def test_a_limit_means_the_last(history, limit, expected):
+def test_a_limit_selects_the_last_turns(history, limit, expected):
     add(history, "kimi", map(turn, "abc"))
     assert texts(last(history, "kimi", limit=limit)) == expected
 
 
-def test_labels_are_apart_but_not_by_case(history):
+def test_labels_are_separate_but_case_insensitive(history):
     add(history, "kimi", [turn("a")])
     add(history, "glm", [turn("b")])
     assert texts(last(history, "KIMI")) == ["a"]
     assert count(history, "other") == 0
 
 
-def test_what_is_old_goes_but_an_import_stays_as_long(history):
+def test_old_turns_are_deleted_and_imports_expire_later(history):
     add(history, "kimi", [turn("said in 2001")])
     prune(history, now=time.time())
     assert count(history, "kimi") == 1
@@ -74,7 +74,7 @@ def test_what_is_old_goes_but_an_import_stays_as_long(history):
     assert count(history, "kimi") == 0
 
 
-def test_what_is_old_is_not_shown_before_it_goes(history):
+def test_expired_turns_are_hidden_before_they_are_deleted(history):
     add(history, "kimi", [turn("old"), turn("new")])
     old = time.time() - RETENTION.total_seconds() - 1
     history.execute("UPDATE turns SET stored = ? WHERE content = 'old'", (old,))
@@ -82,7 +82,7 @@ def test_what_is_old_is_not_shown_before_it_goes(history):
     assert count(history, "kimi") == 1
 
 
-def test_from_outside(tmp_path):
+def test_readers_without_a_worker(tmp_path):
     assert read_turns(tmp_path, "kimi") == []
     assert add_new_turns(tmp_path, "kimi", [turn("a"), turn("b")]) == 2
     assert add_new_turns(tmp_path, "kimi", [turn("b"), turn("b", role="assistant")]) == 1

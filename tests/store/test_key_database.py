@@ -29,7 +29,7 @@ def store(path: Path) -> Iterator[KeyStore]:
     store.close()
 
 
-def test_rows_and_values_are_read_as_they_were_written(store: KeyStore, path: Path) -> None:
+def test_rows_and_values_survive_a_round_trip(store: KeyStore, path: Path) -> None:
     store.merge({"a": {"cooldowns": [], "used_today": 3}}, {})
     store.save_value("calibration", {"x": 1.5})
     with closing(KeyStore(path)) as other:
@@ -55,7 +55,7 @@ def test_counts_of_two_processes_are_added_and_other_fields_replaced(
     assert store.load() == {"a": {"day": "d", "used_today": 17, "state": "disabled"}}
 
 
-def test_an_unchanged_field_keeps_what_another_process_wrote(store: KeyStore, path: Path) -> None:
+def test_an_unchanged_field_keeps_the_value_of_another_process(store: KeyStore, path: Path) -> None:
     before = {"a": {"state": "ok", "used_today": 1, "day": "d"}}
     store.merge(before, {})
     with closing(KeyStore(path)) as other:

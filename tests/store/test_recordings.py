@@ -95,7 +95,7 @@ def test_recordings_are_listed_by_age_and_found_in_every_entry(tmp_path):
 @pytest.mark.parametrize(
     "recording_id", ["req_2", "", "*", "../kimi/req_1", "req_1.json", "/etc/passwd", "x" * 81]
 )
-def test_what_is_no_id_finds_nothing(tmp_path, recording_id):
+def test_an_invalid_id_finds_nothing(tmp_path, recording_id):
     save_recording(tmp_path, recording())
     assert find_recording(tmp_path, recording_id) is None
 
@@ -126,7 +126,7 @@ def test_a_pipe_in_the_folder_is_not_read(tmp_path):
         find_recording(tmp_path, "req_2")
 
 
-def test_recordings_end_after_a_day(tmp_path):
+def test_recordings_expire_after_a_day(tmp_path):
     for name in ("old", "new"):
         save_recording(tmp_path, recording(name))
     save_recording(tmp_path, recording("other", label="Glm"))
@@ -138,7 +138,7 @@ def test_recordings_end_after_a_day(tmp_path):
     assert prune_recordings(tmp_path / "none") == 0
 
 
-def test_saving_deletes_what_is_old(tmp_path):
+def test_saving_deletes_old_recordings(tmp_path):
     save_recording(tmp_path, recording("old"))
     age(tmp_path, "old", KEPT_SECONDS + 60)
     save_recording(tmp_path, recording("new"))

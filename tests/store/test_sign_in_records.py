@@ -20,7 +20,7 @@ def records(tmp_path):
     records.close()
 
 
-async def test_a_record_is_replaced_only_if_it_is_the_one_that_was_read(records):
+async def test_a_record_is_replaced_only_if_it_is_unchanged_since_it_was_read(records):
     steps = [
         (b"a", b"b", False, None),
         (None, b"a", True, b"a"),

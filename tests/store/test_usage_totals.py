@@ -74,7 +74,7 @@ def test_sums(items, expected):
         ([], 0.0),
     ],
 )
-def test_a_cost_is_told_only_where_a_price_is_known(items, cost):
+def test_a_cost_is_shown_only_if_a_price_is_known(items, cost):
     totals = Totals()
     for item in items:
         totals.add(item)
@@ -113,7 +113,7 @@ def test_groups(tmp_path, by, expected):
     assert sum(line.totals.input for line in lines) == 50
 
 
-def test_only_what_was_asked_for(tmp_path):
+def test_only_the_requested_rows_are_summed(tmp_path):
     stored(tmp_path, used(), used(NOON - 5 * DAY), used(label="glm"))
     (line,) = summed(tmp_path, by=["label"], since=NOON - DAY, labels=["kimi"])
     assert (line.group, line.totals.requests) == (("kimi",), 1)

@@ -35,7 +35,7 @@ class Clocks:
         pytest.param(-7200.0, -7200.0, id="back"),
     ],
 )
-def test_a_jump_is_what_the_clock_since_boot_does_not_explain(
+def test_a_jump_is_detected_with_the_clock_since_boot(
     tmp_path: Path, moved: float, jump: float
 ) -> None:
     clocks = Clocks()
@@ -108,7 +108,7 @@ def test_after_a_reboot_the_clock_is_trusted_again(tmp_path, monkeypatch) -> Non
     assert clocks.jump(tmp_path) == 0.0
 
 
-def test_small_steps_that_add_up_are_no_jump(tmp_path) -> None:
+def test_small_steps_are_not_a_jump(tmp_path) -> None:
     """A time service adjusts the clock in small steps; each check is compared with the last one."""
     clocks = Clocks()
     for _ in range(10):

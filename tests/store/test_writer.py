@@ -59,13 +59,13 @@ def on_disk(path: Path) -> list[int]:
 # Order.
 
 
-def test_a_question_sees_everything_that_was_put_before(rig: Rig) -> None:
+def test_a_query_sees_all_earlier_items(rig: Rig) -> None:
     for number in range(100):
         rig.writer.put(number)
     assert rig.stored() == list(range(100))
 
 
-def test_items_that_come_together_are_written_together(rig: Rig) -> None:
+def test_simultaneous_items_are_written_together(rig: Rig) -> None:
     for number in range(1000):
         rig.writer.put(number)
     assert rig.stored() == list(range(1000))
@@ -93,7 +93,7 @@ def test_items_of_many_threads_are_each_written_once(rig: Rig) -> None:
     assert rig.stored() == list(range(4000))
 
 
-def test_a_failed_question_fails_for_its_caller_only(rig: Rig) -> None:
+def test_a_failed_query_fails_only_for_its_caller(rig: Rig) -> None:
     missing_table = rig.writer.ask(lambda db: db.execute("SELECT * FROM nowhere"))
     with pytest.raises(sqlite3.OperationalError, match="nowhere"):
         missing_table.result(20)
@@ -105,7 +105,7 @@ def test_a_failed_question_fails_for_its_caller_only(rig: Rig) -> None:
     assert rig.stored() == []
 
 
-def test_a_cancelled_question_is_skipped(rig: Rig) -> None:
+def test_a_cancelled_query_is_skipped(rig: Rig) -> None:
     begun, may_end = threading.Event(), threading.Event()
 
     def block(_: sqlite3.Connection) -> None:
@@ -201,9 +201,7 @@ def test_a_removed_file_is_created_again_and_later_items_are_kept(path: Path, re
     assert on_disk(path) == [2]
 
 
-def test_a_full_disk_keeps_items_until_there_is_room(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_items_are_kept_while_the_disk_is_full(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "RETRY_SECONDS", 0.05)
     pages = rig.writer.ask(lambda db: db.execute("PRAGMA max_page_count").fetchone()[0]).result(20)
     limit = "PRAGMA max_page_count={}"
@@ -220,7 +218,7 @@ def test_a_full_disk_keeps_items_until_there_is_room(
 # Limits.
 
 
-def test_of_too_many_waiting_items_the_oldest_are_discarded(path: Path) -> None:
+def test_the_oldest_of_too_many_waiting_items_are_discarded(path: Path) -> None:
     path.mkdir(parents=True)
     rig = Rig(path)
     with pytest.raises(CcproxyError):

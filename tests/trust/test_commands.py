@@ -174,7 +174,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_configuration_is_told_and_touches_nothing(running, name):
+def test_a_broken_configuration_is_reported_and_changes_nothing(running, name):
     """Exit code 78, file, line and fix, no secret; running workers continue."""
     pids, spawned = running.pids, len(running.home.events("worker.spawned"))
     BROKEN[name](running.home)
@@ -222,7 +222,7 @@ def running(one_fleet):
         path.chmod(0o600)
 
 
-def test_there_are_forty():
+def test_there_are_forty_broken_configurations():
     assert len(BROKEN) >= 40
 
 

@@ -106,7 +106,7 @@ async def test_a_killed_supervisor_under_load(fleet, upstream, events):
 
 @pytest.mark.timed
 @pytest.mark.skipif(not IS_FULL, reason="22 s; scaled down in supervisor/test_fleet.py")
-async def test_a_stopped_worker_is_found_in_22_s(fleet, upstream, events):
+async def test_a_suspended_worker_is_replaced_in_22_s(fleet, upstream, events):
     """Three missed probes -> SIGABRT with its stack -> SIGKILL -> restart."""
     fleet.write(kimi=settings(upstream))
     assert (await fleet.ccproxy("start")).code == 0
@@ -120,7 +120,7 @@ async def test_a_stopped_worker_is_found_in_22_s(fleet, upstream, events):
     assert "Aborted" in (fleet.path / "logs/kimi.out").read_text()
 
 
-async def test_a_busy_worker_is_no_hung_one(fleet, provider, events):
+async def test_a_busy_worker_is_not_considered_hung(fleet, provider, events):
     """A worker with 500 slow streams is never considered hung (full size: an hour)."""
     words = [asyncio.Event() for _ in range(size(1, 60))]
     spoken = [part for word in words for part in (word, chunk("b"))]

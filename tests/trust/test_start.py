@@ -50,7 +50,7 @@ async def test_a_start_returns_when_all_are_ready(fleet, workers, seconds):
     assert all_in_all <= count * SHARE
 
 
-def test_a_worker_that_is_late_shows_its_last_words(home, capfd):
+def test_the_last_output_of_a_late_worker_is_shown(home, capfd):
     """The exit code is 7, and its last 20 lines are on stderr (full size: with its stack)."""
     home.add("Kimi", NEVER_READY="1")
     home.supervise()
@@ -69,7 +69,7 @@ def test_a_worker_that_is_late_shows_its_last_words(home, capfd):
     assert home.request("stop", drain=0.0).ok
 
 
-async def test_a_broken_env_file_and_those_that_run(fleet, upstream):
+async def test_a_broken_env_file_does_not_affect_running_workers(fleet, upstream):
     """
     A start checks every file first, and starts nothing if one is invalid. Running workers continue,
     and a start of the other entries by name starts three of four.
@@ -92,7 +92,7 @@ async def test_a_broken_env_file_and_those_that_run(fleet, upstream):
     note("", start_exit=78, running=3, status_exit=done.code)
 
 
-async def test_a_port_that_is_held_costs_no_spawn_and_recovers(fleet, upstream, events):
+async def test_a_used_port_spawns_no_worker_and_recovers(fleet, upstream, events):
     """The holder is named, the exit code is 5 (1 if others run), and the entry starts later."""
     fleet.write(kimi=settings(upstream), glm=settings(upstream))
     code = "import socket,sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); "

@@ -95,5 +95,5 @@ def test_the_wheel_contains_every_file():
     assert {FOLDER / path[1:] for path in FILES} <= packed
 
 
-def test_what_is_open_exists():
+def test_every_open_file_exists():
     assert OPEN_PATHS - {"/", "/session"} <= set(FILES)

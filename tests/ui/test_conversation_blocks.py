@@ -52,7 +52,7 @@ def test_every_section_has_its_blocks():
     assert [one.is_cached_mark for one in blocks] == [True, False, False, False, False]
 
 
-def test_the_tokens_add_up_to_what_the_provider_reported():
+def test_the_tokens_add_up_to_the_reported_usage():
     messages = [{"role": "user", "content": f"a longer text {number}"} for number in range(9)]
     blocks = prompt_blocks(body(messages=messages), reported=9_000)
     assert sum(one.tokens for one in blocks) == pytest.approx(9_000, abs=9)

@@ -374,7 +374,7 @@ async def test_no_script_ran_and_nothing_was_refused_or_loaded_from_elsewhere(ho
     assert await home.title() == "Overview · ccproxy"
 
 
-async def test_the_page_says_when_the_server_has_ended(home, live):
+async def test_the_page_reports_that_the_server_has_exited(home, live):
     """This is the last test, because it ends the page's process."""
     live.ui.terminate()
     await asyncio.wait_for(live.ui.wait(), 30)

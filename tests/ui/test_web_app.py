@@ -297,7 +297,7 @@ async def test_pages_are_bounded(page):
         await one.aclose()
 
 
-async def test_a_listener_is_told_when_a_code_was_used(tmp_path):
+async def test_a_listener_is_notified_when_a_code_is_used(tmp_path):
     used = []
     sign_in = SignIn()
     read = partial(Fleet, home=tmp_path, file=tmp_path / "x.toml", entries=())

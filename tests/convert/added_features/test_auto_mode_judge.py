@@ -59,7 +59,7 @@ def test_the_rules_are_found(value, context):
     assert classifier_context(raw) == context
 
 
-def test_broken_safeguards_are_none():
+def test_invalid_safeguards_are_ignored():
     assert classifier_context(Raw(b"[" * 100_000)) is None
 
 

@@ -51,7 +51,7 @@ def test_all_tools_are_sent(tools, limit):
     assert plan(tools, limit) is None
 
 
-def test_a_description_that_is_no_text_is_not_searched():
+def test_a_description_that_is_not_a_string_is_not_searched():
     made = plan([*mcp(5), *own(4), tool("odd", {"a": 1})], 8)
     assert "odd" in names(made.tools())
     assert defers_tools(Raw(json.dumps([{**SEARCH, "description": 5}]).encode()))
@@ -152,7 +152,7 @@ OTHERS = [{"name": f"mcp__other__{index}", "input_schema": {"properties": 5}} fo
         pytest.param("", [], id="no words"),
     ],
 )
-def test_what_a_search_finds(query, expected):
+def test_results_of_a_search(query, expected):
     matches = plan([*OTHERS, ISSUE, MAIL], 8).find(query)
     assert sorted(matches) == sorted(each["name"] for each in expected)
 

@@ -174,5 +174,5 @@ def test_the_answer_stands_below_the_question(content):
 
 
 @pytest.mark.parametrize(("reason", "refuses"), [("refusal", True), ("end_turn", False)])
-def test_a_refusal_is_no_description(reason, refuses):
+def test_a_refusal_is_not_a_description(reason, refuses):
     assert images.is_refusal({"stop_reason": reason, "content": []}) is refuses

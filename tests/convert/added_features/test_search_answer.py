@@ -50,7 +50,7 @@ def test_a_summary_precedes_the_links():
     assert blocks.outcome_text(outcome) == "Short.\n\n1. B (https://b.example/)"
 
 
-def test_nothing_found_is_said():
+def test_a_search_without_results_says_so():
     assert blocks.outcome_text(SearchOutcome()) == blocks.NO_RESULTS
 
 

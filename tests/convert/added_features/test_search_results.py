@@ -111,7 +111,7 @@ def test_hidden_hosts_are_checked_by_the_title():
     assert not found(answer, tool=NOT_A, hidden_hosts=True).results
 
 
-def test_a_title_that_is_no_host_is_not_one_of_the_domains():
+def test_a_title_that_is_not_a_host_matches_no_domain():
     answer = {"list": [{"url": "https://redirect.example/1", "title": "[News] of a.example"}]}
     assert not found(answer, tool=A, hidden_hosts=True).results
     assert found(answer, tool=NOT_A, hidden_hosts=True).results
@@ -138,7 +138,7 @@ def test_a_code_in_the_body(code, error):
 @pytest.mark.parametrize(
     "body", [b"<html>", b"\xff", b"[" * 100_000], ids=["HTML", "bytes", "deep"]
 )
-def test_an_answer_that_is_no_json(body):
+def test_an_answer_that_is_not_json(body):
     assert read_results(backend(), body, ANY).error == "unavailable"
 
 

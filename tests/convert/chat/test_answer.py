@@ -276,7 +276,7 @@ def test_errors(body, kind):
         (b"", False),
     ],
 )
-def test_what_is_a_stream(body, expected):
+def test_streams_are_recognised(body, expected):
     assert is_stream(body) is expected
 
 

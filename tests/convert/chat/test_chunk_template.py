@@ -70,7 +70,7 @@ def test_chunks_of_the_same_form_are_copied():
         pytest.param(b"", id="nothing"),
     ],
 )
-def test_it_stops_at_what_does_not_fit(rest):
+def test_it_stops_at_the_first_event_that_does_not_match(rest):
     first = framed(say("a"))
     assert spliced(say("abc"), first + rest) == (ours("a"), len(first), ["a"])
     assert spliced(say("abc"), rest) == (b"", 0, [])

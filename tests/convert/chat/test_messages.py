@@ -721,7 +721,7 @@ def test_text_after_results_is_appended_to_the_last_one():
     assert content == "2\n\n<system-reminder>\nnow\n</system-reminder>\n\ngo"
 
 
-def test_an_image_after_results_is_no_reason_for_an_assistant_message():
+def test_an_image_after_results_needs_no_assistant_message():
     turns = [user("a"), assistant(use("t1")), user(result("t1", [image()]), "see?")]
     assert ask(*turns, to=target(**MERGED)).roles == "user assistant tool user"
 

@@ -433,7 +433,7 @@ NO_OBJECTS = [
     ],
 )
 @pytest.mark.parametrize("more", [[], [say("x")], [call("{}", **B)]])
-def test_arguments_that_are_no_json_are_passed_on_unchanged(pieces, reason, expected, more):
+def test_arguments_that_are_not_json_are_passed_on_unchanged(pieces, reason, expected, more):
     """Claude Code reports the fault to the model; an error would only repeat the request."""
     chunks = [call("", **A), *(call(piece, index=0) for piece in pieces), *more, end(reason)]
     lines = script(chunks)
@@ -679,7 +679,7 @@ def test_closing_twice_returns_nothing_more():
     assert machine.feed(parsed(say("late"))) == []
 
 
-def test_the_whole_message_at_the_end_of_a_stream_is_no_second_answer():
+def test_the_whole_message_at_the_end_of_a_stream_is_not_a_second_answer():
     # MiniMax.
     last = {"choices": [{"finish_reason": "stop", "message": {"content": "ab"}}]}
     assert script([say("a"), say("b"), last])[:3] == ["0 text", "0 + a", "0 + b"]

@@ -77,7 +77,7 @@ def test_every_tool_has_an_object_schema(schema):
     assert function["parameters"] == {"type": "object", "properties": {}}
 
 
-def test_a_tool_without_a_schema_takes_nothing():
+def test_a_tool_without_a_schema_has_no_parameters():
     (function,) = converted_tools({"name": "f"})
     assert function["parameters"] == {"type": "object", "properties": {}}
 

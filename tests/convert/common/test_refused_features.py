@@ -177,7 +177,7 @@ def test_facts_hold_for_their_model_and_dialect():
     assert learned.features("responses", "m") == ()
 
 
-def test_what_was_measured_replaces_a_refusal():
+def test_a_measured_quirk_replaces_a_refusal():
     learned = LearnedRefusals()
     learned.add("chat", "m", ("tool_choice", "stop", "logprobs"))
     learned.add("chat", "other", ("stop",))

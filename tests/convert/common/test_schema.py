@@ -117,7 +117,7 @@ def test_root_of_alternatives(dialect, schema, properties, required):
 
 
 @pytest.mark.parametrize("keyword", ["enum", "const", "not", "if", "then", "else"])
-def test_what_is_refused_at_the_root_is_removed(keyword):
+def test_keywords_that_are_rejected_at_the_root_are_removed(keyword):
     assert keyword not in to_parameters({**obj(a=TEXT), keyword: {}}, "plain")
 
 

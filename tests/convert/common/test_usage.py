@@ -104,7 +104,7 @@ def test_reasoning_that_is_not_counted_is_added(reported, output):
     assert numbers(reported)[-1] == 26
 
 
-def test_reasoning_is_told():
+def test_reasoning_tokens_are_reported():
     reported = usage(1, 9, completion_tokens_details={"reasoning_tokens": 4})
     result = to_usage(reported, PLAIN, input_estimate=0, chars=0)
     assert result["output_tokens_details"] == {"thinking_tokens": 4}
@@ -124,5 +124,5 @@ def test_reasoning_is_told():
         pytest.param({"prompt_tokens": "a"}, False, id="text"),
     ],
 )
-def test_what_is_a_usage(result, expected):
+def test_usage_is_recognised(result, expected):
     assert is_usage(result) is expected

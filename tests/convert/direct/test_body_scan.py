@@ -83,7 +83,7 @@ def body_of(**fields: Any) -> bytes:
         pytest.param(b"", None, id="nothing"),
     ],
 )
-def test_what_the_ends_say(body, head):
+def test_the_ends_of_a_body_are_scanned(body, head):
     assert head_at_ends(body) == head
 
 
@@ -103,7 +103,7 @@ NAMES = st.sampled_from(["model", "stream", "max_tokens", "messages", "system", 
     model=st.text(max_size=9),
     indent=st.sampled_from([None, 1]),
 )
-def test_they_say_what_a_decoder_says(fields, model, indent):
+def test_the_ends_agree_with_a_decoder(fields, model, indent):
     body = json.dumps({"model": model, **fields}, indent=indent, ensure_ascii=False)
     result = head_at_ends(body.encode("utf-8", "replace"))
     if result is not None:
@@ -111,6 +111,6 @@ def test_they_say_what_a_decoder_says(fields, model, indent):
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"x", b'{"model":1}', b"\xff"])
-def test_what_is_no_request_is_none(body):
+def test_a_body_that_is_not_a_request_gives_none(body):
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
         head_of(body)

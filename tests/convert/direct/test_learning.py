@@ -156,7 +156,7 @@ def test_signatures_are_forgotten_before_they_are_too_many():
         b'{"tools":{"a":1}}',
     ],
 )
-def test_odd_bodies_do_no_harm(body):
+def test_unusual_bodies_do_no_harm(body):
     lessons = Lessons()
     assert lessons.learn(BAD_SIGNATURE, body, "m") is None
     lessons.learn(refused("tools.0.strict: not permitted"), encoded(tools=[TOOL]), "m")

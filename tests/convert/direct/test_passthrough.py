@@ -59,7 +59,7 @@ def test_only_whole_events_are_passed_on(size):
         pytest.param(b"x", id="a line that never ends"),
     ],
 )
-def test_what_is_held_back_is_bounded(piece):
+def test_the_withheld_data_is_bounded(piece):
     events = WholeEvents(limit=100)
     with pytest.raises(Problem, match="more than 100 bytes"):
         deque(map(events.feed, [piece] * 101))
@@ -90,7 +90,7 @@ def test_a_last_event_without_its_blank_line_is_passed_on():
 
 
 @pytest.mark.parametrize("count", range(len(EVENTS) - 1))
-def test_without_a_stop_reason_there_is_no_end(count):
+def test_a_stream_without_a_stop_reason_has_not_ended(count):
     request = passthrough()
     request.feed(stream_of(EVENTS[:count]))
     with pytest.raises(Problem) as broken:
@@ -136,7 +136,7 @@ def test_an_error_event_is_an_end():
         ('"service_tier":"standard"', {}),
     ],
 )
-def test_only_what_counts_tokens_is_usage(expected, durations):
+def test_only_token_counts_are_usage(expected, durations):
     request = passthrough()
     usage = b'"usage":{%b}' % expected.encode()
     body = b'{"model":"up-big","stop_reason":"end_turn",%b}' % usage
@@ -144,7 +144,7 @@ def test_only_what_counts_tokens_is_usage(expected, durations):
     assert request.usage == durations
 
 
-def test_what_the_client_received_is_estimated_until_the_provider_reports_it():
+def test_received_output_is_estimated_until_the_provider_reports_usage():
     request = passthrough()
     request.feed(stream_of([START, TEXT.replace(b"\\n", b"a" * 4000)]))
     assert request.usage["output_tokens"] == pytest.approx(1000, rel=0.05)
@@ -174,7 +174,7 @@ def test_text_that_looks_like_a_model_is_left_alone():
         ({"least_tokens": 900}, 100, 900),
     ],
 )
-def test_max_tokens_are_lowered_to_what_is_possible(limits, goal, outgoing):
+def test_max_tokens_is_lowered_to_the_possible_maximum(limits, goal, outgoing):
     body = json.dumps(prompt(max_tokens=goal)).encode()
     expected = body.replace(b"claude-opus-4-1", b"up-big").replace(
         b'"max_tokens": %d' % goal, b'"max_tokens": %d' % outgoing
@@ -198,7 +198,7 @@ ODD = rb"""{ "x" : 1E400 ,"model"  : "claude-opus-4-1","max_tokens":100, "n":-0.
 
 
 @pytest.mark.parametrize("max_output", [None, 64])
-def test_odd_json_keeps_every_other_byte(max_output):
+def test_unusual_json_keeps_every_other_byte(max_output):
     """The body has spaces, escapes, large numbers, repeated keys, and the same text in values."""
     expected = ODD.replace(b'"claude-opus-4-1"', b'"up-big"', 1)
     if max_output:
@@ -240,18 +240,18 @@ def test_half_an_emoji_does_not_end_a_session(text, outgoing):
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"model":3}', b"\xff", b"[" * 100_000])
-def test_what_is_no_request_is_a_problem(body):
+def test_an_invalid_request_is_a_problem(body):
     with pytest.raises(Problem) as refused:
         passthrough(body)
     assert refused.value.status == 400
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b"[" * 100_000, b'{"usage":3}'])
-def test_a_whole_answer_that_is_no_message_passes_as_it_is(body):
+def test_a_whole_answer_that_is_not_a_message_is_unchanged(body):
     assert passthrough().whole(body) == body
 
 
-def test_an_event_of_four_mebibytes_is_no_trouble():
+def test_an_event_of_four_mebibytes_is_passed_on():
     big = b'data: {"type":"content_block_delta","text":"' + b"x" * 2**22 + b'"}\n\n'
     request = passthrough()
     written = b"".join(request.feed(big[at : at + 4096]) for at in range(0, len(big), 4096))

@@ -165,7 +165,7 @@ def test_every_pattern_of_numbers_is_the_first_for_a_refusal():
     ],
     ids=["by code", "by words"],
 )
-def test_a_quirk_decides_what_a_quota_is(body):
+def test_a_quirk_decides_the_meaning_of_a_quota(body):
     assert read(429, body).cause is Cause.OUT_OF_CREDIT
     assert read(429, body, quirks=QUOTA_IS_RATE).cause is Cause.RATE_LIMIT
 

@@ -246,7 +246,7 @@ def test_an_item_reference_is_refused():
         form(input=[USER, {"type": "item_reference", "id": "msg_1"}])
 
 
-def test_what_is_left_out_is_reported():
+def test_omitted_fields_are_reported():
     made = form(
         input=[USER, {"type": "web_search_call"}, {"role": "user", "content": [{"type": "x"}]}],
         tools=[{"type": "file_search"}],

@@ -64,7 +64,7 @@ def test_usage():
     assert made.usage["input_tokens"] == 4
 
 
-def test_what_the_client_received_is_estimated_if_the_provider_does_not_report_it():
+def test_received_output_is_estimated_if_the_provider_reports_no_usage():
     made = exchange()
     called = {"tool_calls": [{"function": {"arguments": "a" * 10}}, {}]}
     for delta in ({"content": "a" * 10}, {"reasoning": "a" * 10}, called, None):

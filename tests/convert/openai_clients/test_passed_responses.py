@@ -84,7 +84,7 @@ def test_foreign_reasoning_is_left_out_with_the_ids():
     assert made.dropped == ("input.reasoning",)
 
 
-def test_an_input_that_is_no_list_is_the_providers_business():
+def test_an_input_that_is_not_a_list_is_left_to_the_provider():
     assert "input" not in json.loads(
         exchange(data=b'{"model": "up-big", "x": "\\"encrypted_content\\""}').body
     )
@@ -95,7 +95,7 @@ def test_the_conversation_can_be_identified():
     assert exchange(input=[{"role": "user", "content": "Hi"}]).conversation() is not None
 
 
-def test_a_text_about_reasoning_is_no_reasoning():
+def test_a_text_about_reasoning_is_not_reasoning():
     made = exchange(input='"encrypted_content":')
     assert json.loads(made.body)["input"] == '"encrypted_content":'
 
@@ -146,7 +146,7 @@ def test_a_whole_answer_without_reasoning_keeps_its_bytes():
     assert exchange().usage == {}
 
 
-def test_what_the_client_received_is_estimated_until_the_provider_reports_it():
+def test_received_output_is_estimated_until_the_provider_reports_usage():
     made = exchange()
     made.feed(as_stream([answers.event("response.output_text.delta", delta="a" * 40)]))
     made.feed(b'data: {"delta":5}\n\n')

@@ -181,7 +181,7 @@ def test_the_items():
     assert len({item["id"] for item in output}) == 8
 
 
-def test_the_usage_includes_what_was_cached():
+def test_the_usage_includes_cached_tokens():
     usage = json.loads(whole_response(json.dumps(EVERYTHING).encode(), writer()))["usage"]
     assert usage == {
         "input_tokens": 13,
@@ -223,7 +223,7 @@ def test_arguments_that_the_tool_does_not_have(block, field, value):
 
 
 @pytest.mark.parametrize("arguments", ["{", "[1]", "[" * 100_000])
-def test_arguments_that_are_no_object(arguments):
+def test_arguments_that_are_not_an_object(arguments):
     stream = ResponseStream(Source(), writer())
     begun = {"type": "tool_use", "id": "c", "name": "tool_search", "input": {}}
     delta = {"type": "input_json_delta", "partial_json": arguments}

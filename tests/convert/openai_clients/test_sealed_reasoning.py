@@ -21,7 +21,7 @@ def test_a_providers_thinking_goes_back_to_it_only():
     assert [other.thinking_block("A", sealed) for other in OTHERS] == [None] * 3
 
 
-def test_redacted_thinking_goes_back_as_well():
+def test_redacted_thinking_is_returned_too():
     block = {"type": "redacted_thinking", "data": "d"}
     assert seal().thinking_block("", seal().seal_redacted("d")) == block
 

@@ -108,7 +108,7 @@ def test_a_namespace():
     assert made.dropped == ["tools.mcp", "tools.empty namespace"]
 
 
-def test_what_is_left_out():
+def test_unsupported_tools_are_left_out():
     tools = [{"type": "web_search"}, {"type": "tool_search"}, function(""), {"type": "custom"}]
     made = decoded([*tools, {"type": "namespace", "name": "a", "tools": [{"type": "namespace"}]}])
     assert made.definitions == []

@@ -63,7 +63,7 @@ ODD_TEXT = 'Say "}}\\n\\n" \\ "delta": "x"} \n\n event: \u2028 🙂 \x01 / end'
 @pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("padding", [{}, {"obfuscation": "a1b2"}])
 @pytest.mark.parametrize("size", [1, 64, 1000, 100_000])
-def test_the_fast_path_writes_what_the_state_machine_writes(
+def test_the_fast_path_writes_the_same_as_the_state_machine(
     escaped, separators, named, padding, size
 ):
     """A stop sequence that never occurs disables the fast path."""
@@ -203,7 +203,7 @@ def test_a_failed_response_without_a_reason_is_an_error():
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"hello": 1}', b'{"output": 3}', b"[1]"])
-def test_what_is_no_response_is_an_error(body):
+def test_an_invalid_response_is_an_error(body):
     with pytest.raises(Problem):
         to_message(body, context())
 
@@ -211,7 +211,7 @@ def test_what_is_no_response_is_an_error(body):
 # The beginning of a stream.
 
 
-def test_the_announcement_of_an_answer_is_no_output():
+def test_the_announcement_of_an_answer_is_not_output():
     """Errors may follow it, so the client's status line is delayed."""
     events = Decoder().feed(STREAM)
     assert find_first_output(events[:2]) == (False, None)
@@ -286,7 +286,7 @@ def test_a_stream_in_place_of_a_body_may_end_with_a_done_mark_or_an_error():
         to_message(error, context())
 
 
-def test_a_done_mark_is_no_output():
+def test_a_done_mark_is_not_output():
     assert find_first_output(Decoder().feed(b"data: [DONE]\n\n")) == (False, None)
 
 

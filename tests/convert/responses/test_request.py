@@ -105,11 +105,11 @@ def test_claude_codes_attribution_is_left_out():
 
 
 @pytest.mark.parametrize(("max_tokens", "expected"), [(32_000, 32_000), (16, 16), (1, 16)])
-def test_the_limit_is_at_least_what_the_api_accepts(max_tokens, expected):
+def test_the_limit_is_at_least_the_minimum_of_the_api(max_tokens, expected):
     assert ask(user("Hi"), max_tokens=max_tokens)["max_output_tokens"] == expected
 
 
-def test_what_the_api_does_not_know_is_left_out():
+def test_unsupported_fields_are_left_out():
     body = ask(
         user("Hi"),
         stop_sequences=["END"],

@@ -457,7 +457,7 @@ def test_arguments_may_be_an_object():
 @pytest.mark.parametrize(
     "arguments", ["[1", '{"tool_uses": [{"recipient_name": "web.run", "parameters": {}}]}', "[]"]
 )
-def test_what_is_no_wrapper_of_calls_is_a_call_of_that_name(arguments):
+def test_a_tool_that_does_not_wrap_calls_is_called_itself(arguments):
     (block,) = blocks(events_of(response(call("parallel", arguments))))
     assert block["name"] == "parallel"
 
@@ -472,7 +472,7 @@ def test_other_actions_of_a_search_leave_no_block():
 
 
 @pytest.mark.parametrize("index", [None, [0], "0"], ids=str)
-def test_an_index_that_is_no_number_means_the_first_part(index):
+def test_an_index_that_is_not_a_number_means_the_first_part(index):
     answer = response(message("Hello."), reasoning("Hm"), open_reasoning("Hm"))
     events = [
         {**each, "content_index": index, "summary_index": index} for each in events_of(answer)
@@ -480,6 +480,6 @@ def test_an_index_that_is_no_number_means_the_first_part(index):
     assert blocks(events) == [text("Hello."), thinking("Hm"), thinking("Hm")]
 
 
-def test_a_status_that_is_no_text_is_ignored():
+def test_a_status_that_is_not_a_string_is_ignored():
     whole = {**response(message("Hi")), "status": ["x"]}
     assert fold([event("response.completed", response=whole)])["stop_reason"] == "end_turn"
