@@ -139,7 +139,7 @@ def test_stop_reports_running_requests_and_ctrl_c_aborts_them(demo, process):
     assert child.returncode == 0
 
 
-def test_reload_prints_its_plan_and_does_it(demo, process):
+def test_reload_prints_its_plan_and_executes_it(demo, process):
     process("start")
     before = rows(process)
     assert "Nothing has changed." in process("reload").stdout
@@ -197,7 +197,7 @@ def test_a_port_in_use_is_reported_and_the_other_proxies_start(durations, code, 
             stranger.close()
 
 
-def test_a_fleet_can_be_stopped_whatever_was_made_of_its_table(demo, process):
+def test_a_fleet_can_be_stopped_in_spite_of_a_broken_table(demo, process):
     assert process("start").returncode == 0
     table = demo / "ccproxy.toml"
     table.write_text(f"{table.read_text()}\nthis is not TOML\n")
@@ -236,7 +236,7 @@ def test_no_wait_returns_at_once(demo, process):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_watch_looks_until_it_is_interrupted(demo):
+def test_watch_repeats_until_it_is_interrupted(demo):
     child = subprocess.Popen(
         command("status", "--watch"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -286,7 +286,7 @@ def test_a_symbolic_link_as_a_file_of_the_supervisor_is_reported(name, demo, pro
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["slow", "dead"])
-def test_a_fleet_is_found_again_though_every_file_of_it_was_removed(number, demo, process):
+def test_a_fleet_is_found_even_if_all_its_files_were_removed(number, demo, process):
     """For example by `git clean -fdx`, before supervisor and workers can restore their files."""
     assert process("start").returncode == 0
     before = {label: row["pids"] for label, row in rows(process).items()}

@@ -127,7 +127,7 @@ def test_every_group_of_commands_has_a_title():
     assert groups <= set(main.GROUPS)
 
 
-def test_the_help_of_a_command_loads_nothing_heavy():
+def test_the_help_of_a_command_loads_no_heavy_module():
     """One process prints the help of every command, and reports commands that load too much."""
     code = f"""if True:
         import contextlib, io, sys
@@ -175,7 +175,7 @@ def test_a_misspelt_command_is_answered_with_the_closest_one(typed, meant, ccpro
         ("cost", "usage"),
     ],
 )
-def test_the_name_of_something_else_leads_to_the_command_that_does_it(typed, line, ccproxy):
+def test_a_related_word_leads_to_the_right_command(typed, line, ccproxy):
     result = ccproxy(typed)
     assert result.exit_code == 2
     assert result.stderr == f'Error: "{typed}" is not a command\n  fix: ccproxy {line}\n'
@@ -217,7 +217,7 @@ def test_a_word_that_resembles_no_command_leads_to_the_help(ccproxy):
     )
 
 
-def test_a_wrong_option_names_the_help_of_its_verb(ccproxy):
+def test_an_invalid_option_names_the_help_of_its_command(ccproxy):
     result = ccproxy("cleanup", "--older-than", "soon")
     assert result.exit_code == 2
     assert 'must be a duration such as 15s, 10m, 12h or 3d, got "soon"' in result.stderr
@@ -266,7 +266,7 @@ def test_colour_on_a_terminal(environ, args, expected, home):
 
 
 @pytest.mark.parametrize("name", ["FORCE_COLOR", "CLICOLOR_FORCE"])
-def test_colour_in_a_pipe_only_where_it_is_forced(name, process, home):
+def test_colour_in_a_pipe_only_if_forced(name, process, home):
     plain = process("status", "nobody")
     forced = process("status", "nobody", env={**os.environ, name: "1"})
     assert "\x1b" not in plain.stderr
@@ -441,7 +441,7 @@ def test_an_internal_error_is_a_sentence():
     assert "Traceback" in loud.stderr
 
 
-def test_a_closed_pipe_is_no_error(home):
+def test_a_closed_pipe_is_not_an_error(home):
     (home / "logs").mkdir()
     (home / "logs" / "Kimi-K2.log").write_text("x\n" * 200_000)
     child = subprocess.Popen(

@@ -46,12 +46,12 @@ def test_a_label_without_a_match_is_refused(typed, words, fleet):
     assert words in str(caught.value)
 
 
-def test_one_means_one(fleet):
+def test_a_single_entry_is_required(fleet):
     with pytest.raises(UsageError, match=r"matches 2 labels: Kimi-K2, GLM-4\.6"):
         choose_one(fleet, "*")
 
 
-def test_workers_that_left_the_table_are_still_known(fleet):
+def test_workers_removed_from_the_table_can_be_selected(fleet):
     running = ["Kimi-K2", "Old"]
     assert known_labels(fleet, running, []) == ["Kimi-K2", "Old", "GLM-4.6"]
     assert known_labels(fleet, running, ["old"]) == ["Old"]

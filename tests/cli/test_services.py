@@ -63,7 +63,7 @@ def test_the_unit_runs_this_python_from_anywhere(home, machine, ccproxy):
         ),
     ],
 )
-def test_a_unit_has_only_settings_that_this_systemd_knows(
+def test_a_unit_has_only_settings_that_this_systemd_supports(
     version, settings, home, machine, ccproxy, monkeypatch
 ):
     monkeypatch.setenv("VERSION", version)
@@ -80,7 +80,7 @@ def test_installing_again_changes_nothing(home, machine, ccproxy):
     assert unit_file().read_bytes() == before
 
 
-def test_uninstall_takes_it_back(home, machine, ccproxy):
+def test_uninstall_undoes_install(home, machine, ccproxy):
     ccproxy("install-service", "--systemd")
     result = ccproxy("uninstall-service")
     assert (result.exit_code, unit_file().exists()) == (0, False)
@@ -110,7 +110,7 @@ def test_a_file_that_is_not_this_fleets_is_left_alone(content, home, machine, cc
     assert ccproxy("install-service", "--systemd", "--name", "mine").exit_code == 0
 
 
-def test_a_link_in_the_place_of_the_unit_is_not_followed(home, machine, ccproxy, tmp_path):
+def test_a_symbolic_link_instead_of_the_unit_is_not_followed(home, machine, ccproxy, tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("theirs")
     unit_file().parent.mkdir(parents=True)
@@ -120,7 +120,7 @@ def test_a_link_in_the_place_of_the_unit_is_not_followed(home, machine, ccproxy,
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "a b", "-x", "x\n"])
-def test_a_name_is_a_name(name, home, machine, ccproxy):
+def test_invalid_unit_names_are_refused(name, home, machine, ccproxy):
     result = ccproxy("install-service", "--systemd", "--name", name)
     assert result.exit_code == 2
     assert not unit_file().parent.exists()
@@ -188,7 +188,7 @@ OTHERS = (
 
 
 @pytest.mark.parametrize("before", [b"", OTHERS, b"0 1 * * * x\r\n\x0c# odd\r\n"])
-def test_cron_keeps_the_bytes_of_others(before, home, machine, ccproxy):
+def test_other_lines_of_the_crontab_are_unchanged(before, home, machine, ccproxy):
     tab = machine / "tab"
     tab.write_bytes(before)
     assert ccproxy("install-service", "--cron").exit_code == 0
@@ -204,7 +204,7 @@ def test_cron_keeps_the_bytes_of_others(before, home, machine, ccproxy):
     assert tab.read_bytes() == before
 
 
-def test_the_nightly_cleanup_stays(home, machine, ccproxy):
+def test_the_nightly_cleanup_is_kept(home, machine, ccproxy):
     ccproxy("cleanup", "--install-cron")
     cleanup = (machine / "tab").read_bytes()
     ccproxy("install-service", "--cron")

@@ -177,7 +177,7 @@ def test_wrong_types_are_left_out(home, ccproxy, name, wrong):
     assert done.exit_code == 0, done.exception
 
 
-def test_a_pipe_is_not_read(home, ccproxy):
+def test_a_pipe_is_refused(home, ccproxy):
     os.mkfifo(home / "pipe")
     done = ccproxy("import", home / "pipe")
     assert done.exit_code != 0

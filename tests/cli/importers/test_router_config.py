@@ -125,7 +125,7 @@ def test_the_client_key_of_the_examples_is_replaced_and_comments_are_no_settings
     assert "//" not in done.stdout.partition("not imported")[2]
 
 
-def test_what_cannot_be_taken_over_has_a_reason(config, ccproxy):
+def test_omitted_parts_have_a_reason(config, ccproxy):
     done = ccproxy("import", config)
     assert done.exit_code == 0
     lost = done.stdout.partition("not imported")[2]
@@ -142,7 +142,7 @@ def test_what_cannot_be_taken_over_has_a_reason(config, ccproxy):
         assert secret not in done.stdout + done.stderr
 
 
-def test_its_later_database_has_the_same_document(home, run_import):
+def test_the_database_of_later_versions_has_the_same_document(home, run_import):
     file = home / "config.sqlite"
     document = {
         "Providers": [
@@ -217,7 +217,7 @@ def test_nothing_hostile_or_secret_is_printed(home, ccproxy, change, expected):
 
 
 @pytest.mark.parametrize("timeout", ["300000", 10**400, "soon"], ids=["text", "huge", "a word"])
-def test_a_timeout_may_be_a_text(home, ccproxy, timeout):
+def test_a_timeout_may_be_a_string(home, ccproxy, timeout):
     provider = {"name": "a", "api_base_url": "https://x.example/v1", "api_key": "sk-0123456789abcd"}
     document = {"Providers": [provider], "API_TIMEOUT_MS": timeout}
     (home / "config.json").write_text(json.dumps(document))

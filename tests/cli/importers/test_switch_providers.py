@@ -196,7 +196,7 @@ def test_a_damaged_database_is_reported(home, refused):
     assert "cannot be read" in refused(file)
 
 
-def test_a_database_of_another_program_is_none(home, refused):
+def test_a_database_of_another_program_is_refused(home, refused):
     database = sqlite3.connect(home / "x.db")
     database.execute("CREATE VIEW providers AS SELECT 1")
     database.execute("CREATE TABLE other (a)")
@@ -205,7 +205,7 @@ def test_a_database_of_another_program_is_none(home, refused):
     assert "none of the formats" in refused(home / "x.db")
 
 
-def test_what_a_provider_cannot_have_is_left_out(home, run_import):
+def test_unsupported_values_are_left_out(home, run_import):
     """The database contains nested TOML of Codex, and computed columns of any size."""
     schema = SCHEMA.replace("name TEXT NOT NULL", "name TEXT AS (hex(zeroblob(1000000)))")
     with sqlite3.connect(home / "cc-switch.db") as database:

@@ -23,7 +23,7 @@ def line(event, *, ago=0.0, level="info", **fields):
     "text", ["", "a\n", "a\nb\n", "a\n\nb", "ä" * 50 + "\n" + "b" * 200 + "\nc\n"]
 )
 @pytest.mark.parametrize("block", [1, 2, 3, 7, 1000])
-def test_backwards_is_forwards_turned_round(text, block, tmp_path, monkeypatch):
+def test_reading_backwards_gives_the_lines_in_reverse_order(text, block, tmp_path, monkeypatch):
     monkeypatch.setattr("ccproxy.cli.logs.log_files._BLOCK_BYTES", block)
     file = tmp_path / "x.log"
     file.write_text(text)
@@ -31,7 +31,7 @@ def test_backwards_is_forwards_turned_round(text, block, tmp_path, monkeypatch):
     assert list(backwards(file, file.stat().st_size))[::-1] == expected
 
 
-def test_no_more_is_read_than_is_asked_for(tmp_path, monkeypatch):
+def test_only_the_requested_lines_are_read(tmp_path, monkeypatch):
     (tmp_path / "x.log").write_text("".join(line(str(number)) for number in range(100_000)))
     (log,) = logs_of(tmp_path, "x")
     parsed = []
@@ -58,7 +58,7 @@ def texts(follower):
     return [one.text for one in follower.read()]
 
 
-def test_only_new_and_only_whole_lines_are_followed(tmp_path, follower_of):
+def test_only_new_and_complete_lines_are_followed(tmp_path, follower_of):
     file = tmp_path / "x.log"
     file.write_text("old\n")
     follower = follower_of(tmp_path)
@@ -87,7 +87,7 @@ def test_a_rotation_loses_nothing(tmp_path, follower_of):
     assert texts(follower) == []
 
 
-def test_a_log_that_comes_later_is_followed_from_its_beginning(tmp_path, follower_of):
+def test_a_log_that_is_created_later_is_followed_from_its_beginning(tmp_path, follower_of):
     follower = follower_of(tmp_path)
     assert texts(follower) == []
     (tmp_path / "x.log").write_text("first\n")

@@ -66,7 +66,7 @@ def test_json_keeps_its_structure():
     ],
     ids=["a cut string", "a cut escape", "a cut string like a key", "no JSON", "the end mark"],
 )
-def test_what_is_no_json_is_private_as_well(text, expected):
+def test_text_that_is_not_json_is_private_too(text, expected):
     assert Placeholders().json(text) == expected
 
 
@@ -113,7 +113,7 @@ async def record(tmp_path, provider, answer, *, streamed, api="chat", path="/v1/
 @pytest.mark.parametrize("api", ["chat", "responses", "messages"])
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("kind", ANSWERS)
-async def test_a_made_case_is_true(tmp_path, provider, kind, streamed, api, path):
+async def test_a_case_passes(tmp_path, provider, kind, streamed, api, path):
     """The case is run like by the case runner."""
     if kind == "pieces" and api != "chat":
         pytest.skip("pieces are chunks of Chat Completions")
@@ -146,14 +146,14 @@ def _answer(text, headers):
     return raw(text, headers=headers)
 
 
-async def test_a_request_that_was_passed_on_makes_no_case(tmp_path, provider):
+async def test_a_request_that_was_passed_on_gives_no_case(tmp_path, provider):
     answer, path = ANSWERS["text"], "/v1/responses"
     recording = await record(tmp_path, provider, answer, streamed=False, api="responses", path=path)
     with pytest.raises(CcproxyError, match="it shows no conversion"):
         case_from_recording(recording)
 
 
-async def test_several_requests_make_no_case(tmp_path, provider):
+async def test_several_requests_give_no_case(tmp_path, provider):
     recording = await record(tmp_path, provider, ANSWERS["text"], streamed=False)
     import msgspec
 

@@ -51,7 +51,7 @@ def test_other_names_are_replaced_by_ccproxy(invoked, installed):
     assert program(invoked) == "ccproxy"
 
 
-def test_a_path_with_blanks_can_be_pasted(installed, tmp_path):
+def test_a_path_with_spaces_can_be_pasted(installed, tmp_path):
     assert program(str(tmp_path / "my tools" / "ccproxy")) == f"'{tmp_path}/my tools/ccproxy'"
 
 

@@ -121,7 +121,7 @@ def test_an_unhealthy_fleet_is_shown_with_reasons_and_fixes(text):
         ("foreign", "✗"),
     ],
 )
-def test_a_state_is_a_sign_and_a_word(state, character, text):
+def test_a_state_has_a_mark_and_a_word(state, character, text):
     line = text(row("a", state))[3]
     assert character in line
     assert f" {state} " in line
@@ -249,7 +249,7 @@ def test_a_single_failure_is_an_error_with_a_fix(one, code):
     assert "\n  fix: " in str(error)
 
 
-def test_the_last_words_of_a_worker_that_was_late_are_shown(tmp_path, capsys):
+def test_the_last_output_of_a_late_worker_is_shown(tmp_path, capsys):
     fleet = Fleet(home=tmp_path, file=tmp_path / "ccproxy.toml", entries=())
     fleet.logs.mkdir()
     for label in ("late", "up", "foreign"):

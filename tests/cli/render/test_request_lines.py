@@ -68,7 +68,7 @@ def request(**fields):
         ),
     ],
 )
-def test_a_note_names_what_is_unusual(fields, expected):
+def test_a_note_names_unusual_facts(fields, expected):
     assert note(request(**fields)) == expected
 
 
@@ -95,7 +95,7 @@ def test_times():
     ]
 
 
-def test_a_request_that_two_workers_know_is_one_row():
+def test_a_request_of_two_workers_is_one_row():
     question, answered = request(answered_by="Kimi"), request(label="Kimi")
     other = request(id="req_2", answered_by="gone")
     assert one_row_per_request([question, answered, other]) == [answered, other]
@@ -168,7 +168,7 @@ A short request to the same model (conversations are not kept):
         pytest.param("/v1/chat/completions", "/v1/chat/completions", "messages", id="Chat"),
     ],
 )
-def test_a_request_is_repeated_in_its_own_api(path, endpoint, field):
+def test_a_request_is_replayed_in_its_own_api(path, endpoint, field):
     one = request(path=path, requested="m", state="failed", status=502, stream=True)
     *_, address, _, data = map(click.unstyle, timeline_lines(one, url="http://127.0.0.1:1"))
     assert f" http://127.0.0.1:1{endpoint} " in address
@@ -176,7 +176,7 @@ def test_a_request_is_repeated_in_its_own_api(path, endpoint, field):
     assert (body["model"], body["stream"], field in body) == ("m", True, True)
 
 
-def test_texts_of_others_cannot_control_the_terminal():
+def test_foreign_text_cannot_control_the_terminal():
     lines = timeline_lines(
         request(
             state="failed", error="api_error", reason="\x1b[2J", requested="\x1bm", model="'x'"

@@ -13,7 +13,7 @@ from ccproxy.cli.render.terminal import short_path, tilde
 from ccproxy.files import display_path
 
 
-def test_paths_as_a_person_writes_them(tmp_path, monkeypatch):
+def test_paths_are_shown_relative_to_home_and_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert tilde(tmp_path / "a" / "b") == "~/a/b"
@@ -25,7 +25,7 @@ def test_paths_as_a_person_writes_them(tmp_path, monkeypatch):
     assert short_path(Path("relative")) == "relative"
 
 
-def test_from_the_root_a_path_is_written_whole(monkeypatch):
+def test_from_the_root_paths_are_absolute(monkeypatch):
     monkeypatch.chdir("/")
     assert short_path(Path("/srv/x.toml")) == "/srv/x.toml"
     assert display_path(Path("/srv/x.toml")) == Path("/srv/x.toml")
@@ -77,7 +77,7 @@ def test_wants_color(environ, no_color, expected):
     ("environ", "expected"),
     [("80", 80), ("40", 60), ("200", 200), ("x", None), ("0", None), ("", None)],
 )
-def test_output_that_is_no_terminal_has_no_width_unless_columns_names_one(
+def test_output_without_a_terminal_has_no_width_unless_columns_is_set(
     environ, expected, monkeypatch
 ):
     monkeypatch.setenv("COLUMNS", environ)

@@ -20,7 +20,7 @@ def agent_of(folder="/h", name="ccproxy"):
     return agent_for(fleet, name=name, command=command), command
 
 
-def test_it_is_kept_alive_but_not_in_a_hurry():
+def test_the_agent_is_restarted_with_a_delay():
     agent = plistlib.loads(agent_of(name="work")[0])
     assert agent["Label"] == PREFIX + "work"
     assert agent["RunAtLoad"] is True
@@ -52,7 +52,7 @@ def test_an_agent_of_another_program_has_no_table(data):
 
 
 @pytest.mark.skipif(shutil.which("plutil") is None, reason="plutil is macOS's own")
-def test_plutil_takes_it(tmp_path):
+def test_plutil_accepts_the_agent(tmp_path):
     file = tmp_path / "agent.plist"
     file.write_bytes(agent_of()[0])
     assert subprocess.run(["plutil", "-lint", file], check=False).returncode == 0

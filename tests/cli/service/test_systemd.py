@@ -61,7 +61,7 @@ def words(value: str) -> list[str]:
 
 
 @pytest.mark.parametrize("user", [None, ALICE], ids=["user", "system"])
-def test_restarts_and_stops_as_it_must(user):
+def test_the_unit_restarts_and_stops_correctly(user):
     result = settings(unit_for(fleet_at("/h"), command=["/bin/x"], user=user))
     for name, value in {
         "Type": "notify",
@@ -89,7 +89,7 @@ def test_a_system_unit_runs_as_the_tables_owner_and_writes_to_its_home_only():
     assert result["WantedBy"] == ["multi-user.target"]
 
 
-def test_a_users_unit_asks_for_nothing_that_its_systemd_cannot_grant():
+def test_a_users_unit_has_only_settings_that_user_units_support():
     result = settings(unit_for(fleet_at("/h"), command=["/bin/x"]))
     assert not {"User", "ProtectSystem", "PrivateDevices", "CapabilityBoundingSet"} & set(result)
     assert result["WantedBy"] == ["default.target"]
@@ -164,7 +164,7 @@ def system_unit(folder: Path, home: Path, **more) -> Path:
 
 @needs_systemd
 @pytest.mark.parametrize("folder", ["plain", "a b", "100%h", "$HOME", "it's", 'a"b', "back\\slash"])
-def test_systemd_finds_nothing_to_complain_about(folder, tmp_path):
+def test_systemd_accepts_the_unit(folder, tmp_path):
     # It also checks that the program of ExecStart= exists at the parsed path.
     file = system_unit(tmp_path, tmp_path / folder)
     done = analyze("verify", file)
@@ -173,7 +173,7 @@ def test_systemd_finds_nothing_to_complain_about(folder, tmp_path):
 
 
 @needs_systemd
-def test_systemd_would_have_complained(tmp_path):
+def test_systemd_reports_an_invalid_unit(tmp_path):
     file = system_unit(tmp_path, tmp_path / "x", extra="[Service]\nNoSuchSetting=1\n")
     assert len(complaints(analyze("verify", file).stderr, file)) == 1
 

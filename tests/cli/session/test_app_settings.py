@@ -58,7 +58,7 @@ def test_settings_of_the_user_are_kept_and_the_change_can_be_undone(settings, cc
     assert after == {**before, "claudeCode.environmentVariables": [FOREIGN]}
 
 
-def test_it_asks_before_it_writes(settings, ccproxy):
+def test_changes_are_confirmed(settings, ccproxy):
     before = settings.read_text()
     done = ccproxy("env", "Kimi-K2", "--for", "vscode", "--write")
     assert (done.exit_code, "--yes" in done.stderr) == (2, True)
@@ -94,6 +94,6 @@ def test_other_programs_have_no_file_to_write(settings, ccproxy):
 
 
 @pytest.mark.parametrize("listed", [None, 5, "x", [5, None, {"name": 1}]])
-def test_other_values_in_the_settings_do_no_harm(listed):
+def test_unusual_values_in_the_settings_do_no_harm(listed):
     settings = vscode_settings({"A": "1", "B": None}, {"claudeCode.environmentVariables": listed})
     assert {"name": "A", "value": "1"} in settings["claudeCode.environmentVariables"]

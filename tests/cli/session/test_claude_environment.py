@@ -25,7 +25,7 @@ def settings(settings=(), *, environ=(), entry=ENTRY):
     return session(load_worker(None, entry=entry, environ=dict(settings)), dict(environ))
 
 
-def test_everything_that_a_session_needs():
+def test_the_complete_environment_of_a_session():
     values = {"BIG_MODEL": "big", "MIDDLE_MODEL": "mid", "SMALL_MODEL": "small"}
     result = settings({**OPENAI, **values, "CONTEXT_WINDOW": "200000"})
     descriptions = {name for name in result if name.endswith(("_NAME", "_DESCRIPTION"))}
@@ -126,7 +126,7 @@ def test_the_provider_key_is_not_in_it():
     assert OPENAI["PROVIDER_API_KEY"] not in str(result)
 
 
-def test_another_label_leaves_nothing_behind():
+def test_another_label_replaces_all_variables():
     first = settings({**OPENAI, "CONTEXT_WINDOW": "200000"})
     second = settings(OPENAI)
     assert set(first) == set(second) == set(no_session()) == set(MANAGED)
@@ -143,7 +143,7 @@ def test_another_label_leaves_nothing_behind():
         ("192.0.2.7", "http://192.0.2.7:8082"),
     ],
 )
-def test_the_address_is_one_that_a_client_can_use(host, expected):
+def test_the_address_can_be_used_by_a_client(host, expected):
     result = settings({**OPENAI, "HOST": host, "ANTHROPIC_API_KEY": "client-key-1234567890"})
     assert result["ANTHROPIC_BASE_URL"] == expected
 
@@ -171,7 +171,7 @@ def test_a_window_that_needs_no_1m_setting_causes_no_notice(window, disabled):
     assert result["CLAUDE_CODE_DISABLE_1M_CONTEXT"] == disabled
 
 
-def test_the_smallest_window_of_the_three_models_counts():
+def test_the_smallest_window_of_the_three_models_is_used():
     value = {"PROVIDER": "kimi", "PROVIDER_API_KEY": "sk-own-1234567890"}
     config = load_worker(None, entry=ENTRY, environ=value)
     names = (config.models.big, config.models.middle, config.models.small)
@@ -259,7 +259,7 @@ CLAUDE = {"PROVIDER": "anthropic", "PROVIDER_API_KEY": "sk-ant-1234567890123456"
         pytest.param({**OPENAI, "BIG_MODEL": "GLM:big"}, True, id="another entry's model"),
     ],
 )
-def test_a_window_that_nobody_knows_is_told(value, is_told):
+def test_an_unknown_window_is_reported(value, is_told):
     zai = {"PROVIDER": "zai", "PROVIDER_API_KEY": "sk-1"}
     result = {
         label: load_worker(
@@ -369,7 +369,7 @@ def test_requests_to_this_machine_avoid_an_http_proxy(environ, expected):
     assert {name: result[name] for name in result if name.lower() == "no_proxy"} == expected
 
 
-def test_the_proxys_own_address_is_excepted_as_well():
+def test_the_proxys_own_address_is_excepted_too():
     value = {**OPENAI, "HOST": "192.0.2.7", "ANTHROPIC_API_KEY": "client-key-1234567890"}
     result = settings(value, environ={"HTTPS_PROXY": "http://p"})
     assert result["NO_PROXY"] == "127.0.0.1,localhost,::1,192.0.2.7"

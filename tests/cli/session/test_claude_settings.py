@@ -65,7 +65,7 @@ def test_each_file_and_variable_that_overrides_the_session_is_named(tmp_path):
     ]
 
 
-def test_the_same_value_is_no_conflict(tmp_path):
+def test_the_same_value_is_not_a_conflict(tmp_path):
     same = {"ANTHROPIC_BASE_URL": "http://x", "ANTHROPIC_API_KEY": "", "API_TIMEOUT_MS": 1}
     write(tmp_path / "home/.claude/settings.json", env=same)
     assert conflicts(tmp_path) == []

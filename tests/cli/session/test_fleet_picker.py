@@ -47,7 +47,7 @@ def test_own_models_come_first_and_tiers_with_one_model_are_one_row():
     assert names == ["Own:big", "Own:small", "Far:big", "Far:middle", "Far:small"]
 
 
-def test_a_tier_without_a_row_of_its_own_is_found_in_that_of_its_model():
+def test_a_tier_without_its_own_row_is_in_its_models_row():
     picker = fleet_picker(FLEET, "Own", [], running=ENTRIES)
     assert [picker.find(f"own:{tier}[1m]") for tier in ("big", "middle", "small", "x")] == [
         *("Own:big", "Own:big", "Own:small", None)
@@ -89,7 +89,7 @@ def test_the_users_rows_come_first():
 
 
 @pytest.mark.parametrize(("label", "replaces"), [("Own", True), ("Claude", False)])
-def test_the_built_in_rows_stay_only_where_claude_models_answer(label, replaces):
+def test_the_built_in_rows_remain_only_for_claude_models(label, replaces):
     assert settings(label, "Own")["modelPicker"]["replaceBuiltInOptions"] is replaces
 
 

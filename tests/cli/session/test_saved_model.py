@@ -41,7 +41,7 @@ def test_the_choice_of_the_only_session_is_kept_for_its_label(saved, settings):
     assert (model(settings), saved.choice("Kimi"), saved.choice("GLM")) == ("opus", "GLM:small", "")
 
 
-def test_with_two_sessions_a_choice_is_one_for_the_label_that_it_names(saved, settings):
+def test_with_two_sessions_a_selection_is_saved_for_the_named_label(saved, settings):
     with saved.session("Kimi"):
         with saved.session("GLM"):
             save(settings, model="Kimi:small")
@@ -51,7 +51,7 @@ def test_with_two_sessions_a_choice_is_one_for_the_label_that_it_names(saved, se
 
 
 @pytest.mark.parametrize("name", ["sonnet", "claude-opus-5-5", "someone/else", "qwen3:8b"])
-def test_a_name_that_is_not_of_the_fleet_is_the_users_own(name, saved, settings):
+def test_a_model_outside_of_the_fleet_is_the_users_own(name, saved, settings):
     with saved.session("Kimi"):
         save(settings, model=name)
     assert (model(settings), saved.choice("Kimi")) == (name, "")
@@ -69,7 +69,7 @@ def test_settings_without_a_model_have_none_again(saved, settings):
     assert json.loads(settings.read_text()) == {"theme": "dark"}
 
 
-def test_a_link_stays_a_link(saved, settings, tmp_path):
+def test_a_symbolic_link_is_preserved(saved, settings, tmp_path):
     target = tmp_path / "dotfiles.json"
     settings.rename(target)
     settings.symlink_to(target)
@@ -80,7 +80,7 @@ def test_a_link_stays_a_link(saved, settings, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"model": 3}', '{"model": null}'])
-def test_what_is_no_model_is_left_alone(text, saved, settings):
+def test_values_that_are_not_models_are_unchanged(text, saved, settings):
     with saved.session("Kimi"):
         settings.write_text(text)
     assert settings.read_text() == text

@@ -25,7 +25,7 @@ def test_the_program_is_one_shell_command():
     ]
 
 
-def test_without_a_line_of_the_user_there_is_ours():
+def test_without_the_users_line_only_ours_is_shown():
     assert status_setting(PROGRAM)["command"] == PROGRAM
 
 
@@ -46,5 +46,5 @@ def test_our_own_command_is_not_wrapped_again():
 @pytest.mark.parametrize(
     "setting", [None, [], {}, {"type": "command"}, {"type": "command", "command": 3}, "x"]
 )
-def test_other_settings_are_no_command(setting):
+def test_other_settings_are_not_commands(setting):
     assert status_command(setting) is None

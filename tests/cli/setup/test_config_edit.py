@@ -65,7 +65,7 @@ def test_any_key_is_read_back(key, tmp_path):
     assert read_keys(file) == (OLD, key)
 
 
-def test_a_link_stays_a_link(tmp_path):
+def test_a_symbolic_link_is_preserved(tmp_path):
     (tmp_path / "real.env").write_text(f"PROVIDER_API_KEY={OLD}\n")
     (tmp_path / "a.env").symlink_to("real.env")
     write_keys(tmp_path / "a.env", [NEW])
@@ -73,7 +73,7 @@ def test_a_link_stays_a_link(tmp_path):
     assert NEW in (tmp_path / "real.env").read_text()
 
 
-def test_a_linked_table_stays_a_link(home):
+def test_a_linked_table_remains_a_link(home):
     (home / "real.toml").write_text('[presets.x]\nbig = "a"\n')
     (home / "ccproxy.local.toml").symlink_to("real.toml")
     fleet = load_fleet(home / "ccproxy.toml")

@@ -92,7 +92,7 @@ def test_attributes_of_keys_are_kept(home, ccproxy):
     assert read_keys(env_file) == (FIRST, f"{THIRD};priority=3")
 
 
-def test_keys_in_a_file_of_their_own_are_edited_there(home, ccproxy):
+def test_keys_in_a_separate_file_are_edited_there(home, ccproxy):
     write_env(home, "kimi", "PROVIDER=kimi\nPROVIDER_API_KEYS_FILE=kimi.keys\n")
     for words in (["add"], ["remove", "k1", "--yes"]):
         done = ccproxy("keys", "kimi-k2", *words, input=FIRST)

@@ -94,7 +94,7 @@ def test_a_model_that_does_not_exist_is_refused(fleet):
         ),
     ],
 )
-def test_a_rule_is_written_where_it_counts(local, has_rule, fleet):
+def test_a_rule_is_written_to_the_effective_table(local, has_rule, fleet):
     (fleet.home / "ccproxy.local.toml").write_text(local)
     write_rule(load_fleet(fleet.file), "A", "main", "demo-small")
     files = [file for file in fleet.home.glob("*.toml") if "main =" in file.read_text()]

@@ -56,7 +56,7 @@ def server():
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/chat/completions"])
-def test_the_names_are_those_of_the_list(path, server):
+def test_models_have_the_names_in_the_list(path, server):
     assert list_models(server.url + path, ["sk-1", "sk-2"]) == [
         ServerModel("a", None),
         ServerModel("b", None),
@@ -75,7 +75,7 @@ def test_the_names_are_those_of_the_list(path, server):
         pytest.param(200, "[" * 100_000, id="a trap"),
     ],
 )
-def test_a_wrong_answer_is_an_empty_list(status, body, server):
+def test_an_invalid_answer_is_an_empty_list(status, body, server):
     server.status, server.body = status, body
     assert list_models(server.url, []) == []
     assert server.requests == [("/models", None)]
@@ -87,7 +87,7 @@ def test_a_redirect_is_not_followed(server):
     assert [path for path, _ in server.requests] == ["/v1/models"]
 
 
-def test_no_server_is_an_empty_list():
+def test_a_missing_server_is_an_empty_list():
     assert list_models(f"http://127.0.0.1:{free_port()}/v1", []) == []
 
 
@@ -138,5 +138,5 @@ def test_the_api_of_a_server_is_found(posts, api, server):
     assert find_api(f"{server.url}/v1", ["sk-1"]) == api
 
 
-def test_no_server_has_no_api():
+def test_a_missing_server_has_no_api():
     assert find_api(f"http://127.0.0.1:{free_port()}/v1", []) == ""

@@ -186,7 +186,7 @@ def test_a_problem_is_reported_with_a_fix(make, check, level, text, home, examin
     assert [one for one in report if text in one["text"] and one["fix"]], report
 
 
-def test_folders_that_do_not_exist_yet_are_no_problem(home, examine):
+def test_missing_folders_are_not_a_problem(home, examine):
     assert not any((home / name).exists() for name in ("logs", "pids", "state"))
     assert [one["level"] for one in of(examine(), "folders")] == ["ok"]
 
@@ -198,7 +198,7 @@ def test_a_readable_file_with_a_key_is_reported_once(home, examine):
     assert of(checks, "env files", "warn") == []
 
 
-def test_a_readable_file_that_needs_no_key_is_no_problem(home, examine):
+def test_a_readable_file_that_needs_no_key_is_not_a_problem(home, examine):
     write_env(home, "kimi", "PROVIDER=demo\n").chmod(0o644)
     assert [one["level"] for one in of(examine(), "env files")] == ["ok"]
 
@@ -575,7 +575,7 @@ def test_a_running_fleet_and_its_keys(demo, process, examine):
 
 
 @pytest.mark.xdist_group("processes")
-def test_a_key_that_is_refused(demo, process, examine, monkeypatch):
+def test_a_rejected_key(demo, process, examine, monkeypatch):
     """The provider answers every request with 401."""
 
     def serve(server):

@@ -49,13 +49,13 @@ def test_showing_the_last_as_json(filled, ccproxy):
     }
 
 
-def test_without_turns_the_way_to_record_them_is_named(home, ccproxy):
+def test_without_turns_the_setting_that_records_them_is_named(home, ccproxy):
     done = ccproxy("history")
     assert (done.exit_code, done.stdout) == (0, "")
     assert "HISTORY=on" in done.stderr
 
 
-def test_there_and_back(filled, ccproxy):
+def test_an_export_can_be_imported(filled, ccproxy):
     done = ccproxy("history", "kimi-k2", "export", "talk.jsonl")
     assert done.stdout == "Wrote 2 turns of Kimi-K2 to exports/talk.jsonl.\n"
     assert ccproxy("history", "kimi-k2", "clear", "--yes").stdout == "Deleted 2 turns of Kimi-K2.\n"
@@ -84,7 +84,7 @@ def test_nothing_is_overwritten(filled, ccproxy):
         pytest.param(["--yes"], "", "Deleted 2 turns of Kimi-K2.\n", [], id="not asked"),
     ],
 )
-def test_a_terminal_is_asked_before_turns_are_deleted(filled, words, typed, report, remaining):
+def test_at_a_terminal_deletion_is_confirmed(filled, words, typed, report, remaining):
     ours, theirs = pty.openpty()
     os.write(ours, typed.encode())
     done = subprocess.run(
@@ -131,7 +131,7 @@ def test_a_damaged_file_is_reported(home, ccproxy, name, words):
         (["kimi-k2", "burn"], "burn"),
     ],
 )
-def test_wrong_usage_is_refused(filled, ccproxy, words, report):
+def test_invalid_arguments_are_refused(filled, ccproxy, words, report):
     done = ccproxy("history", *words)
     assert done.exit_code == 2
     assert report in done.stderr
@@ -158,7 +158,7 @@ def test_pending_turns_are_flushed_before_they_are_shown(has_client_key, demo, c
     assert "  remember me\n" in ccproxy("history", "demo").stdout
 
 
-def test_switched_on_and_off_while_it_runs(demo, ccproxy, process):
+def test_recording_is_switched_on_and_off_in_a_running_proxy(demo, ccproxy, process):
     assert process("start", "demo").returncode == 0
     assert (
         ccproxy("history", "demo", "on").stdout == "Recording Demo conversations (kept 3 days).\n"

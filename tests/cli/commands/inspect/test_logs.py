@@ -65,7 +65,7 @@ def logs(home):
         pytest.param(["supervisor", "glm-4.6"], ["other", "fleet"], id="supervisor and worker"),
     ],
 )
-def test_which_lines(args, expected, logs, ccproxy):
+def test_filters_select_lines(args, expected, logs, ccproxy):
     result = ccproxy("logs", "--json", *args)
     assert result.exit_code == 0
     assert events(result) == expected
@@ -94,7 +94,7 @@ def test_several_processes_of_a_worker_are_one_log(home, ccproxy):
     assert events(ccproxy("logs", "--json", "kimi-k2")) == ["a", "b", "c"]
 
 
-def test_for_people(home, ccproxy):
+def test_lines_are_formatted_for_people(home, ccproxy):
     at = datetime.now().replace(hour=9, minute=14, second=2, microsecond=0).astimezone()
     text = {"time": at.isoformat(), "level": "warning", "event": "key.rested", "key": "…9f2c"}
     write(home, "Kimi-K2.log", json.dumps({**text, "seconds": 41, "why": "too many requests"}))
@@ -162,7 +162,7 @@ def test_a_request_without_a_model_shows_its_path(home, ccproxy):
     assert ccproxy("logs", "kimi-k2").stdout[9:] == "GET /v1/models 404 2 ms\n"
 
 
-def test_a_line_that_is_not_json_stays_after_the_line_before_it(home, ccproxy):
+def test_a_line_that_is_not_json_follows_its_predecessor(home, ccproxy):
     write(home, "Kimi-K2.log", line("a", ago=3), "Traceback (most recent call last):\n")
     write(home, "GLM-4.6.log", line("b", ago=2))
     output = ccproxy("logs").stdout.splitlines()
@@ -223,7 +223,7 @@ def test_follow_shows_past_and_future_across_a_rotation(home):
     assert child.returncode == 130
 
 
-def test_a_named_pipe_among_the_logs_does_not_stop_us(home, ccproxy):
+def test_a_named_pipe_among_the_logs_does_not_block(home, ccproxy):
     write(home, "Kimi-K2.log", line("a"))
     os.mkfifo(home / "logs" / "Kimi-K2.2.log")
     assert events(ccproxy("logs", "--json", "kimi-k2")) == ["a"]

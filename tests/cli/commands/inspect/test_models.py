@@ -117,12 +117,12 @@ def test_the_list_as_json(fleet, ccproxy):
         pytest.param(["--update", "nonesuch.json"], 1, "nonesuch.json", id="no file"),
     ],
 )
-def test_what_is_refused(words, code, message, fleet, ccproxy):
+def test_invalid_arguments_are_refused(words, code, message, fleet, ccproxy):
     done = ccproxy("models", *words)
     assert (done.exit_code, message in done.stderr) == (code, True), done.stderr
 
 
-def test_a_proxy_with_mistakes_is_reported_when_it_is_asked_for(fleet, ccproxy):
+def test_a_proxy_with_mistakes_is_reported_on_request(fleet, ccproxy):
     write_env(fleet, "kimi", "PROVIDER=kimmi\n")
     assert ccproxy("models", "kimi").exit_code == 78
     assert "GLM-4.6" in ccproxy("models").stdout

@@ -24,7 +24,7 @@ def home(tmp_path):
     return fleet
 
 
-async def test_it_prints_a_link_that_works_and_ends_at_a_signal(home):
+async def test_it_prints_a_working_link_and_exits_on_a_signal(home):
     async with serve_page(home) as live, aiohttp.ClientSession() as client:
         code = code_of(live)
         assert len(code) == 32
@@ -34,7 +34,7 @@ async def test_it_prints_a_link_that_works_and_ends_at_a_signal(home):
         assert await live.ui.wait() == 0
 
 
-async def test_a_taken_port(home):
+async def test_a_used_port(home):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -51,7 +51,7 @@ async def test_without_a_table(tmp_path):
     assert "ccproxy init" in done.err
 
 
-async def test_a_proxy_that_runs_without_a_table(tmp_path):
+async def test_a_proxy_without_a_table(tmp_path):
     home = FleetHome(tmp_path)
     proxy = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ccproxy", "up", "--port", str(free_port())),

@@ -58,7 +58,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_archives_older_than_three_days_go_and_nothing_else(logs, ccproxy):
+def test_only_archives_older_than_three_days_are_deleted(logs, ccproxy):
     result = ccproxy("cleanup")
     assert result.exit_code == 0
     assert result.stdout == (
@@ -101,14 +101,14 @@ def stored(state):
         pytest.param(["--older-than", "9d"], "Removed 0 arch", ["a", "b"], id="none is so old"),
     ],
 )
-def test_history_goes_with_the_logs(history, ccproxy, words, expected, remaining):
+def test_old_history_is_deleted_too(history, ccproxy, words, expected, remaining):
     done = ccproxy("cleanup", *words)
     assert done.exit_code == 0
     assert done.stdout.splitlines()[-1].startswith(expected)
     assert stored(history) == remaining
 
 
-def test_a_clock_that_leapt_forgets_nothing(history, ccproxy):
+def test_a_clock_jump_deletes_no_history(history, ccproxy):
     WallClock(history, wall=lambda: time.time() - 10 * DAY).jump()
     ccproxy("cleanup")
     assert stored(history) == ["a", "b"]
@@ -121,7 +121,7 @@ def test_another_age(logs, ccproxy):
 @pytest.mark.parametrize(
     ("moved", "expected"), [(10 * DAY, "clock moved by 10 d"), (2 * 3600.0, "clock moved by 2 h")]
 )
-def test_a_clock_that_leapt_removes_nothing_in_that_run(home, logs, ccproxy, moved, expected):
+def test_a_clock_jump_deletes_nothing_in_that_run(home, logs, ccproxy, moved, expected):
     """The last check is as far in the past as the clock has jumped ahead."""
     state = home / "state"
     state.mkdir()
@@ -136,13 +136,13 @@ def test_a_clock_that_leapt_removes_nothing_in_that_run(home, logs, ccproxy, mov
     assert "Removed 2 archives" in ccproxy("cleanup", "--force").stdout
 
 
-def test_force_believes_the_clock(home, logs, ccproxy):
+def test_force_trusts_the_clock(home, logs, ccproxy):
     (home / "state").mkdir()
     WallClock(home / "state", wall=lambda: time.time() - 10 * DAY).jump()
     assert "Removed 2 archives" in ccproxy("cleanup", "--force").stdout
 
 
-def test_twice_is_told_as_nothing(logs, ccproxy):
+def test_a_second_run_reports_nothing(logs, ccproxy):
     ccproxy("cleanup")
     assert ccproxy("cleanup").stdout == "Removed 0 archives older than 3d from logs.\n"
 
@@ -180,7 +180,7 @@ def test_install_writes_one_line_with_absolute_paths(home, crontab, ccproxy):
     assert crontab.read_text() in result.stdout.replace("  0 2", "0 2")
 
 
-def test_the_line_does_what_it_says(home, crontab, ccproxy, tmp_path):
+def test_the_installed_line_deletes_old_logs(home, crontab, ccproxy, tmp_path):
     write(home, "Kimi-K2.log.20260101_000000", age=4 * DAY)
     ccproxy("cleanup", "--install-cron")
     shell_command = crontab.read_text().removeprefix("0 2 * * * ")
@@ -203,7 +203,7 @@ OTHERS = (
         pytest.param(b"0 1 * * * x\r\n\x0c# odd\r\n", id="odd line ends"),
     ],
 )
-def test_others_keep_their_bytes(before, home, crontab, ccproxy):
+def test_other_lines_are_unchanged(before, home, crontab, ccproxy):
     crontab.write_bytes(before)
     ccproxy("cleanup", "--install-cron")
     once = crontab.read_bytes()
@@ -219,14 +219,14 @@ def test_others_keep_their_bytes(before, home, crontab, ccproxy):
     assert "has no line for this fleet" in ccproxy("cleanup", "--remove-cron").stdout
 
 
-def test_an_old_line_of_ours_is_replaced(home, crontab, ccproxy):
+def test_an_old_line_of_ccproxy_is_replaced(home, crontab, ccproxy):
     table = home / "ccproxy.toml"
     crontab.write_text(f"5 5 * * * old # ccproxy cleanup of {table}\n0 0 * * * x\n")
     ccproxy("cleanup", "--install-cron")
     assert [text[:9] for text in crontab.read_text().splitlines()] == ["0 0 * * *", "0 2 * * *"]
 
 
-def test_a_line_without_its_end_gets_one(home, crontab, ccproxy):
+def test_a_missing_line_end_is_added(home, crontab, ccproxy):
     crontab.write_bytes(b"0 0 * * * x")
     ccproxy("cleanup", "--install-cron")
     assert crontab.read_bytes().startswith(b"0 0 * * * x\n0 2 * * * ")
@@ -249,7 +249,7 @@ def test_without_a_crontab_program(home, ccproxy, monkeypatch, tmp_path):
     assert "fix: install cron" in result.stderr
 
 
-def test_a_crontab_that_refuses_is_not_taken_for_an_empty_one(home, crontab, ccproxy):
+def test_a_failing_crontab_is_not_treated_as_empty(home, crontab, ccproxy):
     (crontab.parent / "crontab").write_text(BROKEN)
     result = ccproxy("cleanup", "--install-cron")
     assert result.exit_code == 1
@@ -264,7 +264,7 @@ def test_install_and_remove_exclude_each_other(home, ccproxy):
     "folder",
     ["/a b", "/100%", "/it's", '/"quoted"', "/$HOME;`x`", "/ünï", "/# hash", "/back\\slash"],
 )
-def test_any_folder_comes_back_out_of_cron_and_shell(folder, tmp_path):
+def test_any_folder_survives_the_quoting_of_cron_and_shell(folder, tmp_path):
     home = tmp_path / folder[1:]
     home.mkdir()
     fleet = Fleet(home=home, file=home / "ccproxy.toml", entries=())

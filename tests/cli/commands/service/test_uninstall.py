@@ -83,13 +83,13 @@ def test_a_dry_run_removes_nothing(installed, machine, ccproxy):
     assert (installed / "state/usage.db").exists()
 
 
-def test_without_a_terminal_it_needs_yes(installed, ccproxy):
+def test_without_a_terminal_yes_is_required(installed, ccproxy):
     done = ccproxy("uninstall")
     assert (done.exit_code, "--yes" in done.stderr) == (2, True)
     assert unit().exists()
 
 
-def test_the_status_line_of_another_fleet_stays(installed, ccproxy, tmp_path_factory):
+def test_the_status_line_of_another_fleet_is_kept(installed, ccproxy, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     (other / "ccproxy.toml").write_text((installed / "ccproxy.toml").read_text())
     done = ccproxy("-c", other / "ccproxy.toml", "uninstall", "--yes")

@@ -105,7 +105,7 @@ def test_the_port_can_be_set_in_the_file(state, tmp_path):
         assert health(port)["label"] == "mine"
 
 
-def test_logs_can_be_shown_as_they_are(state):
+def test_logs_can_be_shown_unformatted(state):
     with running("--port", free_port(), "--json", until='"worker.started"', PROVIDER="demo") as (
         _,
         received,
@@ -129,7 +129,7 @@ def test_with_an_env_file_the_keys_of_the_environment_are_removed(state, tmp_pat
         assert "PROVIDER_API_KEY" not in psutil.Process(child.pid).environ()
 
 
-def test_quiet_leaves_the_sentence_out_and_keeps_the_log(state):
+def test_quiet_omits_the_message_and_keeps_the_log(state):
     with running("--quiet", "--port", free_port(), until="worker.started", PROVIDER="demo") as (
         child,
         begun,
@@ -183,7 +183,7 @@ def test_mistakes(args, environ, code, words, state, ccproxy, monkeypatch):
     assert not state.exists()
 
 
-def test_a_taken_port_ends_it(state, process, monkeypatch):
+def test_a_used_port_is_an_error(state, process, monkeypatch):
     monkeypatch.setenv("PROVIDER", "demo")
     port = free_port()
     with running("--port", port, until="worker.started", PROVIDER="demo"):

@@ -77,7 +77,7 @@ def test_fish_and_powershell_are_quoted_by_their_rules(value):
     assert inner == value
 
 
-def test_a_tier_at_another_entry_counts(home, ccproxy):
+def test_a_tier_at_another_entry_is_used(home, ccproxy):
     write_env(home, "glm", GLM + "CONTEXT_WINDOW=60000\nMAX_TOKENS_LIMIT=5000\n")
     assert "CLAUDE_CODE_MAX_CONTEXT_TOKENS=60000" not in ccproxy("env", "kimi-k2").stdout
     switched = ccproxy("switch", "kimi-k2", "--small", "GLM-4.6:small")
@@ -88,7 +88,7 @@ def test_a_tier_at_another_entry_counts(home, ccproxy):
 
 
 @pytest.mark.parametrize("quoted", ["", '"'], ids=["unquoted", "quoted"])
-def test_eval_takes_it_with_and_without_quotes(quoted, home):
+def test_eval_accepts_the_script_with_and_without_quotes(quoted, home):
     text = f"eval {quoted}$({' '.join(command('-q', 'env', 'kimi-k2'))}){quoted}"
     result = in_shell("bash", text, environ={"ANTHROPIC_API_KEY": "old"})
     assert result["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:18081"
@@ -146,7 +146,7 @@ def test_the_script_for_fish_ends_with_success(home, ccproxy):
     assert ccproxy("env", "kimi-k2", "--shell", "fish").stdout.splitlines()[-1] == "true;"
 
 
-def test_eval_is_confirmed_with_one_line_and_the_way_back(home, ccproxy):
+def test_eval_is_confirmed_with_one_line_and_the_command_to_undo_it(home, ccproxy):
     done = ccproxy("env", "kimi-k2")
     last = done.stderr.splitlines()[-1]
     assert last == 'This shell now uses Kimi-K2.  Undo:  eval "$(ccproxy env --unset)"'
@@ -205,11 +205,11 @@ def test_on_a_terminal_the_token_is_masked_with_a_hint(guarded):
     assert 'eval "$(ccproxy env Kimi-K2)"' in output
 
 
-def test_show_shows_it(guarded):
+def test_show_prints_the_token(guarded):
     assert CLIENT_KEY in on_terminal("env", "kimi-k2", "--show")
 
 
-def test_in_a_pipe_it_is_whole(guarded, ccproxy):
+def test_in_a_pipe_the_token_is_complete(guarded, ccproxy):
     assert f"ANTHROPIC_AUTH_TOKEN={CLIENT_KEY};" in ccproxy("env", "kimi-k2").stdout
 
 
@@ -257,7 +257,7 @@ def test_an_unknown_context_window_is_noted(home, ccproxy):
     assert "is unknown" not in ccproxy("env", "glm-4.6").stderr
 
 
-def test_a_stopped_proxy_is_told(demo, ccproxy):
+def test_a_stopped_proxy_is_reported(demo, ccproxy):
     done = ccproxy("env", "demo")
     assert done.exit_code == 0
     assert (
@@ -268,7 +268,7 @@ def test_a_stopped_proxy_is_told(demo, ccproxy):
     assert not (demo / "pids").exists()
 
 
-def test_a_port_of_a_strangers_is_told(demo, ccproxy):
+def test_another_programs_port_is_reported(demo, ccproxy):
     port = port_of(demo, "Demo")
     with socket.create_server(("127.0.0.1", port)):
         done = ccproxy("env", "demo")
@@ -277,7 +277,7 @@ def test_a_port_of_a_strangers_is_told(demo, ccproxy):
     assert "in use" not in done.stdout
 
 
-def test_of_a_running_proxy_nothing_is_told(demo, ccproxy, process):
+def test_a_running_proxy_causes_no_message(demo, ccproxy, process):
     assert process("start", "demo").returncode == 0
     done = ccproxy("env", "demo")
     assert done.exit_code == 0

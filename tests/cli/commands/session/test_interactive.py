@@ -23,7 +23,7 @@ def say(ccproxy):
     return lambda *lines, label="kimi-k2": ccproxy("interactive", label, input="\n".join(lines))
 
 
-def test_there_are_the_twelve_words(home, say):
+def test_the_twelve_commands_are_listed(home, say):
     done = say("help", "quit")
     assert done.exit_code == 0
     listed = done.stdout.splitlines()
@@ -61,7 +61,7 @@ def test_config(home, say):
         ("record", "\n  fix: ccproxy start Kimi-K2"),
     ],
 )
-def test_a_word_that_fails_says_why_and_the_next_is_heard(home, say, line, expected):
+def test_a_failing_command_is_reported_and_the_next_one_runs(home, say, line, expected):
     done = say(line, "help")
     assert expected in done.stderr
     assert done.exit_code == 1
@@ -69,18 +69,18 @@ def test_a_word_that_fails_says_why_and_the_next_is_heard(home, say, line, expec
     assert "Traceback" not in done.stderr
 
 
-def test_lines_without_words_and_what_follows_quit(home, say):
+def test_empty_lines_and_lines_after_quit_are_ignored(home, say):
     done = say("", "# a comment", "   ", "QUIT", "frobnicate")
     assert (done.exit_code, done.stderr) == (0, "")
 
 
-def test_going_to_another_proxy(home, say):
+def test_selecting_another_proxy(home, say):
     done = say("providers glm-4.6", "config")
     assert "Now managing GLM-4.6." in done.stdout
     assert "Z.ai" in done.stdout
 
 
-def test_presets_are_those_that_there_are(home, say):
+def test_all_presets_are_listed(home, say):
     done = say("presets")
     assert done.exit_code == 0
     assert "openai_premium" in done.stdout
@@ -101,7 +101,7 @@ def test_env_prints_and_edits_nothing(home, say, monkeypatch):
     )
 
 
-def test_on_a_fleet_that_runs(demo, process):
+def test_with_a_running_fleet(demo, process):
     write_env(demo, "demo", "PROVIDER=demo\n")
     assert process("start").returncode == 0
     words = "providers\ntest\ntoggle\ntoggle on\nrecord on\nrecord\nlogs 5\n"
@@ -173,7 +173,7 @@ def read_until(fd, *texts, within=60.0):
         pytest.param("Gone", "GLM-4.6", id="the shell's was removed"),
     ],
 )
-def test_without_a_label_it_manages(active, label, home, ccproxy, monkeypatch):
+def test_without_a_label_it_manages_the_fleet(active, label, home, ccproxy, monkeypatch):
     table = home / "ccproxy.toml"
     table.write_text(table.read_text().replace("]", '  "18083:envs/demo.env:Demo",\n]'))
     write_env(home, "demo", "PROVIDER=demo\n")

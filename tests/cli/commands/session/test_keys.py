@@ -34,7 +34,7 @@ BAD = "sk-a-bad-key-for-tests-2222"
         pytest.param(("enable", "k1"), (None, "enable", ("k1",)), id="a key of the only label"),
     ],
 )
-def test_words_are_understood(words, order):
+def test_actions_are_parsed(words, order):
     assert _parse(words) == order
 
 
@@ -45,7 +45,7 @@ def test_words_are_understood(words, order):
         pytest.param(("kimi", "disable"), "disable needs a key", id="disable everything"),
     ],
 )
-def test_other_words_are_refused(words, complaint):
+def test_unknown_actions_are_refused(words, complaint):
     with pytest.raises(UsageError, match=complaint):
         _parse(words)
 
@@ -70,7 +70,7 @@ def test_a_key_at_its_daily_limit_names_the_setting():
     assert _lines(proxy, verbose=False)[-1].endswith("  KEY_PER_DAY is reached, next attempt in 2h")
 
 
-def test_a_key_without_credit_names_what_to_do_after_topping_up():
+def test_a_key_without_credit_names_the_command_to_use_after_topping_up():
     cause = Cause.OUT_OF_CREDIT.value
     cooldown = KeyCooldown(cause=cause, status=402, seconds=3600.0, since=0.0)
     keys = [KeyRow(id="k1", tail="…1111", state="resting", cooldowns=(cooldown,))]
@@ -100,14 +100,14 @@ def test_the_last_move_of_a_session_is_shown_with_its_reason_and_cost():
     assert proxy.as_json()["moves"][1]["cached_tokens_lost"] == 12_500
 
 
-def test_without_a_fleet_that_runs_it_ends_with_3(home, ccproxy):
+def test_without_a_running_fleet_the_exit_code_is_3(home, ccproxy):
     done = ccproxy("keys")
     assert done.exit_code == 3
     assert "ccproxy start" in done.stderr
     assert ccproxy("keys", "kimi-k2").exit_code == 3
 
 
-def test_a_key_of_several_labels_is_nobodys(home, ccproxy):
+def test_a_key_of_several_labels_is_ambiguous(home, ccproxy):
     done = ccproxy("keys", "disable", "k1")
     assert done.exit_code == 2
     assert "ccproxy keys LABEL disable k1" in done.stderr
@@ -149,7 +149,7 @@ def two_keys(tmp_path, monkeypatch, process):
     server.server_close()
 
 
-def test_a_refused_key_is_found_told_and_switched_off(two_keys, process):
+def test_a_rejected_key_is_reported_and_can_be_disabled(two_keys, process):
     done = process("keys", "two", "test")
     assert done.returncode == 4
     assert "✓ k1 …1111" in done.stdout
@@ -185,7 +185,7 @@ def test_a_refused_key_is_found_told_and_switched_off(two_keys, process):
     assert "the keys are k1, k2" in done.stderr
 
 
-def test_what_could_not_be_saved_is_told_and_holds_for_now(two_keys, process):
+def test_an_unsaved_change_is_reported_and_applies_until_a_restart(two_keys, process):
     with closing(sqlite3.connect(two_keys / "state" / "two.keys.sqlite")) as store, store:
         store.execute("DROP TABLE keys")
     done = process("keys", "two", "disable", "k2", "--json")

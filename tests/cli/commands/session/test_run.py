@@ -65,7 +65,7 @@ def test_the_worker_is_started_and_the_environment_set(demo, process, monkeypatc
     assert (again.returncode, again.stderr) == (0, "")
 
 
-def test_claude_gets_settings_that_win_and_no_secret_in_its_arguments(demo, process, claude):
+def test_claude_gets_settings_with_precedence_and_no_secret_in_its_arguments(demo, process, claude):
     write_env(demo, "demo", "PROVIDER=demo\nANTHROPIC_API_KEY=client-key-1234567890\n")
     shadow = {"env": {"ANTHROPIC_BASE_URL": "https://x", "ANTHROPIC_MODEL": "y", "OTHER": "z"}}
     (demo / ".claude").mkdir()
@@ -139,7 +139,9 @@ def choosing(name: str) -> str:
     )
 
 
-def test_a_chosen_model_is_kept_for_the_label_and_the_users_own_put_back(demo, process, claude):
+def test_a_selected_model_is_saved_for_the_label_and_the_users_own_is_restored(
+    demo, process, claude
+):
     save(Path(os.environ["HOME"]), model="opus", theme="dark")
     claude.write_text(choosing("Other:small"))
     first, second = (process("run", "demo", "claude").stdout.strip() for _ in range(2))
@@ -148,7 +150,7 @@ def test_a_chosen_model_is_kept_for_the_label_and_the_users_own_put_back(demo, p
     assert process("run", "other", "claude").stdout.strip() == "Other:big"
 
 
-def test_a_model_that_a_killed_session_saved_is_put_back_at_the_next_start(demo, process, claude):
+def test_a_model_saved_by_a_killed_session_is_restored_at_the_next_start(demo, process, claude):
     save(Path(os.environ["HOME"]), theme="dark")
     process("run", "demo", "claude")
     save(Path(os.environ["HOME"]), theme="dark", model="Other:small")
@@ -261,7 +263,7 @@ def test_codex_gets_the_proxy_as_its_provider(demo, process, tmp_path, monkeypat
     assert environ["CODEX_HOME"] == "/my/own"
 
 
-def test_codex_knows_model_and_window():
+def test_codex_gets_model_and_window():
     session = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1", "ANTHROPIC_AUTH_TOKEN": "secret"}
     limits = Limits(windows={"kimi-k3": 262144}, max_output=None, is_claude=False)
     words = codex_overrides(session, limits, label="Kimi", model="kimi-k3")
@@ -316,14 +318,14 @@ def test_an_unknown_context_window_is_noted(demo, process):
     assert process("-q", "run", "demo", "--", "true").stderr == ""
 
 
-def test_a_worker_that_cannot_start_is_told(demo, process):
+def test_a_worker_that_cannot_start_is_reported(demo, process):
     with socket.create_server(("127.0.0.1", port_of(demo, "Demo"))):
         done = process("run", "demo", "--", "true")
     assert done.returncode == 5
     assert "Demo did not start: port" in done.stderr
 
 
-def test_the_beginning_of_a_label_is_enough(demo, process):
+def test_a_prefix_of_a_label_is_enough(demo, process):
     assert process("run", "de", "true").returncode == 0
 
 
@@ -344,7 +346,7 @@ def test_a_terminal_shows_a_list_to_choose_from(demo):
 
 @pytest.mark.parametrize("program", ["sh", "claude"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, 137)])
-def test_a_command_that_a_signal_ended(program, number, code, demo, process, claude):
+def test_a_command_that_was_killed_by_a_signal(program, number, code, demo, process, claude):
     claude.write_text(f"#!/bin/sh\nkill -{int(number)} $$\n")
     args = ["sh", "-c", f"kill -{int(number)} $$"] if program == "sh" else ["claude"]
     done = process("run", "demo", "--", *args)

@@ -27,7 +27,7 @@ def read(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
-def test_the_line_wraps_that_of_the_user_and_can_be_undone(settings, demo, process):
+def test_the_line_wraps_the_users_and_can_be_uninstalled(settings, demo, process):
     before = read(settings)
     done = process("statusline", "--install", "--yes")
     assert done.returncode == 0, done.stderr

@@ -57,7 +57,7 @@ def test_a_preset(fleet, ccproxy):
     )
 
 
-def test_single_models_and_the_way_back(fleet, ccproxy):
+def test_single_models_and_a_reset(fleet, ccproxy):
     ccproxy("switch", "kimi-k2", "--big", "glm-4.6:big")
     result = ccproxy("switch", "kimi-k2", "--small", "glm-small", "--json")
     assert json.loads(result.stdout) == {
@@ -71,7 +71,7 @@ def test_single_models_and_the_way_back(fleet, ccproxy):
     assert not switch_path(fleet / "state", "Kimi-K2").exists()
 
 
-def test_without_more_it_tells_what_there_is(fleet, ccproxy):
+def test_without_arguments_the_presets_and_models_are_listed(fleet, ccproxy):
     result = ccproxy("switch", "kimi-k2")
     assert result.stdout.splitlines()[0] == "Kimi-K2 uses the models in its env file"
     presets = result.stdout.splitlines()[-1]
@@ -90,7 +90,7 @@ def test_without_more_it_tells_what_there_is(fleet, ccproxy):
         (["night", "--reset"], ["--reset cannot be combined"]),
     ],
 )
-def test_what_means_nothing_changes_nothing(fleet, ccproxy, words, expected):
+def test_invalid_names_change_nothing(fleet, ccproxy, words, expected):
     ccproxy("switch", "kimi-k2", "--big", "GLM-4.6:big")
     before = saved_switch(fleet)
     result = ccproxy("switch", "kimi-k2", *words)
@@ -184,7 +184,7 @@ def test_an_explanation_as_json(fleet, ccproxy):
         (json.dumps(request()), ["-H", "nonsense"], '"nonsense" is not a header'),
     ],
 )
-def test_what_cannot_be_explained(fleet, ccproxy, text, options, expected):
+def test_requests_that_cannot_be_explained(fleet, ccproxy, text, options, expected):
     file = fleet / "request.json"
     file.write_text(text)
     result = ccproxy("route", "kimi-k2", "--explain", str(file), *options)
@@ -192,7 +192,7 @@ def test_what_cannot_be_explained(fleet, ccproxy, text, options, expected):
     assert expected in result.stderr
 
 
-def test_check_tells_mistakes_in_rules(fleet, ccproxy):
+def test_check_reports_mistakes_in_rules(fleet, ccproxy):
     (fleet / "ccproxy.toml").write_text(TABLE + '[routes.Kimi-K2]\nsubagnt = "GLM-4.6:big"\n')
     result = ccproxy("check")
     assert result.exit_code == 78

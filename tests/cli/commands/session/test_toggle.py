@@ -88,7 +88,7 @@ ASKED = ("run", "demo", "--", sys.executable, "-c", ASK)
 @pytest.mark.parametrize(
     "settings", [{}, {"ANTHROPIC_API_KEY": CLIENT_KEY}], ids=["without a key", "with a client key"]
 )
-async def test_a_session_on_it_asks_with_the_users_own_key(settings, tmp_path, provider):
+async def test_a_session_on_a_bypassed_proxy_uses_the_users_own_key(settings, tmp_path, provider):
     goes_to = provider.url.removesuffix("/v1")
     async with FleetHome(tmp_path) as home:
         home.write(Demo={"PROVIDER": "demo", "TRANSPARENT_URL": goes_to, **settings})
@@ -131,7 +131,7 @@ def test_status_says_where_bodies_can_be_read(demo, ccproxy, process):
     assert 24 * 3600 - 60 < row["inspects_s"] <= 24 * 3600
 
 
-def test_a_setting_of_the_day_before_lets_nothing_be_read(demo, ccproxy, process):
+def test_an_expired_setting_shows_no_bodies(demo, ccproxy, process):
     file = write_env(demo, "demo", "PROVIDER=demo\nINSPECT=on\n")
     yesterday = file.stat().st_mtime - 24 * 3600
     os.utime(file, (yesterday, yesterday))
@@ -151,6 +151,6 @@ def test_a_setting_of_the_day_before_lets_nothing_be_read(demo, ccproxy, process
         (["demo", "perhaps"], 2, "perhaps"),
     ],
 )
-def test_what_cannot_be(demo, ccproxy, words, code, text):
+def test_invalid_toggles(demo, ccproxy, words, code, text):
     done = ccproxy("toggle", *words)
     assert (done.exit_code, text in done.stderr) == (code, True), done.stderr

@@ -83,7 +83,7 @@ def test_values_of_arguments(words, expected, home):
         assert answers(shell, "ccproxy", *words) == expected
 
 
-def test_no_table_is_no_value(tmp_path, monkeypatch):
+def test_without_a_table_there_are_no_labels(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for words in (["keys", "k"], ["switch", "k", "x"], ["switch", "k", "--big", "x"]):
         assert answers("fish", "ccproxy", *words) == []
@@ -95,7 +95,7 @@ def test_zsh_loads_its_completion_system_first(process):
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh on this machine")
-def test_zsh_takes_the_script_before_compinit(process, tmp_path):
+def test_zsh_accepts_the_script_before_compinit(process, tmp_path):
     file = tmp_path / "script"
     file.write_text(process("completion", "zsh").stdout)
     done = subprocess.run(
@@ -109,23 +109,23 @@ def test_zsh_takes_the_script_before_compinit(process, tmp_path):
     assert "function" in done.stdout
 
 
-def test_fish_shows_a_description_with_commas_whole(process):
+def test_fish_shows_descriptions_with_commas(process):
     assert 'string split --max 1 ","' in process("completion", "fish").stdout
 
 
-def test_labels_come_from_the_table_that_was_named(home, tmp_path_factory):
+def test_labels_are_read_from_the_named_table(home, tmp_path_factory):
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
     table = str(home / "ccproxy.toml")
     assert answers("bash", "ccproxy", "-c", table, "start", "k") == ["Kimi-K2"]
     assert answers("bash", "ccproxy", "start", "k") == []
 
 
-def test_a_broken_table_completes_what_can_be_read(home):
+def test_a_broken_table_completes_its_readable_labels(home):
     (home / "ccproxy.toml").write_text('proxies = ["18081:envs/kimi.env:Kimi", "0:x:Bad"]')
     assert answers("bash", "ccproxy", "start", "") == ["Kimi"]
 
 
-def test_nothing_heavy_is_loaded_for_a_label(home):
+def test_no_heavy_module_is_loaded_for_a_label(home):
     code = (
         "import atexit, sys\n"
         "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
@@ -137,7 +137,7 @@ def test_nothing_heavy_is_loaded_for_a_label(home):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_the_script_is_one_of_that_shell(shell, process, tmp_path):
+def test_the_script_is_valid_for_its_shell(shell, process, tmp_path):
     done = process("completion", shell)
     assert (done.returncode, done.stderr) == (0, "")
     assert "_CCPROXY_COMPLETE" in done.stdout
@@ -186,7 +186,7 @@ def test_an_unknown_shell(ccproxy):
         pytest.param(0.15, lambda: complete("bash", "ccproxy", "start", "k"), id="completion"),
     ],
 )
-def test_it_costs_no_more_processor_time_than(limit, run, home):
+def test_the_cpu_time_is_limited(limit, run, home):
     def cost():
         before = os.times()
         run()

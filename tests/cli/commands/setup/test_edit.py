@@ -25,7 +25,7 @@ def test_a_valid_file_names_the_next_step(home):
     assert "another" in (home / "envs/kimi.env").read_text()
 
 
-def test_without_a_label_it_is_the_table(home):
+def test_without_a_label_the_table_is_edited(home):
     terminal = Terminal("edit", VISUAL="true", EDITOR="false")
     terminal.wait_for("ccproxy.toml is unchanged.")
     assert terminal.end() == 0

@@ -61,7 +61,7 @@ def test_a_container_is_stopped_after_its_drain(ccproxy, home):
     assert (done.exit_code, "DRAIN_TIMEOUT must be a number of seconds" in done.stderr) == (2, True)
 
 
-def test_two_labels_must_not_become_one_name(ccproxy, home):
+def test_two_labels_with_one_object_name_are_refused(ccproxy, home):
     file = home / "ccproxy.toml"
     file.write_text('proxies = ["1:envs/kimi.env:Kimi.K3", "2:envs/kimi.env:kimi-k3"]')
     done = ccproxy("export", "kubernetes")

@@ -106,7 +106,7 @@ def test_the_table_keeps_its_content(home, ccproxy, write):
     assert (home / "ccproxy.toml").read_text().startswith(before.rstrip())
 
 
-def test_it_is_shown_first_without_keys(home, ccproxy, write):
+def test_the_preview_contains_no_keys(home, ccproxy, write):
     before = (home / "ccproxy.toml").read_bytes()
     done = ccproxy("import", write(LIST))
     assert done.exit_code == 0
@@ -138,7 +138,7 @@ def test_nothing_is_overwritten(home, ccproxy, write):
     assert (home / "ccproxy.toml").read_bytes() == before
 
 
-def test_a_table_that_cannot_be_added_to_leaves_no_env_file(home, ccproxy, write):
+def test_if_the_table_cannot_be_extended_no_env_file_is_left(home, ccproxy, write):
     row = '{port = 18081, env_file = "envs/kimi.env", label = "K"}'
     (home / "ccproxy.toml").write_text(f"proxy = [{row}]\n")
     before = sorted(home.rglob("*"))
@@ -147,7 +147,7 @@ def test_a_table_that_cannot_be_added_to_leaves_no_env_file(home, ccproxy, write
     assert sorted(home.rglob("*")) == sorted([*before, source])
 
 
-def test_labels_are_made_and_differ(home, ccproxy, write):
+def test_labels_are_derived_and_unique(home, ccproxy, write):
     one = "- {model_id: %s, api_base: 'https://x.example/v1', api_key: sk-0123456789ab}\n"
     write("".join(one % f'"{name}"' for name in ("kimi-k2", "a/b", "a b", "Ã¼", "x" * 60)))
     assert ccproxy("import", "models.yaml", "--write").exit_code == 0
@@ -189,7 +189,7 @@ NASTY = ["it's", "a \\ b", 'say "x"', "# no comment", "${HOME} $(id)", "\\'", "Ã
 
 
 @pytest.mark.parametrize("value", NASTY)
-def test_any_value_comes_back_out_of_the_env_file(home, ccproxy, write, value):
+def test_any_value_survives_the_env_file(home, ccproxy, write, value):
     fields = {
         "model_id": "m",
         "api_base": "https://x.example",

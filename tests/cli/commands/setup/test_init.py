@@ -99,7 +99,7 @@ async def with_stdin(home, typed, *words):
         pytest.param(["-c", "new/my.toml"], "here/new/my.toml", id="where --config says"),
     ],
 )
-def test_a_table_is_begun(words, location, init, tmp_path, monkeypatch):
+def test_a_table_is_created(words, location, init, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
@@ -138,7 +138,7 @@ def program(home, monkeypatch):
     return program
 
 
-def test_no_second_fleet_is_begun_beside_the_first(program, home):
+def test_no_second_fleet_is_created_next_to_the_first(program, home):
     words = ["init", "--no-input", "--preset", "demo", "--label", "New"]
     done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -148,7 +148,7 @@ def test_no_second_fleet_is_begun_beside_the_first(program, home):
 
 
 @pytest.mark.xdist_group("processes")
-def test_run_finds_the_table_beside_its_program(program, home):
+def test_run_finds_the_table_next_to_its_program(program, home):
     entry = f'["{free_port()}:envs/demo.env:Demo"]'
     (home / "ccproxy.toml").write_text(f"proxies = {entry}\n")
     write_env(home, "demo", "PROVIDER=demo\n")
@@ -197,13 +197,13 @@ def test_in_a_clone_the_tracked_table_is_not_changed(init, home, ccproxy):
     assert [entry.label for entry in load_fleet(home / "ccproxy.toml").entries][2:] == ["Two"]
 
 
-def test_git_ignores_what_init_writes_in_a_clone(tmp_path):
+def test_git_ignores_the_files_of_init_in_a_clone(tmp_path):
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert {"/ccproxy.local.toml", "envs/*.env"} <= set(ignored)
 
 
 @pytest.mark.parametrize("table", ["", "# nothing yet\n", "proxies = []\n"])
-def test_a_table_without_a_proxy_gets_its_first(table, init, home):
+def test_an_empty_table_gets_its_first_proxy(table, init, home):
     (home / "ccproxy.toml").write_text(table)
     assert init("--preset", "kimi", "--label", "Moon", "--key-stdin").exit_code == 0
     assert [entry.label for entry in load_fleet(home / "ccproxy.toml").entries] == ["Moon"]
@@ -245,7 +245,7 @@ def test_a_table_without_a_proxy_gets_its_first(table, init, home):
         ),
     ],
 )
-def test_what_is_written(words, expected, init, home):
+def test_written_files(words, expected, init, home):
     done = init("--label", "New", *words)
     assert done.exit_code == 0, done.stderr
     config = env_of(home, "new")
@@ -291,7 +291,7 @@ def test_a_plan_has_its_own_models(init, home):
         pytest.param(["--context-window", "40k"], 40000, id="as the user answers"),
     ],
 )
-def test_the_window_of_a_server_that_only_the_user_knows(words, window, init, home):
+def test_the_window_of_an_unknown_server(words, window, init, home):
     server = ["--base-url", "http://10.0.0.5:8000/v1", "--model", "m1", "--label", "New"]
     done = init("--key-stdin", *server, *words)
     assert done.exit_code == 0, done.stderr
@@ -315,7 +315,7 @@ def test_every_preset_can_be_added(name, init, home):
         pytest.param("sk-a|b\\d$e~f-0123", ("sk-a|b\\d$e~f-0123",), id="punctuation"),
     ],
 )
-def test_keys_come_as_they_are(typed, expected, init, home):
+def test_keys_are_stored_unchanged(typed, expected, init, home):
     assert init("--preset", "deepseek", "--key-stdin", stdin=typed).exit_code == 0
     assert env_of(home, "deepseek").api_keys == expected
 
@@ -403,7 +403,7 @@ def test_mistakes(words, typed, code, expected, init, home):
     assert everything(home) == before
 
 
-def test_a_port_that_somebody_has_is_not_taken(init, home):
+def test_a_used_port_is_refused(init, home):
     before = everything(home)
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", 0))
@@ -415,7 +415,7 @@ def test_a_port_that_somebody_has_is_not_taken(init, home):
     assert everything(home) == before
 
 
-def test_a_port_that_somebody_has_is_not_proposed(tmp_path):
+def test_a_used_port_is_not_proposed(tmp_path):
     fleet = Fleet(home=tmp_path, file=tmp_path / "ccproxy.toml", entries=())
     first = new_proxy.propose_port(fleet)
     with socket.socket() as stranger:
@@ -440,7 +440,7 @@ proxies = [
 
 
 @pytest.mark.parametrize("table", [TABLE, None], ids=["added to", "begun"])
-def test_what_is_shown_is_what_was_written(table, init, home):
+def test_the_shown_files_equal_the_written_ones(table, init, home):
     if table is None:
         (home / "ccproxy.toml").unlink()
     done = init("-c", "ccproxy.toml", "--preset", "demo")
@@ -449,7 +449,7 @@ def test_what_is_shown_is_what_was_written(table, init, home):
     assert written.endswith("\n".join(line[2:] for line in output.splitlines() if line) + "\n")
 
 
-def test_a_table_with_mistakes_is_left_alone(init, home):
+def test_a_table_with_mistakes_is_unchanged(init, home):
     (home / "ccproxy.toml").write_text(TABLE.replace("18082", "18081"))
     before = everything(home)
     done = init(*DEEPSEEK)
@@ -457,7 +457,7 @@ def test_a_table_with_mistakes_is_left_alone(init, home):
     assert everything(home) == before
 
 
-def test_a_table_that_ends_in_another_form_is_left_alone(init, home):
+def test_a_table_that_ends_in_another_form_is_unchanged(init, home):
     row = '{port = 18081, env_file = "envs/kimi.env", label = "K"}'
     (home / "ccproxy.toml").write_text(f"proxy = [{row}]\n")
     before = everything(home)
@@ -473,7 +473,7 @@ def test_a_planted_link_is_not_followed(init, home):
     assert not victim.exists()
 
 
-def test_a_pipe_in_the_place_of_the_table_is_not_waited_for(init, home):
+def test_a_pipe_instead_of_the_table_does_not_block(init, home):
     (home / "ccproxy.toml").unlink()
     os.mkfifo(home / "ccproxy.toml")
     done = init(*DEEPSEEK, "-c", "ccproxy.toml")
@@ -493,7 +493,7 @@ main()
     ("room", "expected"),
     [pytest.param(0, "", id="env file"), pytest.param(2000, "#" * 2000, id="table")],
 )
-def test_a_full_disk_leaves_nothing_by_half(room, expected, home):
+def test_a_full_disk_leaves_no_incomplete_file(room, expected, home):
     (home / "ccproxy.toml").write_text(f"{TABLE}{expected}\n")
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
     words = ["init", "--no-input", *DEEPSEEK]
@@ -511,7 +511,7 @@ def test_a_full_disk_leaves_nothing_by_half(room, expected, home):
 
 @pytest.mark.xdist_group("processes")
 @pytest.mark.parametrize("table", [TABLE, None], ids=["added to", "begun"])
-def test_many_commands_at_once_lose_nothing(table, home):
+def test_concurrent_commands_lose_no_entry(table, home):
     if table is None:
         (home / "ccproxy.toml").unlink()
     labels = [f"L{number}" for number in range(6)]
@@ -531,7 +531,7 @@ def test_many_commands_at_once_lose_nothing(table, home):
     assert sorted(written) == sorted(labels + (["Kimi-K2", "GLM-4.6"] if table else []))
 
 
-def test_what_an_editor_saves_meanwhile_is_kept(init, home, monkeypatch):
+def test_changes_by_an_editor_are_preserved(init, home, monkeypatch):
     sync = os.fsync
     saved = ["# saved by hand\n", "# and again\n"]
 
@@ -562,7 +562,9 @@ def test_what_an_editor_saves_meanwhile_is_kept(init, home, monkeypatch):
         (failure(404, "no such model"), 1, "no such model"),
     ],
 )
-async def test_the_provider_is_asked_first(answer, code, expected, tmp_path, provider):
+async def test_the_provider_is_tested_before_files_are_written(
+    answer, code, expected, tmp_path, provider
+):
     if answer is not None:
         provider.script(answer)
     async with FleetHome(tmp_path) as home:
@@ -596,7 +598,7 @@ async def test_the_api_and_the_window_of_a_server_are_found(tmp_path, provider):
 
 
 @pytest.mark.xdist_group("processes")
-async def test_a_path_that_no_api_has_is_reported_with_both_causes(tmp_path, provider):
+async def test_a_path_without_an_api_is_reported_with_both_causes(tmp_path, provider):
     page = {"Content-Type": "text/html"}
     provider.script(raw("<html>nothing here</html>", status=404, headers=page))
     async with FleetHome(tmp_path) as home:
@@ -606,7 +608,7 @@ async def test_a_path_that_no_api_has_is_reported_with_both_causes(tmp_path, pro
     assert "fix: check the address (--base-url) and the API (--api)" in done.stderr
 
 
-def test_what_was_not_tested_or_is_not_known_is_reported(init, home):
+def test_untested_keys_and_unknown_windows_are_reported(init, home):
     server = ["--base-url", "http://10.0.0.5:8000/v1", "--model", "m1", "--label", "New"]
     done = init("--key-stdin", *server)
     assert "note: the context window of m1 is unknown" in done.stderr
@@ -616,14 +618,14 @@ def test_what_was_not_tested_or_is_not_known_is_reported(init, home):
     assert "window" not in done.stderr
 
 
-def test_the_api_can_be_chosen(init, home):
+def test_the_api_can_be_selected(init, home):
     server = ["--base-url", "http://10.0.0.5:8000/v1", "--model", "m1", "--label", "New"]
     assert init("--key-stdin", *server, "--api", "responses").exit_code == 0
     assert env_of(home, "new").api == "responses"
 
 
 @pytest.mark.xdist_group("processes")
-async def test_each_key_is_tried(tmp_path, provider):
+async def test_each_key_is_tested(tmp_path, provider):
     provider.script(completion("ok"), failure(401, "no such key"))
     async with FleetHome(tmp_path) as home:
         words = ["--base-url", provider.url, "--model", "m1", "--key-stdin", "--test"]
@@ -636,7 +638,9 @@ async def test_each_key_is_tried(tmp_path, provider):
 
 @pytest.mark.xdist_group("processes")
 @pytest.mark.parametrize("refusal", [failure(401, "no such key"), failure(402, "no balance")])
-async def test_a_refused_key_names_the_other_regions_and_plans(refusal, tmp_path, provider):
+async def test_for_a_rejected_key_the_other_regions_and_plans_are_named(
+    refusal, tmp_path, provider
+):
     provider.script(refusal)
     async with FleetHome(tmp_path) as home:
         words = ["--preset", "kimi", "--base-url", provider.url, "--key-stdin", "--test"]
@@ -647,7 +651,7 @@ async def test_a_refused_key_names_the_other_regions_and_plans(refusal, tmp_path
 
 
 @pytest.mark.xdist_group("processes")
-async def test_a_failure_that_every_key_would_have_is_found_once(tmp_path):
+async def test_a_failure_that_affects_every_key_is_tested_once(tmp_path):
     async with FleetHome(tmp_path) as home:
         address = f"http://127.0.0.1:{free_port()}/v1"
         words = ["--base-url", address, "--model", "m1", "--key-stdin", "--test"]
@@ -704,7 +708,7 @@ def a_conversation(url: str) -> Terminal:
 
 
 @pytest.mark.xdist_group("processes")
-async def test_a_conversation(home, provider):
+async def test_a_dialog_at_a_terminal(home, provider):
     terminal = await asyncio.to_thread(a_conversation, provider.url)
     assert await asyncio.to_thread(terminal.end) == 0
     config = env_of(home, "mine")
@@ -715,7 +719,7 @@ async def test_a_conversation(home, provider):
     assert [call.key for call in provider.calls] == [KEY, OTHER]
 
 
-def test_a_user_without_a_key_is_not_asked_forever(home):
+def test_a_user_without_a_key_is_asked_only_twice(home):
     before = everything(home)
     terminal = Terminal("init", "--preset", "deepseek")
     for _ in range(2):
@@ -739,7 +743,7 @@ def refused(url: str) -> Terminal:
 
 @pytest.mark.xdist_group("processes")
 @pytest.mark.parametrize(("answer", "code"), [("\n", 4), ("add\n", 0)])
-async def test_a_refused_key_may_be_kept(answer, code, home, provider):
+async def test_a_rejected_key_may_be_added(answer, code, home, provider):
     provider.script(failure(401, "no such key"))
     terminal = await asyncio.to_thread(refused, provider.url)
     terminal.type(answer)
@@ -797,7 +801,7 @@ async def test_the_region_is_asked_for_and_can_be_changed_after_a_refusal(home, 
     assert env_of(home, "new").base_url == "https://api.moonshot.cn/v1"
 
 
-def test_the_menu_numbers_what_can_be_typed(home):
+def test_the_menu_shows_numbers_and_names(home):
     terminal = Terminal("init", "--label", "New", "--no-test")
     terminal.wait_for("name or number: ")
     menu = dict(re.findall(r"(\d+) ([a-z-]+) ", terminal.seen))
@@ -820,7 +824,7 @@ def test_the_menu_numbers_what_can_be_typed(home):
         pytest.param(lambda one: one.type("\x04"), id="Ctrl-D"),
     ],
 )
-def test_giving_up_leaves_nothing_behind(give_up, home):
+def test_an_aborted_dialog_leaves_no_files(give_up, home):
     before = everything(home)
     terminal = Terminal("init", "--preset", "deepseek", "--model", "m")
     terminal.wait_for("an empty line (not shown):")
@@ -831,7 +835,7 @@ def test_giving_up_leaves_nothing_behind(give_up, home):
     assert everything(home) == before
 
 
-def test_without_a_terminal_nothing_is_asked(ccproxy, home):
+def test_without_a_terminal_there_are_no_questions(ccproxy, home):
     done = ccproxy("init", "--preset", "demo")
     assert (done.exit_code, "init cannot ask" in done.stderr) == (2, True)
     assert "--no-input" in done.stderr.split("fix:")[1]

@@ -46,7 +46,7 @@ def test_a_shared_env_file_is_not_deleted(home, ccproxy):
 
 
 @pytest.mark.parametrize(("answer", "code", "remaining"), [("n\n", 130, 2), ("y\n", 0, 1)])
-def test_a_terminal_is_asked(answer, code, remaining, home):
+def test_at_a_terminal_removal_is_confirmed(answer, code, remaining, home):
     terminal = Terminal("remove", "kimi-k2")
     terminal.wait_for("Remove Kimi-K2 (port 18081)? [y/N]: ")
     terminal.type(answer)

@@ -37,7 +37,7 @@ def test_a_token_is_printed_once_and_stored_as_its_hash(ccproxy, home):
     assert "ccproxy users renew anna" in again.stderr
 
 
-def test_renew_and_revoke_change_the_tokens_only(ccproxy, home):
+def test_renew_and_revoke_change_only_tokens(ccproxy, home):
     file = home / "users.toml"
     file.write_text(OWN)
     token = ccproxy("users", "renew", "anna").stdout.strip()
@@ -62,7 +62,7 @@ def test_a_user_of_the_identity_provider_has_no_token(ccproxy, home):
     assert not read_users(home / "users.toml").by_name["anna"].is_active
 
 
-def test_revoking_ends_what_the_role_allows(ccproxy, home):
+def test_revoking_removes_the_roles_rights(ccproxy, home):
     file = home / "users.toml"
     file.write_text(
         '[roles.all]\noidc = true\n\n[[user]]\nname = "anna"\nrole = "all"\nemail = "a@b.c"\n'
@@ -73,7 +73,7 @@ def test_revoking_ends_what_the_role_allows(ccproxy, home):
     assert read_users(file).by_name["anna"].role == "all"
 
 
-def test_mistakes_leave_the_file(ccproxy, home):
+def test_mistakes_do_not_change_the_file(ccproxy, home):
     file = home / "users.toml"
     file.write_text(OWN)
     for words, text in (
