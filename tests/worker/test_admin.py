@@ -66,7 +66,7 @@ def test_the_table_is_part_of_the_routes():
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-api-key": "anything-at-all-0123"}])
-async def test_without_a_client_key_nothing_can_be_done(start, headers, tmp_path):
+async def test_without_a_client_key_admin_routes_are_disabled(start, headers, tmp_path):
     proxy = await start(HISTORY="on")
     before = await state_of(proxy, tmp_path)
     for call in GUARDED:
@@ -98,7 +98,7 @@ async def test_every_route_requires_the_client_key_if_one_is_set(
     assert len(provider.calls) == 1
 
 
-async def test_the_key_opens_every_route(proxy):
+async def test_the_key_gives_access_to_every_route(proxy):
     for call in CALLS:
         body = {} if call.endswith(("continue", "load", "switch_model")) else None
         got = await admin(proxy, call, body)
@@ -168,7 +168,7 @@ AS_JSON = "Content-Type: application/json"
         pytest.param([HERE], 415, id="no type"),
     ],
 )
-async def test_a_page_gets_nowhere(proxy, headers, status, tmp_path):
+async def test_a_page_is_refused(proxy, headers, status, tmp_path):
     before = await state_of(proxy, tmp_path)
     for call in ("POST /proxy/disable", "DELETE /conversation"):
         got = await proxy.exchange(raw(call, *headers))
@@ -185,7 +185,7 @@ async def test_a_preflight_is_refused(proxy):
     assert b"access-control" not in got.lower()
 
 
-async def test_the_same_without_tricks_works(proxy):
+async def test_an_ordinary_request_works(proxy):
     got = await proxy.exchange(raw("POST /proxy/disable", HERE, AS_JSON))
     assert b" 200 " in got.split(b"\r\n")[0]
     assert proxy.worker.session.bypass.is_active
@@ -227,7 +227,7 @@ async def test_no_path_is_taken_from_a_request(proxy, route, tmp_path):
         assert await state_of(proxy, tmp_path) == before, name
 
 
-async def test_nonsense_is_refused(proxy):
+async def test_invalid_bodies_are_refused(proxy):
     for body in ([], "x", 5, {"file_path": 5}, {"file_path": ["x"]}):
         got = await admin(proxy, "POST /conversation/enable", body)
         assert (got.status, got.error["type"]) == (400, "invalid_request_error"), body
@@ -251,7 +251,7 @@ async def test_config(start):
     )
 
 
-async def test_debug_logs_hold_no_bodies_and_no_keys(proxy, provider):
+async def test_debug_logs_contain_no_bodies_and_no_keys(proxy, provider):
     provider.script(failure(401, f"key {KEY} is wrong"))
     await proxy.ask(prompt("precious", model="claude-haiku-4-5"), headers=AUTH)
     got = await admin(proxy, "GET /debug_logs")
@@ -288,7 +288,7 @@ async def test_an_unknown_log_type_is_refused(proxy):
     assert (got.status, "model_mapping" in got.error["message"]) == (400, True)
 
 
-async def test_debug_logs_can_be_forgotten(proxy):
+async def test_debug_logs_can_be_deleted(proxy):
     assert (await admin(proxy, "DELETE /debug_logs")).json["total_count"] == 0
     assert (await admin(proxy, "GET /debug_logs")).json["logs"] == []
 
@@ -346,7 +346,7 @@ async def test_disabled_requests_pass_unchanged(disabled, provider):
     assert {"x-api-key", "cookie", "x-forwarded-for"} & set(call.headers) == set()
 
 
-async def test_disabled_nothing_is_made_up_and_nothing_of_one_hop_goes_on(disabled, provider):
+async def test_disabled_no_header_is_added_and_no_hop_by_hop_header_passed_on(disabled, provider):
     body = b'{"model":"m"}'
     head = (
         "POST /v1/messages?a=%2F&b=%41 HTTP/1.1\r\nHost: localhost\r\n"
@@ -362,7 +362,7 @@ async def test_disabled_nothing_is_made_up_and_nothing_of_one_hop_goes_on(disabl
     }
 
 
-async def test_disabled_streams_and_errors_come_back_as_they_are(disabled, provider):
+async def test_disabled_streams_and_errors_are_unchanged(disabled, provider):
     headers = {**AUTH, "Authorization": f"Bearer {OWN}"}
     answer = await disabled.ask(prompt(stream=True), headers=headers)
     assert answer.text == "ok"
@@ -372,7 +372,7 @@ async def test_disabled_streams_and_errors_come_back_as_they_are(disabled, provi
     assert (answer.status, answer.headers["retry-after"]) == (429, "7")
 
 
-async def test_disabled_the_proxys_own_key_goes_nowhere(disabled, provider):
+async def test_disabled_the_proxys_own_key_is_not_sent(disabled, provider):
     answer = await disabled.ask(prompt(), headers=AUTH)
     assert (answer.status, answer.error["type"]) == (401, "authentication_error")
     assert provider.calls == []
@@ -406,7 +406,7 @@ async def test_while_disabled_an_unreachable_server_is_reported(start):
     assert (answer.status, "is disabled" in answer.error["message"]) == (502, True)
 
 
-async def test_disabled_a_client_that_leaves_is_let_go(disabled, provider):
+async def test_disabled_a_client_may_disconnect(disabled, provider):
     gate = asyncio.Event()
     provider.script(completion("late", gate=gate))
     headers = {**AUTH, "Authorization": f"Bearer {OWN}"}

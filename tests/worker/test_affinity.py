@@ -67,7 +67,7 @@ async def test_requests_without_a_session_rotate_exactly(start, provider):
     assert keys_of(provider) == ["k1", "k2", "k3"] * 3
 
 
-async def test_a_conversation_without_a_session_id_stays_as_well(start, provider):
+async def test_a_conversation_without_a_session_id_keeps_its_key_too(start, provider):
     proxy = await start(PROVIDER_API_KEY=THREE)
     question = {"role": "user", "content": LONG}
     turns = [question, {"role": "assistant", "content": "x"}, {"role": "user", "content": "y"}]
@@ -78,7 +78,7 @@ async def test_a_conversation_without_a_session_id_stays_as_well(start, provider
 
 
 @pytest.mark.parametrize("api", ["chat", "messages"])
-async def test_a_key_that_is_refused_in_the_middle_is_one_move(start, provider, api):
+async def test_a_key_that_is_rejected_in_a_session_causes_one_move(start, provider, api):
     proxy = await start(PROVIDER_API_KEY=THREE, PROVIDER_API=api)
     refused = set()
     provider.script(
@@ -121,7 +121,7 @@ async def test_auxiliary_requests_use_other_keys(start, provider):
         pytest.param("off", ["k1", "k2", "k3", "k1"], id="every request rotates"),
     ],
 )
-async def test_what_stays_together_can_be_set(start, provider, affinity, expected):
+async def test_the_unit_of_affinity_can_be_configured(start, provider, affinity, expected):
     proxy = await start(PROVIDER_API_KEY=THREE, KEY_AFFINITY=affinity)
     for _ in range(2):
         await ask(proxy, "a")
@@ -138,7 +138,7 @@ async def test_a_client_cannot_use_the_session_of_another(start, provider):
     assert keys_of(provider) == ["k1", "k2", "k1", "k2"]
 
 
-async def test_the_strategies_hold_for_requests_and_for_sessions(start, provider, tmp_path):
+async def test_the_strategies_apply_to_requests_and_sessions(start, provider, tmp_path):
     """The keys are in a file, with and without weights."""
     file = tmp_path / "provider.keys"
     for text, settings, expected in [
@@ -170,7 +170,7 @@ async def test_paid_keys_serve_last_and_the_session_returns_after_a_compaction(s
     assert (line["reason"], line["cached_tokens_lost"]) == ("preferred_key_at_new_prefix", 0)
 
 
-async def test_a_session_keeps_its_key_over_a_restart(tmp_path, provider):
+async def test_a_session_keeps_its_key_across_a_restart(tmp_path, provider):
     settings = {"PROVIDER_API_KEY": THREE}
     async with running(tmp_path, provider.url, **settings) as proxy:
         for name in "abc":
@@ -181,9 +181,7 @@ async def test_a_session_keeps_its_key_over_a_restart(tmp_path, provider):
     assert keys_of(provider) == ["k1", "k2", "k3", "k3", "k2", "k1"]
 
 
-async def test_processes_of_an_entry_share_sessions_and_a_kill_of_all_keeps_them(
-    tmp_path, provider
-):
+async def test_processes_of_an_entry_share_sessions_which_survive_a_kill_of_all(tmp_path, provider):
     async with FleetHome(tmp_path) as home:
         home.write(kimi={"PROVIDER_BASE_URL": provider.url, "PROVIDER_API_KEY": THREE})
         entry = re.search(r'"(\d+):(.*?):(.*?)"', (home.path / "ccproxy.toml").read_text())

@@ -19,7 +19,7 @@ LONG = "def f(x):\n    return x + 1  # 計算する\n" * 4000
 
 
 @pytest.mark.timed
-async def test_fifty_counts_at_once_do_not_disturb_a_stream(proxy, provider):
+async def test_fifty_concurrent_counts_do_not_disturb_a_stream(proxy, provider):
     gates = [asyncio.Event() for _ in range(20)]
     parts = [part for number, gate in enumerate(gates) for part in (gate, chunk(f"<{number}>"))]
     provider.script(stream(chunk("Begun."), *parts, chunk(finish="stop")))

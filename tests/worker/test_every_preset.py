@@ -41,7 +41,7 @@ async def test_a_preset_answers(name, api, provider: Provider, tmp_path):
             )
 
 
-async def test_the_list_of_models_is_asked_with_the_presets_credential(
+async def test_the_list_of_models_is_requested_with_the_presets_credential(
     provider: Provider, tmp_path
 ):
     for name, preset in load_presets().items():

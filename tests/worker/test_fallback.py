@@ -39,7 +39,7 @@ async def family(tmp_path):
         pytest.param(hang_up(), "api_error", id="hangs up"),
     ],
 )
-async def test_a_provider_that_is_out(family, answer, kind, streams, api):
+async def test_a_failing_provider(family, answer, kind, streams, api):
     await family.start(TO_GLM, Kimi={"PROVIDER_API": api}, GLM={})
     family.providers["Kimi"].script(answer)
     kimi = family.proxies["Kimi"]
@@ -61,7 +61,7 @@ async def test_an_unreachable_provider(family, streams):
     assert (got.text, family.requested()) == ("ok", {"GLM": ["glm-big"]})
 
 
-async def test_an_open_breaker_asks_the_fallback_at_once(family):
+async def test_an_open_breaker_uses_the_fallback_immediately(family):
     await family.start(TO_GLM, Kimi={}, GLM={})
     family.providers["Kimi"].script(failure(500))
     for _ in range(7):
@@ -78,7 +78,7 @@ async def test_an_open_breaker_asks_the_fallback_at_once(family):
         pytest.param(failure(413, "too large"), 413, id="too large a request"),
     ],
 )
-async def test_what_is_not_the_providers_fault(family, answer, status):
+async def test_errors_that_are_not_the_providers_fault(family, answer, status):
     await family.start(TO_GLM, Kimi={}, GLM={})
     family.providers["Kimi"].script(answer)
     got = await family.proxies["Kimi"].ask()
@@ -166,7 +166,7 @@ async def test_an_unresponsive_named_entry_is_reported(family, streams):
     assert got.error["message"].endswith(": ccproxy status, ccproxy logs GLM")
 
 
-async def test_an_error_is_no_answer_to_the_health_probe(family):
+async def test_an_error_does_not_answer_the_health_probe(family):
     """The supervisor answers with errors for a worker in a crash loop."""
     await family.start(Kimi={}, GLM={})
     async with Provider() as other:
@@ -207,7 +207,7 @@ async def test_no_fallback_answers_after_the_first_byte(family):
     assert list(family.requested()) == ["Kimi"]
 
 
-async def test_pings_are_no_answer(family):
+async def test_pings_are_not_an_answer(family):
     """A stream that has sent its status 200 can still be answered by another entry."""
     await family.start(TO_GLM, Kimi={"EARLY_COMMIT": "0.05"}, GLM={})
     gate = asyncio.Event()
@@ -223,13 +223,13 @@ async def test_pings_are_no_answer(family):
     assert family.requested()["GLM"] == ["glm-big"]
 
 
-async def test_without_a_fallback_the_error_is_the_clients(family):
+async def test_without_a_fallback_the_client_gets_the_error(family):
     await family.start(Kimi={}, GLM={})
     family.providers["Kimi"].script(failure(500))
     assert (await family.proxies["Kimi"].ask()).status == 500
 
 
-async def test_the_first_that_can_answers(family):
+async def test_the_first_available_fallback_answers(family):
     await family.start('[fallback]\nA = ["B", "C"]', A={}, B={}, C={})
     family.providers["A"].script(failure(500))
     family.providers["B"].script(failure(400, "not with me"))
@@ -305,7 +305,7 @@ async def test_a_fallback_that_breaks_off_before_its_first_content_has_not_answe
     assert "answered_by" not in line
 
 
-async def test_a_client_that_leaves_stops_the_fallback(family):
+async def test_a_client_that_disconnects_stops_the_fallback(family):
     await family.start(TO_GLM, Kimi={}, GLM={})
     never = asyncio.Event()
     family.providers["Kimi"].script(failure(500))
@@ -378,7 +378,7 @@ async def test_a_session_stays_with_its_fallback_until_its_prompt_has_a_new_pref
     assert line["status"] == 200
 
 
-async def test_a_held_fallback_that_fails_is_left_at_once(family):
+async def test_a_held_fallback_that_fails_is_left_immediately(family):
     await family.start(TO_GLM, Kimi={}, GLM={})
     kimi = family.proxies["Kimi"]
     kimi.worker.held_fallbacks = held = HeldFallbacks(600.0, clock=lambda: 0.0)

@@ -178,7 +178,7 @@ FACTS = {
 }
 
 
-def test_a_forked_worker_is_what_a_spawned_one_is(server, make):
+def test_a_forked_worker_equals_a_spawned_one(server, make):
     forked, spawned = make("forked"), make("spawned")
     server.fork(forked)
     spawned.spawn()
@@ -216,7 +216,7 @@ def test_workers_outlive_the_server(make):
     assert worker.request_id()
 
 
-def test_a_worker_that_nobody_waits_for_ends(server, make):
+def test_a_worker_without_a_waiting_supervisor_exits(server, make):
     """No worker remains if the supervisor has given up waiting for the server."""
     worker = make("forked")
     os.close(worker.ready)
@@ -239,7 +239,7 @@ def test_no_key_is_in_the_server(server, make):
     assert KEY.encode() not in result
 
 
-def test_a_command_line_without_room_forks_nothing(make):
+def test_a_command_line_without_space_forks_nothing(make):
     server = Server(room="")
     assert server.is_ready()
     worker = make("forked")
@@ -250,7 +250,7 @@ def test_a_command_line_without_room_forks_nothing(make):
         assert pipe.read() == ""
 
 
-def test_nothing_is_forked_beside_a_thread(tmp_path):
+def test_a_process_with_threads_does_not_fork(tmp_path):
     start = "import threading, time\n"
     start += "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
     (tmp_path / "sitecustomize.py").write_text(start)

@@ -51,7 +51,7 @@ def states(proxy):
         ),
     ],
 )
-async def test_a_death_in_the_stream_is_one_error_and_never_repeated(start, provider, death):
+async def test_a_broken_stream_is_one_error_and_is_never_retried(start, provider, death):
     """There is one call and one `event: error`, the stream ends, and the usage is logged."""
     proxy = await start(PROVIDER_API_KEY=THREE, MAX_RETRIES="2")
     for number in range(1, 11):
@@ -134,7 +134,7 @@ async def in_a_whole_answer(proxy, provider):
     [in_upload, in_the_line, before_headers, in_backoff, in_the_stream, in_a_whole_answer],
     ids=lambda phase: phase.__name__,
 )
-async def test_a_client_that_leaves_ends_the_providers_work(start, provider, phase):
+async def test_a_client_that_disconnects_stops_the_provider(start, provider, phase):
     """In each of six phases (five times here, 100 in bench), sockets and leases are released."""
     settings = {"KEY_MAX_IN_FLIGHT": "1", "MAX_RETRIES": "1"}
     for _ in range(5):
@@ -153,7 +153,7 @@ async def test_a_client_that_leaves_ends_the_providers_work(start, provider, pha
 # Time.
 
 
-async def test_a_long_silence_is_filled_and_costs_nothing(proxy, provider, monkeypatch):
+async def test_a_long_silence_is_filled_with_pings(proxy, provider, monkeypatch):
     """The client gets pings while the provider is silent, then the unchanged answer."""
     monkeypatch.setattr(event_stream, "PING_SECONDS", 0.02)
     gate = asyncio.Event()
@@ -169,7 +169,7 @@ async def test_a_long_silence_is_filled_and_costs_nothing(proxy, provider, monke
     assert answer.error is None
 
 
-async def test_a_stream_has_no_time_limit_in_all(start, provider):
+async def test_a_stream_has_no_total_time_limit(start, provider):
     """REQUEST_TIMEOUT bounds the silence before the first byte, not the stream."""
     proxy = await start(REQUEST_TIMEOUT="1")
     gates = [asyncio.Event() for _ in range(8)]
@@ -190,7 +190,7 @@ async def test_a_stream_has_no_time_limit_in_all(start, provider):
 
 
 @pytest.mark.timed
-async def test_the_next_key_answers_at_once(start, provider):
+async def test_the_next_key_answers_immediately(start, provider):
     """A failover adds no delay; it takes 20 ms on an idle machine."""
     proxy = await start(PROVIDER_API_KEY=THREE)
     durations = []
@@ -255,7 +255,7 @@ async def test_without_a_ready_key_the_error_is_immediate(
 # Failures of the provider and of the client.
 
 
-async def test_a_provider_that_fails_costs_no_key_and_is_probed_once_a_window(provider):
+async def test_a_failing_provider_costs_no_key_and_is_probed_once_per_window(provider):
     """After 100 failures of all kinds, no key is in cooldown; the breaker opens after five.."""
     statuses = iter([500, 503, 529] * 40)
     provider.script(lambda _call: failure(next(statuses), "down"))
@@ -290,7 +290,7 @@ async def test_failures_between_successes_never_cost_a_key(provider):
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-async def test_what_is_wrong_with_the_request_concerns_no_key(start, provider, status):
+async def test_an_invalid_request_affects_no_key(start, provider, status):
     """There is one call, the client gets the provider's message, and no key's state changes."""
     proxy = await start(PROVIDER_API_KEY=THREE, MAX_RETRIES="2")
     provider.script(failure(status, "tools.3.name is too long"))
@@ -316,7 +316,7 @@ async def test_large_bodies_pass(proxy, provider, mebibytes):
     assert len(provider.calls[0].body) > len(text)
 
 
-async def test_no_key_has_more_in_flight_than_is_set(start, provider):
+async def test_no_key_exceeds_its_limit_in_flight(start, provider):
     """With KEY_MAX_IN_FLIGHT=4 and 40 requests at once, waiting requests are served in turn."""
     gate = asyncio.Event()
     provider.script(completion("ok", gate=gate))
@@ -332,7 +332,7 @@ async def test_no_key_has_more_in_flight_than_is_set(start, provider):
     assert permits(proxy) == 0
 
 
-async def test_the_line_has_an_end(start, provider):
+async def test_the_queue_is_bounded(start, provider):
     """The hundred and first waiting request gets 429 immediately."""
     gate = asyncio.Event()
     provider.script(completion("ok", gate=gate))
@@ -349,7 +349,7 @@ async def test_the_line_has_an_end(start, provider):
 
 
 @pytest.mark.parametrize("name", ["KEY_PER_MINUTE", "KEY_PER_DAY"])
-async def test_a_limit_over_time_is_obeyed(start, provider, name):
+async def test_a_rate_limit_is_obeyed(start, provider, name):
     """The calls of a free key are counted, and an exhausted limit is reported."""
     proxy = await start(PROVIDER_API_KEY=THREE, **{name: "2"})
     assert [(await proxy.ask()).status for _ in range(7)] == [200] * 6 + [429]
@@ -360,7 +360,7 @@ async def test_a_limit_over_time_is_obeyed(start, provider, name):
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
-async def test_a_new_process_restores_what_was_learned(tmp_path, provider, how):
+async def test_a_new_process_restores_cooldowns_and_refusals(tmp_path, provider, how):
     """Cooldowns and learned refusals survive; the file contains only salted names."""
     answers = {KEYS[0]: failure(429, "slow", retry_after=600), KEYS[1]: failure(401, "no")}
     provider.script(lambda call: answers.get(call.key, completion("ok")))
@@ -460,7 +460,7 @@ NULL = raw("null")
         pytest.param(NULL, id="null"),
     ],
 )
-async def test_a_200_that_is_no_answer_is_an_api_error(proxy, provider, answer, streams):
+async def test_an_invalid_200_is_an_api_error(proxy, provider, answer, streams):
     """The client gets an api_error with the cause, not a 500 or a hang."""
     provider.script(answer)
     async with asyncio.timeout(30):
@@ -486,7 +486,7 @@ async def test_an_html_page_is_reported_at_once_without_retries(start, provider)
 # Changed keys.
 
 
-async def test_a_reload_changes_the_keys_and_what_runs_keeps_its_own(tmp_path, provider):
+async def test_a_reload_changes_the_keys_and_running_requests_keep_theirs(tmp_path, provider):
     """The new key is used immediately; only running requests still use the removed key."""
     gate = asyncio.Event()
     async with FleetHome(tmp_path) as home:

@@ -53,7 +53,7 @@ async def test_the_command_that_shows_the_keys_is_named(
         pool.backend.close()
 
 
-async def test_several_processes_share_one_with_the_users_limits(config, tmp_path):
+async def test_several_processes_share_a_pool_with_the_users_limits(config, tmp_path):
     one = make_pool(config, state=tmp_path, processes=2, log=LOG)
     two = make_pool(config, state=tmp_path, processes=2, log=LOG)
     assert isinstance(one.backend, SharedMemoryBackend)
@@ -65,7 +65,7 @@ async def test_several_processes_share_one_with_the_users_limits(config, tmp_pat
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="nothing is reserved here")
-async def test_a_full_disk_costs_the_sharing_only(config, tmp_path, monkeypatch):
+async def test_a_full_disk_prevents_only_the_sharing(config, tmp_path, monkeypatch):
     def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

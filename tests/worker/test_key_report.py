@@ -91,7 +91,7 @@ async def test_a_reset_ends_the_cooldowns_of_one_key_or_all(proxy, control, prov
     assert states == ["ready", "ready", "ready"]
 
 
-async def test_a_test_asks_with_the_very_key_and_the_pool_learns_from_it(proxy, control, provider):
+async def test_a_test_uses_the_given_key_and_updates_the_pool(proxy, control, provider):
     provider.script(by_key({KEYS[1]: failure(401, "no such key")}))
     answer = await about_keys(control, "test")
     assert [call.key for call in provider.calls] == list(KEYS)
@@ -134,13 +134,13 @@ async def test_a_test_that_fails_again_does_not_extend_the_cooldown(proxy, contr
         pytest.param({"action": "test", "id": ["k1"]}, "id: must be str", id="a list of keys"),
     ],
 )
-async def test_an_impossible_action_is_refused(control, fields, complaint):
+async def test_an_invalid_action_is_refused(control, fields, complaint):
     answer = await say(control, {"op": "keys", **fields})
     assert answer["ok"] is False
     assert complaint in answer["error"]
 
 
-async def test_the_reason_tells_cause_and_time_of_every_key_that_is_out(proxy, control, provider):
+async def test_the_reason_has_cause_and_time_of_every_unavailable_key(proxy, control, provider):
     provider.script(
         by_key({KEYS[0]: failure(429, retry_after=41), KEYS[2]: failure(401)}, completion("ok"))
     )

@@ -83,7 +83,7 @@ def path(tmp_path):
     return tmp_path / "kimi.keys.sqlite"
 
 
-async def test_a_restart_forgets_nothing(path):
+async def test_a_restart_preserves_the_state(path):
     before = pool_at(Time())
     calibration = Calibration()
     keeper = keeper_of(path, before, calibration)
@@ -123,7 +123,7 @@ async def test_saved_sessions_that_are_damaged_are_left_out(path):
     assert [key.sessions for key in pool.snapshot()] == [0, 0, 0]
 
 
-async def test_changes_are_saved_by_themselves(path):
+async def test_changes_are_saved_automatically(path):
     pool = pool_at(Time())
     keeper = keeper_of(path, pool)
     refuse(pool, "k2", REJECTED)
@@ -156,7 +156,7 @@ asyncio.run(main())
 """
 
 
-def test_a_kill_forgets_nothing(path):
+def test_a_kill_preserves_the_state(path):
     command = [sys.executable, "-c", KILLED, str(path)]
     root = Path(__file__).parent.parent.parent
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
@@ -168,7 +168,7 @@ def test_a_kill_forgets_nothing(path):
     assert states == ["bad_key"]
 
 
-def test_only_the_owner_may_read_it(path):
+def test_only_the_owner_may_read_the_file(path):
     previous = os.umask(0)
     try:
         store = KeyStore(path)
@@ -200,7 +200,7 @@ async def test_no_key_is_in_the_file(path):
         pytest.param(lambda path: path.write_bytes(path.read_bytes()[:5000]), id="cut"),
     ],
 )
-async def test_what_is_damaged_is_set_aside_with_a_warning(path, damage):
+async def test_damaged_files_are_set_aside_with_a_warning(path, damage):
     pool = pool_at(Time())
     keeper = keeper_of(path, pool)
     refuse(pool, "k1", REJECTED)
@@ -237,7 +237,7 @@ async def test_what_is_damaged_is_set_aside_with_a_warning(path, damage):
         ),
     ],
 )
-async def test_what_cannot_be_read_costs_itself_only(path, statement, warnings):
+async def test_unreadable_rows_do_not_affect_others(path, statement, warnings):
     pool = pool_at(Time())
     keeper = keeper_of(path, pool)
     refuse(pool, "k1", REJECTED)
@@ -265,7 +265,7 @@ def sql(path, statement):
         pytest.param(lambda path: path.symlink_to("/dev/null"), id="a link"),
     ],
 )
-async def test_what_cannot_be_used_is_done_without(path, prepare):
+async def test_without_a_usable_file_the_worker_still_serves(path, prepare):
     prepare(path)
     pool = pool_at(Time())
     with capture_logs() as lines:
@@ -277,7 +277,7 @@ async def test_what_cannot_be_used_is_done_without(path, prepare):
     assert [line["event"] for line in lines] == ["store.unusable"]
 
 
-async def test_a_disk_that_refuses_costs_a_warning_only(path):
+async def test_a_failing_disk_causes_only_a_warning(path):
     pool = pool_at(Time())
     keeper = keeper_of(path, pool)
     other = sqlite3.connect(path)
@@ -293,7 +293,7 @@ async def test_a_disk_that_refuses_costs_a_warning_only(path):
     assert [key.state for key in pool.snapshot()] == ["rejected", "rejected", "ready"]
 
 
-async def test_who_wants_it_saved_now_is_told_whether_it_is(path):
+async def test_a_requested_save_reports_its_success(path):
     pool = pool_at(Time())
     keeper = keeper_of(path, pool)
     pool.disable("k1")
@@ -327,7 +327,7 @@ async def test_a_locked_file_delays_the_save_but_not_the_command(path):
     assert again.snapshot()[0].state == "disabled"
 
 
-async def test_a_key_that_is_gone_is_remembered_if_it_comes_back(path):
+async def test_the_state_of_a_removed_key_is_restored_when_it_returns(path):
     pool = pool_at(Time())
     keeper = keeper_of(path, pool)
     refuse(pool, "k1", REJECTED)
@@ -386,7 +386,7 @@ async def test_refusals_of_another_server_are_not_restored(path, later):
     assert not after.features("chat", "m")
 
 
-async def test_two_processes_of_a_reload_add_up_their_counts_and_keep_each_others_rests(path):
+async def test_two_processes_of_a_reload_merge_their_counts_and_cooldowns(path):
     time_of_both = Time()
     old = pool_at(time_of_both)
     keeper_of_old = keeper_of(path, old, save_after=60.0)
@@ -412,7 +412,7 @@ def test_labels_that_differ_by_case_share_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("removed", ["file", "folder"])
-async def test_a_removed_file_is_written_again_without_any_change(path, monkeypatch, removed):
+async def test_a_removed_file_is_written_again_even_without_changes(path, monkeypatch, removed):
     """After `rm -rf state` while the fleet runs, a disabled key stays disabled after a restart."""
     monkeypatch.setattr(key_store, "CHECK_SECONDS", 0.05)
     pool = pool_at(Time())

@@ -38,7 +38,7 @@ async def say(path, line):
     return json.loads(answer)
 
 
-async def test_a_control_socket_that_was_removed_is_made_anew(proxy, tmp_path):
+async def test_a_removed_control_socket_is_created_again(proxy, tmp_path):
     path = tmp_path / "away/c.sock"
     path.parent.mkdir()
     socket_file = ControlSocket(
@@ -54,7 +54,7 @@ async def test_a_control_socket_that_was_removed_is_made_anew(proxy, tmp_path):
     assert not path.exists()
 
 
-async def test_a_control_socket_that_cannot_be_removed_does_not_prevent_the_end(proxy, tmp_path):
+async def test_a_control_socket_that_cannot_be_removed_does_not_prevent_the_exit(proxy, tmp_path):
     path = tmp_path / "c.sock"
     socket_file = ControlSocket(path, proxy.worker, proxy.lifecycle, nonce="n1")
     socket_file.open()
@@ -66,7 +66,7 @@ async def test_a_control_socket_that_cannot_be_removed_does_not_prevent_the_end(
 # Draining.
 
 
-async def test_a_drain_lets_a_stream_finish_and_takes_nothing_new(proxy, provider):
+async def test_a_drain_finishes_streams_and_accepts_no_connection(proxy, provider):
     gate = asyncio.Event()
     provider.script(stream(chunk("a"), gate, chunk("b", finish="stop")))
     async with proxy.post("/v1/messages", prompt(stream=True)) as response:
@@ -83,7 +83,7 @@ def is_refused(port):
         return late.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
-async def test_the_port_stays_open_for_whoever_else_holds_it(proxy):
+async def test_the_port_stays_open_for_other_processes(proxy):
     """In a restart, the supervisor or the next worker gets later connections."""
     with proxy.lifecycle.listener.dup() as heir:
         proxy.lifecycle.drain(20)
@@ -101,7 +101,7 @@ async def test_the_port_stays_open_for_whoever_else_holds_it(proxy):
         pytest.param(0.1, 600, id="and never puts off"),
     ],
 )
-async def test_the_shortest_drain_counts(proxy, provider, first, second):
+async def test_the_shortest_drain_applies(proxy, provider, first, second):
     provider.script(stream(chunk("a"), asyncio.Event()))
     async with proxy.post("/v1/messages", prompt(stream=True)) as response:
         head = await response.content.readuntil(b"text_delta")
@@ -153,7 +153,7 @@ async def test_a_connection_that_is_reused_during_a_drain_is_answered_and_closed
     writer.close()
 
 
-async def test_an_idle_connection_does_not_hold_a_drain_up(proxy, monkeypatch):
+async def test_an_idle_connection_does_not_delay_a_drain(proxy, monkeypatch):
     monkeypatch.setattr(serve, "IDLE_SECONDS", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -171,7 +171,7 @@ async def test_only_the_user_may_connect(control):
     assert stat.S_IMODE(control.stat().st_mode) == 0o600
 
 
-async def test_the_state_says_who_and_how(control, proxy, provider):
+async def test_the_state_describes_the_worker(control, proxy, provider):
     state = await say(control, {"op": "state"})
     assert (state["pid"], state["nonce"], state["label"]) == (os.getpid(), "n1", "Test")
     assert (state["state"], state["in_flight"], state["reason"]) == ("ready", 0, None)
@@ -209,14 +209,14 @@ async def test_the_state_during_a_drain(control, proxy, provider):
     ],
     ids=str,
 )
-async def test_nonsense_is_an_error_and_no_more(control, proxy, line):
+async def test_an_invalid_request_is_only_an_error(control, proxy, line):
     answer = await say(control, line)
     assert answer["ok"] is False
     assert answer["error"]
     assert not proxy.worker.requests.draining
 
 
-async def test_the_listening_socket_is_handed_over(control, proxy):
+async def test_the_listening_socket_is_transferred(control, proxy):
     with socket.socket(socket.AF_UNIX) as asking:
         asking.connect(str(control))
         asking.sendall(b'{"op":"listener"}\n')
@@ -242,7 +242,7 @@ async def test_a_drained_worker_has_no_socket_to_hand_over(control, proxy, provi
 # SIGTERM without a supervisor.
 
 
-async def test_a_container_goes_on_accepting_for_a_while_and_says_so(start, provider):
+async def test_a_container_accepts_connections_for_a_while_and_logs_it(start, provider):
     proxy = await start(DRAIN_DELAY="0.5", DRAIN_TIMEOUT="20")
     proxy.lifecycle.handle_signals(foreground=True)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -253,7 +253,7 @@ async def test_a_container_goes_on_accepting_for_a_while_and_says_so(start, prov
     assert (await proxy.logged("worker.draining"))["running"] == 0
 
 
-async def test_a_container_drains_for_as_long_as_its_setting_says(start, provider):
+async def test_a_container_drains_for_its_configured_time(start, provider):
     proxy = await start(DRAIN_TIMEOUT="0.01")
     proxy.lifecycle.handle_signals(foreground=True)
     gate = asyncio.Event()

@@ -21,9 +21,7 @@ USAGE = {"prompt_tokens": 12, "completion_tokens": 4, "prompt_tokens_details": {
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
-async def test_an_answer_bears_the_clients_model_and_the_providers_numbers(
-    proxy, provider, streams
-):
+async def test_an_answer_has_the_clients_model_and_the_providers_usage(proxy, provider, streams):
     provider.script(completion("Hello there", usage=USAGE))
     answer = await proxy.ask(prompt(stream=streams))
     assert answer.status == 200
@@ -41,7 +39,7 @@ async def test_an_answer_bears_the_clients_model_and_the_providers_numbers(
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
-async def test_a_tool_call_arrives(proxy, provider, streams):
+async def test_a_tool_call_reaches_the_client(proxy, provider, streams):
     provider.script(completion(tool_calls=[tool_call("Bash", {"command": "ls"})]))
     answer = await proxy.ask(prompt(stream=streams))
     (block,) = answer.message["content"]
@@ -61,11 +59,11 @@ async def test_a_stream_has_a_ping(proxy):
 
 
 @pytest.mark.parametrize("path", ["/v1/messages?beta=true", "/v1/v1/messages", "/v1/messages/"])
-async def test_the_ways_to_write_the_address(proxy, path):
+async def test_all_forms_of_the_address(proxy, path):
     assert (await proxy.ask(path=path)).text == "ok"
 
 
-async def test_every_answer_has_an_id_of_its_own(proxy, provider):
+async def test_every_answer_has_a_unique_id(proxy, provider):
     provider.script(completion("ok"), failure(500))
     good, bad = await proxy.ask(), await proxy.ask()
     ids = {good.headers["request-id"], bad.headers["request-id"]}
@@ -235,7 +233,7 @@ class Broken:
         raise ZeroDivisionError("sk-not-for-the-client")
 
 
-async def test_an_unforeseen_failure_in_mid_stream_is_an_error_event(proxy, provider, caplog):
+async def test_an_unexpected_failure_in_mid_stream_is_an_error_event(proxy, provider, caplog):
     proxy.worker.rules = replace(proxy.worker.rules, signer=Broken())
     gate = asyncio.Event()
     thought = {"choices": [{"delta": {"reasoning_content": "hm"}}]}
@@ -255,7 +253,7 @@ async def test_an_unforeseen_failure_in_mid_stream_is_an_error_event(proxy, prov
     assert (await proxy.ask(prompt(stream=True))).text == "next"
 
 
-async def test_an_unforeseen_failure_before_the_first_byte_has_a_status(proxy, provider, caplog):
+async def test_an_unexpected_failure_before_the_first_byte_has_a_status(proxy, provider, caplog):
     proxy.worker.rules = replace(proxy.worker.rules, signer=Broken())
     both = {"choices": [{"delta": {"reasoning_content": "hm", "content": "a"}}]}
     provider.script(stream(both, chunk(finish="stop")))
@@ -268,7 +266,7 @@ async def test_an_unforeseen_failure_before_the_first_byte_has_a_status(proxy, p
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
-async def test_a_client_that_leaves_while_waiting_ends_the_providers_work(proxy, provider, streams):
+async def test_a_client_that_disconnects_while_waiting_stops_the_provider(proxy, provider, streams):
     provider.script(completion("late", gate=asyncio.Event()))
     asking = asyncio.ensure_future(proxy.ask(prompt(stream=streams)))
     call = await provider.called()
@@ -280,7 +278,7 @@ async def test_a_client_that_leaves_while_waiting_ends_the_providers_work(proxy,
     await eventually(lambda: not proxy.worker.requests.tasks)
 
 
-async def test_a_client_that_leaves_in_mid_stream_ends_the_providers_work(proxy, provider):
+async def test_a_client_that_disconnects_in_mid_stream_stops_the_provider(proxy, provider):
     provider.script(stream(chunk("a"), asyncio.Event()))
     async with proxy.post("/v1/messages", prompt(stream=True)) as response:
         await response.content.readuntil(b"text_delta")
@@ -291,7 +289,7 @@ async def test_a_client_that_leaves_in_mid_stream_ends_the_providers_work(proxy,
     assert (await proxy.logged("request.finished"))["status"] == 499
 
 
-async def test_a_client_that_leaves_during_its_upload_is_forgotten(proxy, provider):
+async def test_a_client_that_disconnects_during_its_upload_leaves_no_state(proxy, provider):
     _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     writer.write(b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{")
     await eventually(lambda: proxy.worker.requests.tasks)
@@ -300,7 +298,7 @@ async def test_a_client_that_leaves_during_its_upload_is_forgotten(proxy, provid
     assert provider.calls == []
 
 
-async def test_a_stop_sequence_of_ours_hangs_up_on_the_provider(proxy, provider):
+async def test_our_stop_sequence_closes_the_providers_connection(proxy, provider):
     provider.script(stream(chunk("yes</block>"), chunk(" and so on"), asyncio.Event()))
     answer = await proxy.ask(prompt(stream=True, stop_sequences=["</block>"]))
     assert answer.text == "yes"
@@ -310,7 +308,7 @@ async def test_a_stop_sequence_of_ours_hangs_up_on_the_provider(proxy, provider)
         await call.gone.wait()
 
 
-async def test_the_connection_to_the_provider_is_used_again(proxy, provider):
+async def test_the_connection_to_the_provider_is_reused(proxy, provider):
     for streams in (True, True, False, True):
         await proxy.ask(prompt(stream=streams))
     assert {call.connection for call in provider.calls} == {0}
@@ -333,7 +331,7 @@ async def test_a_stream_serves_a_client_that_wants_a_whole_answer(proxy, provide
 # Keys and the log.
 
 
-async def test_the_next_key_answers_when_one_is_refused(start, provider):
+async def test_the_next_key_answers_when_one_is_rejected(start, provider):
     proxy = await start(PROVIDER_API_KEY="sk-one-aaaaaaaa,sk-two-bbbbbbbb")
     provider.script(failure(401, "bad key"), completion("second"))
     answer = await proxy.ask()
@@ -363,7 +361,7 @@ async def test_at_debug_the_conversion_is_shown(proxy):
     assert (line["requested"], line["model"]) == ("claude-opus-4-1", "gpt-4o")
 
 
-async def test_at_info_nobody_looks_for_what_was_dropped(start):
+async def test_at_info_dropped_fields_are_not_collected(start):
     proxy = await start(LOG_LEVEL="INFO")
     await proxy.ask(prompt(container="c"))
     await proxy.logged("request.finished")
@@ -373,7 +371,7 @@ async def test_at_info_nobody_looks_for_what_was_dropped(start):
 # The client's own key.
 
 
-async def test_the_clients_key_is_passed_on_where_that_is_asked_for(start, provider):
+async def test_the_clients_key_is_passed_on_if_configured(start, provider):
     proxy = await start(PROVIDER_API_KEY="", PASS_CLIENT_KEY="on")
     await proxy.ask(headers={"x-api-key": "sk-mine-0123456789"})
     assert provider.calls[0].key == "sk-mine-0123456789"
@@ -394,14 +392,14 @@ async def test_without_a_key_to_pass_on_there_is_a_401(start, provider, headers)
     assert provider.calls == []
 
 
-async def test_the_clients_credentials_stay_here_otherwise(proxy, provider):
+async def test_otherwise_the_clients_credentials_are_not_passed_on(proxy, provider):
     await proxy.ask(headers={"x-api-key": "sk-mine-0123456789", "cookie": "a=b"})
     (call,) = provider.calls
     assert "sk-mine" not in str(dict(call.headers))
     assert "cookie" not in call.headers
 
 
-async def test_a_stalled_reader_holds_the_provider_back(proxy, provider):
+async def test_a_stalled_reader_slows_the_provider_down(proxy, provider):
     big = chunk("x" * 100_000)
     provider.script(stream(*[big] * 300, chunk("", finish="stop")))
     async with (

@@ -120,7 +120,7 @@ async def test_it_reports_that_it_is_ready_and_drains_on_sigterm(process, provid
         pytest.param(signal.SIGTERM, [], id="SIGTERM in the background"),
     ],
 )
-async def test_a_signal_drains_and_a_second_one_ends(process, provider, number, args):
+async def test_a_signal_starts_a_drain_and_a_second_one_ends_it(process, provider, number, args):
     await process.start(settings=settings_for(provider), args=args)
     provider.script(completion("late", gate=asyncio.Event()))
     log = process.home / "logs" / "Test.log"
@@ -164,7 +164,7 @@ async def test_a_port_in_use_is_reported(process, provider):
     assert await process.child.wait() == 1
 
 
-async def test_it_binds_by_itself_and_takes_settings_from_the_environment(
+async def test_it_binds_its_port_and_reads_settings_from_the_environment(
     process, provider, monkeypatch
 ):
     monkeypatch.setenv("PROVIDER_BASE_URL", provider.url)
@@ -181,7 +181,7 @@ async def test_it_binds_by_itself_and_takes_settings_from_the_environment(
     assert (process.home / "logs" / "Test.2.log").exists()
 
 
-async def test_the_demo_needs_nothing(process):
+async def test_the_demo_needs_no_settings(process):
     assert (await process.start(settings="PROVIDER=demo\n"))["ready"] is True
     async with aiohttp.ClientSession() as session:
         answer = await ask(session, process.url, prompt("hello", stream=True))

@@ -15,7 +15,7 @@ def refusal(text):
     return {"error": {"message": text, "type": "invalid_request_error"}}
 
 
-async def test_an_effort_that_is_refused_costs_one_call(start, provider):
+async def test_a_refused_effort_costs_one_call(start, provider):
     proxy = await start(BIG_MODEL="new-model")
     text = "Unrecognized request argument supplied: reasoning_effort"
     provider.script(failure(400, refusal(text)), completion("ok"))
@@ -65,7 +65,7 @@ async def test_templates_with_alternating_roles_are_learned(start, provider):
     assert roles == [["user", "user"], ["user"]]
 
 
-async def test_a_refusal_that_names_nothing_is_the_clients(start, provider):
+async def test_a_refusal_that_names_nothing_is_returned_to_the_client(start, provider):
     proxy = await start(BIG_MODEL="new-model")
     provider.script(failure(400, refusal("The request is invalid")))
     assert (await proxy.ask(prompt(output_config={"effort": "high"}))).status == 400

@@ -120,7 +120,7 @@ async def test_an_error_in_the_first_events_keeps_its_status(proxy, provider):
         ),
     ],
 )
-async def test_a_rate_limit_goes_to_another_key(start, provider, refused):
+async def test_after_a_rate_limit_another_key_is_used(start, provider, refused):
     proxy = await start(**OPENAI, PROVIDER_API_KEY=f"{KEY},{SECOND_KEY}", MAX_RETRIES="2")
     provider.script(refused, completion("from the second"))
     assert (await proxy.ask(prompt(stream=True))).text == "from the second"
@@ -164,7 +164,7 @@ async def test_a_stop_sequence_ends_the_answer(proxy, provider):
     assert (answer.text, answer.message["stop_reason"]) == ("yes", "stop_sequence")
 
 
-async def test_a_slow_beginning_gets_pings(start, provider):
+async def test_a_slow_start_gets_pings(start, provider):
     proxy = await start(**OPENAI, EARLY_COMMIT="0.05")
     gate = asyncio.Event()
     first, *rest = events(responses.message("Late"))
@@ -218,7 +218,7 @@ async def test_stale_reasoning_costs_one_call_and_not_the_session(start, provide
     assert (await proxy.logged("request.revised"))["api"] == "responses"
 
 
-async def test_a_refused_parameter_is_left_out_from_then_on(proxy, provider):
+async def test_a_refused_parameter_is_left_out_of_later_requests(proxy, provider):
     text = "Your organization must be verified to generate reasoning summaries."
     refused = refusal(text, "unsupported_value", "reasoning.summary")
     provider.script(failure(400, refused), completion("ok"))
@@ -257,7 +257,7 @@ async def test_a_server_without_the_responses_api_gets_chat_completions(proxy, p
     assert paths == ["/responses", "/chat/completions", "/chat/completions"]
 
 
-async def test_an_unknown_model_is_not_another_api(proxy, provider):
+async def test_an_unknown_model_does_not_change_the_api(proxy, provider):
     provider.script(failure(404, refusal("The model `x` does not exist", "model_not_found")))
     assert (await proxy.ask()).status == 404
     assert len(provider.calls) == 1

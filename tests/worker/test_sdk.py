@@ -127,7 +127,7 @@ async def test_a_tool_loop_with_thinking(client, provider, preset, streams):
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
-async def test_a_name_that_is_too_long(client, provider, preset, streams):
+async def test_a_tool_name_that_is_too_long(client, provider, preset, streams):
     """The provider calls the tool by its shortened name."""
 
     def script(call):
@@ -159,7 +159,7 @@ async def test_structured_output(client, proxy, provider, preset, streams):
         assert in_prompt, "the provider must get the schema"
 
 
-async def test_events_as_they_come(client, provider, preset):
+async def test_events_arrive_in_order(client, provider, preset):
     """An app gets every delta of the stream, in order."""
     provider.script(*plays(preset, ANSWER))
     async with client.messages.stream(

@@ -10,7 +10,7 @@ import pytest
 from ccproxy.worker.signing_key import KEY_BYTES, load_signing_key
 
 
-def test_the_key_is_made_once_and_is_private(tmp_path):
+def test_the_key_is_created_once_and_is_private(tmp_path):
     state = tmp_path / "state"
     key = load_signing_key(state)
     assert len(key) == KEY_BYTES
@@ -24,7 +24,7 @@ def test_two_fleets_have_two_keys(tmp_path):
     assert load_signing_key(tmp_path / "a") != load_signing_key(tmp_path / "b")
 
 
-def test_workers_that_start_together_agree(tmp_path):
+def test_workers_that_start_together_use_the_same_key(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         keys = list(pool.map(lambda _: load_signing_key(tmp_path), range(40)))
     assert len(set(keys)) == 1
@@ -32,7 +32,7 @@ def test_workers_that_start_together_agree(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"x" * 33])
-def test_what_is_no_key_is_replaced(tmp_path, content):
+def test_an_invalid_key_is_replaced(tmp_path, content):
     (tmp_path / "signing.key").write_bytes(content)
     key = load_signing_key(tmp_path)
     assert len(key) == KEY_BYTES

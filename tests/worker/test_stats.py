@@ -48,7 +48,7 @@ async def test_a_new_session_has_used_nothing(proxy):
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
-async def test_streams_and_whole_answers_count_alike(start, provider, tmp_path, streams):
+async def test_streams_and_whole_answers_count_equally(start, provider, tmp_path, streams):
     proxy = await start(PRICES=PRICES)
     provider.script(completion("Hello", reasoning="hm", usage=USAGE))
     await proxy.ask(prompt(stream=streams))
@@ -150,7 +150,7 @@ async def test_openai_clients_count(proxy, provider, streams):
 
 
 @pytest.mark.timed
-async def test_a_busy_or_broken_file_keeps_nobody_waiting(start, provider, tmp_path):
+async def test_a_busy_or_broken_file_delays_no_request(start, provider, tmp_path):
     (tmp_path / "state").mkdir()
     (tmp_path / "state/usage.sqlite3").mkdir()
     proxy = await start()
@@ -175,7 +175,7 @@ async def test_a_filtered_tool_reaches_no_model(start, provider):
     assert (await proxy.logged("request.converted"))["dropped"] == ("tools.WebFetch",)
 
 
-async def test_a_client_that_left_is_no_error(start, provider):
+async def test_a_client_that_disconnects_is_not_an_error(start, provider):
     proxy = await start()
     gate = asyncio.Event()
     provider.script(stream(chunk("Hel"), gate, chunk("lo", finish="stop")))

@@ -79,7 +79,7 @@ async def _read(proxy):
     return rows if all(row.account for row in rows.values()) else None
 
 
-async def test_a_key_whose_plan_is_used_up_rests_until_the_reset(start, provider):
+async def test_a_key_with_an_exhausted_plan_cools_down_until_the_reset(start, provider):
     percents = {KEYS[0]: 100, KEYS[1]: 95}
     provider.pages[PLAN] = of_keys(percents)
     proxy = await start(PROVIDER="zai", PROVIDER_API_KEY=",".join(KEYS), **FAST)
@@ -106,7 +106,7 @@ async def _is_ready(proxy):
     return (await keys(proxy))["k1"].state == "ready"
 
 
-async def test_a_failed_look_changes_nothing_and_keeps_the_last_report(start, provider):
+async def test_a_failed_read_keeps_the_last_report(start, provider):
     percents = {"sk-provider-0123456789": 40}
     provider.pages[PLAN] = of_keys(percents)
     proxy = await start(PROVIDER="zai", **FAST)
@@ -148,7 +148,7 @@ async def test_a_redirect_is_not_followed(start, provider):
         pytest.param({"ACCOUNT_CHECK": "on", "PROVIDER": ""}, id="an unknown provider"),
     ],
 )
-async def test_without_a_known_endpoint_nothing_is_asked(start, provider, settings):
+async def test_without_a_known_endpoint_no_request_is_sent(start, provider, settings):
     proxy = await start(**{"PROVIDER": "deepseek", "ACCOUNT_INTERVAL": "0.01", **settings})
     for _ in range(3):
         await proxy.ask()
@@ -192,7 +192,7 @@ MOONSHOT = {"data": {"available_balance": 4.5}}
         ("stepfun", "api.stepfun.com", "sk-1", "/v1/accounts", {"balance": 4.5}, False),
     ],
 )  # fmt: skip
-async def test_every_endpoint_is_asked_at_its_path(
+async def test_every_endpoint_is_requested_at_its_path(
     provider_name, host, key, path, answer, is_documented, provider, tmp_path
 ):
     """Undocumented endpoints are used only after the user has enabled them."""
@@ -226,7 +226,7 @@ async def test_every_endpoint_is_asked_at_its_path(
     assert call.headers["authorization"] == f"{scheme}{key}-0123456789"
 
 
-async def test_limits_in_headers_are_shown_and_a_used_up_key_rests(start, provider):
+async def test_limits_in_headers_are_shown_and_an_exhausted_key_cools_down(start, provider):
     headers = {
         "x-ratelimit-limit-requests": "100",
         "x-ratelimit-remaining-requests": "40",
@@ -256,7 +256,7 @@ async def test_limits_in_headers_are_shown_and_a_used_up_key_rests(start, provid
     ]
 
 
-async def test_a_fleet_shows_accounts_and_keeps_them_when_killed(tmp_path, provider, proxy):
+async def test_a_fleet_shows_accounts_and_preserves_them_after_a_kill(tmp_path, provider, proxy):
     percents = {KEYS[0]: 100, KEYS[1]: 95}
     provider.pages[PLAN] = of_keys(percents)
     async with FleetHome(tmp_path / "fleet") as home:

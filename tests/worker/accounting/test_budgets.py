@@ -88,7 +88,7 @@ async def test_the_warning_begins_at_80_per_cent(start, provider):
     assert [(row.period, row.spent) for row in state.low_budgets] == [("month", 1100)]
 
 
-async def test_an_absurd_usage_is_charged_and_fails_no_request(start, provider):
+async def test_an_absurd_usage_is_charged_and_breaks_no_request(start, provider):
     proxy = await start(PRICES="gpt-4o-mini=15/75,gpt-4o=15/75", BUDGET="4 USD/day")
     usage = {"prompt_tokens": 900_000_000_000_000, "completion_tokens": 900_000_000_000_000}
     provider.script(completion("Hello", usage=usage))
@@ -97,7 +97,7 @@ async def test_an_absurd_usage_is_charged_and_fails_no_request(start, provider):
     assert (await proxy.ask()).status == 429
 
 
-async def test_an_answer_that_is_left_before_its_usage_costs_the_estimate(start, provider):
+async def test_an_answer_abandoned_before_its_usage_costs_the_estimate(start, provider):
     """The provider bills the request, so a client could otherwise spend without limit."""
     proxy = await start(BUDGET="1M tokens/day")
     body = prompt("x" * 40_000, stream=True, stream_options=None)
@@ -111,7 +111,7 @@ async def test_an_answer_that_is_left_before_its_usage_costs_the_estimate(start,
     assert spent > 40_000 / 8
 
 
-async def test_a_request_that_is_left_before_its_answer_costs_its_prompt(start, provider):
+async def test_a_request_abandoned_before_its_answer_costs_its_prompt(start, provider):
     """The provider has received the request and bills it."""
     proxy = await start(BUDGET="1M tokens/day")
     provider.script(stream(asyncio.Event()))
@@ -165,7 +165,7 @@ async def test_a_reservation_is_as_long_as_the_longest_of_the_last_answers(start
     await ended(proxy)
 
 
-async def test_tokens_count_also_for_openai_clients(start, provider):
+async def test_tokens_of_openai_clients_count_too(start, provider):
     proxy = await start(BUDGET="2k tokens/day")
     provider.script(completion("Hello", usage=USAGE))
     body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
@@ -195,7 +195,7 @@ async def test_each_client_key_has_its_budget(start, provider):
     assert rows(proxy) == [("…6789", "tokens", "month", 3300), ("…0xyz", "tokens", "day", 1100)]
 
 
-async def test_requests_in_flight_reserve_what_is_left(start, provider):
+async def test_requests_in_flight_reserve_the_rest(start, provider):
     """With an estimate of 1,000 output tokens, two requests reserve a budget of 1,500."""
     proxy = await start(BUDGET="1500 tokens/day")
     gate = asyncio.Event()
@@ -264,7 +264,7 @@ async def test_a_model_without_a_price_is_reported(start, provider):
     ],
     ids=["form", "no price", "no client keys", "unknown key", "ambiguous key", "whole key"],
 )
-def test_a_budget_that_cannot_be_kept_is_a_mistake(settings, text, tmp_path):
+def test_a_budget_that_cannot_be_enforced_is_a_mistake(settings, text, tmp_path):
     environ = {"PROVIDER_BASE_URL": "http://127.0.0.1:1/v1", "PROVIDER_API_KEY": "sk-0", **settings}
     entry = Entry(port=1, env_file=tmp_path / "x.env", label="x")
     with pytest.raises(ConfigError) as error:
@@ -276,7 +276,7 @@ def test_a_budget_that_cannot_be_kept_is_a_mistake(settings, text, tmp_path):
 # Requests that another entry answers.
 
 
-async def test_a_client_pays_for_what_another_entry_answers(tmp_path):
+async def test_a_client_pays_for_answers_of_another_entry(tmp_path):
     async with Family(tmp_path) as family:
         await family.start(
             Front={
@@ -330,7 +330,9 @@ async def amounts(home):
     return row["spent"], row["reserved"]
 
 
-async def test_a_fleet_keeps_budgets_over_processes_restart_and_kill(tmp_path, provider, proxy):
+async def test_a_fleet_preserves_budgets_across_processes_restarts_and_kills(
+    tmp_path, provider, proxy
+):
     """Exactly six of eight requests are admitted, independent of the process that they reach."""
     provider.script(completion("Hello", usage=USAGE))
     async with FleetHome(tmp_path / "fleet") as home:

@@ -322,14 +322,14 @@ def test_a_change_of_the_prompt_is_named(rig, change, cause, block):
         ({"key": "…0002"}, "key_moved", "…0001 was used before"),
     ],
 )
-def test_another_model_or_key_is_named(rig, how, cause, detail):
+def test_a_change_of_the_model_or_key_is_named(rig, how, cause, detail):
     client = conversation(rig)
     rig.loss_detector._caching["kimi-k2"] = None
     loss = rig.ask(client.body(), **how)
     assert (loss.cause, loss.detail) == (cause, detail)
 
 
-def test_a_key_of_the_same_account_is_no_loss(rig):
+def test_a_key_of_the_same_account_is_not_a_loss(rig):
     client = conversation(rig)
     record = AccessRecord(request_id="r", method="POST", path="/")
     record.session, record.model, record.key = "s-1", "kimi-k3", "…0002"
@@ -346,7 +346,7 @@ def test_time_is_the_cause_if_nothing_changed(rig):
     assert (loss.cause, loss.after, loss.detail) == ("ttl", 0, "7 min without a request")
 
 
-def test_a_cache_of_an_hour_is_the_providers_fault(rig):
+def test_the_provider_is_the_cause_if_a_one_hour_cache_expires_early(rig):
     client = conversation(rig)
     client.tools[-1] = {**client.tools[-1], "cache_control": {"type": "ephemeral", "ttl": "1h"}}
     assert rig.ask(client.body()) is None
@@ -354,7 +354,7 @@ def test_a_cache_of_an_hour_is_the_providers_fault(rig):
     assert rig.ask(client.body()).cause == "provider"
 
 
-def test_the_provider_is_the_cause_if_nothing_else_is(rig):
+def test_the_provider_is_the_cause_if_there_is_no_other(rig):
     client = conversation(rig)
     rig.cache._entries.clear()
     loss = rig.ask(client.body())
@@ -414,7 +414,7 @@ def test_100_ordinary_turns_raise_no_alarm(rig):
     assert [loss for loss in losses if loss is not None] == []
 
 
-def test_the_attribution_is_no_cause_where_conversion_removes_it():
+def test_the_attribution_is_not_a_cause_if_conversion_removes_it():
     rig = Rig(keeps_attribution=False)
     client = conversation(rig)
     client.system[0] = "x-anthropic-billing-header: cc_version=2.1.333.1; cch=9f;"
@@ -448,7 +448,7 @@ def test_memory_is_bounded(rig):
     assert len(rig.loss_detector._sessions["other-66", ""].conversations) == MAX_CONVERSATIONS
 
 
-async def test_a_worker_names_the_cause(tmp_path, provider):
+async def test_a_worker_reports_the_cause(tmp_path, provider):
     usage = {"prompt_tokens": 9000, "completion_tokens": 5, "total_tokens": 9005}
 
     def answer(cached):

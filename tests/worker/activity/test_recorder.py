@@ -143,7 +143,7 @@ async def test_requests_are_selected(proxy, provider, how, expected):
     assert requests[1].error == "invalid_request_error"
 
 
-async def test_requests_that_are_for_no_model_are_not_recorded(proxy):
+async def test_requests_without_a_model_are_not_recorded(proxy):
     async with proxy.get("/health"):
         pass
     async with proxy.post("/v1/messages", {}):

@@ -23,7 +23,7 @@ def record(*, ttft=None, output=0, error=None):
     return one
 
 
-def test_nothing_has_happened():
+def test_without_traffic_there_are_no_figures():
     report = TrafficMeter(clock=Clock()).report()
     assert (report.requests_per_minute, report.requests, report.errors) == (0, 0, 0)
     assert (report.ttft_median_s, report.ttft_p95_s) == (None, None)

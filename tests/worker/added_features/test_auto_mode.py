@@ -55,7 +55,7 @@ async def proxy(start):
     ],
     ids=["allowed", "blocked", "nonsense", "refused", "too long", "broken"],
 )  # fmt: skip
-async def test_the_verdict_is_in_the_end(proxy, provider, stream, verdict, expected):
+async def test_the_verdict_is_in_the_last_event(proxy, provider, stream, verdict, expected):
     judged(provider, verdict)
     answer = await ask(proxy, stream=stream)
     (call,) = answer.blocks("tool_use")
@@ -87,7 +87,7 @@ async def test_a_call_that_is_too_long_is_not_judged(proxy, provider):
     assert len(provider.calls) == 1
 
 
-async def test_a_client_that_leaves_cancels_the_judge(proxy, provider):
+async def test_a_client_that_disconnects_cancels_the_judge(proxy, provider):
     judged(provider, completion("1 allow", gate=asyncio.Event()))
     request = asyncio.create_task(ask(proxy, stream=True))
     call = await provider.called(2)

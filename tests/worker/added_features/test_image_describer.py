@@ -94,7 +94,7 @@ async def test_equal_images_are_described_once(proxy, provider):
     assert len(descriptions(provider)) == 1
 
 
-async def test_images_are_described_in_parallel_but_not_all_at_once(start, provider):
+async def test_images_are_described_with_limited_concurrency(start, provider):
     gate = asyncio.Event()
     scripted(provider, lambda _: completion("a cat", gate=gate))
     proxy = await start(PROVIDER="zai", BIG_MODEL=BLIND, VISION="glm-5v")
@@ -181,14 +181,14 @@ async def test_a_failed_question_leaves_the_description(start, provider):
     assert len(descriptions(provider)) == 2
 
 
-async def test_a_describer_that_sees_nothing_is_not_asked(start, provider):
+async def test_a_describer_without_vision_is_not_used(start, provider):
     proxy = await start(PROVIDER="zai", BIG_MODEL=BLIND, VISION="glm-5.2")
     await proxy.ask(request(user(image())))
     assert len(provider.calls) == 1
     assert "glm-5.2 cannot see images" in prompts(provider)[0]
 
 
-async def test_a_slow_describer_is_given_up(start, provider, monkeypatch):
+async def test_a_slow_describer_times_out(start, provider, monkeypatch):
     monkeypatch.setattr("ccproxy.worker.added_features.description_store.DESCRIBE_SECONDS", 0.05)
     scripted(provider, lambda _: completion("late", gate=asyncio.Event()))
     proxy = await start(PROVIDER="zai", BIG_MODEL=BLIND, VISION="glm-5v")
@@ -202,7 +202,7 @@ async def test_a_large_image_becomes_a_note(proxy, provider, monkeypatch):
     assert "larger than 5 MB" in prompts(provider)[0]
 
 
-async def test_a_model_that_sees_gets_the_image(start, provider):
+async def test_a_model_with_vision_gets_the_image(start, provider):
     proxy = await start(PROVIDER="gemini", VISION="glm-5v")
     await proxy.ask(request(user(image())))
     (call,) = provider.calls
@@ -222,7 +222,7 @@ async def test_the_describer_may_be_another_entry(tmp_path):
 
 
 @pytest.mark.parametrize("api", ["chat", "messages"])
-async def test_half_an_emoji_does_not_lose_the_conversation(start, provider, api):
+async def test_half_an_emoji_does_not_break_the_conversation(start, provider, api):
     scripted(provider)
     proxy = await start(PROVIDER="zai", PROVIDER_API=api, BIG_MODEL=BLIND, VISION="glm-5v")
     answer = await proxy.ask(request(user(image(), text("half \ud83d"))))
@@ -231,7 +231,7 @@ async def test_half_an_emoji_does_not_lose_the_conversation(start, provider, api
     assert "half \ufffd" in prompts(provider)[0]
 
 
-async def test_direct_mode_describes_as_well(start, provider):
+async def test_direct_mode_describes_images_too(start, provider):
     scripted(provider)
     proxy = await start(PROVIDER="zai", PROVIDER_API="messages", BIG_MODEL=BLIND, VISION="glm-5v")
     await proxy.ask(request(user(image())))
@@ -254,7 +254,7 @@ async def test_direct_mode_describes_as_well(start, provider):
     ],
     ids=str,
 )
-async def test_odd_messages_in_direct_mode(start, provider, messages, status):
+async def test_unusual_messages_in_direct_mode(start, provider, messages, status):
     """Direct mode does not check the messages; the provider reports its reasons."""
     scripted(provider)
     proxy = await start(PROVIDER="zai", PROVIDER_API="messages", BIG_MODEL=BLIND, VISION="glm-5v")

@@ -26,7 +26,7 @@ async def test_pages_are_read_and_kept(monkeypatch):
     assert await pages_of(encoded(HELLO), texts) is read
 
 
-async def test_a_page_without_text_is_a_picture():
+async def test_a_page_without_text_becomes_an_image():
     read = await pages_of(encoded(pdf("", "Hello from page two")))
     picture = base64.b64decode(read.pages[0].image)
     width, height = struct.unpack(">II", picture[16:24])
@@ -92,7 +92,7 @@ async def test_the_reader_has_little_memory(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("limit", [{"KEPT_FILES": 2}, {"KEPT_CHARACTERS": 100}])
-async def test_the_files_used_last_are_kept(monkeypatch, tmp_path, limit):
+async def test_the_most_recently_used_files_are_kept(monkeypatch, tmp_path, limit):
     reader = tmp_path / "reader.py"
     reader.write_text('print(\'{"pages": [{"text": "%s"}]}\' % (\'x\' * 50))')
     monkeypatch.setattr(pdf_texts, "_READER", reader)
@@ -147,13 +147,13 @@ async def test_scanned_pages_are_described(start, provider):
     assert text.index("[Page 1]") < text.index("a black square") < text.index("[Page 2]")
 
 
-async def test_a_model_that_sees_gets_scanned_pages_as_images(start, provider):
+async def test_a_model_with_vision_gets_scanned_pages_as_images(start, provider):
     proxy = await start(PROVIDER="zai", BIG_MODEL="glm-5v")
     await proxy.ask(request(document(pdf(""))))
     assert "data:image/png;base64" in str(provider.calls[0].json["messages"])
 
 
-async def test_scanned_pages_that_nobody_sees_have_a_note_and_a_hint(start, provider):
+async def test_scanned_pages_without_a_model_with_vision_get_a_note_and_a_hint(start, provider):
     proxy = await start(PROVIDER="zai", BIG_MODEL="glm-5.3")
     await proxy.ask(request(document(pdf(""))))
     assert "this page is a picture without text" in provider.calls[-1].body.decode()

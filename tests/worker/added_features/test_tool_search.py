@@ -128,7 +128,7 @@ async def test_a_refusal_of_a_later_round_is_an_error(start, provider):
     assert (await proxy.ask(prompt(tools=tools(20)))).status == 401
 
 
-async def test_codex_sees_no_search_for_tools(start, provider):
+async def test_codex_gets_no_tool_search(start, provider):
     provider.script(forecasts)
     proxy = await start(MAX_TOOLS="8")
     functions = [

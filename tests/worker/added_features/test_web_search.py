@@ -37,7 +37,7 @@ def links(answer):
 
 @DIALECTS
 @STREAMS
-async def test_a_named_engine_answers_without_the_model(start, provider, engine, api, stream):
+async def test_a_configured_engine_answers_without_the_model(start, provider, engine, api, stream):
     proxy = await start(PROVIDER_API=api, WEB_SEARCH=f"searxng:{engine.url}")
     answer = await proxy.ask(side(stream=stream))
     (use,) = answer.blocks("server_tool_use")
@@ -134,7 +134,7 @@ async def test_a_dead_engine_is_an_error_block(start, engine):
 
 
 @DIALECTS
-async def test_a_client_that_leaves_cancels_the_search(start, engine, api):
+async def test_a_client_that_disconnects_cancels_the_search(start, engine, api):
     engine.gate = asyncio.Event()
     proxy = await start(PROVIDER_API=api, WEB_SEARCH=f"searxng:{engine.url}")
     request = asyncio.create_task(proxy.ask(side(stream=True)))
@@ -143,7 +143,7 @@ async def test_a_client_that_leaves_cancels_the_search(start, engine, api):
     await engine.gone.wait()
 
 
-async def test_a_slow_engine_is_given_up(start, engine, monkeypatch):
+async def test_a_slow_engine_times_out(start, engine, monkeypatch):
     engine.gate = asyncio.Event()
     proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
     named = search_client(proxy.worker).target("m", "")
@@ -162,7 +162,7 @@ async def test_a_slow_engine_is_given_up(start, engine, monkeypatch):
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
 @pytest.mark.parametrize("setting", [{}, {"WEB_SEARCH": "off"}, {"WEB_SEARCH": "provider"}])
-async def test_without_an_engine_the_model_is_not_asked(start, provider, api, setting):
+async def test_without_an_engine_the_model_gets_no_request(start, provider, api, setting):
     proxy = await start(PROVIDER_API=api, **setting)
     answer = await proxy.ask(side(stream=True))
     assert links(answer) == "unavailable"
@@ -187,7 +187,7 @@ async def test_without_an_engine_other_tools_work(start, provider):
 
 @pytest.mark.parametrize("preset", OWN_SEARCHES)
 @STREAMS
-async def test_a_provider_searches_by_its_own_means(start, provider, preset, stream):
+async def test_a_provider_uses_its_own_search(start, provider, preset, stream):
     path, result = OWN_SEARCHES[preset]
     provider.script(raw(json.dumps(result)))
     model = "own-gpt-oss" if preset == "groq" else "own-model"
@@ -250,7 +250,7 @@ async def test_whether_the_provider_searches(start, provider, settings, path):
     assert links(answer) == ([] if path else "unavailable")
 
 
-async def test_a_named_engine_precedes_the_providers(start, provider, engine):
+async def test_a_configured_engine_takes_precedence_over_the_providers(start, provider, engine):
     proxy = await start(
         PROVIDER="openai", PROVIDER_API="responses", WEB_SEARCH=f"searxng:{engine.url}"
     )

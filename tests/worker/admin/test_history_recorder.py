@@ -58,7 +58,7 @@ async def test_direct_mode_is_recorded_too(start, provider):
     ]
 
 
-async def test_a_session_with_tools_holds_each_turn_once_and_no_tools_body(proxy, provider):
+async def test_a_session_with_tools_contains_each_turn_once_and_no_tool_content(proxy, provider):
     provider.script(
         completion("I look", tool_calls=[tool_call("Read", {"path": "/secret"})]),
         completion("Done"),
@@ -106,7 +106,7 @@ async def test_keys_are_not_recorded(proxy, provider):
     assert "…6789" in json.loads(json.dumps(await turns_of(proxy)))[1][1]
 
 
-async def test_it_is_off_unless_it_is_on(start, provider, tmp_path):
+async def test_history_is_off_by_default(start, provider, tmp_path):
     proxy = await start(ANTHROPIC_API_KEY=CLIENT_KEY)
     await say(proxy)
     assert await turns_of(proxy) == []
@@ -121,7 +121,7 @@ async def test_turns_survive_a_restart(start, provider):
     assert await turns_of(second) == [("user", "a"), ("assistant", "ok")]
 
 
-async def test_a_start_forgets_what_is_old_also_where_history_is_off(start, tmp_path):
+async def test_a_start_deletes_old_turns_even_if_history_is_off(start, tmp_path):
     first = await start(ANTHROPIC_API_KEY=CLIENT_KEY, HISTORY="on")
     await say(first, "a")
     await first.worker.session.close()
@@ -137,7 +137,7 @@ async def test_a_start_forgets_what_is_old_also_where_history_is_off(start, tmp_
 
 
 @pytest.mark.parametrize(("limit", "count"), [("0", 0), ("1", 1), ("3", 3), ("999", 4)])
-async def test_a_limit_means_the_last(proxy, limit, count):
+async def test_a_limit_selects_the_last_turns(proxy, limit, count):
     await say(proxy, "a")
     await say(proxy, "b")
     got = await admin(proxy, f"GET /conversation?limit={limit}")
@@ -153,7 +153,7 @@ async def test_a_limit_is_a_number(proxy, limit):
     assert (got.status, got.error["type"]) == (400, "invalid_request_error")
 
 
-async def test_forgetting(proxy):
+async def test_turns_are_deleted(proxy):
     await say(proxy)
     got = await admin(proxy, "DELETE /conversation")
     assert (got.status, got.json["total_count"]) == (200, 0)
@@ -185,14 +185,14 @@ async def test_a_continued_conversation_is_sent_to_the_model(proxy, provider, st
     assert (await turns_of(proxy))[2:] == [("user", "Again?"), ("assistant", "I am K2")]
 
 
-async def test_going_on_with_a_mere_text(proxy, provider):
+async def test_continuing_with_only_a_text(proxy, provider):
     got = await admin(proxy, "POST /conversation/continue", {"message": "Hi"})
     assert (got.status, got.json["content"][0]["text"]) == (200, "ok")
     assert provider.calls[0].json["model"] == "gpt-4o"
 
 
 @pytest.mark.parametrize("body", [{}, {"messages": []}, {"messages": "x"}, {"message": 5}, [], "x"])
-async def test_going_on_needs_something_to_say(proxy, provider, body):
+async def test_continuing_needs_a_text(proxy, provider, body):
     got = await admin(proxy, "POST /conversation/continue", body)
     assert (got.status, got.error["type"]) == (400, "invalid_request_error")
     assert provider.calls == []
@@ -202,7 +202,7 @@ async def test_going_on_needs_something_to_say(proxy, provider, body):
 
 
 @pytest.mark.parametrize("how", ["body", "query"])
-async def test_turns_are_written_to_an_export_as_they_come(start, tmp_path, how):
+async def test_turns_are_written_to_an_export_immediately(start, tmp_path, how):
     proxy = await start(ANTHROPIC_API_KEY=CLIENT_KEY)
     if how == "body":
         got = await admin(proxy, "POST /conversation/enable", {"file_path": "talk.jsonl"})

@@ -55,7 +55,7 @@ def test_a_request_is_three_entries(ended, expected):
     assert all(entry["data"]["request"] == "req_1" for entry in ring.entries())
 
 
-def test_it_is_bounded():
+def test_the_ring_is_bounded():
     ring = log()
     for number in range(MAX_NOTES + 50):
         ring.note("config", number=number)
@@ -75,7 +75,7 @@ def test_kinds_and_limits():
     assert types(ring) == []
 
 
-def test_bodies_are_not_even_held():
+def test_without_inspection_bodies_are_not_kept_in_memory():
     ring, ended = log(), record(bodies=Bodies(request=b"secret", response=b"secret"))
     ring.note_request(ended)
     assert (ended.request_body, ended.response_body) == (b"", b"")
@@ -111,7 +111,7 @@ def test_the_bodies_of_one_request_are_whole_and_redacted():
     assert ring.exchange("req_2") is None
 
 
-def test_when_each_event_of_a_stream_was_sent():
+def test_the_time_of_each_event_is_recorded():
     ring = log(inspects_since=Clock.now)
     bodies = Bodies()
     for piece in (b'data: {"a": 1}\n\ndata: {"b', b'": 2}\n\n: ping\n\n', b"data: 3\n\n"):

@@ -49,7 +49,7 @@ def recording(start):
 @pytest.mark.parametrize("api", ["chat", "responses"])
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("kind", ANSWERS)
-async def test_a_replay_is_byte_equal(recording, provider, tmp_path, api, streamed, kind):
+async def test_a_replay_produces_the_same_bytes(recording, provider, tmp_path, api, streamed, kind):
     if api == "responses" and kind == "chunks":
         pytest.skip("chunks are of Chat Completions")
     provider.script(ANSWERS[kind])
@@ -193,7 +193,7 @@ def test_long_texts_are_compared_in_linear_time(now, expected):
     ],
     ids=["a request", "no answer"],
 )
-async def test_what_cannot_be_converted(recording, provider, tmp_path, change, expected):
+async def test_requests_that_cannot_be_converted(recording, provider, tmp_path, change, expected):
     provider.script(completion("Hi"))
     proxy = await recording()
     await proxy.ask(prompt(stream=True))

@@ -85,7 +85,7 @@ async def test_single_models(family, fields, now):
     assert answer.text == "ok"
 
 
-async def test_a_second_switch_keeps_what_it_does_not_name(family):
+async def test_a_second_switch_keeps_the_other_tiers(family):
     await family.start(Kimi=KEY, GLM={})
     kimi = family.proxies["Kimi"]
     await admin(kimi, "POST /switch_model", {"big_model": "GLM:big"})
@@ -118,7 +118,7 @@ async def test_a_second_switch_keeps_what_it_does_not_name(family):
         pytest.param({"preset": "fast", "preserve_conversation": "no"}, ["true or false"]),
     ],
 )
-async def test_what_means_nothing_changes_nothing(family, fields, words):
+async def test_invalid_names_change_nothing(family, fields, words):
     await family.start(PRESET, Kimi=KEY | {"PASS_MODELS": "x"}, GLM={"PASS_MODELS": "x"})
     await family.start(PRESET, Demo={"PROVIDER": "demo", "PASS_MODELS": "x"})
     kimi = family.proxies["Kimi"]
@@ -131,7 +131,7 @@ async def test_what_means_nothing_changes_nothing(family, fields, words):
     assert family.requested() == {"GLM": ["glm-small"]}
 
 
-async def test_models_lists_what_there_is(family):
+async def test_models_lists_presets_and_models(family):
     await family.start(PRESET, Kimi={}, GLM={})
     kimi = family.proxies["Kimi"]
     output = await admin(kimi, "GET /models")
@@ -155,7 +155,7 @@ async def test_without_a_client_key_no_switch_is_served(family):
     assert family.requested() == {"Kimi": ["kimi-big"]}
 
 
-async def test_a_switch_is_everywhere_that_models_are_shown(family):
+async def test_a_switch_is_shown_in_every_list_of_models(family):
     await family.start(PRESET, Kimi=KEY, GLM={"CONTEXT_WINDOW": "12345"})
     kimi = family.proxies["Kimi"]
     await admin(kimi, "POST /switch_model", {"preset": "fast"})

@@ -35,7 +35,7 @@ async def status(proxy):
     return (await admin(proxy, "GET /proxy/status")).json["status"]
 
 
-async def test_off_is_off_for_every_process_and_every_later_one(process, provider, anthropic):
+async def test_off_applies_to_every_process_and_every_later_one(process, provider, anthropic):
     first, second = await process(), await process()
     await second.ask(headers=OWN)
     assert (await admin(first, "POST /proxy/disable")).json["enabled"] is False

@@ -57,11 +57,11 @@ def test_the_users_turn(messages, expected):
     [b"", b"[]", b"{}", b'{"messages":5}', b'{"messages":[5]}', b"\xff", b"[" * 100_000]
     + [b'{"messages":[{"role":"user","content":%s}]}' % value for value in (b"5", b"null", b"[5]")],
 )
-def test_what_is_no_request_has_no_turn(body):
+def test_an_invalid_request_has_no_turn(body):
     assert user_turn(body) == ""
 
 
-def test_a_turn_is_not_endless():
+def test_the_length_of_a_turn_is_limited():
     assert len(user_turn(encode(request(user("x" * (MAX_TURN_CHARS + 5)))))) == MAX_TURN_CHARS
 
 
@@ -115,5 +115,5 @@ def test_a_stream(items, expected):
     assert assistant_turn(events(*items), is_stream=True) == expected
 
 
-def test_a_stream_that_is_none():
+def test_an_invalid_stream():
     assert assistant_turn(b"event: content_block_delta\ndata: {nonsense\n\n", is_stream=True) == ""

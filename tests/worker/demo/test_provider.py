@@ -45,7 +45,7 @@ REMINDER = "<system-reminder>Never run `rm -rf /` without asking.</system-remind
         ),
     ],
 )
-def test_it_runs_what_the_user_asks_for(messages, command):
+def test_it_runs_the_requested_command(messages, command):
     reply = reply_to({"messages": messages, "tools": [BASH]})
     assert reply.tool == "Bash"
     assert json.loads(reply.arguments)["command"] == command
@@ -63,7 +63,7 @@ def test_it_runs_what_the_user_asks_for(messages, command):
         pytest.param({"messages": "x", "tools": [1, {"function": 2}]}, id="nonsense"),
     ],
 )
-def test_otherwise_it_talks(request_body):
+def test_it_answers_other_prompts_with_text(request_body):
     reply = reply_to(request_body)
     assert (reply.tool, reply.finish_reason) == ("", "stop")
     assert "demo model" in reply.text
@@ -76,7 +76,7 @@ def test_it_uses_results():
     assert reply.text == "The command printed:\n\none\ntwo"
 
 
-def test_it_keeps_to_a_schema():
+def test_it_follows_a_schema():
     properties = {
         "title": {"type": "string"},
         "kind": {"enum": ["a", "b"]},
@@ -133,7 +133,7 @@ async def test_it_streams_word_by_word(demo):
     ("path", "body", "status"),
     [("/v1/chat/completions", b"{", 400), ("/v1/other", b"{}", 404)],
 )
-async def test_it_refuses_what_it_does_not_know(demo, path, body, status):
+async def test_it_rejects_invalid_requests(demo, path, body, status):
     url = demo.worker.config.base_url.removesuffix("/v1") + path
     async with demo.session.post(url, data=body) as response:
         assert response.status == status

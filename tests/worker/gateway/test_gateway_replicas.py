@@ -77,7 +77,7 @@ async def statuses(replicas, token):
     return [(await one.ask(headers=bearer(token))).status for one in replicas]
 
 
-async def test_a_sign_in_counts_at_every_replica(replicas):
+async def test_a_sign_in_is_valid_on_every_replica(replicas):
     one, two = replicas
     tokens = await sign_in(replicas)
     assert await statuses(replicas, tokens["access_token"]) == [200, 200]
@@ -124,7 +124,7 @@ async def test_wrong_tokens_are_counted_over_all_replicas(replicas):
     assert (status, body["error"]) == (400, "access_denied")
 
 
-async def test_without_redis_nobody_is_signed_out(replicas, own_server):
+async def test_without_redis_sessions_remain_valid(replicas, own_server):
     one, two = replicas
     tokens = await sign_in(replicas)
     assert await statuses(replicas, tokens["access_token"]) == [200, 200]
@@ -150,7 +150,7 @@ async def test_without_redis_nobody_is_signed_out(replicas, own_server):
     await sign_in(replicas)
 
 
-async def test_a_silent_redis_is_waited_for_once(replicas, own_server):
+async def test_a_silent_redis_delays_only_one_request(replicas, own_server):
     tokens = await sign_in(replicas)
     assert await statuses(replicas, tokens["access_token"]) == [200, 200]
     backends = [one.worker.shared_pool.backend for one in replicas]

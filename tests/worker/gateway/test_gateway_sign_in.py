@@ -65,7 +65,7 @@ async def test_the_whole_flow(gateway):
     assert not [one for one in (ANNA, tokens["access_token"]) if one in text]
 
 
-async def test_sessions_survive_a_restart_and_count_at_every_entry(start, file):
+async def test_sessions_survive_a_restart_and_are_valid_at_every_entry(start, file):
     first = await start(USERS=str(file), label="One")
     tokens = await sign_in(first)
     second = await start(USERS=str(file), label="Two")
@@ -123,7 +123,7 @@ async def test_unreadable_settings_are_an_error_not_an_empty_policy(gateway, fil
 
 
 @pytest.mark.parametrize("signal", ["metrics", "logs", "traces"])
-async def test_telemetry_is_taken_and_dropped(gateway, signal):
+async def test_telemetry_is_accepted_and_discarded(gateway, signal):
     for token, status in ((ANNA, 200), ("ccu_x", 401)):
         async with gateway.session.post(
             f"{gateway.url}/v1/{signal}", data=b"\x0a\x00", headers=bearer(token)
@@ -301,7 +301,7 @@ async def test_many_sign_ins_of_one_address_are_refused(gateway):
         ("/oauth/revoke", b"a=1&" * 40),
     ],
 )
-async def test_odd_forms_are_refused(gateway, path, body):
+async def test_invalid_forms_are_refused(gateway, path, body):
     async with gateway.session.post(gateway.url + path, data=body) as got:
         assert got.status in (400, 401, 413)
 

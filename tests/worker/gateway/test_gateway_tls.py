@@ -56,7 +56,7 @@ async def test_a_renewed_certificate_is_used_for_the_next_connection(start, tmp_
     ]
 
 
-async def test_a_link_to_a_certificate_may_lead_to_another_one(start, tmp_path):
+async def test_a_link_to_a_certificate_may_change_its_target(start, tmp_path):
     """Certbot and Kubernetes renew certificates in this way."""
     for name in ("old", "new"):
         (tmp_path / name).mkdir()

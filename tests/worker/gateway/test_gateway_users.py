@@ -61,7 +61,7 @@ async def test_a_token_is_required(gateway, headers, status):
         assert "/login" in answer.error["message"]
 
 
-async def test_the_hash_of_a_token_is_no_token(gateway, file):
+async def test_the_hash_of_a_token_is_not_a_token(gateway, file):
     for word in file.read_text().split('"'):
         if word.startswith("sha256:"):
             assert (await gateway.ask(headers=bearer(word))).status == 401
@@ -118,7 +118,7 @@ async def test_rights(gateway, file, rights, status, text):
     assert (await gateway.ask(headers=bearer(BOB))).status == 200
 
 
-async def test_the_list_of_models_is_the_users(gateway, file):
+async def test_users_see_only_their_models(gateway, file):
     write_users(file, anna='models = ["gpt-4o-mini"]', bob='models = ["none"]')
     ids = {}
     for name, token in (("anna", ANNA), ("bob", BOB)):
@@ -127,7 +127,7 @@ async def test_the_list_of_models_is_the_users(gateway, file):
     assert ids == {"anna": ["claude-haiku", "gpt-4o-mini"], "bob": []}
 
 
-async def test_a_revoked_user_is_refused_at_once(gateway, file):
+async def test_a_revoked_user_is_refused_immediately(gateway, file):
     assert (await gateway.ask(headers=bearer(ANNA))).status == 200
     file.write_text('[[user]]\nname = "anna"\ntokens = []\n')
     answer = await gateway.ask(headers=bearer(ANNA))

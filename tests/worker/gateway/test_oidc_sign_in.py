@@ -194,7 +194,7 @@ async def test_rotated_keys_are_read_again(gateway, identity):
         ({"authorization_endpoint": None}, "must be"),
     ],
 )
-async def test_a_wrong_discovery_document_leads_nowhere(gateway, identity, document, reason):
+async def test_an_invalid_discovery_document_is_refused(gateway, identity, document, reason):
     identity.document = document
     started = await begin(gateway)
     async with Browser(gateway.url) as browser:
@@ -234,14 +234,14 @@ async def test_an_identity_approves_only_the_code_that_was_shown(gateway, identi
     assert await state_of(gateway, started) == "authorization_pending"
 
 
-async def test_an_unknown_email_is_no_user(gateway, identity):
+async def test_an_unknown_email_is_refused(gateway, identity):
     identity.claims = {"email": "eve@example.com<script>"}
     async with Browser(gateway.url) as browser:
         status, page = await confirmed(browser, identity, await begin(gateway))
     assert (status, "is not a user" in page, "<script>" in page) == (403, True, False)
 
 
-async def test_an_email_that_only_looks_the_same_is_another(gateway, identity, file):
+async def test_a_lookalike_email_is_a_different_user(gateway, identity, file):
     file.write_text(USER.replace("Anna", "kim"))
     identity.claims = {"email": "\N{KELVIN SIGN}im@example.com"}
     async with Browser(gateway.url) as browser:

@@ -116,7 +116,7 @@ async def test_polling_too_often_is_answered_with_slow_down(sign_ins, clock):
     assert states == ["pending", "pending", "slow_down", "pending"]
 
 
-async def test_a_bounded_number_is_begun(one_file, clock):
+async def test_the_number_of_pending_sign_ins_is_bounded(one_file, clock):
     for _ in range(MOST_BEGUN):
         assert await one_file.begin()
     assert await one_file.begin() is None
@@ -138,7 +138,7 @@ async def test_an_unused_session_ends(sign_ins, clock):
     assert await sign_ins.refresh(pair.refresh) is None
 
 
-async def test_a_lost_answer_can_be_asked_for_again(sign_ins, clock):
+async def test_a_lost_answer_can_be_requested_again(sign_ins, clock):
     first = await opened(sign_ins)
     assert await sign_ins.refresh(first.refresh) is not None
     clock.now += GRACE_SECONDS - 1
@@ -146,7 +146,7 @@ async def test_a_lost_answer_can_be_asked_for_again(sign_ins, clock):
     assert await user_of(sign_ins, again.access) == ANNA
 
 
-async def test_the_grace_is_not_prolonged_by_using_it(sign_ins, clock):
+async def test_the_grace_period_is_not_extended_by_its_use(sign_ins, clock):
     first = await opened(sign_ins)
     await sign_ins.refresh(first.refresh)
     clock.now += GRACE_SECONDS - 1
@@ -185,7 +185,7 @@ async def test_a_token_has_one_purpose(sign_ins, part):
 # Several workers and replicas.
 
 
-async def test_what_one_worker_stores_the_other_reads(workers):
+async def test_workers_read_each_others_records(workers):
     one, other = workers
     user_code, code = await one.begin()
     assert await other.is_pending(user_code)
@@ -214,7 +214,7 @@ async def at_once(workers, work):
         return list(pool.map(run, workers))
 
 
-async def test_of_two_polls_at_once_one_gets_the_approval(workers):
+async def test_only_one_of_two_concurrent_polls_gets_the_approval(workers):
     for _ in range(10):
         user_code, code = await workers[0].begin()
         await workers[0].approve(user_code, ANNA)
@@ -222,7 +222,7 @@ async def test_of_two_polls_at_once_one_gets_the_approval(workers):
         assert sorted(state for state, _ in states) == ["approved", "expired"]
 
 
-async def test_of_two_decisions_at_once_one_counts(workers):
+async def test_only_one_of_two_concurrent_decisions_counts(workers):
     for _ in range(10):
         user_code, code = await workers[0].begin()
         users = iter([ANNA, BOB])
@@ -233,7 +233,7 @@ async def test_of_two_decisions_at_once_one_counts(workers):
         assert (await workers[0].poll(code))[0] == "approved"
 
 
-async def test_two_refreshes_at_once_leave_a_session_that_can_be_refreshed(workers):
+async def test_after_two_concurrent_refreshes_the_session_can_be_refreshed(workers):
     """Two windows of one client share a token."""
     for _ in range(10):
         first = await opened(workers[0])

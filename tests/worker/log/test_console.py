@@ -51,14 +51,14 @@ async def test_styles(pipe, style, expected):
     assert all_of(pipe[0]).endswith(f"{expected}\n")
 
 
-async def test_a_line_may_not_steer_the_terminal(pipe):
+async def test_a_line_cannot_control_the_terminal(pipe):
     echo = ConsoleLog("color", fd=pipe[1], encoding="utf-8")
     echo(line(a="\x1b]0;title\x07"))
     echo.close()
     assert "\x1b]" not in all_of(pipe[0])
 
 
-async def test_lines_come_without_being_asked_for(pipe):
+async def test_lines_are_written_without_a_flush(pipe):
     echo = ConsoleLog("json", fd=pipe[1], encoding="utf-8")
     echo(line(n=1))
     echo(line(n=2))
@@ -68,7 +68,7 @@ async def test_lines_come_without_being_asked_for(pipe):
     assert [json.loads(one)["n"] for one in observed.splitlines()] == [1, 2]
 
 
-async def test_a_stopped_reader_delays_no_request_and_sees_the_number_of_lost_lines(pipe):
+async def test_a_stalled_reader_delays_no_request_and_gets_the_number_of_lost_lines(pipe):
     echo = ConsoleLog("json", fd=pipe[1], encoding="utf-8")
     long = line(text="x" * 60_000)
     for _ in range(2 * MAX_PENDING_BYTES // len(long)):
@@ -84,7 +84,7 @@ async def test_a_stopped_reader_delays_no_request_and_sees_the_number_of_lost_li
     assert output + left_out == 2 * MAX_PENDING_BYTES // len(long)
 
 
-async def test_a_reader_that_went_is_no_trouble(pipe):
+async def test_a_closed_reader_is_ignored(pipe):
     echo = ConsoleLog("json", fd=pipe[1], encoding="utf-8")
     os.close(pipe[0])
     echo(line())
@@ -93,7 +93,7 @@ async def test_a_reader_that_went_is_no_trouble(pipe):
     echo.close()
 
 
-async def test_the_file_holds_every_line_too(pipe, tmp_path):
+async def test_the_file_contains_every_line_too(pipe, tmp_path):
     echo = ConsoleLog("json", fd=pipe[1], encoding="utf-8")
     log = EchoingLogFile(tmp_path / "x.log", echo)
     log.write(line())

@@ -77,7 +77,7 @@ async def test_any_text_is_one_line_of_json(tmp_path, root_logger):
         assert not STEERING.search(output), ascii(output)
 
 
-def test_libraries_are_heard_from_warning_on_and_redacted(tmp_path, root_logger):
+def test_library_messages_are_logged_from_warning_level_and_redacted(tmp_path, root_logger):
     set_up(LogFile(tmp_path / "a.log"), level="DEBUG", redact=Redactor())
     library = logging.getLogger("some.library")
     library.info("not this")
@@ -149,7 +149,7 @@ async def test_request_lines_precede_later_lines(file, root_logger):
 @pytest.mark.parametrize(
     ("level", "written"), [("DEBUG", ["quiet", "loud"]), ("INFO", ["loud"]), ("WARNING", [])]
 )
-async def test_what_is_below_the_level_is_not_written(file, level, written):
+async def test_lines_below_the_level_are_not_written(file, level, written):
     log = RequestLog(file, level=level, redact=Redactor())
     log.debug("quiet")
     log.info("loud")
@@ -157,7 +157,7 @@ async def test_what_is_below_the_level_is_not_written(file, level, written):
     assert events_of(file.path) == written
 
 
-async def test_of_a_flood_of_rejected_requests_some_have_a_line_and_the_others_are_counted(file):
+async def test_in_a_flood_of_rejected_requests_some_are_logged_and_the_others_counted(file):
     log = RequestLog(file, level="INFO", redact=Redactor())
     for _ in range(MAX_REJECTED_PER_SECOND + 30):
         log.info("request.finished", status=404, error="not_found_error")
@@ -173,7 +173,7 @@ async def test_of_a_flood_of_rejected_requests_some_have_a_line_and_the_others_a
     assert lines[-1]["rejected"] == 30
 
 
-async def test_no_line_of_a_request_holds_a_key(file):
+async def test_no_line_of_a_request_contains_a_key(file):
     log = RequestLog(file, level="INFO", redact=Redactor(["top-secret-1"]))
     for _ in range(3):
         log.info("request.finished", reason="top-secret-1 of sk-abcdefgh12345678")

@@ -49,7 +49,7 @@ def run(path, action, out):
         pytest.param("replaced", "another;out;err;", "before;", id="put aside for another"),
     ],
 )
-def test_it_is_written_to_the_file_that_is_there(action, there, expected, tmp_path):
+def test_output_goes_to_the_existing_file(action, there, expected, tmp_path):
     path = tmp_path / "logs/a.out"
     path.parent.mkdir()
     with path.open("ab") as out:
@@ -58,7 +58,7 @@ def test_it_is_written_to_the_file_that_is_there(action, there, expected, tmp_pa
     assert expected is None or (tmp_path / "kept.out").read_text() == expected
 
 
-def test_a_terminal_stays_what_it_is(tmp_path):
+def test_a_terminal_is_not_redirected(tmp_path):
     """Output to a terminal stays on the terminal."""
     path = tmp_path / "logs/a.out"
     path.parent.mkdir()

@@ -133,7 +133,7 @@ async def test_long_requests_go_to_their_model(family):
         pytest.param('{ model = "GLM:long", over = 90000 }', None, id="the table's own wins"),
     ],
 )
-async def test_the_threshold_of_the_env_file_holds_for_every_model(family, name, rule, route):
+async def test_the_threshold_of_the_env_file_applies_to_every_model(family, name, rule, route):
     """The threshold of the env file applies to every model."""
     table = f"[routes.Kimi]\nlong_context = {rule}"
     await family.start(table, Kimi={"LONG_CONTEXT_THRESHOLD": "2000"}, GLM={})
@@ -144,7 +144,7 @@ async def test_the_threshold_of_the_env_file_holds_for_every_model(family, name,
     assert "x-ccproxy-route" not in short.headers
 
 
-async def test_the_window_of_a_model_elsewhere_counts(family):
+async def test_the_window_of_another_entrys_model_is_used(family):
     rules = '[routes.Kimi]\nmain = "GLM:big"\nlong_context = "DeepSeek:big"'
     await family.start(rules, Kimi={}, GLM={"CONTEXT_WINDOW": "2000"}, DeepSeek={})
     kimi = family.proxies["Kimi"]
@@ -169,7 +169,7 @@ async def test_a_peers_rules_are_not_applied_again(family):
     assert family.requested() == {"GLM": ["glm-big"], "Kimi": ["kimi-big"]}
 
 
-async def test_rules_hold_in_direct_mode(family):
+async def test_rules_apply_in_direct_mode(family):
     rules = '[routes.Kimi]\nimage = "GLM:big"\nthinking = "thinker"'
     await family.start(rules, Kimi={"PROVIDER_API": "messages"}, GLM={})
     kimi = family.proxies["Kimi"]
@@ -180,7 +180,7 @@ async def test_rules_hold_in_direct_mode(family):
     assert answer.message["model"] == "claude-opus-4-1"
 
 
-async def test_rules_are_read_anew_when_they_change(family):
+async def test_changed_rules_are_read_again(family):
     await family.start(Kimi={}, GLM={})
     kimi = family.proxies["Kimi"]
     await kimi.ask()
@@ -224,14 +224,14 @@ async def test_the_next_request_uses_the_switch(family):
     assert family.requested()["Kimi"][-1] == "kimi-big"
 
 
-async def test_a_tier_behind_a_label_is_the_switched_one(family):
+async def test_a_tier_after_a_label_is_the_switched_one(family):
     await family.start(Kimi={}, GLM={})
     switch(family, "GLM", big="glm-other")
     await family.proxies["Kimi"].ask(prompt(model="GLM:big"))
     assert family.requested() == {"GLM": ["glm-other"]}
 
 
-async def test_a_running_stream_ends_as_it_began(family):
+async def test_a_running_stream_is_not_affected_by_a_switch(family):
     await family.start(Kimi={}, GLM={})
     kimi = family.proxies["Kimi"]
     async with kimi.post("/v1/messages", prompt(stream=True)) as got:
@@ -246,7 +246,7 @@ async def test_a_running_stream_ends_as_it_began(family):
     "text",
     ["", "{", "[]", "3", '{"big": 3}', '{"big": ["x"]}', '{"big": "x", "preset": 7}', "\x00"],
 )
-def test_a_torn_switch_is_none(tmp_path, text):
+def test_a_torn_switch_is_ignored(tmp_path, text):
     file = tmp_path / "kimi.switch.json"
     file.write_text(text)
     assert read_switch(file) == NO_SWITCH
@@ -259,7 +259,7 @@ def test_a_torn_switch_is_none(tmp_path, text):
         ModelSwitch(tiers=Tiers(middle="x")),
     ],
 )
-def test_a_switch_is_read_as_it_was_written(tmp_path, written):
+def test_a_switch_survives_a_round_trip(tmp_path, written):
     file = switch_path(tmp_path / "state", "Kimi")
     write_switch(file, written)
     assert read_switch(file) == written

@@ -40,7 +40,7 @@ def test_the_own_entry_is_tried_while_its_cache_is_warm(held, time):
     assert held.label_of(ref()) == ""
 
 
-def test_a_session_stays_when_the_cache_is_cold_for_a_bounded_time(held, time):
+def test_a_session_stays_for_a_bounded_time_when_the_cache_is_cold(held, time):
     falls_back(held)
     time.now += CACHE_SECONDS
     assert held.label_of(ref()) == "GLM"
@@ -48,7 +48,7 @@ def test_a_session_stays_when_the_cache_is_cold_for_a_bounded_time(held, time):
     assert held.label_of(ref()) == ""
 
 
-def test_each_failure_of_the_own_entry_begins_the_time_again(held, time):
+def test_each_failure_of_the_own_entry_restarts_the_time(held, time):
     falls_back(held)
     for _ in range(3):
         time.now += HOLD
@@ -63,7 +63,7 @@ def test_each_failure_of_the_own_entry_begins_the_time_again(held, time):
         pytest.param([ref(tokens=3000)], id="a prompt of less than half the size"),
     ],
 )
-def test_a_new_prefix_ends_it(held, time, next_prompt):
+def test_a_new_prefix_ends_the_hold(held, time, next_prompt):
     falls_back(held)
     time.now += CACHE_SECONDS
     *before, last = next_prompt
@@ -71,7 +71,7 @@ def test_a_new_prefix_ends_it(held, time, next_prompt):
     assert held.label_of(last) == ""
 
 
-def test_an_answer_of_the_own_entry_ends_it(held, time):
+def test_an_answer_of_the_own_entry_ends_the_hold(held, time):
     falls_back(held)
     assert held.label_of(ref()) == "", "the own entry answers"
     assert held.label_of(ref()) == ""
@@ -80,7 +80,7 @@ def test_an_answer_of_the_own_entry_ends_it(held, time):
     assert held.label_of(ref()) == ""
 
 
-def test_a_session_that_comes_back_after_an_hour_begins_again(held, time):
+def test_a_session_that_returns_after_an_hour_starts_again(held, time):
     falls_back(held)
     time.now += SESSION_IDLE + 1
     held.note(ref(), "GLM")

@@ -89,7 +89,7 @@ async def test_an_unknown_label_before_a_tier_is_refused(family):
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
-async def test_a_tier_may_be_another_entrys(family, streams):
+async def test_a_tier_may_refer_to_another_entry(family, streams):
     await family.start(Kimi={"MIDDLE_MODEL": "GLM:small"}, GLM={})
     kimi = family.proxies["Kimi"]
     answer = await kimi.ask(prompt(model="claude-sonnet-5-5", stream=streams))
@@ -130,7 +130,7 @@ async def test_the_fleets_token_replaces_the_peers_client_key(family):
         pytest.param("", 0, id="signed with another key"),
     ],
 )
-async def test_a_wrong_token_opens_nothing(family, label, age):
+async def test_a_wrong_token_is_refused(family, label, age):
     await family.start(GLM={"ANTHROPIC_API_KEY": CLIENT_KEY})
     key = load_signing_key(family.home / "state") if label else b"a stranger's key"
     now = family.proxies["GLM"].worker.started
@@ -141,13 +141,13 @@ async def test_a_wrong_token_opens_nothing(family, label, age):
 
 
 @pytest.mark.parametrize("token", ["", "x", "1", "1.", "999999999999.x", "²³.ff", "-1.ff"])
-async def test_a_torn_token_opens_nothing(family, token):
+async def test_a_torn_token_is_refused(family, token):
     await family.start(GLM={"ANTHROPIC_API_KEY": CLIENT_KEY})
     headers = {"x-ccproxy-fleet": token}
     assert (await family.proxies["GLM"].ask(prompt(), headers=headers)).status == 401
 
 
-async def test_the_siblings_error_comes_back_as_it_is(family):
+async def test_the_siblings_error_is_returned_unchanged(family):
     await family.start(Kimi={}, GLM={})
     family.providers["GLM"].script(failure(429, "slow down", retry_after=7))
     answer = await family.proxies["Kimi"].ask(prompt(model="GLM:big"))
@@ -158,7 +158,7 @@ async def test_the_siblings_error_comes_back_as_it_is(family):
     assert (await family.proxies["Kimi"].logged("request.finished"))["request"] == line["request"]
 
 
-async def test_a_client_that_leaves_stops_the_siblings_provider(family):
+async def test_a_client_that_disconnects_stops_the_siblings_provider(family):
     await family.start(Kimi={}, GLM={})
     never = asyncio.Event()
     family.providers["GLM"].script(stream(chunk(content="He"), never))
@@ -228,7 +228,7 @@ async def test_no_request_is_sent_to_a_peer_beyond_loopback(family):
 # Request loops.
 
 
-async def test_a_circle_of_tiers_ends_after_three_siblings(family):
+async def test_a_loop_of_tiers_ends_after_three_siblings(family):
     await family.start(A={"BIG_MODEL": "B:big"}, B={"BIG_MODEL": "A:big"})
     answer = await family.proxies["A"].ask(prompt())
     assert answer.status == 508
@@ -246,7 +246,7 @@ async def test_a_tier_that_refers_to_itself_is_refused(family):
 
 
 @pytest.mark.parametrize(("hop", "status"), [("3", 200), ("4", 508), ("x", 200), ("-1", 200)])
-async def test_the_hop_header_is_bounded_for_everybody(family, hop, status):
+async def test_the_hop_header_is_bounded_for_every_client(family, hop, status):
     await family.start(A={})
     answer = await family.proxies["A"].ask(prompt(), headers={"x-ccproxy-hop": hop})
     assert answer.status == status
@@ -304,7 +304,7 @@ async def test_a_request_is_counted_once(family):
     assert totals == {"Kimi": 0, "GLM": 1}
 
 
-async def test_a_table_with_a_mistake_leaves_the_last_good_one(family):
+async def test_the_last_valid_table_is_used_in_spite_of_mistakes(family):
     await family.start(Kimi={}, GLM={})
     kimi = family.proxies["Kimi"]
     await kimi.ask(prompt(model="GLM:big"))
@@ -313,7 +313,7 @@ async def test_a_table_with_a_mistake_leaves_the_last_good_one(family):
     assert "main must name a model" in (await kimi.logged("table.mistaken"))["mistake"]
 
 
-async def test_many_at_once(family):
+async def test_many_concurrent_requests(family):
     await family.start(Kimi={}, GLM={})
     family.providers["GLM"].script(completion("x" * 50_000))
     asks = [family.proxies["Kimi"].ask(prompt(model="GLM:big", stream=True)) for _ in range(40)]
@@ -332,7 +332,7 @@ async def test_a_restarted_sibling_is_found_at_its_new_port(family, tmp_path):
     assert len(family.providers["GLM"].calls) == 1
 
 
-async def test_the_token_goes_nowhere_but_to_the_sibling(family):
+async def test_the_token_is_sent_only_to_the_sibling(family):
     """Client headers with the names of the fleet's headers are not passed on, either."""
     await family.start(Kimi={"PROVIDER_API": "messages"})
     headers = {"x-ccproxy-fleet": "1.ff", "x-ccproxy-via": "GLM", "x-ccproxy-asked": "x"}

@@ -40,7 +40,7 @@ async def test_an_unknown_model_is_measured_once_after_its_answer(start, provide
     assert len(proxy.lines("model.measuring")) == 1
 
 
-async def test_a_refusal_is_explained_by_its_part_only(start, provider, tmp_path):
+async def test_a_refusal_is_explained_by_its_cause_only(start, provider, tmp_path):
     """The refusal names "tool_choice", although only one of its values is rejected."""
     proxy = await start(PROVIDER="mistral", BIG_MODEL="mistral-large-latest", AUTO_PROBE="0.05")
     known = proxy.worker.config.target("mistral-large-latest").quirks
@@ -103,7 +103,7 @@ async def test_a_new_day_has_new_limits(start, provider, monkeypatch):
     ],
     ids=["not set", "zero", "direct", "responses", "a known model"],
 )
-async def test_nothing_is_measured(start, provider, settings, body):
+async def test_cases_without_a_measurement(start, provider, settings, body):
     provider.script(completion("ok"))
     proxy = await start(**settings)
     assert (await proxy.ask(body)).status == 200
@@ -121,7 +121,7 @@ async def test_a_provider_that_fails_ends_the_measurement(start, provider):
     assert (await proxy.ask(prompt())).status != 200
 
 
-async def test_the_worker_s_end_cancels_a_measurement(start, provider):
+async def test_the_workers_exit_cancels_a_measurement(start, provider):
     proxy = await start(BIG_MODEL="odd-model", AUTO_PROBE="1")
     auto_probe.PAUSE_SECONDS = 3600.0
     await proxy.ask(prompt())

@@ -79,7 +79,7 @@ async def test_a_profile_overrides_the_catalogue(start, provider, tmp_path):
     assert "temperature" not in request_body
 
 
-async def test_the_limit_of_the_cost_ends_it(start, provider):
+async def test_the_cost_limit_ends_a_measurement(start, provider):
     provider.script(played(QUIRKS))
     proxy = await start(PRICES="odd-model=1000/1000", BIG_MODEL="odd-model")
     reply = await probe(proxy.worker, "odd-model", most=0.1)
@@ -113,7 +113,7 @@ async def test_the_requests_count_in_usage_and_budgets(start, provider):
     ],
     ids=["a wrong key", "everything refused", "everything too long"],
 )
-async def test_what_cannot_be_measured(start, provider, tmp_path, answer, reason):
+async def test_models_that_cannot_be_measured(start, provider, tmp_path, answer, reason):
     provider.script(answer)
     proxy = await start(BIG_MODEL="m")
     reply = await probe(proxy.worker, "m", most=0.01)
@@ -130,13 +130,13 @@ async def test_what_cannot_be_measured(start, provider, tmp_path, answer, reason
         b'{"choices": [{"message": {"content": [], "tool_calls": 5}}]}',
     ],
 )
-async def test_odd_answers_end_in_a_reply(start, provider, body):
+async def test_unusual_answers_end_in_a_reply(start, provider, body):
     provider.script(raw(body))
     proxy = await start(BIG_MODEL="m")
     assert isinstance(await probe(proxy.worker, "m", most=0.01), ProbeReply | Refusal)
 
 
-async def test_a_limit_that_reasoning_uses_up_is_no_refusal(start, provider):
+async def test_a_limit_that_reasoning_exhausts_is_not_a_refusal(start, provider):
     text = "Could not finish the message because max_tokens or model output limit was reached."
     provider.script(failure(400, text))
     proxy = await start(BIG_MODEL="m")
@@ -239,7 +239,7 @@ async def test_a_too_long_request_is_estimated_first(start, provider):
     assert provider.calls == []
 
 
-async def test_a_window_that_is_unknown_is_not_exceeded(start, provider):
+async def test_an_unknown_window_is_not_exceeded(start, provider):
     provider.script(played(QUIRKS))
     proxy = await start(BIG_MODEL="odd-model")
     reply = await probe(proxy.worker, "", most=0.01, overflow=True)
@@ -247,7 +247,7 @@ async def test_a_window_that_is_unknown_is_not_exceeded(start, provider):
     assert "too-long request: not sent, the model's window is unknown" in reply.limits
 
 
-async def test_a_budget_that_is_spent_is_no_refusal(start, provider, tmp_path):
+async def test_a_spent_budget_is_not_a_refusal(start, provider, tmp_path):
     """The measured quirks are saved although the last request could not be sent."""
     usage = {"prompt_tokens": 1_000_000, "completion_tokens": 1}
     answer = {"choices": [{"message": {"content": "ok"}}], "usage": usage}

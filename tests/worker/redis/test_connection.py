@@ -53,7 +53,7 @@ async def test_a_login(server, url, problem):
     assert "wrong" not in str(raised.value)
 
 
-async def test_a_server_of_another_protocol_is_named():
+async def test_a_server_of_another_protocol_is_reported():
     async def answer(reader, writer):
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")

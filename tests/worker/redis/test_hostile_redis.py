@@ -167,7 +167,7 @@ async def test_nothing_secret_is_sent_to_redis(replica, own_server):
         assert secret.encode() not in seen, secret
 
 
-async def test_other_names_are_left_alone(replica, own_server):
+async def test_other_names_are_not_changed(replica, own_server):
     own_server.ask("SET", "other:tenant", "data")
     assert await replica.serve() == 200
     names = own_server.ask("KEYS", "*").split(b"\r\n")[2::2]

@@ -37,7 +37,7 @@ async def test_turns_are_taken_across_replicas(fleet):
     ]  # fmt: skip
 
 
-async def test_a_cooldown_applies_at_once_to_all_replicas(fleet):
+async def test_a_cooldown_applies_immediately_to_all_replicas(fleet):
     one, two = await fleet(2)
     assert await one.ask(LIMITED) == "k1"
     assert {await two.ask() for _ in range(4)} == {"k2", "k3"}
@@ -87,7 +87,7 @@ async def test_a_quiet_replica_is_not_starved(fleet):
     assert served["busy"] < 60
 
 
-async def test_a_replica_that_is_always_too_late_has_its_turn(fleet, monkeypatch):
+async def test_a_replica_that_is_always_too_late_gets_a_key(fleet, monkeypatch):
     fast, slow = await fleet(2)
     for replica in (fast, slow):
         replica.backend._task.cancel()  # no beats
@@ -122,7 +122,7 @@ async def test_a_request_costs_two_calls(fleet):
     assert replica.backend.calls - before == 20
 
 
-async def test_a_lease_confirmed_after_its_request_has_left_is_returned(fleet):
+async def test_a_lease_confirmed_after_its_request_was_cancelled_is_returned(fleet):
     (replica,) = await fleet(limits=KeyLimits(in_flight=1))
     asking = asyncio.ensure_future(replica.queue.take("big"))
     await asyncio.sleep(0)
@@ -134,7 +134,7 @@ async def test_a_lease_confirmed_after_its_request_has_left_is_returned(fleet):
     assert await replica.in_flight() == [0, 0, 0]
 
 
-async def test_a_replica_that_ends_gives_up_its_leases(fleet):
+async def test_a_replica_that_exits_returns_its_leases(fleet):
     one, two = await fleet(2)
     await one.queue.take("big")
     await one.backend.close()
@@ -154,7 +154,7 @@ async def test_the_leases_of_a_killed_replica_expire(fleet):
 # Without Redis.
 
 
-async def test_a_replica_goes_on_with_its_share_when_redis_is_gone(fleet, own_server):
+async def test_a_replica_continues_with_its_share_without_redis(fleet, own_server):
     one, two = await fleet(2, server=own_server, keys=KEYS[:1], limits=KeyLimits(per_day=10))
     for replica in (one, two):
         await replica.settled()
@@ -230,7 +230,7 @@ async def test_requests_that_wait_at_the_deadline_get(
     assert await stalled.in_flight() == await busy.in_flight() == [0]
 
 
-async def test_leases_and_cooldowns_survive_a_redis_that_lost_everything(fleet, own_server):
+async def test_leases_and_cooldowns_survive_the_loss_of_all_redis_data(fleet, own_server):
     one, two = await fleet(2, server=own_server)
     lease = await one.queue.take("big")
     await two.ask(LIMITED)
@@ -250,7 +250,7 @@ async def test_leases_and_cooldowns_survive_a_redis_that_lost_everything(fleet, 
     assert await two.in_flight() == [0, 0, 0]
 
 
-async def test_a_flushed_redis_is_noticed(fleet, own_server):
+async def test_a_flushed_redis_is_detected(fleet, own_server):
     (replica,) = await fleet(server=own_server)
     await replica.ask()
     own_server.ask("FLUSHALL")
@@ -259,7 +259,7 @@ async def test_a_flushed_redis_is_noticed(fleet, own_server):
     assert sum(await replica.uses()) == 2
 
 
-async def test_a_full_redis_is_like_none(fleet, own_server):
+async def test_a_full_redis_is_treated_as_unavailable(fleet, own_server):
     (replica,) = await fleet(server=own_server)
     own_server.ask("CONFIG", "SET", "maxmemory", 1)
     await replica.ask()

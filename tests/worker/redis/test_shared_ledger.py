@@ -92,7 +92,7 @@ async def test_amounts_add_up_per_day_and_month(pair):
         assert ledger.spent(A, NEXT_MONTH) == Spent(0, 0, 0)
 
 
-async def test_reservations_are_seen_and_end_with_their_process(pair):
+async def test_reservations_are_shared_and_end_with_their_process(pair):
     one, two = pair.ledgers
     one.reserve(A, 100)
     two.reserve(A, 10)
@@ -164,7 +164,7 @@ async def refuse():
     raise RedisError("cut off")
 
 
-async def test_of_requests_at_the_same_time_only_those_in_the_budget_are_admitted(fleet):
+async def test_only_concurrent_requests_within_the_budget_are_admitted(fleet):
     replicas = await fleet(3)
     guards = [guard_of(replica, "10k tokens/day") for replica in replicas]
     # Each reserves 2,000 tokens; the last one may exceed the budget.
@@ -181,7 +181,7 @@ async def test_of_requests_at_the_same_time_only_those_in_the_budget_are_admitte
     assert await admit(guards[2]) is None
 
 
-async def test_replicas_share_a_budget_that_costs_no_call_of_its_own(
+async def test_replicas_share_a_budget_without_additional_calls(
     start, provider, own_server, monkeypatch
 ):
     monkeypatch.setattr(redis_backend_module, "SETTLE_SECONDS", 1000.0)
@@ -234,7 +234,7 @@ async def test_replicas_share_a_budget_that_costs_no_call_of_its_own(
     assert CLIENT[-4:].encode() not in text
 
 
-async def test_without_redis_each_replica_has_its_share_of_what_is_left(fleet, own_server):
+async def test_without_redis_each_replica_has_its_share_of_the_rest(fleet, own_server):
     replicas = await fleet(2, server=own_server)
     guards = [guard_of(replica, "20k tokens/day") for replica in replicas]
     guards[0].settle(await admit(guards[0]), used(4000))
@@ -256,7 +256,7 @@ async def test_without_redis_each_replica_has_its_share_of_what_is_left(fleet, o
     assert [await admit(guard) for guard in guards] == [None, None]
 
 
-async def test_a_replica_that_is_cut_off_spends_its_share_and_not_more(fleet):
+async def test_a_disconnected_replica_spends_at_most_its_share(fleet):
     replicas = await fleet(2)
     guards = [guard_of(replica, "20k tokens/day") for replica in replicas]
     for replica in (*replicas, *replicas):
@@ -273,7 +273,7 @@ async def test_a_replica_that_is_cut_off_spends_its_share_and_not_more(fleet):
     assert [await admit(guard) for guard in guards] == [None, None]
 
 
-async def test_a_replica_without_any_contact_has_its_share(own_server):
+async def test_a_replica_that_was_never_connected_has_its_share(own_server):
     own_server.stop()
     replica = Replica(own_server, "alone", replicas=4)
     replica.backend.start()
@@ -283,7 +283,7 @@ async def test_a_replica_without_any_contact_has_its_share(own_server):
     await replica.backend.close()
 
 
-async def test_sums_that_redis_has_lost_are_restored(fleet, own_server):
+async def test_sums_lost_by_redis_are_restored(fleet, own_server):
     one, two = await fleet(2, server=own_server)
     one.ledger.add(A, 100, TODAY)
     await one.settled()

@@ -38,7 +38,7 @@ async def test_every_spelling_of_the_base_url_reaches_the_messages_api(
         assert (await response.json())["content"][0]["text"] == "ok"
 
 
-def test_models_without_a_version_is_a_route_of_its_own() -> None:
+def test_models_without_a_version_is_a_separate_route() -> None:
     assert route_of("/models").is_admin
     assert not route_of("/v1/models").is_admin
 
@@ -136,7 +136,7 @@ async def test_both_versions_and_both_credentials_work(
 # The shared retry budget.
 
 
-async def test_a_client_that_repeats_gets_one_attempt_per_request(
+async def test_a_client_that_retries_gets_one_attempt_per_request(
     start: Any, provider: Provider
 ) -> None:
     proxy = await start(MAX_RETRIES="2")
@@ -152,7 +152,7 @@ async def test_a_client_that_repeats_gets_one_attempt_per_request(
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 529])
-async def test_a_failing_count_is_estimated_and_concerns_no_key(
+async def test_a_failing_count_is_estimated_and_affects_no_key(
     start: Any, provider: Provider, status: int
 ) -> None:
     proxy = await start(PROVIDER_API="messages", MAX_RETRIES="2")
@@ -222,7 +222,7 @@ async def test_a_multi_line_event_of_a_chat_stream_stays_valid(
     assert all(not line or line.startswith((b"data: ", b":")) for line in received.split(b"\n"))
 
 
-async def test_a_response_that_is_too_large_is_named_and_its_memory_freed(
+async def test_a_response_that_is_too_large_is_reported_and_its_memory_freed(
     start: Any, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The memory must be freed without the garbage collector, which rarely runs in a worker."""

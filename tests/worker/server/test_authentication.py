@@ -27,7 +27,7 @@ def headers(*pairs):
         pytest.param([("x-api-key", "wrong"), ("x-api-key", TWO)], id="twice"),
     ],
 )
-def test_every_listed_key_is_let_in(pairs):
+def test_every_configured_key_is_accepted(pairs):
     Authenticator([ONE, TWO], host="127.0.0.1").check_key(headers(*pairs))
 
 
@@ -57,13 +57,13 @@ def test_every_other_key_is_refused(pairs):
 
 
 @pytest.mark.parametrize("client_keys", [[], [ONE, TWO]], ids=["no keys", "two keys"])
-def test_what_means_the_proxy_alone(client_keys):
+def test_keys_that_only_the_proxy_accepts(client_keys):
     authenticator = Authenticator(client_keys, host="127.0.0.1")
     assert all(authenticator.is_own(key) for key in (*client_keys, PLACEHOLDER))
     assert not any(authenticator.is_own(key) for key in ("sk-ant-own-0123456789", ""))
 
 
-def test_without_client_keys_everybody_is_let_in():
+def test_without_client_keys_every_client_is_accepted():
     authenticator = Authenticator([], host="127.0.0.1")
     authenticator.check_key(headers())
     assert not authenticator.requires_key
@@ -120,7 +120,7 @@ def test_on_loopback_host_and_origin_are_checked(pairs, status):
         pytest.param("evil:443", False, id="authority form of another"),
     ],
 )
-def test_on_loopback_a_host_in_the_request_line_is_checked_as_well(target, ours):
+def test_on_loopback_a_host_in_the_request_line_is_checked_too(target, ours):
     authenticator = Authenticator([], host="127.0.0.1")
     if ours:
         authenticator.check_origin(headers(("Host", "localhost")), target)
@@ -153,7 +153,7 @@ def test_other_listeners_accept_any_host():
         pytest.param("127.0.0.1", [("Host", "evil.example")], 421, id="on loopback, another"),
     ],
 )
-def test_allowed_hosts_are_a_list_wherever_it_listens(listens, pairs, status):
+def test_allowed_hosts_apply_to_every_listener(listens, pairs, status):
     authenticator = Authenticator([ONE], host=listens, allowed_hosts=("box.lan", "fd00::5"))
     assert authenticator.is_on_loopback is (listens == "127.0.0.1")
     if status is None:
@@ -164,12 +164,12 @@ def test_allowed_hosts_are_a_list_wherever_it_listens(listens, pairs, status):
     assert refused.value.status == status
 
 
-def test_offered_keys_come_in_order_and_without_blanks():
+def test_offered_keys_are_read_in_order_and_stripped():
     pairs = [("x-api-key", "a"), ("Authorization", "Bearer b"), ("Authorization", "Bearer ")]
     assert offered_keys(headers(*pairs)) == ["a", "b"]
 
 
-async def test_the_endpoints_ask_for_the_key(start, provider):
+async def test_the_endpoints_require_the_key(start, provider):
     proxy = await start(ANTHROPIC_API_KEY=f"{ONE},{TWO}")
     refused = await proxy.ask()
     assert (refused.status, refused.error["type"]) == (401, "authentication_error")
@@ -182,7 +182,7 @@ async def test_the_endpoints_ask_for_the_key(start, provider):
         assert response.status == 401
 
 
-async def test_a_page_does_not_get_through(proxy, provider):
+async def test_a_page_is_refused(proxy, provider):
     answer = await proxy.ask(headers={"Origin": "https://evil.example"})
     assert answer.status == 403
     assert "access-control-allow-origin" not in answer.headers

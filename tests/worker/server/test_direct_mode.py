@@ -50,7 +50,7 @@ async def direct(start):
     return await start(PROVIDER_API="messages", BIG_MODEL="up-big", SMALL_MODEL="up-small")
 
 
-async def test_the_request_keeps_every_byte_but_the_models_name(direct, provider):
+async def test_the_request_is_unchanged_except_for_the_model(direct, provider):
     body = (
         b'{ "max_tokens":100,"system":[{"type":"text","text":"a \\"model\\": x","cache_control":'
         b'{"type":"ephemeral"}}],\n "messages":[{"role":"user","content":"caf\\u00e9"}],'
@@ -75,13 +75,13 @@ async def test_the_request_keeps_every_byte_but_the_models_name(direct, provider
 
 
 @pytest.mark.parametrize("query", ["beta=true", "a=1%2F2&b=%41+c%20d", "a=%26&a&=", "a=b?c"])
-async def test_the_query_goes_out_as_it_came(query, direct, provider):
+async def test_the_query_is_unchanged(query, direct, provider):
     await direct.exchange(b"POST /v1/messages?%b HTTP/1.1\r\n" % query.encode() + REST)
     (call,) = provider.calls
     assert (call.path, call.query) == ("/v1/messages", query)
 
 
-async def test_a_stream_keeps_every_byte_but_the_models_name(direct, provider):
+async def test_a_stream_is_unchanged_except_for_the_model(direct, provider):
     provider.script(stream(START, BLOCK, ": c\n\n", DELTA[:50], DELTA[50:], END, end="eof"))
     async with direct.post("/v1/messages", prompt(stream=True)) as response:
         answer = await response.text()
@@ -92,7 +92,7 @@ async def test_a_stream_keeps_every_byte_but_the_models_name(direct, provider):
     assert (line["tokens"]["input"], line["tokens"]["output"]) == (9, 5)
 
 
-async def test_a_whole_answer_keeps_every_byte_but_the_models_name(direct, provider):
+async def test_a_whole_answer_is_unchanged_except_for_the_model(direct, provider):
     body = (
         '{"id":"msg_1","type":"message","role":"assistant", "content":[{"type":"text","text":"x"}],'
         '"model":"up-big","stop_reason":"end_turn","stop_sequence":null,'
@@ -119,7 +119,7 @@ async def test_an_answer_has_one_id_and_it_is_ours(direct, provider, streams):
     assert own == (await direct.logged("request.finished"))["request"]
 
 
-async def test_errors_are_relayed_as_they_are(direct, provider):
+async def test_errors_are_relayed_unchanged(direct, provider):
     error = {"type": "error", "error": {"type": "invalid_request_error", "message": "odd", "x": 1}}
     provider.script(failure(422, error), failure(429, error, retry_after=9))
     first, second = await direct.ask(), await direct.ask(prompt(stream=True))
@@ -129,7 +129,7 @@ async def test_errors_are_relayed_as_they_are(direct, provider):
     assert json.loads(second.body) == error
 
 
-async def test_the_limits_that_an_error_tells_are_relayed(direct, provider):
+async def test_limits_in_an_error_are_relayed(direct, provider):
     limits = {
         "anthropic-ratelimit-requests-remaining": "0",
         "anthropic-ratelimit-tokens-reset": "2030-01-01T00:00:00Z",
@@ -144,13 +144,13 @@ async def test_the_limits_that_an_error_tells_are_relayed(direct, provider):
     assert "x-internal" not in answer.headers
 
 
-async def test_a_relayed_error_holds_no_key(direct, provider):
+async def test_a_relayed_error_contains_no_key(direct, provider):
     provider.script(failure(400, {"error": {"type": "api_error", "message": f"{KEY}?"}}))
     async with direct.post("/v1/messages", prompt()) as response:
         assert KEY[:12] not in await response.text()
 
 
-async def test_an_error_that_is_no_json_gets_our_envelope(direct, provider):
+async def test_an_error_that_is_not_json_gets_our_envelope(direct, provider):
     provider.script(raw("<html>Bad Gateway</html>", status=502))
     answer = await direct.ask()
     assert (answer.status, answer.error["type"]) == (502, "api_error")
@@ -165,7 +165,7 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_event(direct, provide
 
 
 @pytest.mark.parametrize("body", ["{{{{", "null", "it works!"])
-async def test_a_200_that_is_no_answer_is_an_error_of_ours(direct, provider, body):
+async def test_an_invalid_200_becomes_our_error(direct, provider, body):
     provider.script(raw(body))
     answer = await direct.ask()
     assert (answer.status, answer.error["type"]) == (502, "api_error")
@@ -195,7 +195,7 @@ async def test_silence_is_filled_with_pings_between_events(direct, provider, mon
 # Counting.
 
 
-async def test_the_provider_counts_if_it_can(direct, provider):
+async def test_the_provider_counts_tokens_if_it_can(direct, provider):
     async with direct.post("/v1/messages/count_tokens", prompt()) as response:
         assert await response.json() == {"input_tokens": 10}
     (call,) = provider.calls
@@ -203,7 +203,7 @@ async def test_the_provider_counts_if_it_can(direct, provider):
     assert call.json["model"] == "up-big"
 
 
-async def test_ccproxy_counts_where_the_provider_cannot(direct, provider):
+async def test_ccproxy_counts_tokens_if_the_provider_cannot(direct, provider):
     provider.script(failure(404, "no such route"))
     for _ in range(2):
         async with direct.post("/v1/messages/count_tokens", prompt()) as response:
@@ -214,7 +214,7 @@ async def test_ccproxy_counts_where_the_provider_cannot(direct, provider):
 # Learning.
 
 
-async def test_a_refused_field_is_left_out_once_and_from_then_on(direct, provider):
+async def test_a_refused_field_is_left_out_of_the_retry_and_later_requests(direct, provider):
     provider.script(refusal("context_management: Extra inputs are not permitted"), completion("ok"))
     outgoing = prompt(context_management={"edits": []}, output_config={"effort": "low"})
     assert (await direct.ask(outgoing)).text == "ok"
@@ -225,20 +225,20 @@ async def test_a_refused_field_is_left_out_once_and_from_then_on(direct, provide
     assert (await direct.logged("request.field_dropped"))["model"] == "up-big"
 
 
-async def test_a_second_refusal_is_the_clients(direct, provider):
+async def test_a_second_refusal_is_returned_to_the_client(direct, provider):
     provider.script(refusal("thinking: not supported"))
     answer = await direct.ask(prompt(thinking={"type": "adaptive"}))
     assert answer.status == 400
     assert len(provider.calls) == 2
 
 
-async def test_a_refusal_that_names_nothing_is_the_clients(direct, provider):
+async def test_a_refusal_that_names_nothing_is_returned_to_the_client(direct, provider):
     provider.script(refusal("messages.0: not permitted"))
     assert (await direct.ask(prompt(thinking={"type": "adaptive"}))).status == 400
     assert len(provider.calls) == 1
 
 
-async def test_a_foreign_signature_costs_one_repeat(direct, provider):
+async def test_a_foreign_signature_costs_one_retry(direct, provider):
     provider.script(refusal("messages.1.content.0: Invalid `signature`"), completion("ok"))
     thought = {"type": "thinking", "thinking": "hm", "signature": "ccproxy1.abc"}
     history = [
@@ -259,7 +259,7 @@ async def test_a_foreign_signature_costs_one_repeat(direct, provider):
 
 @pytest.mark.parametrize("count", ['"12"', "9223372036854775808", "true", "[1]"])
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
-async def test_nonsense_of_usage_is_passed_on_and_not_counted(direct, provider, count, streams):
+async def test_invalid_usage_is_passed_on_and_not_counted(direct, provider, count, streams):
     usage = f'"usage":{{"input_tokens":{count},"output_tokens":5}}'
     body = f'{{"type":"message","role":"assistant","content":[],"model":"up-big",{usage}}}'
     end = END.replace('"usage":{"output_tokens":5}', usage)
@@ -272,7 +272,7 @@ async def test_nonsense_of_usage_is_passed_on_and_not_counted(direct, provider, 
     assert tokens["input"] == (9 if streams else 0)
 
 
-async def test_an_error_in_another_form_is_translated(direct, provider):
+async def test_an_error_in_another_form_is_converted(direct, provider):
     provider.script(failure(400, "request (5127 tokens) exceeds the available context size (4096)"))
     answer = await direct.ask(prompt())
     assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")

@@ -12,7 +12,7 @@ from tests.provider import chunk, completion, failure, raw, stream
 from tests.worker.proxy import KEY
 
 
-async def test_health_tells_the_set_up_without_secrets(start):
+async def test_health_describes_the_configuration_without_secrets(start):
     proxy = await start(
         ANTHROPIC_API_KEY="client-key-0123456789", BIG_MODEL="b", MIDDLE_MODEL="m", SMALL_MODEL="s"
     )
@@ -65,7 +65,7 @@ async def test_the_root_introduces_the_proxy(proxy):
         ("POST", "/api/event_logging/batch?x=1"),
     ],
 )
-async def test_probes_are_answered_and_logged_at_debug_only(proxy, provider, method, path):
+async def test_probes_are_answered_and_logged_only_at_debug(proxy, provider, method, path):
     async with proxy.session.request(method, proxy.url + path) as response:
         assert response.status == 200
         assert response.headers["request-id"].startswith("req_")
@@ -73,7 +73,7 @@ async def test_probes_are_answered_and_logged_at_debug_only(proxy, provider, met
     assert provider.calls == provider.other == []
 
 
-async def test_readiness_ends_with_the_drain(proxy):
+async def test_readiness_ends_when_the_drain_starts(proxy):
     proxy.worker.requests.draining = True
     async with proxy.get("/readyz") as response:
         assert response.status == 503
@@ -137,7 +137,7 @@ async def test_counting_needs_no_max_tokens_but_messages(proxy):
         assert response.status == 400
 
 
-async def test_fifty_counts_let_others_have_their_turn(proxy):
+async def test_fifty_counts_do_not_block_other_requests(proxy):
     body = prompt("word " * 30_000)
 
     async def count():
@@ -153,7 +153,7 @@ async def test_fifty_counts_let_others_have_their_turn(proxy):
 # The connection test.
 
 
-async def test_the_connection_test_asks_the_small_model_once(proxy, provider):
+async def test_the_connection_test_sends_one_request_to_the_small_model(proxy, provider):
     async with proxy.get("/test-connection") as response:
         body = await response.json()
     assert response.status == 200
@@ -185,7 +185,7 @@ async def test_the_connection_test_in_direct_mode(start, provider):
 # OpenAI's clients.
 
 
-async def test_an_openai_client_gets_the_mapped_models_answer_as_it_is(proxy, provider):
+async def test_an_openai_client_gets_the_mapped_models_answer_unchanged(proxy, provider):
     provider.script(raw('{"id":"x",  "choices":[{"message":{"content":"hi"}}]}'))
     tools = [{"type": "function", "function": {"name": "Read"}}]
     history = [{"role": "assistant", "content": None}, {"role": "user", "content": "x"}]
@@ -259,7 +259,7 @@ async def test_direct_mode_has_no_chat_completions(start, provider):
         ("messages", "/v1/messages/count_tokens", "m" * 257),
     ],
 )
-async def test_a_models_name_has_a_length(start, provider, api, path, name):
+async def test_the_length_of_a_models_name_is_limited(start, provider, api, path, name):
     proxy = await start(PROVIDER_API=api)
     async with proxy.post(path, prompt(model=name)) as response:
         error = (await response.json())["error"]
@@ -269,6 +269,6 @@ async def test_a_models_name_has_a_length(start, provider, api, path, name):
     assert not provider.calls
 
 
-async def test_as_long_as_it_may_be_a_models_name_is_answered(proxy, provider):
+async def test_a_models_name_of_the_maximum_length_is_accepted(proxy, provider):
     provider.script(completion("ok"))
     assert (await proxy.ask(prompt(model="m" * 256))).status == 200

@@ -61,7 +61,7 @@ async def test_never_committing_early_keeps_the_status(start, provider, monkeypa
     assert not call.gone.is_set()
 
 
-async def test_a_provider_that_only_comments_does_not_hold_the_commit_up(start, provider):
+async def test_a_provider_that_sends_only_comments_does_not_delay_the_commit(start, provider):
     proxy = await start(EARLY_COMMIT="0.05")
     gate = asyncio.Event()
     provider.script(stream(": WAITING\n\n", gate, chunk("x", finish="stop")))
@@ -72,7 +72,7 @@ async def test_a_provider_that_only_comments_does_not_hold_the_commit_up(start, 
 
 
 @pytest.mark.parametrize("streams", [1, 40])
-async def test_many_streams_at_once_all_make_progress(proxy, provider, streams):
+async def test_many_concurrent_streams_all_make_progress(proxy, provider, streams):
     gate = asyncio.Event()
     provider.script(stream(chunk("a"), gate, chunk("b", finish="stop")))
     asking = [asyncio.ensure_future(proxy.ask(prompt(stream=True))) for _ in range(streams)]
@@ -83,7 +83,7 @@ async def test_many_streams_at_once_all_make_progress(proxy, provider, streams):
     assert {answer.text for answer in answers} == {"ab"}
 
 
-async def test_a_provider_that_stays_on_the_line_does_not_hold_the_answer_up(proxy, provider):
+async def test_a_provider_that_keeps_the_connection_open_does_not_delay_the_answer(proxy, provider):
     done = stream(chunk("x", finish="stop"), "data: [DONE]\n\n", asyncio.Event())
     provider.script(done)
     async with asyncio.timeout(30):

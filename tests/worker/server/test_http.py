@@ -51,7 +51,7 @@ async def test_an_undeclared_length_is_refused_while_it_is_read(proxy: Proxy):
 
 
 @pytest.mark.parametrize("packing", ["gzip", "br", "zstd"])
-async def test_packed_bodies_are_refused(proxy, packing):
+async def test_compressed_bodies_are_refused(proxy, packing):
     answer = await proxy.ask(b"\x1f\x8b...", headers={"Content-Encoding": packing})
     assert answer.status == 415
 
@@ -77,9 +77,7 @@ async def test_expect_100_continue_is_answered(proxy):
         pytest.param(HEAD + b"X-A: 1\r\n " + SECRET + b"\r\n\r\n", id="a folded header"),
     ],
 )
-async def test_what_is_not_http_is_a_400_that_quotes_nothing(
-    proxy, provider, request_bytes, caplog
-):
+async def test_invalid_http_is_a_400_without_quotes(proxy, provider, request_bytes, caplog):
     answer = await proxy.exchange(request_bytes)
     assert answer.split(b" ")[1] == b"400"
     assert b"invalid_request_error" in answer
@@ -114,7 +112,7 @@ async def test_an_incomplete_second_request_times_out(proxy, monkeypatch):
     writer.close()
 
 
-async def test_a_connection_between_requests_is_not_hurried(proxy, monkeypatch):
+async def test_a_connection_between_requests_does_not_time_out(proxy, monkeypatch):
     monkeypatch.setattr(http, "HEADER_SECONDS", 0.05)
     ask = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
@@ -168,7 +166,7 @@ async def test_idle_connections_make_room_for_new_ones(start):
     silent_writer.close()
 
 
-async def test_an_unforeseen_failure_is_a_500_that_quotes_nothing(proxy, caplog):
+async def test_an_unexpected_failure_is_a_500_without_quotes(proxy, caplog):
     def broken(_name):
         raise ZeroDivisionError(SECRET.decode())
 
@@ -198,7 +196,7 @@ async def test_an_unforeseen_failure_is_a_500_that_quotes_nothing(proxy, caplog)
         ("PUT", "/v1/chat/completions", 405),
     ],
 )
-async def test_what_is_not_served(proxy, method, path, status):
+async def test_paths_that_are_not_served(proxy, method, path, status):
     async with proxy.session.request(method, proxy.url + path) as response:
         assert response.status == status
         if status != 200:
@@ -223,7 +221,7 @@ async def test_the_path_alone_decides(start, target, status):
 
 
 @pytest.mark.parametrize("path", ["/V1/messages", "/health/../v1/messages", "/%2e%2e/x", "/;/x"])
-async def test_odd_paths_are_nowhere_or_protected(start, path):
+async def test_unusual_paths_are_unknown_or_protected(start, path):
     proxy = await start(ANTHROPIC_API_KEY="client-key-0123456789")
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert (await proxy.exchange(request.encode()))[:12] in (b"HTTP/1.1 404", b"HTTP/1.1 401")

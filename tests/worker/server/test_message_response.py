@@ -37,7 +37,7 @@ async def test_a_whole_answer(proxy, provider):
     assert json.loads(body)["content"] == [{"type": "text", "text": "Hello"}]
 
 
-async def test_a_stream_goes_out_in_chunks(proxy, provider):
+async def test_a_stream_is_sent_in_chunks(proxy, provider):
     provider.script(stream(chunk("Hello"), chunk("", finish="stop")))
     answer = await proxy.exchange(request(streams=True, extra="Connection: close"))
     status, fields, body = parted(answer)

@@ -31,7 +31,7 @@ async def ask(proxy, body, status=200):
         return await answer.read()
 
 
-async def test_request_and_answer_keep_every_byte(proxy, provider):
+async def test_request_and_answer_are_unchanged(proxy, provider):
     provider.script(completion("Hello"))
     body = {**BODY, "store": False, "new_field": {"a": 1.50}}
     answer = json.loads(await ask(proxy, body))
@@ -144,7 +144,7 @@ async def test_a_text_with_reasoning(start, provider, api, streams):
 
 @CONVERTED
 @WAYS
-async def test_calls_come_in_the_clients_form(start, provider, api, streams):
+async def test_calls_have_the_clients_form(start, provider, api, streams):
     calls = [
         tool_call("shell", {"cmd": "ls"}),
         tool_call("apply_patch", {"input": '*** Begin "Patch"'}, call_id="call_2"),
@@ -273,7 +273,7 @@ BEGINNINGS: dict[str, Any] = {
 
 
 @CONVERTED
-async def test_the_provider_is_let_go_when_the_client_leaves(start, provider, api):
+async def test_the_providers_connection_is_closed_when_the_client_disconnects(start, provider, api):
     proxy = await start(**UPSTREAMS[api])
     gate = asyncio.Event()
     provider.script(stream(*BEGINNINGS[api], gate, end="eof"))
@@ -286,7 +286,7 @@ async def test_the_provider_is_let_go_when_the_client_leaves(start, provider, ap
 
 
 @EVERY
-async def test_silence_is_filled(start, provider, api):
+async def test_silence_is_filled_with_comments(start, provider, api):
     proxy = await start(**UPSTREAMS[api], EARLY_COMMIT="0.05")
     gate = asyncio.Event()
     provider.script(completion("ok", gate=gate))

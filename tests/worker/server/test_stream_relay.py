@@ -122,7 +122,7 @@ async def test_an_error_after_the_role_has_its_status(proxy: Proxy, provider: Pr
     assert (answer.status, answer.error["type"]) == (429, "rate_limit_error")
 
 
-async def test_an_error_after_message_start_is_repeated(start: Any, provider: Provider) -> None:
+async def test_an_error_after_message_start_is_retried(start: Any, provider: Provider) -> None:
     proxy = await start(PROVIDER_API="messages", MAX_RETRIES="1")
     begin = MESSAGE.partition(b"event: content_block_delta")[0]
     error = (
@@ -135,9 +135,7 @@ async def test_an_error_after_message_start_is_repeated(start: Any, provider: Pr
     assert len(provider.calls) == 2
 
 
-async def test_a_stream_that_ends_after_its_role_is_repeated(
-    start: Any, provider: Provider
-) -> None:
+async def test_a_stream_that_ends_after_its_role_is_retried(start: Any, provider: Provider) -> None:
     proxy = await start(MAX_RETRIES="1")
     provider.script(stream(ROLE, end="eof"), completion("served"))
     assert (await proxy.ask(prompt(stream=True))).text == "served"
@@ -152,7 +150,7 @@ async def test_silence_after_the_role_counts_as_silence_before_the_answer(
     assert (answer.status, answer.error["type"]) == (504, "timeout_error")
 
 
-async def test_an_error_after_content_is_not_repeated(start: Any, provider: Provider) -> None:
+async def test_an_error_after_content_is_not_retried(start: Any, provider: Provider) -> None:
     proxy = await start(MAX_RETRIES="2")
     provider.script(stream(ROLE, chunk("a"), ERROR, end="eof"))
     answer = await proxy.ask(prompt(stream=True))

@@ -151,9 +151,7 @@ async def test_a_request_is_a_span_with_a_child_for_each_attempt(traced, collect
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
-async def test_a_request_that_failed_has_the_type_of_its_error(
-    traced, collector, provider, streams
-):
+async def test_a_failed_request_has_the_type_of_its_error(traced, collector, provider, streams):
     proxy, tracer = await traced()
     provider.script(failure(500, "broken"))
     await proxy.ask(prompt(stream=streams))
@@ -175,7 +173,7 @@ async def test_a_client_that_does_not_sample_is_not_traced(traced, collector, pr
 
 
 @pytest.mark.parametrize("header", ["", "rubbish", "00-0-0-01", "x" * 5000])
-async def test_a_header_that_names_no_span_begins_a_new_trace(traced, collector, provider, header):
+async def test_a_header_without_a_span_starts_a_new_trace(traced, collector, provider, header):
     proxy, tracer = await traced()
     provider.script(completion("Hello"))
     await proxy.ask(prompt(), headers={"traceparent": header})
@@ -184,7 +182,7 @@ async def test_a_header_that_names_no_span_begins_a_new_trace(traced, collector,
     assert {span.parent_span_id for span in collector.spans if span.kind == SERVER} == {b""}
 
 
-async def test_requests_do_not_notice_a_collector_that_fails(traced, collector, provider):
+async def test_a_failing_collector_does_not_affect_requests(traced, collector, provider):
     proxy, tracer = await traced()
     collector.status = 400
     provider.script(completion("Hello"))
@@ -198,7 +196,7 @@ async def test_requests_do_not_notice_a_collector_that_fails(traced, collector, 
     assert len(proxy.lines("traces.lost")) == 1
 
 
-async def test_a_collector_that_is_away_does_not_delay_the_end(traced, collector, provider):
+async def test_an_unreachable_collector_does_not_delay_the_exit(traced, collector, provider):
     proxy, tracer = await traced(TRACES="http://127.0.0.1:1")
     provider.script(completion("Hello"))
     assert (await proxy.ask(prompt())).status == 200

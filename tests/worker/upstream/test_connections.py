@@ -105,7 +105,7 @@ def test_each_tls_error_has_its_own_text(error, words):
         ),
     ],
 )
-async def test_a_response_that_is_unreadable_is_named(start, response, words):
+async def test_an_unreadable_response_is_reported(start, response, words):
     async with RawProvider(response) as provider:
         proxy = await start(provider.url)
         answer = await proxy.ask()

@@ -61,7 +61,7 @@ async def test_waiting_requests_are_served_in_order():
     assert in_flight(pool) == [0]
 
 
-async def test_a_newcomer_does_not_overtake():
+async def test_a_new_request_does_not_overtake():
     line = KeyQueue(pool_of())
     lease = await line.take("m")
     first = asyncio.create_task(line.take("m"))
@@ -75,7 +75,7 @@ async def test_a_newcomer_does_not_overtake():
     line.release(await newcomer)
 
 
-async def test_the_line_is_not_longer_than_a_hundred():
+async def test_the_queue_is_limited_to_a_hundred():
     line = KeyQueue(pool_of())
     lease = await line.take("m")
     waiting = [asyncio.create_task(line.take("m")) for _ in range(turns.MAX_WAITING)]
@@ -111,7 +111,7 @@ async def test_a_waiter_that_is_cancelled_when_woken_wakes_the_next():
     assert in_flight(pool) == [0]
 
 
-async def test_only_keys_in_use_are_waited_for():
+async def test_only_leased_keys_are_waited_for():
     pool = pool_of(keys=2)
     for key in pool.snapshot():
         pool.disable(key.id)
@@ -119,7 +119,7 @@ async def test_only_keys_in_use_are_waited_for():
         await KeyQueue(pool).take("m")
 
 
-async def test_40_at_once_with_4_permits_are_never_more_than_4():
+async def test_40_requests_at_once_never_hold_more_than_4_leases():
     pool = pool_of(keys=2, in_flight=2)
     line = KeyQueue(pool)
     most = 0
@@ -136,7 +136,7 @@ async def test_40_at_once_with_4_permits_are_never_more_than_4():
     assert in_flight(pool) == [0, 0]
 
 
-async def test_permits_are_back_after_10_000_random_cancels():
+async def test_leases_are_returned_after_10_000_random_cancels():
     pool = pool_of(keys=3, in_flight=2)
     line = KeyQueue(pool)
     chance = random.Random(1)

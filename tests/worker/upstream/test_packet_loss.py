@@ -29,15 +29,15 @@ def results() -> dict[str, Any]:
     return outcomes
 
 
-def test_dead_connections_of_the_pool_are_closed_and_cost_no_request(results):
+def test_dead_connections_in_the_pool_are_closed_and_cost_no_request(results):
     assert results["pooled_connections"] == {"dead": 10, "statuses": [200, 200], "calls": 2}
 
 
-def test_a_stream_survives_packets_that_are_lost_for_a_while(results):
+def test_a_stream_survives_temporary_packet_loss(results):
     assert results["short_loss"] == {"status": 200, "text": "one two"}
 
 
-def test_a_provider_that_vanishes_ends_the_stream_and_blocks_nothing(results):
+def test_a_provider_that_disappears_ends_the_stream_and_blocks_nothing(results):
     outcome = results["long_loss"]
     assert (outcome["health"], outcome["error"], outcome["text"]) == (200, "api_error", "one ")
     assert outcome["after"] == 200

@@ -139,7 +139,7 @@ def every_level():
 
 @pytest.mark.usefixtures("every_level")
 @pytest.mark.parametrize("own_key", [None, "sk-the-clients-own-key-9999"])
-async def test_at_debug_what_is_sent_is_shown_without_any_key(own_key, provider):
+async def test_at_debug_requests_are_logged_without_keys(own_key, provider):
     changes = {"log_level": "DEBUG", "custom_headers": {"X-Team": "blue"}, "api_keys": KEYS[:1]}
     outgoing = ask(provider, path="/chat/completions?key=hidden", client_key=own_key)
     with capture_logs() as lines:
@@ -158,14 +158,14 @@ async def test_at_debug_what_is_sent_is_shown_without_any_key(own_key, provider)
     assert not any(secret in str(lines) for secret in (KEYS[0], "the-clients-own", "hidden"))
 
 
-async def test_at_info_nothing_of_that_is_put_together(provider):
+async def test_at_info_no_request_dump_is_created(provider):
     with capture_logs() as lines:
         async with way(provider) as upstream:
             await fetch(upstream, ask(provider))
     assert lines == []
 
 
-async def test_a_stream_comes_as_it_is_sent(provider):
+async def test_a_stream_arrives_as_it_is_sent(provider):
     gate = asyncio.Event()
     provider.script(stream(chunk("one"), gate, chunk("two", finish="stop")))
     async with way(provider) as upstream, upstream.send(ask(provider, streams=True)) as answer:
@@ -178,7 +178,7 @@ async def test_a_stream_comes_as_it_is_sent(provider):
     assert rest.endswith(b"data: [DONE]\n\n")
 
 
-async def test_keys_take_turns(provider):
+async def test_keys_rotate(provider):
     async with way(provider) as upstream:
         for _ in range(6):
             await fetch(upstream, ask(provider))
@@ -197,7 +197,7 @@ async def test_keys_take_turns(provider):
     ],
 )
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
-async def test_another_key_serves_what_the_first_may_not(provider, first, streams):
+async def test_another_key_serves_requests_that_the_first_may_not(provider, first, streams):
     provider.script(first, completion("served"))
     async with way(provider) as upstream:
         answer, body = await fetch(upstream, ask(provider, streams=streams))
@@ -228,7 +228,7 @@ async def test_a_403_is_tried_with_one_other_key_and_then_returned(provider):
 
 @pytest.mark.parametrize("retries", [0, 1, 2])
 @pytest.mark.parametrize("answer", [failure(500, "oops"), failure(529, "busy"), hang_up()])
-async def test_repeats_are_exactly_max_retries(provider, retries, answer):
+async def test_retries_are_exactly_max_retries(provider, retries, answer):
     provider.script(answer)
     async with way(provider, max_retries=retries) as upstream:
         problem = await refusal(upstream, ask(provider))
@@ -256,7 +256,7 @@ async def test_clients_may_retry_at_a_provider_that_was_reached_before(provider,
         assert problem.should_retry is False
 
 
-async def test_silence_before_the_first_byte_is_a_504_and_not_repeated(provider):
+async def test_silence_before_the_first_byte_is_a_504_and_not_retried(provider):
     never = asyncio.Event()
     provider.script(completion(gate=never))
     async with way(provider, request_timeout=0.05, max_retries=2) as upstream:
@@ -305,7 +305,7 @@ async def test_a_single_key_never_cools_down(provider):
         ),
     ],
 )
-async def test_what_is_no_answer_is_an_api_error(provider, answer, words):
+async def test_an_invalid_answer_is_an_api_error(provider, answer, words):
     provider.script(answer)
     async with way(provider) as upstream:
         problem = await refusal(upstream, ask(provider, streams=True))
@@ -314,7 +314,7 @@ async def test_what_is_no_answer_is_an_api_error(provider, answer, words):
 
 
 @pytest.mark.parametrize("end", ["cut", "reset"])
-async def test_a_broken_stream_is_a_problem_after_what_came(provider, end):
+async def test_a_broken_stream_is_a_problem_after_its_content(provider, end):
     provider.script(stream(chunk("half"), end=end))
     async with (
         way(provider, max_retries=2) as upstream,
@@ -327,7 +327,7 @@ async def test_a_broken_stream_is_a_problem_after_what_came(provider, end):
     assert len(provider.calls) == 1
 
 
-async def test_leaving_hangs_up_and_gives_the_permit_back(provider):
+async def test_a_disconnect_closes_the_connection_and_returns_the_lease(provider):
     never = asyncio.Event()
     provider.script(stream(chunk("one"), never))
     async with way(provider) as upstream:
@@ -338,7 +338,7 @@ async def test_leaving_hangs_up_and_gives_the_permit_back(provider):
         assert sum(key.in_flight for key in upstream.pool.snapshot()) == 0
 
 
-async def test_cancelling_while_the_provider_is_silent_hangs_up(provider):
+async def test_cancelling_while_the_provider_is_silent_closes_the_connection(provider):
     provider.script(completion(gate=asyncio.Event()))
     async with way(provider) as upstream:
         task = asyncio.create_task(fetch(upstream, ask(provider)))
@@ -353,7 +353,7 @@ async def test_cancelling_while_the_provider_is_silent_hangs_up(provider):
 # Connections.
 
 
-async def test_a_pooled_connection_that_died_is_replaced_in_silence(provider):
+async def test_a_dead_pooled_connection_is_silently_replaced(provider):
     provider.script(
         lambda call: hang_up() if call.number in (1, 3) else completion(f"answer {call.number}")
     )
@@ -365,7 +365,7 @@ async def test_a_pooled_connection_that_died_is_replaced_in_silence(provider):
     assert len(provider.calls) == 5
 
 
-async def test_a_connection_that_never_served_is_not_replaced(provider):
+async def test_a_connection_that_never_served_a_request_is_not_replaced(provider):
     provider.script(hang_up(), completion("never asked"))
     async with way(provider) as upstream:
         problem = await refusal(upstream, ask(provider))
@@ -381,14 +381,14 @@ async def test_connections_that_the_provider_closed_when_idle_do_no_harm(provide
     assert len(provider.calls) == 20
 
 
-async def test_connections_are_used_again(provider):
+async def test_connections_are_reused(provider):
     async with way(provider) as upstream:
         for streams in (False, True, False, True):
             await fetch(upstream, ask(provider, streams=streams))
     assert {call.connection for call in provider.calls} == {0}
 
 
-async def test_a_body_of_three_mebibytes_is_sent_whole(provider):
+async def test_a_body_of_three_mebibytes_is_sent_completely(provider):
     body = b'{"x":"%s"}' % (b"y" * 3 * 2**20)
     async with way(provider) as upstream:
         await fetch(upstream, ask(provider, body=body))
@@ -449,7 +449,7 @@ async def test_direct_headers(provider):
     assert "cookie" not in headers
 
 
-async def test_the_clients_own_key_goes_instead_of_the_pools(provider):
+async def test_the_clients_own_key_is_sent_instead_of_the_pools(provider):
     provider.script(completion("x"), failure(401, "bad key"))
     async with way(provider, pass_client_key=True) as upstream:
         answer, _ = await fetch(upstream, ask(provider, client_key="sk-of-the-client-9999"))
@@ -471,7 +471,7 @@ async def test_no_key_at_all_is_a_401(provider):
 # Waiting.
 
 
-async def test_signs_of_life_renew_the_patience(provider):
+async def test_comments_extend_the_timeout(provider):
     ticks = [asyncio.Event() for _ in range(5)]
     parts = [part for tick in ticks for part in (": working\n\n", tick)]
     provider.script(stream(*parts, chunk("at last", finish="stop")))
@@ -487,7 +487,7 @@ async def test_signs_of_life_renew_the_patience(provider):
     assert b"at last" in body
 
 
-async def test_pings_before_the_answer_are_no_answer(provider):
+async def test_pings_before_the_answer_are_not_an_answer(provider):
     ping = 'event: ping\ndata: {"type": "ping"}\n\n'
     error = 'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n'
     provider.script(stream(ping, error, end="eof"), completion("ok"))
@@ -519,7 +519,7 @@ async def test_endless_preambles_do_not_fill_the_memory(provider, monkeypatch, b
     assert (problem.kind, problem.status) == ("api_error", 502)
 
 
-async def test_pings_before_the_answer_may_go_on(provider, monkeypatch):
+async def test_pings_before_the_answer_may_continue(provider, monkeypatch):
     monkeypatch.setattr(provider_answer, "LIMIT", 16 * MANY)
     parts = [PING * (MANY // len(PING))] * 20
     start = 'event: message_start\ndata: {"type":"message_start"}\n\n'
@@ -531,7 +531,7 @@ async def test_pings_before_the_answer_may_go_on(provider, monkeypatch):
     assert len(body) < 4 * MANY
 
 
-async def test_a_stream_under_another_name_is_still_a_stream(provider):
+async def test_a_stream_with_another_content_type_is_still_a_stream(provider):
     provider.script(stream(chunk("x", finish="stop"), headers={"Content-Type": "text/plain"}))
     async with way(provider) as upstream:
         answer, body = await fetch(upstream, ask(provider, streams=True))
@@ -547,7 +547,7 @@ async def test_a_whole_answer_to_a_streaming_request_is_whole(provider):
     assert body.startswith(b'{"choices"')
 
 
-async def test_json_under_the_name_of_a_stream_is_read_as_an_error(provider):
+async def test_json_with_the_content_type_of_a_stream_is_read_as_an_error(provider):
     error = '{"error":{"code":429,"message":"slow down"}}'
     provider.script(raw(error, headers={"Content-Type": "text/event-stream"}))
     async with way(provider) as upstream:
@@ -583,7 +583,7 @@ async def test_a_long_retry_after_of_an_overload_is_passed_to_the_client(provide
         {"X-RateLimit-Reset-Requests": "20s"},
     ],
 )
-async def test_a_limited_key_is_left_alone_until_its_time(provider, headers):
+async def test_a_limited_key_is_not_used_before_its_time(provider, headers):
     provider.script(failure(429, "slow", headers=headers), completion("ok"))
     async with way(provider, api_keys=KEYS[:2]) as upstream:
         for _ in range(5):
@@ -661,7 +661,7 @@ LIMITED_MODEL = "Rate limit reached for small in organization org-1"
 
 
 @pytest.mark.parametrize("text", ["too many requests", LIMITED_MODEL, "quota exceeded"])
-async def test_a_limit_of_one_model_leaves_the_others_alone(provider, text):
+async def test_a_limit_of_one_model_does_not_affect_others(provider, text):
     provider.script(failure(429, text, retry_after=300))
     async with way(provider) as upstream:
         first = await refusal(upstream, ask(provider, model="small"))
@@ -686,7 +686,7 @@ async def test_two_limited_models_are_a_limited_account(provider):
         await fetch(upstream, ask(provider, model="third"))
 
 
-async def test_requests_that_are_wrong_do_not_open_the_breaker(provider):
+async def test_invalid_requests_do_not_open_the_breaker(provider):
     provider.script(failure(400, "wrong"))
     async with way(provider) as upstream:
         for _ in range(20):
@@ -766,7 +766,7 @@ async def phase_before_a_repeat(provider, upstream):
         phase_before_a_repeat,
     ],
 )
-async def test_a_client_that_leaves_closes_connection_and_lease(provider, phase):
+async def test_a_client_that_disconnects_releases_connection_and_lease(provider, phase):
     limits = KeyLimits(in_flight=1)
     async with way(provider, api_keys=KEYS[:1], limits=limits, max_retries=1) as upstream:
         task, others = await phase(provider, upstream)
@@ -814,7 +814,7 @@ async def test_chat_mode_relays_no_body(provider):
         assert (await refusal(upstream, ask(provider))).body is None
 
 
-async def test_the_log_tells_what_happened_without_the_key(provider):
+async def test_the_log_describes_the_attempts_without_the_key(provider):
     provider.script(failure(429, "slow"), failure(401, KEYS[1]), completion("ok"))
     with capture_logs() as lines:
         async with way(provider) as upstream:
@@ -846,7 +846,7 @@ async def test_limited_and_rejected_keys_cost_no_request(
     assert len(good) == 200
 
 
-async def test_500_streams_at_once(provider):
+async def test_500_concurrent_streams(provider):
     gate = asyncio.Event()
     provider.script(stream(chunk("a"), gate, chunk("b", finish="stop")))
     async with way(provider) as upstream:

@@ -49,7 +49,7 @@ async def test_head_and_body_arrive_unchanged(provider):
     assert call.headers["host"] == provider.url.split("/")[2]
 
 
-async def test_a_read_answer_leaves_its_connection_to_the_next(provider):
+async def test_after_a_complete_answer_the_connection_is_reused(provider):
     async with transport_to() as way:
         for _ in range(3):
             reply = await post(way, provider)
@@ -71,7 +71,7 @@ async def test_an_abandoned_answer_closes_its_connection(provider):
     assert provider.calls[0].connection != provider.calls[1].connection
 
 
-async def test_a_connection_that_died_unused_is_replaced_in_silence(provider):
+async def test_a_dead_idle_connection_is_silently_replaced(provider):
     provider.script(raw(b"{}"), hang_up(), raw(b'{"again":1}'))
     async with transport_to() as way:
         await rest_of(await post(way, provider))
@@ -86,7 +86,7 @@ async def test_a_fresh_connection_that_dies_is_an_error(provider):
     assert len(provider.calls) == 1
 
 
-async def test_silence_before_the_answer_ends_the_patience(provider):
+async def test_silence_before_the_answer_is_a_timeout(provider):
     provider.script(raw(b"{}", gate=asyncio.Event()))
     async with transport_to() as way:
         with pytest.raises(TimeoutError):
@@ -99,7 +99,7 @@ async def read_on(reply):
 
 
 @pytest.mark.parametrize("how", [read_on, rest_of], ids=["read", "pump"])
-async def test_silence_within_the_answer_ends_the_patience(provider, how):
+async def test_silence_within_the_answer_is_a_timeout(provider, how):
     provider.script(stream("data: 1\n\n", asyncio.Event()))
     async with transport_to() as way:
         reply = await post(way, provider)
@@ -143,7 +143,7 @@ async def test_a_paused_pump_continues_where_it_stopped(provider):
     assert pauses == len(got) // 2
 
 
-async def test_nothing_is_resumed_that_was_not_paused(provider, monkeypatch):
+async def test_only_a_paused_transport_is_resumed(provider, monkeypatch):
     reads = []
     received = ProviderProtocol.data_received
     monkeypatch.setattr(
@@ -158,7 +158,7 @@ async def test_nothing_is_resumed_that_was_not_paused(provider, monkeypatch):
     assert b"".join(reads).count(b"data: 1") == 20
 
 
-async def test_what_the_taker_raises_is_raised_by_the_pump(provider):
+async def test_exceptions_of_the_receiver_are_raised_by_the_pump(provider):
     provider.script(stream("data: 1\n\n", asyncio.Event()))
 
     def take(_data):
@@ -171,7 +171,7 @@ async def test_what_the_taker_raises_is_raised_by_the_pump(provider):
         reply.close()
 
 
-async def test_a_pump_tells_of_an_answer_that_breaks_off(provider):
+async def test_a_pump_reports_an_answer_that_breaks_off(provider):
     provider.script(stream("data: 1\n\n", end="cut"))
     async with transport_to() as way:
         reply = await post(way, provider)
@@ -187,7 +187,7 @@ async def test_a_line_break_in_a_header_is_never_sent(provider):
     assert not provider.calls
 
 
-async def test_a_forward_proxy_gets_the_whole_address_and_its_login(provider):
+async def test_a_forward_proxy_gets_the_complete_address_and_its_login(provider):
     address = provider.url.split("/")[2]
     async with transport_to(proxy=f"http://me:se%20cret@{address}") as way:
         reply = await way.post("http://api.example:1/v1/x", HEADERS, b"{}", patience=5)
@@ -290,7 +290,7 @@ async def test_bytes_after_an_answer_are_discarded(cut):
         pytest.param(ANSWER.replace(b"200", b"600"), id="status 600"),
     ],
 )
-async def test_what_is_no_answer_is_an_error_at_once(head):
+async def test_an_invalid_answer_is_an_immediate_error(head):
     async with Odd(head) as odd, transport_to() as way:
         with pytest.raises(aiohttp.ClientResponseError):
             await post(way, odd, patience=60)
@@ -302,7 +302,7 @@ async def test_a_few_interim_responses_are_skipped():
         assert await reply_to_odd(way, odd) == (200, b"ok")
 
 
-async def test_connecting_has_an_end_in_all(monkeypatch):
+async def test_connecting_has_a_total_time_limit(monkeypatch):
     """The forward proxy accepts CONNECT and sends nothing."""
     monkeypatch.setattr(connections, "_TIMEOUT", aiohttp.ClientTimeout(connect=0.05))
     async with Odd() as odd, transport_to(proxy=odd.url) as way:
