@@ -125,7 +125,7 @@ def test_an_error_may_end_a_stream():
         pytest.param(
             [START, {**END, "usage": {"input_tokens": None, "output_tokens": 1}}],
             "input_tokens is None",
-            id="a count that is no number",
+            id="a count that is not a number",
         ),
     ],
 )

@@ -312,9 +312,11 @@ def test_each_error_has_its_exit_code_and_no_traceback(error, code):
     ("number", "fix"),
     [
         pytest.param(
-            errno.EROFS, "move ccproxy.toml and envs/ to a writable folder", id="for reading only"
+            errno.EROFS,
+            "move ccproxy.toml and envs/ to a writable folder",
+            id="a read-only file system",
         ),
-        pytest.param(errno.EACCES, "; ls -ld {path}\n", id="somebody else's"),
+        pytest.param(errno.EACCES, "; ls -ld {path}\n", id="of another user"),
         pytest.param(errno.EPERM, "; ls -ld {path}\n", id="not permitted"),
         pytest.param(errno.ENOSPC, "free some space on that disk; df -h {path}\n", id="full"),
         pytest.param(

@@ -147,7 +147,7 @@ FORM = 'fix: write it like "8081:envs/kimi.env:Kimi-K3"'
         pytest.param(
             short("http:a.env:a"),
             ['ccproxy.toml:2: the port must be from 1 to 65535, got "http"', PORT],
-            id="a port that is no number",
+            id="a port that is not a number",
         ),
         pytest.param(
             short("٨٠:a.env:a"),
@@ -172,7 +172,7 @@ FORM = 'fix: write it like "8081:envs/kimi.env:Kimi-K3"'
         pytest.param(
             short("8081:a.env:" + "x" * 33),
             [f'ccproxy.toml:2: the label "{"x" * 33}" is not allowed', RULE],
-            id="a label of 33 signs",
+            id="a label of 33 characters",
         ),
         pytest.param(
             short("8081:a.env:Кimi"),
@@ -230,7 +230,7 @@ FORM = 'fix: write it like "8081:envs/kimi.env:Kimi-K3"'
                 "fix: rename or remove it; "
                 "the settings are port, env_file, label, workers, fallback",
             ],
-            id="a typing mistake in the long form",
+            id="a misspelt field in the long form",
         ),
         pytest.param(
             LONG + "[[proxy]]\nport = 1\n",
@@ -243,12 +243,12 @@ FORM = 'fix: write it like "8081:envs/kimi.env:Kimi-K3"'
                 'ccproxy.toml:6: workers must be from 1 to 64, got "0"',
                 "fix: choose a whole number from 1 to 64",
             ],
-            id="no worker at all",
+            id="no worker",
         ),
         pytest.param(
             LONG.replace("8082", "true"),
             ['ccproxy.toml:6: the port must be from 1 to 65535, got "True"', PORT],
-            id="a port that is a truth",
+            id="a boolean port",
         ),
         pytest.param(
             LONG.replace('"envs/glm.env"', "7"),

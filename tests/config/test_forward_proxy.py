@@ -53,7 +53,7 @@ def test_the_proxy_of_a_request(url, configured, environ, proxy):
         pytest.param("10.0.0.1/8", "http://10.1.2.3/v1", id="a network by one of its addresses"),
         pytest.param("10.1.*", "http://10.1.2.3/v1", id="a wildcard"),
         pytest.param("fd00::1", "http://[fd00::1]/v1", id="an IPv6 address"),
-        pytest.param("FD00:0::1", "http://[fd00::1]/v1", id="the same address otherwise written"),
+        pytest.param("FD00:0::1", "http://[fd00::1]/v1", id="another form of the same address"),
         pytest.param("[fd00::1]", "http://[fd00::1]/v1", id="in brackets"),
         pytest.param("[fd00::1]:8000", "http://[fd00::1]:8000/v1", id="in brackets with a port"),
         pytest.param("fd00::/8", "http://[fd00::1]/v1", id="an IPv6 network"),

@@ -216,7 +216,7 @@ ONE_SETTING = [
         "BIG_MODEL='one\nMAX_RETRIES=many\nSMALL_MODEL='two'",
         "the quote of BIG_MODEL is not closed: the lines up to 8 were not read",
         "close it: BIG_MODEL='…'",
-        id="an open quote that takes lines with it",
+        id="an open quote that includes later lines",
     ),
     pytest.param(
         'export BIG_MODEL="one" two',
@@ -395,7 +395,7 @@ def test_names_of_other_programs_are_ignored(write, line):
                 "OpenAI has no Messages endpoint that ccproxy knows",
                 "add PROVIDER_BASE_URL=https://api.example.com/v1",
             ),
-            id="direct mode where there is none",
+            id="direct mode without an endpoint",
         ),
         pytest.param(
             f"{HEAD}PROVIDER_REGION=chine",

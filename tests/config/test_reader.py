@@ -21,7 +21,9 @@ from ccproxy.config.reader import read_environment, read_file
         pytest.param("BIG_MODEL=$HOME", "$HOME", id="no interpolation"),
         pytest.param("BIG_MODEL=x\r\n", "x", id="lines of Windows"),
         pytest.param("\ufeffBIG_MODEL=x", "x", id="a byte order mark"),
-        pytest.param("BIG_MODEL=x\nBIG_MODEL=", "x", id="an empty one takes nothing back"),
+        pytest.param(
+            "BIG_MODEL=x\nBIG_MODEL=", "x", id="an empty value does not replace an earlier one"
+        ),
     ],
 )
 def test_values(write, text, value):
@@ -56,7 +58,7 @@ KEEP_ONE = "keep one; write several keys on one line, separated by commas"
         ),
         pytest.param("PORT=\nPORT=2\nPORT=", [], id="empty ones do not count"),
         pytest.param("# PORT=1\nPORT=2", [], id="nor do comments"),
-        pytest.param("PYTHONPATH=a\nPYTHONPATH=b", [], id="what is not ours may repeat"),
+        pytest.param("PYTHONPATH=a\nPYTHONPATH=b", [], id="other programs' settings may repeat"),
     ],
 )
 def test_a_setting_on_two_lines_is_a_mistake(write, text, expected):

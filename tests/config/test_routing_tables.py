@@ -283,7 +283,7 @@ UNKNOWN_SERVER = "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\nPROVIDER_API_KEY=sk-o
             KIMI,
             "PROVIDER=ollama\n",
             [],
-            id="a server that runs what its user gave it",
+            id="a server with the user's models",
         ),
         pytest.param(
             '[routes.Kimi]\nmain = "Gemini:gemini-4-argon"\n',
@@ -312,7 +312,7 @@ UNKNOWN_SERVER = "PROVIDER_BASE_URL=http://127.0.0.1:9/v1\nPROVIDER_API_KEY=sk-o
             KIMI,
             "PROVIDER=anthropic\nPROVIDER_API_KEY=sk-ant-own-1234567890\n",
             [],
-            id="a provider that gets names as they come",
+            id="a provider that gets names unchanged",
         ),
         pytest.param(
             '[routes.Kimi]\nmain = "kimi-k9"\n',

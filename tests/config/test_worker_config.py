@@ -417,7 +417,7 @@ def test_azure_with_a_version(write, text):
         pytest.param(
             "PROVIDER=kimi\nAUTO_CACHE=on", {"requesty": {"auto_cache": True}}, id="switched on"
         ),
-        pytest.param("PROVIDER=kimi", {}, id="nobody else"),
+        pytest.param("PROVIDER=kimi", {}, id="another provider"),
     ],
 )
 def test_requesty_s_auto_cache(write, text, body):

@@ -661,7 +661,7 @@ def test_all_disabled(pool):
         pytest.param([limited(40.2), limited(12.1), limited(30.0)], "13 s", id="rounded up"),
         pytest.param([rejected(), limited(90.0), no_credit()], "60 s", id="the first of any cause"),
         pytest.param([limited(119.5)] * 3, "2 min", id="minutes from two on"),
-        pytest.param([limited(200.0)] * 3, "4 min", id="minutes are rounded up as well"),
+        pytest.param([limited(200.0)] * 3, "4 min", id="minutes are rounded up too"),
         pytest.param([no_credit(5 * 3600.0)] * 3, "5 h", id="hours"),
     ],
 )
@@ -787,7 +787,7 @@ def test_resetting_one_key_leaves_the_others_alone(pool):
 @pytest.mark.parametrize(
     "prepare",
     [
-        pytest.param(lambda pool: use_key(pool, "k2", rejected()), id="one that rests"),
+        pytest.param(lambda pool: use_key(pool, "k2", rejected()), id="a key in cooldown"),
         pytest.param(lambda pool: pool.disable("k2"), id="a disabled one"),
         pytest.param(lambda pool: None, id="a good one"),
     ],

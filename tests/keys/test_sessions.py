@@ -77,7 +77,7 @@ def test_a_prompt_has_a_new_prefix(before, now, is_new):
 @pytest.mark.parametrize(
     ("before", "now", "tokens"),
     [
-        pytest.param(row(tokens=9000), ref(tokens=9500), 9000, id="what was sent before"),
+        pytest.param(row(tokens=9000), ref(tokens=9500), 9000, id="sent earlier"),
         pytest.param(row(tokens=9000), ref(tokens=6000), 6000, id="a shorter prompt"),
         pytest.param(row(tokens=1000), ref(tokens=9000), 0, id="too short to be cached"),
         pytest.param(row(tokens=9000), ref(tokens=2000), 0, id="a new prefix"),

@@ -104,7 +104,7 @@ def test_each_request_has_its_own_key():
     ("custom", "name", "value"),
     [
         pytest.param({"X-Team": "blue"}, "x-team", "blue", id="a header more"),
-        pytest.param({"X-Api-Key": "v"}, "x-api-key", "v", id="one that looks like a credential"),
+        pytest.param({"X-Api-Key": "v"}, "x-api-key", "v", id="a name like a credential"),
         pytest.param({"Accept": "text/plain"}, "accept", "text/plain", id="over Accept"),
         pytest.param({"User-Agent": "mine"}, "user-agent", "mine", id="over User-Agent"),
         pytest.param({"USER-AGENT": "mine"}, "user-agent", "mine", id="whatever its case"),

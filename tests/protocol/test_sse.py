@@ -36,7 +36,7 @@ def decode(pieces: list[bytes]) -> list[tuple[bytes, bytes]]:
         pytest.param(b"data: a\r\rdata: b\r\r", [(b"", b"a"), (b"", b"b")], id="CR"),
         pytest.param(b"data: a\r\n\ndata: b\n\r\n", [(b"", b"a"), (b"", b"b")], id="mixed ends"),
         pytest.param(b"event: error\ndata: a\n\n", [(b"error", b"a")], id="a named event"),
-        pytest.param(b"data: a\nevent: x\n\n", [(b"x", b"a")], id="the name may come last"),
+        pytest.param(b"data: a\nevent: x\n\n", [(b"x", b"a")], id="the name may be last"),
         pytest.param(
             b"event: x\n\ndata: a\n\n", [(b"", b"a")], id="a name without data is dropped"
         ),

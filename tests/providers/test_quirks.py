@@ -51,9 +51,9 @@ def is_text(node):
     "wrong",
     [
         pytest.param({"max_stop": 4}, id="a field that does not exist"),
-        pytest.param({"reasoning": "maybe"}, id="a word that is none"),
-        pytest.param({"efforts": ["high", "ultra"]}, id="an effort that is none"),
-        pytest.param({"images": 1}, id="a number for a truth"),
+        pytest.param({"reasoning": "maybe"}, id="an invalid word"),
+        pytest.param({"efforts": ["high", "ultra"]}, id="an invalid effort"),
+        pytest.param({"images": 1}, id="a number for a boolean"),
         pytest.param({"temperature_range": [0.0]}, id="half a range"),
     ],
 )

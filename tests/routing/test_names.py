@@ -43,7 +43,7 @@ SWITCHED = Tiers(big="GLM-4.6:big", small="k2.5")
         pytest.param("kimi:k3[1m]", ModelRef("Kimi", "k3"), id="the mark is cut off"),
         pytest.param("anthropic/Kimi:k3", ModelRef("Kimi", "k3"), id="the prefix of the discovery"),
         pytest.param("anthropic/claude-x:free", None, id="a prefix without a label"),
-        pytest.param("qwen3:8b", None, id="what is no label belongs to the model"),
+        pytest.param("qwen3:8b", None, id="text that is not a label belongs to the model"),
         pytest.param("deepseek/r1:free", None, id="a slash is in no label"),
         pytest.param("kimi", None, id="a label alone names no model"),
         pytest.param("kimi:", None, id="nothing after the colon is no model"),
@@ -99,11 +99,11 @@ def test_names_of_single_models(models, name, own):
     ("switched", "name", "model"),
     [
         pytest.param(NO_TIERS, "claude-opus-4-1", "k3", id="without a switch: the env file"),
-        pytest.param(NO_TIERS, "k2.5", "k2.5", id="without a switch: what passes"),
+        pytest.param(NO_TIERS, "k2.5", "k2.5", id="without a switch: names that pass"),
         pytest.param(SWITCHED, "claude-opus-4-1", "GLM-4.6:big", id="the switch's big"),
         pytest.param(SWITCHED, "k3", "GLM-4.6:big", id="sessions ask for the old big by its name"),
         pytest.param(SWITCHED, "claude-haiku-5", "k2.5", id="the switch's small"),
-        pytest.param(SWITCHED, "claude-sonnet-5", "K3-mid", id="what is not switched stays"),
+        pytest.param(SWITCHED, "claude-sonnet-5", "K3-mid", id="tiers that are not switched stay"),
         pytest.param(SWITCHED, "vendor/x", "vendor/x", id="a model that is meant stays"),
     ],
 )

@@ -61,7 +61,7 @@ def result(*content: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("headers", "fields", "kind"),
     [
-        pytest.param({}, {}, "main", id="main is what nothing else is"),
+        pytest.param({}, {}, "main", id="main is the default"),
         pytest.param({"x-claude-code-agent-id": "a1"}, {}, "subagent", id="an agent's id"),
         pytest.param({}, {"messages": user({"type": "text", "text": COMPACT})}, "compaction"),
         pytest.param(

@@ -171,8 +171,8 @@ def test_the_users_prices_win():
         pytest.param("big-1", True, id="a tier's model"),
         pytest.param("BIG-1[1m]", True, id="case and mark are ignored"),
         pytest.param("glm-5.2-air", True, id="a model that the preset names"),
-        pytest.param("glm-5.2-fast", False, id="one that only fits a pattern of the preset"),
-        pytest.param("gpt-4.1", False, id="one that only passes"),
+        pytest.param("glm-5.2-fast", False, id="a name that only matches a pattern of the preset"),
+        pytest.param("gpt-4.1", False, id="a name that only passes"),
         pytest.param("claude-opus-5-5", False, id="a foreign name"),
     ],
 )

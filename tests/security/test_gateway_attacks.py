@@ -328,7 +328,7 @@ async def test_a_second_authorization_header_adds_no_rights(gateway):
     "headers",
     [
         pytest.param({"Host": "llm.example.com"}, id="by the public name"),
-        pytest.param({"Host": "LLM.example.com.:443"}, id="by the public name, written otherwise"),
+        pytest.param({"Host": "LLM.example.com.:443"}, id="by another form of the public name"),
         pytest.param({"X-Forwarded-For": "203.0.113.9"}, id="through a proxy"),
         pytest.param({"Via": "1.1 caddy"}, id="through another proxy"),
     ],

@@ -262,7 +262,7 @@ def user(*content):
         pytest.param(
             [assistant(USE | {"input": None}, "x", RESULT)],
             [assistant(CALL | {"input": {}}, "x"), user(GIVEN)],
-            id="odd blocks",
+            id="unusual blocks",
         ),
     ],
 )

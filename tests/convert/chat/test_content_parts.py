@@ -328,7 +328,7 @@ def test_a_tool_reference_contains_the_sent_name():
                 ],
             },
             "T\nhttps://e.x",
-            id="search results without what only Anthropic reads",
+            id="search results without Anthropic's own fields",
         ),
         pytest.param(
             {
@@ -344,7 +344,7 @@ def test_a_tool_reference_contains_the_sent_name():
                 "content": {"stdout": "out", "stderr": "", "return_code": 0, "content": []},
             },
             "out",
-            id="what a program wrote",
+            id="written by a program",
         ),
         pytest.param(
             {
@@ -455,8 +455,8 @@ def test_a_cache_mark_keeps_the_part():
     [
         pytest.param(Raw(b'"a"'), [Raw(b'"a"')], id="a string"),
         pytest.param([text_part(Raw(b'"a"'))], [Raw(b'"a"')], id="text parts"),
-        pytest.param([{"type": "image_url", "image_url": {}}], None, id="an image is no text"),
-        pytest.param(None, None, id="null is no text"),
+        pytest.param([{"type": "image_url", "image_url": {}}], None, id="an image is not text"),
+        pytest.param(None, None, id="null is not text"),
     ],
 )
 def test_texts_of(expected, texts):

@@ -100,7 +100,7 @@ def tool_answers(outcome):
         pytest.param(
             [user("a"), assistant(use("t1"), use("t2")), user(result("t2")), user(result("t1"))],
             "user assistant tool tool",
-            id="results may come in several messages",
+            id="results may be in several messages",
         ),
         pytest.param(
             [
@@ -266,7 +266,7 @@ def test_a_call_without_input_has_no_arguments():
 @pytest.mark.parametrize(
     ("null_content", "content"),
     [
-        pytest.param(True, None, id="null beside calls"),
+        pytest.param(True, None, id="null next to calls"),
         pytest.param(False, "", id="an empty string where null is refused"),
     ],
 )

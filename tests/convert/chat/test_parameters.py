@@ -17,9 +17,9 @@ SAMPLING = {"temperature", "top_p", "top_k", "stop"}
 @pytest.mark.parametrize(
     ("goal", "at", "expected"),
     [
-        pytest.param(900, {}, 900, id="as said"),
+        pytest.param(900, {}, 900, id="as requested"),
         pytest.param(0, {}, 1, id="a cache warm-up asks for one token"),
-        pytest.param(128_000, {"max_output": 8_192}, 8_192, id="what the model can put out"),
+        pytest.param(128_000, {"max_output": 8_192}, 8_192, id="the model's output limit"),
         pytest.param(900, {"max_output": 8_192}, 900, id="less stays less"),
         pytest.param(
             128_000, {"max_output": 8_192, "window": 4_096}, 8_192, id="a known output counts"
@@ -113,7 +113,7 @@ def test_top_k(top_k, names, fields, dropped):
 @pytest.mark.parametrize(
     ("settings", "quirks", "expected", "enforced"),
     [
-        pytest.param(["</a>", "END"], {}, ["</a>", "END"], ("</a>", "END"), id="as said"),
+        pytest.param(["</a>", "END"], {}, ["</a>", "END"], ("</a>", "END"), id="as requested"),
         pytest.param([], {}, None, (), id="none"),
         pytest.param([""], {}, None, (), id="an empty one would stop everything"),
         pytest.param(["a", "a"], {}, ["a"], ("a",), id="each once"),
@@ -185,7 +185,7 @@ def schema_format(schema=TITLE, **more):
     [
         pytest.param({"output_config": schema_format()}, id="output_config.format"),
         pytest.param({"output_format": schema_format()["format"]}, id="the older name"),
-        pytest.param({"output_config": schema_format(effort="low")}, id="beside effort"),
+        pytest.param({"output_config": schema_format(effort="low")}, id="next to effort"),
         pytest.param(
             {"output_config": {"effort": "low"}, "output_format": schema_format()["format"]},
             id="both",

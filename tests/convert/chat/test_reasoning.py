@@ -392,7 +392,7 @@ REQUIRED: dict[str, Any] = {"history": "reasoning_content", "history_required": 
         pytest.param([thinking("plan"), use("t")], "plan", id="known"),
         pytest.param([use("t")], "", id="unknown"),
         pytest.param([thinking(""), use("t")], "", id="empty"),
-        pytest.param([text("ok"), use("t")], "", id="beside text"),
+        pytest.param([text("ok"), use("t")], "", id="next to text"),
         pytest.param([text("ok")], None, id="no calls, not required"),
         pytest.param([thinking("plan"), text("ok")], "plan", id="no calls, but known"),
     ],
@@ -487,7 +487,7 @@ SKIP = "skip_thought_signature_validator"
         pytest.param(
             [signed(thought_signatures={"t1": "U0lH"}), use("t1"), use("t2")],
             ["U0lH", None],
-            id="comes back with its call",
+            id="is returned with its call",
         ),
         pytest.param(
             [signed(thought_signatures={"t1": "A", "t2": "B"}), use("t1"), use("t2")],

@@ -41,7 +41,7 @@ def script(chunks, **settings):
         pytest.param(
             [say(["a", {"type": "video"}, None]), say([{"text": "b"}]), end()],
             ["0 text", "0 + a", "0 + b", "0 .", "end_turn"],
-            id="texts beside unknown parts",
+            id="texts next to unknown parts",
         ),
         pytest.param(
             [say(""), say("Hel"), say("lo"), end()],
@@ -68,7 +68,7 @@ def script(chunks, **settings):
                 "2 .",
                 "end_turn",
             ],
-            id="thinking may come later",
+            id="thinking may follow",
         ),
         pytest.param(
             [say(None, reasoning_content=""), say("", reasoning_content=None), say("t"), end()],
@@ -147,7 +147,7 @@ def script(chunks, **settings):
         pytest.param(
             [say("<thin"), end()],
             ["0 text", "0 + <thin", "0 .", "end_turn"],
-            id="what was held back comes at the end",
+            id="withheld text is written at the end",
         ),
         pytest.param(
             [say(reasoning_content="r"), say("<think>r</think>a"), end()],
@@ -199,7 +199,7 @@ B = {"index": 1, "id": "call_b", "name": "Grep"}
         pytest.param(
             [say(None), call("", **A), call('{"pa', index=0), call('th":1}', index=0), end()],
             ["0 tool_use call_a Read", '0 + {"pa', '0 + th":1}', "0 .", "tool_use"],
-            id="arguments go on as they come",
+            id="arguments are passed on as they arrive",
         ),
         pytest.param(
             [call("", **A), call("", index=0, name="Many"), call("{}", index=0), end()],
@@ -264,7 +264,7 @@ B = {"index": 1, "id": "call_b", "name": "Grep"}
                 "1 .",
                 "tool_use",
             ],
-            id="and is relayed as it comes from then on",
+            id="and is relayed immediately from then on",
         ),
         pytest.param(
             [call('{"a":1}', **A), call('{"b"', **B), call(":2}", index=1), end()],
@@ -354,7 +354,7 @@ B = {"index": 1, "id": "call_b", "name": "Grep"}
         pytest.param(
             [say("<thi"), call("{}", **A), end()],
             ["0 text", "0 + <thi", "0 .", "1 tool_use call_a Read", "1 + {}", "1 .", "tool_use"],
-            id="held text comes before the call",
+            id="held text is written before the call",
         ),
         pytest.param(
             [
@@ -388,7 +388,7 @@ B = {"index": 1, "id": "call_b", "name": "Grep"}
         pytest.param(
             [call("", index=0), call("", index=3), end("tool_calls")],
             ["end_turn"],
-            id="calls without anything are none",
+            id="calls without content are ignored",
         ),
         pytest.param(
             [
@@ -802,8 +802,8 @@ def test_usage_is_known_before_the_end():
         pytest.param([], {}, None, id="nothing is open"),
         pytest.param([say("a")], {}, 0, id="text"),
         pytest.param([say(reasoning="a")], {}, 0, id="thinking, the text has not begun"),
-        pytest.param([say("<think>a")], {}, None, id="a closing tag may come"),
-        pytest.param([say("<think>a</think>b")], {}, 1, id="the tag has come"),
+        pytest.param([say("<think>a")], {}, None, id="a closing tag may follow"),
+        pytest.param([say("<think>a</think>b")], {}, 1, id="after the tag"),
         pytest.param([say("a")], {"stop_sequences": ("x",)}, None, id="text may be cut"),
         pytest.param([say(reasoning="a")], {"stop_sequences": ("x",)}, 0, id="thinking may not"),
         pytest.param([call("{", **A)], {}, 0, id="a call"),

@@ -77,7 +77,7 @@ def collect(pieces, *, is_whole=False):
         pytest.param(
             [piece("", id="a", name="R"), piece("1"), piece("2")],
             [("a", "R", "12")],
-            id="no index, no id: the last call goes on",
+            id="no index, no id: the last call continues",
         ),
         pytest.param(
             [piece("", id="a", name="R"), piece("", id="b", name="G"), piece("1", id="a")],
@@ -299,15 +299,15 @@ def relayed(parts):
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [
-        pytest.param(['{"a"', ":1}"], ['{"a"', ":1}", ""], id="as they come"),
+        pytest.param(['{"a"', ":1}"], ['{"a"', ":1}", ""], id="as they arrive"),
         pytest.param([" ", '{"a"', ":1}"], ["", ' {"a"', ":1}", ""], id="blanks wait"),
         pytest.param(['{"a', None, ""], ['{"a', "", "", ""], id="even if they are cut"),
         pytest.param(["nu", "ll"], ["", "", ""], id="null"),
         pytest.param(['"{', '}"'], ["", "", ""], id="an empty object, encoded twice"),
         pytest.param(["{}"], ["", "{}"], id="an empty object waits for a better one"),
         pytest.param(["{}", '{"a"', ":1}"], ["", '{"a"', ":1}", ""], id="which replaces it"),
-        pytest.param(["{}", "", None], ["", "", "", "{}"], id="unless it does not come"),
-        pytest.param(["{}", "\n"], ["", "{}\n", ""], id="unless only white space comes"),
+        pytest.param(["{}", "", None], ["", "", "", "{}"], id="unless it is missing"),
+        pytest.param(["{}", "\n"], ["", "{}\n", ""], id="unless only white space follows"),
         pytest.param([{"a": 1}], ['{"a":1}', ""], id="an object"),
         pytest.param([[1]], ["", '{"arguments":[1]}'], id="a list"),
         pytest.param(["x", "y"], ["", "", '{"arguments":"xy"}'], id="no JSON"),

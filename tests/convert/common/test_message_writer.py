@@ -104,7 +104,9 @@ def test_events_are_returned_once():
     [
         pytest.param([("text", "a")], ["0 text", "0 + a", "0 ."], id="a text"),
         pytest.param(
-            [("text", "a"), ("text", "b")], ["0 text", "0 + a", "0 + b", "0 ."], id="goes on"
+            [("text", "a"), ("text", "b")],
+            ["0 text", "0 + a", "0 + b", "0 ."],
+            id="a text in two parts",
         ),
         pytest.param(
             [("thinking", "t"), ("text", "a")],
@@ -243,7 +245,7 @@ def test_a_signature_names_its_origin():
             ),
             ["thinking", "tool_use"],
             {"thought_signatures": {"c1": "S"}},
-            id="or goes with the thinking that is open",
+            id="or is part of open thinking",
         ),
         pytest.param(
             lambda made: (made.queue_details([SEALED]), made.open_call(called(), "c1")),

@@ -24,10 +24,10 @@ def run(sequences, pieces):
         pytest.param(["END"], ["aE", "N", "Db"], ["a", "", "", ""], "END", id="over pieces"),
         pytest.param(["END"], ["aEN", "x"], ["a", "ENx", ""], None, id="a look-alike is released"),
         pytest.param(["END"], ["aEEN", "D"], ["aE", "", ""], "END", id="a beginning in another"),
-        pytest.param(["END"], ["aE"], ["a", "E"], None, id="held text comes at the end"),
+        pytest.param(["END"], ["aE"], ["a", "E"], None, id="held text is written at the end"),
         pytest.param(["END"], ["END", "more"], ["", "", ""], "END", id="nothing after a match"),
-        pytest.param(["xyz", "b"], ["abc"], ["a", ""], "b", id="the one that is there"),
-        pytest.param(["abc", "b"], ["abc"], ["a", ""], "b", id="the one that is complete first"),
+        pytest.param(["xyz", "b"], ["abc"], ["a", ""], "b", id="the existing one"),
+        pytest.param(["abc", "b"], ["abc"], ["a", ""], "b", id="the first complete one"),
         pytest.param(["bc", "abc"], ["xabc"], ["x", ""], "abc", id="else the longer one"),
         pytest.param(
             ["</block>"], ["<block>no</bl", "ock>"], ["<block>no", "", ""], "</block>", id="a tag"

@@ -58,9 +58,9 @@ def test_a_signature_has_plain_characters_only():
         pytest.param(PREFIX + "é", id="not ASCII"),
         pytest.param(PREFIX + "AAAA", id="too short for a tag"),
         pytest.param(PREFIX + base64.urlsafe_b64encode(b"x" * 40).decode(), id="a forged one"),
-        pytest.param(SIGNER.mint(ORIGIN)[:-8], id="one that was cut"),
+        pytest.param(SIGNER.mint(ORIGIN)[:-8], id="a cut one"),
         pytest.param(SIGNER.mint(ORIGIN) + "A", id="one with text after it"),
-        pytest.param(SIGNER.mint(ORIGIN).lower(), id="one that was changed"),
+        pytest.param(SIGNER.mint(ORIGIN).lower(), id="a changed one"),
         pytest.param(Signer(b"two").mint(ORIGIN), id="one of another fleet"),
     ],
 )

@@ -228,7 +228,7 @@ def test_the_estimate_grows_with_every_block(blocks):
         ),
         pytest.param(
             [{"type": "image", "source": {"type": "base64", "data": 7}, "x": "y" * 9000}],
-            id="data that is no text",
+            id="data that is not a string",
         ),
         pytest.param([], id="nothing"),
         pytest.param(

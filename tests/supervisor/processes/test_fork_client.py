@@ -156,7 +156,7 @@ def command(does: str) -> tuple[str, ...]:
         pytest.param(
             command("c.send(b'ready'); c.recv(9); c.send(b'no'); c.recv(9)"),
             1,
-            id="it answers with nonsense",
+            id="it answers with invalid data",
         ),
     ],
 )

@@ -188,7 +188,7 @@ def test_inspection_ends_after_a_day():
         pytest.param(3600, INSPECTION_SECONDS - 3600, id="an hour before the start"),
         pytest.param(INSPECTION_SECONDS, 0, id="a day before: a restart begins no new one"),
         pytest.param(10 * INSPECTION_SECONDS, 0, id="long ago"),
-        pytest.param(-3600, INSPECTION_SECONDS, id="a date to come is now"),
+        pytest.param(-3600, INSPECTION_SECONDS, id="a future date is the present"),
     ],
 )
 def test_the_day_begins_when_it_is_switched_on(age, remaining):

@@ -45,7 +45,7 @@ REMINDER = "<system-reminder>\nToday is Saturday\n</system-reminder>"
         pytest.param([user(image(), "what is it?")], "what is it?", id="an image"),
         pytest.param([user("go"), system("be quick")], "go", id="a system message after it"),
         pytest.param([user("go"), assistant("I will")], "go", id="a begun answer"),
-        pytest.param([assistant("x")], "", id="nobody"),
+        pytest.param([assistant("x")], "", id="no user message"),
     ],
 )
 def test_the_users_turn(messages, expected):

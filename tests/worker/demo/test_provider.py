@@ -58,7 +58,7 @@ def test_it_runs_the_requested_command(messages, command):
         pytest.param({"messages": [user("run `ls`")]}, id="no tool"),
         pytest.param({"messages": [user("hello")], "tools": [BASH]}, id="no command"),
         pytest.param({"messages": [user(REMINDER)], "tools": [BASH]}, id="only a reminder"),
-        pytest.param({"messages": [], "tools": [BASH]}, id="nothing said"),
+        pytest.param({"messages": [], "tools": [BASH]}, id="no messages"),
         pytest.param({}, id="nothing at all"),
         pytest.param({"messages": "x", "tools": [1, {"function": 2}]}, id="nonsense"),
     ],

@@ -25,7 +25,7 @@ MESSAGE = (
     b'"delta":{"type":"text_delta","text":"hi"}}\n\n'
 )
 BROKEN = [
-    pytest.param(b"zz\r\n", id="a chunk size that is no number"),
+    pytest.param(b"zz\r\n", id="a chunk size that is not a number"),
     pytest.param(b"-5\r\nabc", id="a negative chunk size"),
     pytest.param(b"ffffffffffffffffff\r\nabc", id="an endless chunk"),
     pytest.param(b"<html>504</html>\r\n", id="a page inside the body"),

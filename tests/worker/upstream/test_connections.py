@@ -63,7 +63,9 @@ def handshake_error(words, reason=None):
         pytest.param(certificate_error(20, ""), "set CA_BUNDLE", id="signed by an unknown"),
         pytest.param(certificate_error(23, "revoked"), "is refused (revoked)", id="else"),
         pytest.param(
-            handshake_error("x", "WRONG_VERSION_NUMBER"), "it does not speak TLS", id="HTTP, say"
+            handshake_error("x", "WRONG_VERSION_NUMBER"),
+            "it does not speak TLS",
+            id="a server without TLS",
         ),
         pytest.param(
             handshake_error("[SSL] record layer failure (_ssl.c:1000)"),

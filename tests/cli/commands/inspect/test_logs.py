@@ -130,7 +130,7 @@ REQUEST = {
         pytest.param(
             {"tokens": {"input": 900, "output": 7, "cache_read": 100, "cache_write": 24}},
             "Kimi-K2 200 108 ms deepseek-v4-pro …6666 1024 in (100 cached) 7 out",
-            id="input includes what was cached",
+            id="input includes cached tokens",
         ),
         pytest.param(
             {"status": 429, "tokens": {}, "error": "rate_limit_error", "reason": "slow down"},

@@ -113,7 +113,7 @@ def test_the_list_as_json(fleet, ccproxy):
         pytest.param(["nonesuch"], 2, "nonesuch", id="an unknown label"),
         pytest.param(["--reset", "kimi"], 2, "used alone", id="reset with a label"),
         pytest.param(["--update", "f", "--reset"], 2, "used alone", id="both at once"),
-        pytest.param(["kimi", "--online"], 3, "Kimi-K2 is not running", id="nobody to ask"),
+        pytest.param(["kimi", "--online"], 3, "Kimi-K2 is not running", id="a stopped proxy"),
         pytest.param(["--update", "nonesuch.json"], 1, "nonesuch.json", id="no file"),
     ],
 )

@@ -200,7 +200,7 @@ OTHERS = (
     [
         pytest.param(b"", id="an empty crontab"),
         pytest.param(OTHERS, id="lines of others"),
-        pytest.param(b"0 1 * * * x\r\n\x0c# odd\r\n", id="odd line ends"),
+        pytest.param(b"0 1 * * * x\r\n\x0c# odd\r\n", id="unusual line ends"),
     ],
 )
 def test_other_lines_are_unchanged(before, home, crontab, ccproxy):

@@ -296,7 +296,7 @@ def test_codex_gets_model_and_window():
             ["sh", "-c", "true"],
             2,
             "fix: ccproxy run LABEL -- sh -c true; labels: Kimi-K2, GLM-4.6",
-            id="a command in place of the label",
+            id="a command instead of the label",
         ),
         pytest.param(
             ["kimi", "-p", "hi"], 127, "fix: ccproxy run Kimi-K2 -- claude -p hi", id="only options"

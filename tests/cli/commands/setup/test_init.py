@@ -96,7 +96,7 @@ async def with_stdin(home, typed, *words):
     ("words", "location"),
     [
         pytest.param([], "user/.config/ccproxy/ccproxy.toml", id="the user's config folder"),
-        pytest.param(["-c", "new/my.toml"], "here/new/my.toml", id="where --config says"),
+        pytest.param(["-c", "new/my.toml"], "here/new/my.toml", id="at --config"),
     ],
 )
 def test_a_table_is_created(words, location, init, tmp_path, monkeypatch):
