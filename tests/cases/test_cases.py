@@ -46,7 +46,7 @@ async def test_case(case, streamed, upstream, workers, client):
 
 
 @pytest.mark.parametrize(("case", "size"), CUT)
-async def test_a_stream_means_the_same_wherever_it_is_cut(case, size, upstream, workers, client):
+async def test_a_stream_means_the_same_with_every_chunking(case, size, upstream, workers, client):
     upstream.script(*(in_reads_of(size, answer) for answer in case.answers))
     await play(case, upstream, workers, client, streamed=True)
 

@@ -44,7 +44,7 @@ def test_the_model_is_picked_by_name(requested, model):
     assert json.loads(request.body)["model"] == model
 
 
-def test_half_an_emoji_is_replaced_in_all_that_is_read_later():
+def test_half_an_emoji_is_replaced_for_all_readers():
     request = exchange(b'{"x":1,' + json.dumps(prompt("\ud83d")).encode()[1:])
     assert "x" in request.dropped
     assert json.loads(request.asked)["messages"][0]["content"] == "\ufffd"
@@ -161,7 +161,7 @@ def test_a_whole_answer():
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 50, 100_000])
-def test_a_stream_is_the_same_message_however_it_is_cut(size):
+def test_a_stream_is_the_same_message_with_every_chunking(size):
     usage = {**chunk(), "choices": [], "usage": USAGE}
     chunks = [chunk("", role="assistant"), chunk("h"), chunk("é"), chunk(finish="stop"), usage]
     data = b"".join(map(data_line, chunks)) + DONE

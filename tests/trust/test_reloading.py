@@ -22,7 +22,7 @@ pytestmark = pytest.mark.xdist_group("processes")
 
 async def test_reloads_under_load(fleet, upstream, provider):
     """
-    20 reloads in 60 s under 500 rps lose nothing of 100,000 requests.
+    20 reloads in 60 s, at 500 requests per second, lose none of 100,000 requests.
 
     A stream of 120 s finishes on the worker that began it, which exits after the stream.
     """

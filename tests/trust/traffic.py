@@ -1,7 +1,7 @@
 """
-Requests at a steady rate, each over a connection of its own, and a provider that costs little.
+Requests at a steady rate, each over a new connection, and a provider that uses little CPU time.
 
-Plain asyncio streams: an HTTP library would need more time than the proxy that is measured.
+Both use asyncio streams, because an HTTP library would need more time than the measured proxy.
 """
 
 from __future__ import annotations

@@ -360,7 +360,7 @@ async def test_other_pages_in_the_same_browser_do_nothing(page, live, host):
     assert [key["state"] for key in row["key_rows"]] == ["ready", "ready"]
 
 
-async def test_a_rebound_name_gets_nothing(page, live):
+async def test_a_rebound_name_gets_no_data(page, live):
     other = await page.context.new_page()
     answer = await other.goto(live.url.replace("127.0.0.1", "evil.example"))
     assert answer.status == 421

@@ -92,7 +92,7 @@ async def test_nothing_is_served_without_the_code(page, method, path):
 
 
 @pytest.mark.parametrize("path", ["/", "/sign_in.js", "/sign_in.css", "/icon.svg"])
-async def test_the_sign_in_page_is_served_and_holds_no_data(page, path):
+async def test_the_sign_in_page_is_served_and_contains_no_data(page, path):
     answer = await page.ask("GET", path)
     assert answer.status == 200
     assert "A" not in (await answer.text()).split()

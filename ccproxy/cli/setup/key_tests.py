@@ -120,7 +120,7 @@ def _run_tests(options: Options, proxy: NewProxy, fleet: Fleet, tested: Sequence
     working: list[str] = []
     failed: list[str] = []
     is_key_error = False
-    keys = proxy.keys or ("",)  # a provider without keys is tested as well
+    keys = proxy.keys or ("",)  # a provider without keys is tested too
     with temporary_worker(config, proxy.env_text) as test_key:
         for number, key in enumerate(keys, 1):
             if key in tested:

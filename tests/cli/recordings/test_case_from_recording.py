@@ -114,7 +114,7 @@ async def record(tmp_path, provider, answer, *, streamed, api="chat", path="/v1/
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("kind", ANSWERS)
 async def test_a_case_passes(tmp_path, provider, kind, streamed, api, path):
-    """The case is run like by the case runner."""
+    """The case is run in the same way as by the case runner."""
     if kind == "pieces" and api != "chat":
         pytest.skip("pieces are chunks of Chat Completions")
     if api == "responses" and path == "/v1/responses":

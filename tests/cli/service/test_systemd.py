@@ -43,7 +43,7 @@ def fleet_at(home) -> Fleet:
 
 
 def settings(unit: str) -> dict[str, list[str]]:
-    """Return a unit's settings and their values, with lines split like by systemd."""
+    """Return a unit's settings and their values, with lines split in systemd's way."""
     result: dict[str, list[str]] = {}
     for line in unit.splitlines():
         if line and not line.startswith(("#", "[")):

@@ -68,7 +68,7 @@ def request_of(*messages):
     return read_request(json.dumps(body).encode())
 
 
-def test_the_judge_sees_rules_task_and_calls_but_no_output():
+def test_the_judge_gets_rules_task_and_calls_but_no_output():
     request = request_of(
         {"role": "user", "content": "Clean up."},
         {"role": "assistant", "content": [{"type": "text", "text": "secret thought"},
@@ -205,5 +205,5 @@ def test_a_call_without_input():
     assert stream.calls == [ToolCallToJudge("t", "N", "{}")]
 
 
-def test_a_stream_without_end_gets_none():
+def test_a_stream_without_an_end_gets_no_verdict():
     assert SafeguardedStream().close({}) == b""

@@ -57,20 +57,20 @@ def test_a_description_that_is_not_a_string_is_not_searched():
     assert defers_tools(Raw(json.dumps([{**SEARCH, "description": 5}]).encode()))
 
 
-def test_mcp_tools_are_held_back_above_the_limit():
+def test_mcp_tools_above_the_limit_are_deferred():
     assert names(plan([*mcp(5), *own(4)], 8).tools()) == [
         *("own_0", "own_1", "own_2", "own_3"),
         "tool_search",
     ]
 
 
-def test_the_last_of_other_tools_are_held_back():
+def test_the_last_of_other_tools_are_deferred():
     made = plan(own(20), 8)
     assert names(made.tools()) == [*(f"own_{index}" for index in range(5)), "tool_search"]
     assert len(made.tools([f"own_{index}" for index in range(5, 20)])) == 8
 
 
-def test_loaded_tools_follow_in_their_order_and_the_oldest_go_first():
+def test_loaded_tools_keep_their_order_and_the_oldest_are_dropped_first():
     use = {"type": "tool_use", "name": "own_9"}
     matches = {
         "type": "tool_search_tool_result",

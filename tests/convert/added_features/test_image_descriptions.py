@@ -51,7 +51,7 @@ def test_images_are_found_everywhere_and_once():
     [image(kind="url"), {"type": "image"}, {"type": "image", "source": "base64"}, "base64",
      {"type": "image", "source": {"type": "base64", "data": 5}}],
 )  # fmt: skip
-def test_blocks_without_data_stay(block):
+def test_blocks_without_data_are_unchanged(block):
     body = body_of(user(block, text('"base64"')), {"role": "user", "content": '"base64"'})
     before = json.loads(body.body())
     body.replace(lambda _: [])
@@ -160,7 +160,7 @@ def test_questions(messages, expected):
 
 
 @pytest.mark.parametrize("content", ["What?", [text("What?")]])
-def test_the_answer_stands_below_the_question(content):
+def test_the_answer_follows_the_question(content):
     messages = [user(image()), ASSISTANT, {"role": "user", "content": "which image?"}]
     body = body_of(*messages)
     (question,) = images.questions_of(body, images.images_of(body))

@@ -41,5 +41,5 @@ def test_blocks(document, read, shows, expected):
     assert texts(pdf_blocks(document, read, shows_pictures=shows)) == expected
 
 
-def test_the_size_is_that_of_texts_and_pictures():
+def test_the_size_includes_texts_and_pictures():
     assert TWO.size == len("Hello" + "iVBO")

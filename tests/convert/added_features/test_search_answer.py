@@ -14,7 +14,7 @@ BARE = SearchResult(url="https://b.example/", title="B")
 FOUND = SearchOutcome(results=(FIRST, BARE))
 
 
-def test_the_links_carry_their_text_for_later_turns():
+def test_the_links_contain_their_text_for_later_turns():
     content = blocks.result_block("srvtoolu_1", FOUND)["content"]
     assert [each["page_age"] for each in content] == ["2026-10-02", None]
     assert "42" not in json.dumps(content)
@@ -96,5 +96,5 @@ def test_own_searches_become_text(content, expected):
 
 
 @pytest.mark.parametrize("body", [b'{"messages":[]}', b"srvtoolu_ccp", b'{"a":"srvtoolu_ccp"}'])
-def test_bodies_without_own_searches_stay(body):
+def test_bodies_without_own_searches_are_unchanged(body):
     assert blocks.without_own_searches(body) == body

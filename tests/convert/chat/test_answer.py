@@ -80,7 +80,7 @@ def test_other_event_names_are_ignored(name):
 
 
 @pytest.mark.parametrize("data", [b"Internal error", b"42", b'"text"', b"[1]"])
-def test_data_that_is_neither_is_a_problem(data):
+def test_data_that_is_neither_chunk_nor_error_is_a_problem(data):
     with pytest.raises(Problem, match="is not valid"):
         read_event(event(data), PLAIN)
 
@@ -221,7 +221,7 @@ def test_choices_are_merged(number):
     assert message["stop_reason"] == "tool_use"
 
 
-def test_stop_sequences_cut_it():
+def test_stop_sequences_cut_a_whole_answer():
     message = message_of(whole("<block>no</block> since"), stop_sequences=("</block>",))
     assert message["content"] == [{"type": "text", "text": "<block>no"}]
     assert (message["stop_reason"], message["stop_sequence"]) == ("stop_sequence", "</block>")
@@ -392,7 +392,7 @@ def test_arbitrary_answers_are_messages_or_problems(message, usage):
     json.dumps(result)
 
 
-def test_blocks_that_come_whole_are_kept_by_the_fold():
+def test_whole_blocks_are_kept_by_the_fold():
     block = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
     events = [
         {"type": "message_start", "message": {"usage": {}}},

@@ -165,7 +165,7 @@ def test_a_decoy_is_detected():
     assert learn(decode(data), data, data, EVENT) is None
 
 
-def test_a_decoy_is_not_taken_for_the_text():
+def test_a_decoy_is_not_used_as_the_text():
     # The event's text comes from a part; another field has the same value by chance.
     chunk = {"content": "abc", "choices": [{"delta": {"content": "abc"}}]}
     assert template_of(chunk) is None

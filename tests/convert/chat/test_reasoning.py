@@ -530,7 +530,7 @@ def test_no_thought_signatures_for_others():
         pytest.param("other", {}, id="another model"),
     ],
 )
-def test_copilots_opaque_reasoning_goes_back_to_its_model(model, fields):
+def test_copilots_opaque_reasoning_is_returned_to_its_model(model, fields):
     block = signed("plan", model=model, reasoning_opaque="SEALED")
     message = assistant_message(block, text("ok"), to=target())
     assert {key: value for key, value in message.items() if "reasoning" in key} == fields

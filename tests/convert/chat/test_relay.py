@@ -129,7 +129,7 @@ def test_any_chunking_gives_the_same_message(name, cuts, stops):
     st.sampled_from(["content", "reasoning_content", "reasoning"]),
     st.booleans(),
 )
-def test_any_text_arrives_as_it_was(texts, field, is_ascii):
+def test_any_text_arrives_unchanged(texts, field, is_ascii):
     chunks = [say(**{field: text}) for text in texts]
     lines = [json.dumps(chunk, ensure_ascii=is_ascii) for chunk in [*chunks, end()]]
     raw = sse(lines)
@@ -282,7 +282,7 @@ def test_errors_after_the_beginning(chunks, words):
         assert words in read(out)[-1][1]["error"]["message"]
 
 
-def test_output_before_an_error_is_not_lost():
+def test_output_before_an_error_is_preserved():
     answer = ChatRelay(context())
     out = answer.feed(sse([say("a"), "oops"], done=False))
     assert b'"text":"a"' in out

@@ -492,14 +492,14 @@ def test_a_thought_signature_precedes_its_call():
     assert carried(content[0]) == {"thought_signatures": {"call_a": "S1"}}
 
 
-def test_open_thinking_carries_it():
+def test_open_thinking_carries_the_signature():
     chunks = [say(reasoning="hm"), call("{}", **A, extra_content=signed("S1")), end()]
     content = assemble(play(chunks))["content"]
     assert [block["type"] for block in content] == ["thinking", "tool_use"]
     assert carried(content[0]) == {"thought_signatures": {"call_a": "S1"}}
 
 
-def test_closed_thinking_does_not_carry_it():
+def test_closed_thinking_does_not_carry_the_signature():
     chunks = [say(reasoning="hm"), say("t"), call("{}", **A, extra_content=signed("S1")), end()]
     content = assemble(play(chunks))["content"]
     assert [block["type"] for block in content] == ["thinking", "text", "thinking", "tool_use"]
@@ -546,7 +546,7 @@ def test_details_are_carried_without_their_text():
     assert carried(content[0]) == {"reasoning_details": [packed, encrypted]}
 
 
-def test_encrypted_details_that_come_late_follow_the_call():
+def test_late_encrypted_details_follow_the_call():
     encrypted = {"type": "reasoning.encrypted", "data": "xyz"}
     chunks = [call('{"a"', **A), call(":1}", index=0), say(reasoning_details=[encrypted]), end()]
     content = assemble(play(chunks))["content"]
@@ -970,7 +970,7 @@ def test_reasoning_in_tags_and_in_a_field(chunks, thinking):
     assert content[-1]["text"] == "Hi"
 
 
-def test_a_copy_of_tagged_reasoning_is_not_searched_for_ever():
+def test_the_search_for_copied_reasoning_ends():
     others = [thought(f"{number}") for number in range(20)]
     chunks = [say("<think>one</think>Hi"), *others, thought("one"), end()]
     content = assemble(play(chunks))["content"]
@@ -982,7 +982,7 @@ def test_a_refusal_may_be_a_content_part():
     assert script([say(parts), end()]) == ["0 text", "0 + No.", "0 .", "end_turn"]
 
 
-def test_only_one_call_where_the_client_allows_one():
+def test_only_one_call_if_the_client_allows_one():
     chunks = [call("{}", index=0, id="a", name="A"), call("{}", index=1, id="b", name="B"), end()]
     content = assemble(play(chunks, single_call=True))["content"]
     assert [block["name"] for block in content] == ["A"]

@@ -251,7 +251,7 @@ def test_ids_are_unique_in_the_answer():
     assert len(set(ids)) == 5
 
 
-def test_a_made_id_may_be_known():
+def test_a_generated_id_may_already_exist():
     made = ToolCalls("msg_1", ()).claim_id("")
     assert ToolCalls("msg_1", {made}).claim_id("") not in ("", made)
 
@@ -347,7 +347,7 @@ def test_completeness(parts, expected):
     assert call.is_complete is expected  # even if it is already known
 
 
-def test_more_parts_make_it_incomplete_again():
+def test_more_parts_make_arguments_incomplete_again():
     call = ToolCall()
     call.add("{}")
     assert call.is_complete

@@ -92,7 +92,7 @@ def test_the_stop_sequence_is_always_enforced(quirks, expected):
     assert outcome.converted.stop_sequences == ("</block>",)
 
 
-def test_nothing_but_the_limits_changes():
+def test_only_the_limits_change():
     history = (user("transcript"), assistant("<block>"))
     plain = ask(*history, **QUESTION)
     assert plain.messages[0]["content"] == OPENING

@@ -171,7 +171,7 @@ def test_a_refused_field_is_not_sent(feature, field):
     assert field not in outcome.body
 
 
-def test_facts_hold_for_their_model_and_dialect():
+def test_facts_apply_to_their_model_and_dialect():
     learned = learned_from("images")
     assert adapted(target("n"), learned) == target("n")
     assert learned.features("responses", "m") == ()
@@ -219,7 +219,7 @@ def test_the_same_refusal_is_learned_once():
     assert not learned.set_api("m", "responses")
 
 
-def test_a_model_whose_refusal_taught_nothing_is_not_exported():
+def test_a_model_without_learned_facts_is_not_exported():
     learned = LearnedRefusals()
     assert not learned.add("chat", "m", [])
     assert learned.export()["features"] == {}

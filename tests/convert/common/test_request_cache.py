@@ -164,7 +164,7 @@ def test_the_cache_is_bounded():
     assert cache.size == one.size * 3
 
 
-def test_a_conversation_larger_than_half_of_the_room_is_not_cached():
+def test_a_conversation_larger_than_half_the_cache_is_not_cached():
     one = ConversationCache()
     outcome_of(TURNS, one)
     cache = ConversationCache(room=one.size * 2 - 2)

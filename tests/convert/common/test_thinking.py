@@ -84,7 +84,7 @@ JSON = st.recursive(
 
 @settings(deadline=None)
 @given(st.dictionaries(st.text(), JSON, max_size=3))
-def test_anything_can_be_carried(carried):
+def test_any_data_can_be_carried(carried):
     origin = Origin(provider="p", model="m", carried=carried)
     assert SIGNER.open(SIGNER.mint(origin)) == origin
 
@@ -160,7 +160,7 @@ def test_joining_survives_wrong_types():
     assert merged([first, {"type": "t", "text": "a"}]) == [{"type": "t", "text": "a"}]
 
 
-def test_details_travel_without_their_text_and_come_back_whole():
+def test_details_are_sent_without_their_text_and_restored():
     details = merged(FRAGMENTS)
     packed = pack_details(details)
     thinking = "".join(map(text_of_detail, details))
@@ -175,7 +175,7 @@ def test_a_changed_text_goes_to_the_first_entry():
     assert (first["text"], last["summary"]) == ("something else", "")
 
 
-def test_details_without_a_text_come_back_too():
+def test_details_without_a_text_are_restored_too():
     details = [{"type": "reasoning.encrypted", "data": "x"}]
     assert unpack_details(pack_details(details), "") == details
     assert unpack_details(pack_details(details), "foreign") == details

@@ -56,7 +56,7 @@ def test_different_names_stay_distinct(one, other):
     assert tool_name(one, 64) != tool_name(other, 64)
 
 
-def test_the_length_is_the_providers():
+def test_the_length_is_limited_by_the_provider():
     assert len(tool_name("x" * 40, 32)) == 32
 
 
@@ -81,7 +81,7 @@ def test_id_literal(raw, expected):
     assert id_literal(Raw(raw)) == expected
 
 
-def test_a_missing_id_is_an_empty_one():
+def test_a_missing_id_is_treated_as_empty():
     assert id_literal(ABSENT) == b'""'
 
 

@@ -46,7 +46,7 @@ def test_an_error_of_the_messages_api_is_relayed(status: int, body: Any) -> None
         ["error"],
     ],
 )
-def test_another_form_is_translated(body: Any) -> None:
+def test_another_form_is_converted(body: Any) -> None:
     assert relayed(400, body).problem.body is None
 
 
@@ -72,7 +72,7 @@ def test_an_overflow_is_reworded_so_that_claude_code_compacts(body: Any) -> None
     assert (problem.kind, problem.status) == ("invalid_request_error", 400)
 
 
-def test_a_text_for_which_claude_code_would_ask_to_log_in_is_translated() -> None:
+def test_a_text_that_would_make_claude_code_ask_to_log_in_is_converted() -> None:
     problem = relayed(401, messages_error("authentication_error", "invalid x-api-key")).problem
     assert (problem.kind, problem.status, problem.body) == ("authentication_error", 401, None)
     assert problem.message.startswith("The provider rejected the API key.")

@@ -47,7 +47,7 @@ def encoded(**fields):
         ("This model does not support output_config with thinking", {"output_config"}),
     ],
 )
-def test_the_blamed_field_goes_for_this_model(text, missing):
+def test_the_named_field_is_removed_for_this_model(text, missing):
     lessons = Lessons()
     body = encoded(**FIELDS)
     rest = json.loads(lessons.learn(refused(text), body, "m") or b"")
@@ -74,7 +74,7 @@ def test_other_refusals_teach_nothing(problem):
     assert lessons.apply(body, "m") == body
 
 
-def test_a_tools_field_goes_out_of_all_tools():
+def test_a_field_of_a_tool_is_removed_from_all_tools():
     lessons = Lessons()
     body = encoded(tools=[TOOL, {**TOOL, "name": "Write"}])
     problem = refused("tools.0.custom.defer_loading: Extra inputs are not permitted")
@@ -106,7 +106,7 @@ BAD_SIGNATURE = refused("messages.1.content.0: Invalid `signature` in `thinking`
 
 
 @pytest.mark.parametrize("kind", ["thinking", "redacted_thinking"])
-def test_foreign_thinking_goes_and_own_thinking_stays(kind):
+def test_foreign_thinking_is_removed_and_own_thinking_kept(kind):
     lessons = Lessons()
     body = conversation(thought("old", kind), TEXT)
     rest = json.loads(lessons.learn(BAD_SIGNATURE, body, "m") or b"")
@@ -115,7 +115,7 @@ def test_foreign_thinking_goes_and_own_thinking_stays(kind):
     assert later["messages"][1]["content"] == [thought("new")]
 
 
-def test_a_turn_of_nothing_but_thinking_keeps_its_place():
+def test_a_turn_with_only_thinking_keeps_its_place():
     rest = json.loads(Lessons().learn(BAD_SIGNATURE, conversation(thought("old")), "m") or b"")
     assert rest["messages"][1]["content"] == [{"type": "text", "text": "(thinking omitted)"}]
 
@@ -138,7 +138,7 @@ def test_a_signature_that_is_known_to_be_foreign_cannot_be_the_reason_again():
     assert lessons.learn(BAD_SIGNATURE, lessons.apply(body, "m"), "m") is None
 
 
-def test_signatures_are_forgotten_before_they_are_too_many():
+def test_the_number_of_remembered_signatures_is_bounded():
     lessons = Lessons()
     many = [thought(f"s{number}") for number in range(MAX_OPAQUE + 5)]
     lessons.learn(BAD_SIGNATURE, conversation(*many), "m")
@@ -229,7 +229,7 @@ def test_a_hostile_refusal_is_read_in_linear_time(text):
     assert Lessons().learn(refused(f"unknown {text}"), encoded(**FIELDS), "m") is None
 
 
-def test_messages_that_cannot_be_read_are_left_alone():
+def test_unreadable_messages_are_unchanged():
     learned = LearnedRefusals()
     learned.add("messages", "m", ["system_messages"])
     body = b'{"messages":[{"role":"user"},{"role":3}]}'

@@ -33,7 +33,7 @@ def stream_of(events, ending=b"\n"):
 
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 11, 64, 10_000])
-def test_a_stream_keeps_its_bytes_however_it_is_cut(ending, size):
+def test_a_stream_keeps_its_bytes_with_every_chunking(ending, size):
     data = stream_of(EVENTS, ending)
     request = passthrough()
     pieces = [request.feed(data[at : at + size]) for at in range(0, len(data), size)]
@@ -73,7 +73,7 @@ def test_the_limit_is_on_one_event():
         assert events.feed(b": 1\n\n") == b"id: 1\n\n"
 
 
-def test_a_byte_order_mark_in_the_middle_is_text_whichever_way_bytes_went_before():
+def test_a_byte_order_mark_in_the_middle_is_text():
     """A BOM changes the name of the data line, so the event does not end the answer."""
     for before in (TEXT, STOP.replace(b"message_stop", b"message_x")):
         request = passthrough()
@@ -150,14 +150,14 @@ def test_received_output_is_estimated_until_the_provider_reports_usage():
     assert request.usage["output_tokens"] == pytest.approx(1000, rel=0.05)
 
 
-def test_events_without_names_are_understood():
+def test_events_without_names_are_read():
     request = passthrough()
     data = b"".join(event.split(b"\n")[-1] + b"\n\n" for event in (START, TEXT, DELTA, STOP))
     assert request.feed(data) == data.replace(b"up-big", b"claude-opus-4-1")
     assert request.close() == b""
 
 
-def test_text_that_looks_like_a_model_is_left_alone():
+def test_text_that_looks_like_a_model_is_unchanged():
     talk = b'event: content_block_delta\ndata: {"type":"content_block_delta","model":"up-big"}'
     request = passthrough()
     written = request.feed(stream_of([START])) + request.feed(stream_of([talk]))
@@ -182,7 +182,7 @@ def test_max_tokens_is_lowered_to_the_possible_maximum(limits, goal, outgoing):
     assert passthrough(body, **limits).body == expected
 
 
-def test_a_model_that_passes_is_not_touched_anywhere():
+def test_a_model_that_passes_is_unchanged_everywhere():
     body = json.dumps({**prompt(), "model": "up-small"}).encode()
     request = passthrough(body)
     assert request.body == body
@@ -217,7 +217,7 @@ def test_unusual_json_keeps_every_other_byte(max_output):
     ],
 )
 @pytest.mark.parametrize("end", [b"}", b',"stream":true}'])
-def test_the_models_name_is_exchanged_wherever_it_stands(settings, expected, end):
+def test_the_models_name_is_replaced_in_any_position(settings, expected, end):
     rest = b',"max_tokens":9,"messages":[{"role":"user","content":"claude-opus-4-1"}]' + end
     exchange = passthrough(settings + rest)
     assert exchange.body == expected + rest

@@ -294,7 +294,7 @@ def test_mask(text, expected):
         ),
     ],
 )
-def test_of_keys_that_begin_alike_the_right_one_is_shown(text, expected):
+def test_keys_with_the_same_prefix_are_distinguished(text, expected):
     assert mask_keys(text, ["sk-or-v1-aaaa0000AAAA", "sk-or-v1-bbbb0000BBBB"]) == expected
 
 

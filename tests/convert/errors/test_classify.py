@@ -183,7 +183,7 @@ def test_a_quirk_decides_the_meaning_of_a_quota(body):
         pytest.param(openai("Daily request limit reached"), id="per day"),
     ],
 )
-def test_a_plan_that_is_used_up_is_not_retried(body):
+def test_an_exhausted_plan_is_not_retried(body):
     error = read(429, body)
     assert error.cause is Cause.QUOTA
     assert (error.problem.kind, error.problem.status) == ("rate_limit_error", 429)
@@ -243,7 +243,7 @@ def test_a_prompt_that_fits_alone_asks_for_fewer_max_tokens():
         (503, openai("x"), "overloaded"),
     ],
 )
-def test_a_hint_comes_first(status, body, hint):
+def test_a_hint_precedes_the_message(status, body, hint):
     assert hint in read(status, body).problem.message.partition(":")[0]
 
 
@@ -426,7 +426,7 @@ def test_a_rejected_key_never_asks_the_user_to_log_in():
     assert problem.refusal.text == "invalid X-Api-Key"
 
 
-def test_a_missing_balance_mentions_how_to_use_the_key_again():
+def test_a_missing_balance_names_the_command_to_use_the_key_again():
     attempt = AttemptInfo(label="Kimi-K3", key="…6666")
     message = read(402, openai("no"), attempt=attempt).problem.message
     assert "key …6666" in message
@@ -473,13 +473,13 @@ def test_a_refused_content_type_is_worded_for_claude_code(status, text, token):
         'JSON schema error: unresolvable "$ref"',
     ],
 )
-def test_a_500_that_the_same_request_causes_again_is_the_requests_fault(text):
+def test_a_500_that_every_attempt_causes_is_the_requests_fault(text):
     error = read(500, openai(text))
     assert error.cause is Cause.BAD_REQUEST
     assert (error.problem.kind, error.problem.status) == ("invalid_request_error", 400)
 
 
-def test_a_tool_call_that_could_not_be_parsed_is_worth_another_attempt():
+def test_a_tool_call_that_could_not_be_parsed_is_retried():
     error = read(400, openai("Failed to call a function.", code="tool_use_failed"))
     assert error.cause is Cause.SERVER
     assert error.problem.status >= 500

@@ -21,7 +21,7 @@ def exchange(**fields):
     return CompletionsPassthrough(body, rules=rules(), request_id="req_1")
 
 
-def test_a_request_keeps_its_bytes_but_the_name():
+def test_a_request_is_unchanged_except_for_the_model():
     assert exchange().body == b'{"model": "up-big"}'
     made = exchange(model="claude-opus-4-1", stream=True)
     assert (made.body, made.streams) == (b'{"model": "up-big", "stream": true}', True)

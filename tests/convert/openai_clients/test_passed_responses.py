@@ -69,7 +69,7 @@ def sealed(context=None):
     return item
 
 
-def test_reasoning_comes_back_as_it_was():
+def test_reasoning_is_returned_unchanged():
     items = [{"role": "user", "content": "Hi"}, sealed(), {**answers.message("Hi"), "id": "msg_1"}]
     assert passed_request(input=items)["input"] == [items[0], REASONING, items[2]]
 
@@ -100,7 +100,7 @@ def test_a_text_about_reasoning_is_not_reasoning():
     assert json.loads(made.body)["input"] == '"encrypted_content":'
 
 
-def test_a_refused_ciphertext_is_left_out_from_then_on():
+def test_a_refused_ciphertext_is_left_out_of_later_requests():
     context = rules(target=_responses_target)
     made = exchange(context, input=[{"role": "user", "content": "Hi"}, sealed(context)])
     stale = refusal("The encrypted content for item rs_1 could not be verified")
@@ -113,7 +113,7 @@ def _responses_target(model):
     return rules().target(model)
 
 
-def test_a_refused_parameter_is_left_out_from_then_on():
+def test_a_refused_parameter_is_left_out_of_later_requests():
     context = rules()
     made = exchange(context, text={"verbosity": "low", "x": 1}, top_p=1)
     unknown = refusal("Unknown parameter: 'text.verbosity'.", parameter="text.verbosity")

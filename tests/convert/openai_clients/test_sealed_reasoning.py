@@ -14,7 +14,7 @@ def seal(model="m", endpoint="e", key=b"key", api="messages"):
 OTHERS = [seal(model="x"), seal(endpoint="x"), seal(key=b"x")]
 
 
-def test_a_providers_thinking_goes_back_to_it_only():
+def test_a_providers_thinking_is_returned_only_to_it():
     sealed = seal().seal_thinking("sig")
     block = {"type": "thinking", "thinking": "A", "signature": "sig"}
     assert seal().thinking_block("A", sealed) == block
@@ -26,7 +26,7 @@ def test_redacted_thinking_is_returned_too():
     assert seal().thinking_block("", seal().seal_redacted("d")) == block
 
 
-def test_an_items_ciphertext_goes_back_to_its_model_only():
+def test_an_items_ciphertext_is_returned_only_to_its_model():
     sealed = seal(api="responses").seal_item("gAAAA", [3])
     assert seal(api="responses").open_item(sealed) == "gAAAA"
     assert [other.open_item(sealed) for other in OTHERS] == [None] * 3
@@ -34,7 +34,7 @@ def test_an_items_ciphertext_goes_back_to_its_model_only():
     assert seal().open_item(sealed[:-2]) is None
 
 
-def test_signatures_of_the_conversion_stay():
+def test_signatures_of_the_conversion_are_kept():
     chat = seal(api="chat")
     assert chat.seal_thinking("ccproxy1.abc") == "ccproxy1.abc"
     assert seal().seal_thinking("") == ""

@@ -24,10 +24,10 @@ ONLY_RESPONSES = "This model is only supported in v1/responses and not in v1/cha
         pytest.param("messages", 404, "Not Found", (), None, id="direct mode has one API"),
     ],
 )
-def test_the_api_that_a_refusal_means(api, status, text, codes, other):
+def test_the_api_is_derived_from_a_refusal(api, status, text, codes, other):
     refusal = ProviderRefusal(status=status, text=text, codes=frozenset(codes), parameter="")
     assert other_api(Problem("api_error", text, refusal=refusal), api) == other
 
 
-def test_a_problem_without_a_refusal_means_none():
+def test_a_problem_without_a_refusal_implies_no_api():
     assert other_api(Problem("api_error", "broken"), "chat") is None

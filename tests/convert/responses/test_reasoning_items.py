@@ -73,7 +73,7 @@ SECOND = {"type": "reasoning", "summary": [], "encrypted_content": "gBBB"}
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_reasoning_goes_back_exactly_and_in_its_place(streamed):
+def test_reasoning_is_returned_unchanged_and_in_its_place(streamed):
     assert sent_back(answer(ANSWER, streamed=streamed)) == [FIRST, REMARK, SECOND, CALL]
 
 
@@ -82,7 +82,7 @@ def test_reasoning_goes_back_exactly_and_in_its_place(streamed):
     [{"provider": "other"}, {"model": "up-2"}, {"endpoint": "e2"}],
     ids=["provider", "model", "endpoint"],
 )
-def test_reasoning_never_goes_to_another(change):
+def test_reasoning_is_never_sent_to_another_model(change):
     assert sent_back(answer(ANSWER), to=target(**change)) == [REMARK, CALL]
 
 
@@ -185,7 +185,7 @@ def body_of(turn, refusals):
     ],
     ids=["OpenAI", "without a code", "Bedrock", "a gateway"],
 )
-def test_reasoning_that_was_refused_is_left_out_from_then_on(refused):
+def test_refused_reasoning_is_left_out_of_later_requests(refused):
     refusals = Refusals()
     output = answer(ANSWER)
     assert refusals.learn(refused, body_of(output, refusals), "up-1")

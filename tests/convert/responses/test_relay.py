@@ -46,7 +46,7 @@ def relayed(reads, **settings):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_borders_of_reads_do_not_matter(size):
+def test_boundaries_of_reads_do_not_matter(size):
     assert read(relayed(cut(STREAM, size))) == read(relayed([STREAM]))
 
 
@@ -258,7 +258,7 @@ def test_deltas_that_never_match_are_converted_one_by_one():
     assert content[0]["text"] == "".join(f"{number} " for number in range(40))
 
 
-def test_a_long_delta_teaches_no_pattern():
+def test_a_long_delta_creates_no_pattern():
     """The events after it are still read."""
     assert assemble(relayed([sse(long_deltas())]))["content"][0]["text"] == "x" * 3000 + "yz"
 
@@ -300,7 +300,7 @@ def test_a_done_mark_is_not_output():
         pytest.param('"' + "x" * 3000 + '"', id="a long one"),
     ],
 )
-def test_deltas_that_the_fast_path_does_not_take(delta):
+def test_deltas_that_the_fast_path_does_not_handle(delta):
     """The state machine handles them, with and without a pattern."""
     usual = event("response.output_text.delta", output_index=0, content_index=0, delta="@")
     odd = json.dumps(usual).replace('"@"', delta).encode()

@@ -248,7 +248,7 @@ def test_items_that_interleave_are_written_one_after_the_other():
     ]
 
 
-def test_item_ids_mean_nothing():
+def test_item_ids_are_ignored():
     """Copilot sends a different id with every event."""
     events = events_of(response(reasoning("Hm"), message("Yes"), call("Read", {})))
     for number, each in enumerate(events):
@@ -304,7 +304,7 @@ def test_an_unfinished_status_at_the_end_is_an_error(status):
         play(events)
 
 
-def test_a_stop_sequence_is_enforced_over_the_borders_of_deltas():
+def test_a_stop_sequence_is_enforced_across_deltas():
     answer = fold(events_of(response(message("yes</block> no"))), stop_sequences=("</block>",))
     assert answer["content"] == [text("yes")]
     assert (answer["stop_reason"], answer["stop_sequence"]) == ("stop_sequence", "</block>")
@@ -317,7 +317,7 @@ def test_items_after_a_stop_sequence_are_dropped():
     assert answer["stop_reason"] == "stop_sequence"
 
 
-def test_a_sequence_that_does_not_come_holds_nothing_back():
+def test_a_stop_sequence_that_does_not_occur_withholds_nothing():
     assert blocks(events_of(response(message("a ST"))), stop_sequences=("STOP",)) == [text("a ST")]
 
 

@@ -287,9 +287,9 @@ async def test_sums_lost_by_redis_are_restored(fleet, own_server):
     one, two = await fleet(2, server=own_server)
     one.ledger.add(A, 100, TODAY)
     await one.settled()
-    await two.settled()  # knows 100
+    await two.settled()  # has read 100
     one.ledger.add(A, 10, TODAY)
-    await one.settled()  # knows 110
+    await one.settled()  # has read 110
     own_server.ask("FLUSHALL")
     one.ledger.add(A, 1, TODAY)
     two.ledger.add(A, 2, TODAY)
