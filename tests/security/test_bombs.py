@@ -46,7 +46,7 @@ def image(data: bytes) -> bytes:
 
 
 UNPACKED = 500 * MIB
-# An image whose header claims the largest possible size.
+# An image with the largest possible size in its header.
 HUGE_PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(
     ">I4sIIBBBBB", 13, b"IHDR", 2**31 - 1, 2**31 - 1, 8, 6, 0, 0, 0
 )

@@ -45,7 +45,7 @@ COMMANDS = [
 
 @pytest.fixture
 async def home(tmp_path, provider):
-    """A fleet whose client and provider send only hostile text."""
+    """A fleet with a client and a provider that send only hostile text."""
     async with FleetHome(tmp_path) as home:
         home.write(
             one={

@@ -23,7 +23,7 @@ SCRIPTS = {path: text for path, text in OWN.items() if path.endswith(".js")}
 _ENTRY = re.compile(r'^  (\w+): \["(.*)", "(.*)"\],$', re.MULTILINE)
 TEXTS = {name: (english, chinese) for name, english, chinese in _ENTRY.findall(OWN["/strings.js"])}
 DYNAMIC = ("cause_", "state_", "next_", "rule_", "by_", "level_", "phase_")
-"""Texts whose names the code assembles."""
+"""Texts with names that the code assembles."""
 
 
 @pytest.mark.parametrize("path", [path for path in OWN if path.endswith(".html")])

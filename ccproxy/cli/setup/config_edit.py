@@ -56,7 +56,7 @@ def entry_text(port: int, env_file: str, label: str, fallbacks: Sequence[str] = 
 
 
 def toml_value(value: str | int) -> str:
-    """Return *value* in TOML, whose basic strings are those of JSON, apart from DEL."""
+    """Return *value* in TOML; its basic strings are like those of JSON, except for DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 

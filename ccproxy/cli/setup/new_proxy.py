@@ -1,8 +1,8 @@
 """
 A proxy to be added: its fields, their parsers, and the files that define it.
 
-Each parser takes the user's input, from an option or a prompt, and raises a UsageError whose first
-line is complete without the fix.
+Each parser takes the user's input, from an option or a prompt, and may raise a UsageError. The
+first line of the error is complete without the fix.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def write_rule(fleet: Fleet, label: str, rule: str, model: str | None) -> None:
 
 
 def _file_of(fleet: Fleet, label: str) -> Path:
-    """Return the file whose routes apply to the entry: the last file that has any."""
+    """Return the file with the entry's effective routes: the last file that has any."""
     for file in reversed(fleet.tables):
         if _routes(open_table(file).values, label):
             return file

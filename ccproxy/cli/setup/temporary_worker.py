@@ -35,7 +35,7 @@ TestKey = Callable[[str], KeyTest]
 @contextmanager
 def temporary_worker(config: WorkerConfig, env_text: str) -> Iterator[TestKey]:
     """
-    Run a worker with *config*, whose env file is *env_text*, and yield a function that tests keys.
+    Run a worker with *config* and the env file *env_text*; yield a function that tests keys.
 
     The keys are in a temporary folder with mode 0700, never in arguments or the environment.
 
