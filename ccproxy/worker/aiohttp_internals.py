@@ -207,6 +207,7 @@ class PreparedResponse(web.StreamResponse):
         # aiohttp reads this to decide whether an error can still have a status.
         request.writer.output_size += len(data) + len(more)
         if len(more) > _JOIN_LIMIT:
-            transport.writelines((data, more))
+            transport.write(data)
+            transport.write(more)
         else:
             transport.write(data + more if more else data)

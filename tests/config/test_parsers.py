@@ -299,7 +299,12 @@ def error_of(key):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(alphabet=string.ascii_letters + string.digits, min_size=12), st.characters())
+@given(
+    st.text(alphabet=string.ascii_letters + string.digits, min_size=12).filter(
+        lambda key: key.lower() != "authorization"  # quoted, as it is no part of a key
+    ),
+    st.characters(),
+)
 def test_an_error_about_a_key_contains_its_last_four_characters_at_most(key, char):
     text = error_of(f"{key}{char}{key}")
     assert not any(key[i : i + 5] in text for i in range(len(key) - 4) if key[i : i + 5].isdigit())
