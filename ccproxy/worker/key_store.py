@@ -57,11 +57,14 @@ def open_keeper(
     path: Path, state: PersistentState, *, log: FilteringBoundLogger
 ) -> KeyStateKeeper | None:
     """Open the file at *path* and restore its content; return None if that fails."""
+    store = None
     try:
         store = KeyStore(path)
         keeper = KeyStateKeeper(state, store, log=log)
         keeper.restore()
     except (sqlite3.Error, OSError, CcproxyError) as error:
+        if store is not None:
+            store.close()
         log.warning("store.unusable", file=str(path), reason=str(error))
         return None
     if store.set_aside is not None:

@@ -74,6 +74,7 @@ async def test_a_disabled_key_is_not_used_until_it_is_enabled(proxy, control, pr
 
 async def test_a_change_that_a_restart_will_undo_is_reported(proxy, control):
     assert (await about_keys(control, "disable", "k1"))["unsaved"] == ""
+    await proxy.worker.keeper.close()
     proxy.worker.keeper = None
     assert "could not be opened" in (await about_keys(control, "enable", "k1"))["unsaved"]
     assert (await about_keys(control))["unsaved"] == ""

@@ -115,7 +115,9 @@ async def test_sessions_survive_a_restart(path):
 
 
 async def test_saved_sessions_that_are_damaged_are_left_out(path):
-    KeyStore(path).save_value(SESSIONS, [["a", "b"]])
+    store = KeyStore(path)
+    store.save_value(SESSIONS, [["a", "b"]])
+    store.close()
     pool = pool_at(Time())
     with capture_logs() as lines:
         await keeper_of(path, pool).close()
