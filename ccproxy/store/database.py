@@ -123,7 +123,7 @@ def database_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        fix = "try again; if that does not help, move the file away: a new one will be created"
+        fix = "try again; if that fails, move the file away: a new one will be created"
         raise CcproxyError(f"{path} cannot be read: {error}\n  fix: {fix}") from error
 
 
@@ -194,7 +194,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema) -> None
     connection.execute("PRAGMA synchronous=NORMAL")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > schema.version:
-        text = f"{path} was written by a newer ccproxy (form {version}, known {schema.version})"
+        versions = f"schema version {version}, supported {schema.version}"
+        text = f"{path} was written by a newer ccproxy ({versions})"
         raise CcproxyError(f"{text}\n  fix: upgrade ccproxy, or move the file away")
     if version == schema.version:
         return

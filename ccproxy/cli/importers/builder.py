@@ -104,7 +104,7 @@ class ImportBuilder:
         """
         if len(self._proxies) >= MOST_PROXIES:
             text = f"has more than {MOST_PROXIES} providers"
-            raise failure(self.file, text, "import a part of it")
+            raise failure(self.file, text, "split the file and import a part")
         keys, key_name = self._resolve(key, name)
         settings = {**settings, **({s.PROVIDER_API_KEY.name: keys} if keys else {})}
         settings[s.ANTHROPIC_API_KEY.name] = self._client_key(settings)

@@ -48,7 +48,9 @@ def read_bytes(file: Path, *, most: int = MOST_BYTES) -> bytes:
     with os.fdopen(open_regular(file), "rb") as source:
         content = source.read(most + 1)
     if len(content) > most:
-        raise failure(file, f"is larger than {most // 2**20} MiB", "import a part of it")
+        raise failure(
+            file, f"is larger than {most // 2**20} MiB", "split the file and import a part"
+        )
     return content
 
 
@@ -61,7 +63,7 @@ def parse_json(text: str, file: Path) -> Any:  # noqa: ANN401 - any JSON value
     except json.JSONDecodeError as error:
         raise failure(file, f"is not JSON: {error.msg}", "correct it", line=error.lineno) from error
     except (ValueError, RecursionError) as error:  # raised for numbers with thousands of digits too
-        raise failure(file, "is not JSON that can be read", "correct it") from error
+        raise failure(file, "is not valid JSON", "correct it") from error
     return check_bounds(document, file)
 
 
@@ -143,7 +145,7 @@ def failure(file: Path, text: str, fix: str, *, line: int | None = None) -> Conf
 
 
 def _too_large(file: Path) -> ConfigError:
-    return failure(file, "is too large or too deeply nested", "import a part of it")
+    return failure(file, "is too large or too deeply nested", "split the file and import a part")
 
 
 def _children(value: Any) -> Iterable[Any]:  # noqa: ANN401 - any JSON value

@@ -180,9 +180,9 @@ def _transformers(
                 yield lower, options
             elif lower not in needless:
                 where = f"{name}: transformer {transformer}"
-                reason = "it is a program of claude-code-router"
+                reason = "ccproxy has no such transformer"
                 if key != "use":
-                    where, reason = f"{where} of {key}", "a setting holds for a whole entry"
+                    where, reason = f"{where} of {key}", "settings apply to a whole entry"
                 build.leave_out(where, reason)
 
 

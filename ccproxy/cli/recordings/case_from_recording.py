@@ -34,7 +34,7 @@ def case_from_recording(recording: Recording) -> dict[str, Any]:
         raise CcproxyError(f"{text}\n{fix}")
     (call,) = recording.calls
     if call.passed and call.api != "messages":
-        text = f"{recording.id} was passed on, so it shows no conversion"
+        text = f"{recording.id} was passed on, without conversion"
         raise CcproxyError(f"{text}\n{fix}")
     try:
         return _case(recording, call, Placeholders())

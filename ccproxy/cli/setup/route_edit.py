@@ -158,5 +158,5 @@ def _by_hand(label: str, rule: str, model: str | None) -> CcproxyError:
         fix = f"remove {rule} below [routes.{_key(label)}] by hand"
     else:
         fix = f"write this by hand:\n[routes.{_key(label)}]\n{rule} = {toml_value(model)}"
-    text = f"the routes of {label} have a form that cannot be changed here"
+    text = f"the routes of {label} cannot be edited automatically"
     return UsageError(f"{text}\n  fix: {fix}")

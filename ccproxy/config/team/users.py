@@ -127,7 +127,7 @@ def read_users(file: Path) -> Users:
     users = list(_Reader(document).users()) if document.is_valid else []
     if file.is_file() and is_writable_by_others(file):
         fix = f"chmod 600 {display_path(file)}"
-        document.note(None, "other users may change this file, and so become users", fix)
+        document.note(None, "other users may change this file, and thereby add users", fix)
     if document.mistakes:
         raise ConfigError(document.sorted_mistakes())
     return Users(
@@ -228,7 +228,7 @@ class _Reader:
     ) -> None:
         for name in table:
             if name not in allowed:
-                text = f'"{name}" is not known here{did_you_mean(name, allowed)}'
+                text = f'"{name}" is unknown{did_you_mean(name, allowed)}'
                 self._document.note(line, text, f"use {', '.join(allowed)}")
         for name in ("admin", "oidc"):
             value = table.get(name, False)
@@ -246,12 +246,12 @@ class _Reader:
         value = table.get(name, "")
         if isinstance(value, str):
             return value
-        self._document.note(line, f"{name} must be a text", f'write {name} = "…"')
+        self._document.note(line, f"{name} must be a string", f'write {name} = "…"')
         return ""
 
     def _list(self, table: Mapping[str, Any], name: str, line: int) -> tuple[str, ...]:
         value = table.get(name, [])
         if isinstance(value, list) and all(isinstance(one, str) for one in value):
             return tuple(value)
-        self._document.note(line, f"{name} must be a list of texts", f'write {name} = ["…"]')
+        self._document.note(line, f"{name} must be a list of strings", f'write {name} = ["…"]')
         return ()

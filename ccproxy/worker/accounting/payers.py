@@ -148,7 +148,7 @@ class Payers:
         config = self._settings(unquote(payer.partition(":")[0])) or self._config
         file = config.gateway.users_file
         if file is None:
-            raise Problem("permission_error", f"the proxy {config.label} has no users any more")
+            raise Problem("permission_error", f"the proxy {config.label} no longer has users")
         return self._users_of(file), name
 
     def close(self) -> None:

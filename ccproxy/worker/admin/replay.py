@@ -72,7 +72,7 @@ def replay(recording: Recording, worker: Worker) -> ReplayReply | Refusal:
         exchanges.append(exchange)
     request = _bounded(chain.from_iterable(differences))
     if len(exchanges) != 1:
-        note = "the answer is not compared: it was made of several answers"
+        note = "the answer is not compared: it combines several answers"
         return ReplayReply(request=request, note=note)
     dialect = _dialect(recording, recording.calls[0], worker)
     made = _without_pings(_answer(exchanges[0], dialect, recording.calls[0]))

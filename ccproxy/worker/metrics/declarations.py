@@ -31,7 +31,7 @@ COST = Metric(
 ATTEMPTS = Metric(
     "ccproxy_upstream_attempts_total",
     "counter",
-    "Attempts at the provider. `cause`: ok, or why it refused: rate_limit, server, timeout, …",
+    "Attempts at the provider. `cause`: ok, or the error: rate_limit, server, timeout, …",
     ("cause",),
 )
 FALLBACKS = Metric(
@@ -60,7 +60,7 @@ BREAKER = Metric(
 POOL_MODE = Metric(
     "ccproxy_pool_mode",
     "gauge",
-    "1 for the mode that holds: shared, or local without Redis. Alert if `local` is 1 for long.",
+    "1 for the current mode: shared, or local without Redis. Alert if `local` is 1 for long.",
     ("mode",),
 )
 POOL_MEMBERS = Metric("ccproxy_pool_members", "gauge", "Replicas that share the pool.")

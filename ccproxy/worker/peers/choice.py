@@ -291,7 +291,7 @@ def _hop(headers: Mapping[str, str]) -> int:
     if hop > MAX_HOPS:
         text = (
             f"this request has passed {hop} proxies of the fleet: models, fallbacks or base URLs "
-            "lead in circles"
+            "form a loop"
         )
         raise Problem("api_error", text, status=LOOP, should_retry=False)
     return hop

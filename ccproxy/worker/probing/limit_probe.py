@@ -48,7 +48,7 @@ async def measure_limits(
 
 
 def _stream_lines(measurement: Measurement) -> list[str]:
-    finding = ": ccproxy takes such an answer for one that was cut off"
+    finding = ": ccproxy treats such an answer as cut off"
     return [
         f"end of a stream: {end}{'' if end.is_readable else finding}"
         for end in measurement.stream_ends

@@ -259,4 +259,4 @@ def _object(data: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadAnswer("the answer is no JSON object") from error
+        raise BadAnswer("the answer is not a JSON object") from error

@@ -174,7 +174,7 @@ async def _log_in(connection: RedisConnection, address: RedisAddress) -> RedisCo
         if address.database:
             await connection.call("SELECT", address.database)
         if address.sentinels and (await connection.call("ROLE"))[0] != b"master":
-            raise RedisError("the server is not the master any more")
+            raise RedisError("the server is no longer the master")
     except BaseException:  # the connection must never leak
         connection.close()
         raise

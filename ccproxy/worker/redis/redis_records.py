@@ -97,5 +97,5 @@ class RedisRecords:
 
 
 def _unavailable() -> Problem:
-    text = "the gateway cannot read its sign-ins, because Redis is away: try again"
+    text = "the gateway cannot read its sign-ins, because Redis is unavailable: try again"
     return Problem("api_error", text, status=503, retry_after=1, should_retry=True)

@@ -132,7 +132,7 @@ def test_omitted_parts_have_a_reason(config, ccproxy):
     for line in (
         "HOST: an entry listens on 127.0.0.1",
         "CUSTOM_ROUTER_PATH: it is a program",
-        "deepseek: transformer my-plugin of deepseek-chat: a setting holds for a whole entry",
+        "deepseek: transformer my-plugin of deepseek-chat: settings apply to a whole entry",
         "Router.image: nowhere was not imported",
         "the key of gemini: contains a placeholder",
     ):

@@ -149,7 +149,7 @@ def _answer(text, headers):
 async def test_a_request_that_was_passed_on_gives_no_case(tmp_path, provider):
     answer, path = ANSWERS["text"], "/v1/responses"
     recording = await record(tmp_path, provider, answer, streamed=False, api="responses", path=path)
-    with pytest.raises(CcproxyError, match="it shows no conversion"):
+    with pytest.raises(CcproxyError, match="passed on, without conversion"):
         case_from_recording(recording)
 
 

@@ -142,7 +142,7 @@ async def test_without_redis_sessions_remain_valid(replicas, own_server):
         ("/oauth/device_authorization", {}),
     ):
         status, body = await form(two, path, **fields)
-        assert (status, "Redis is away" in str(body)) == (503, True), path
+        assert (status, "Redis is unavailable" in str(body)) == (503, True), path
     own_server.start()
     await eventually(lambda: all(one.worker.shared_pool.backend.is_shared for one in replicas))
     assert (await poll(one, started["device_code"]))[1]["error"] == "expired_token"

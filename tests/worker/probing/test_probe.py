@@ -290,7 +290,7 @@ USAGE = {"prompt_tokens": 20, "completion_tokens": 1}
         pytest.param(
             [{"choices": [OPEN]}],
             b"",
-            "no [DONE], no finish_reason, usage absent: ccproxy takes such an answer for one that",
+            "no [DONE], no finish_reason, usage absent: ccproxy treats such an answer as cut off",
             id="neither",
         ),
     ],
