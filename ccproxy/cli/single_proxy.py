@@ -165,7 +165,7 @@ def _register(proxy: SingleProxy, home: Path) -> dict[str, str | Path | int]:
 
 
 def running_single_proxies(environ: Mapping[str, str]) -> Fleet | None:
-    """Return the proxies that run without a table as a fleet, or None."""
+    """Return a fleet of the proxies that run without a table, or None if there are none."""
     from ccproxy.supervisor.state.records import RecordFolder
 
     home = default_home(environ)

@@ -57,7 +57,7 @@ def key_policy(env: EnvReader, ranks: tuple[KeyRank, ...]) -> KeyPolicy:
 
 
 def _strategy(env: EnvReader, ranks: tuple[KeyRank, ...]) -> Strategy:
-    """Return how keys are selected: as the user has set, otherwise as their attributes imply."""
+    """Return how keys are selected: as configured, otherwise as their attributes imply."""
     has_priority = any(rank.priority != NO_RANK.priority for rank in ranks)
     has_weight = any(rank.weight != NO_RANK.weight for rank in ranks)
     strategy = env.read(s.KEY_STRATEGY)

@@ -34,7 +34,7 @@ _RESPONSES = "of the Responses API; only Chat Completions are measured"
 _HEADER = "a header; it decides about prices and routes, not about the answer"
 UNMEASURED: Final[Mapping[str, str]] = {
     "vocabulary": "the estimate of tokens learns from the usage of every answer",
-    "tool_stream": "shown only by a long call, which the model may not make",
+    "tool_stream": "visible only in a long call, and the model might not make one",
     "thinking_keep": _NO_EFFECT,
     "history_scope": _NO_EFFECT,
     "unsigned_thinking": "needs a signature that another model made",

@@ -148,7 +148,7 @@ class Writer(Generic[Item]):
         if self._file is not None and not self._file.is_in_place():
             self._file.connection.close()
             self._file = None
-            self._warn(f"{self.path.name} was removed; a new one is created")
+            self._warn(f"{self.path.name} was removed; creating a new one")
         if self._file is None:
             self._file = open_database(self.path, self._schema)
             if self._file.set_aside is not None:

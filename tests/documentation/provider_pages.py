@@ -40,8 +40,9 @@ _ENDPOINTS = """\
 A key is valid at one address only. Set `PROVIDER_REGION` or `PROVIDER_PLAN` to the name; the first
 one is the default."""
 _MODELS = """\
-From the catalogue of {date}. Prices are US dollars per million tokens: input / output / cached
-input. `ccproxy models LABEL` shows more, and `--online` compares with the provider's list."""
+From the catalogue of {date}. Prices are in US dollars per million tokens: input / output /
+cached input. `ccproxy models LABEL` shows more, and `--online` compares them with the
+provider's list."""
 _QUIRKS = """\
 Where this provider differs from a plain OpenAI-compatible server, and what ccproxy does about it.
 You need not set any of these."""

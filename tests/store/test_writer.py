@@ -196,7 +196,7 @@ def test_a_removed_file_is_created_again_and_later_items_are_kept(path: Path, re
         path.touch()
     rig.writer.put(2)
     assert rig.stored() == [2]
-    assert rig.warnings == ["x.sqlite3 was removed; a new one is created"]
+    assert rig.warnings == ["x.sqlite3 was removed; creating a new one"]
     rig.writer.close()
     assert on_disk(path) == [2]
 

@@ -108,7 +108,7 @@ def base_url(scene: Scene) -> Iterator[Finding]:
         host, port, split = "", None, urlsplit("")
     labels = {entry.port: entry.label for entry in scene.fleet.entries} if scene.fleet else {}
     if host not in ("127.0.0.1", "localhost", "::1"):
-        yield warn("ANTHROPIC_BASE_URL is not on this machine", fix=_SET_SHELL)
+        yield warn("ANTHROPIC_BASE_URL does not point to this machine", fix=_SET_SHELL)
     elif port not in labels:
         text = f"ANTHROPIC_BASE_URL has port {port}, which is not in the table"
         yield fail(text, fix=_SET_SHELL)

@@ -94,7 +94,7 @@ class Placeholders:
 
 
 def placeholder(text: str) -> str:
-    """Return a text of the same form and the same length, in characters and in UTF-8."""
+    """Return a string of the same form and length, both in characters and in UTF-8 bytes."""
     result, end = [], 0
     for match in _KEPT.finditer(text):
         result += [*map(_character, text[end : match.start()]), _escape(match)]

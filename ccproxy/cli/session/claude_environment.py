@@ -306,7 +306,7 @@ def _tier_settings(config: WorkerConfig, limits: Limits) -> dict[str, str | None
 def _answering(
     config: WorkerConfig, fleet_models: FleetModels[WorkerConfig] | None
 ) -> list[ModelChain[WorkerConfig]]:
-    """Return the entry and model that finally answer each tier, where they can be resolved."""
+    """Return the entry and model that ultimately serve each tier, where they can be resolved."""
     fleet_models = fleet_models or FleetModels(labels={}, config=lambda _: config)
     return [chain for chain in fleet_models.chains(config.label) if chain.config is not None]
 

@@ -1,4 +1,4 @@
-"""A backup of the user's status lines that ccproxy's replaces in Claude Code's settings."""
+"""A backup of the user's own status lines, which ccproxy replaces in Claude Code's settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def keep_status_line(state: Path, settings: Path, line: object) -> None:
 
 
 def remove_status_line(state: Path, settings: Path) -> None:
-    """Restore the status line that ccproxy's has replaced in the file *settings*."""
+    """Restore the status line that ccproxy has replaced in the file *settings*."""
     document = read_user_settings(settings)
     document.pop("statusLine", None)
     if (before := read_object(_saved_lines(state)).get(str(settings))) is not None:

@@ -48,7 +48,8 @@ def test_keys(options: Options, proxy: NewProxy, fleet: Fleet, *, is_interactive
     Test every key; return the proxy with the keys that the user keeps.
 
     Raises:
-        SystemExit: If a key failed, and the user cancels or cannot be asked; 4 if it is rejected.
+        SystemExit: If a key fails and the user cancels or cannot be prompted; the code is 4 if
+            the provider rejected the key.
 
     """
     tested: Sequence[str] = ()

@@ -60,9 +60,9 @@ f             failed requests only
 Esc           close this text
 q             quit
 
-REQ/MIN and TOK/S are of the last minute; TTFT is the median time to the
-first token, P95 its 95th percentile, ERR the errors, and 5 MIN the requests
-of the last five minutes."""
+REQ/MIN and TOK/S cover the last minute; TTFT is the median time to the
+first token, P95 its 95th percentile, ERR the number of errors, and 5 MIN
+the number of requests in the last five minutes."""
 
 
 class Dashboard(App[None]):

@@ -51,7 +51,7 @@ _DESCRIPTION: Final = (
 )
 _QUERY: Final = {
     "type": "object",
-    "properties": {"query": {"type": "string", "description": "Key words or names of tools"}},
+    "properties": {"query": {"type": "string", "description": "Keywords or tool names"}},
     "required": ["query"],
 }
 _RAW_TOOLS = msgspec.json.Decoder(list[Raw])

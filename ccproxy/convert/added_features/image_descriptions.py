@@ -47,7 +47,7 @@ parts with [?].
 4. For diagrams: nodes and arrows as a list. For charts: axes, series, approximate values.
 5. Anything unusual: errors, overlaps, clipped text.
 No advice, no guesses about causes. At most 900 words."""
-_ANSWER: Final = "Answer this question about the picture, from what is visible only:\n"
+_ANSWER: Final = "Answer this question about the picture, based only on what is visible in it:\n"
 _MENTION = re.compile(
     r"\b(?:images?|pictures?|screen ?shots?|photos?|diagrams?|charts?|figures?|mock-?ups?|icons?|"
     r"logos?|png|jpe?g)\b|\[Image #\d+\]|图|截屏|画像|写真|スクリーンショット",

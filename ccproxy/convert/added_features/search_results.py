@@ -150,7 +150,7 @@ def _fee(answer: object, backend: SearchBackend) -> float:
 
 
 def _silent_sources(answer: object, backend: SearchBackend) -> str:
-    """Return the names of failed sources; the back end sends texts or pairs of name and reason."""
+    """Return the names of failed sources; the back end sends strings or (name, reason) pairs."""
     sources = _walk(answer, backend.failures) if backend.failures else ()
     texts = [": ".join(map(str, each)) if isinstance(each, list) else str(each) for each in sources]
     return _clean(", ".join(texts[:MAX_RESULTS]), 300)

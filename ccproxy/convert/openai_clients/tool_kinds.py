@@ -115,7 +115,7 @@ class ToolKinds:
 
     def _define(self, kind: ToolKind, fields: dict[str, Any]) -> None:
         if len(kind.name) + len(kind.namespace or "") > MOST_CHARACTERS:
-            text = f"the name of a tool has at most {MOST_CHARACTERS} characters"
+            text = f"a tool name can have at most {MOST_CHARACTERS} characters"
             raise invalid_request(text, "tools")
         name = sent_name(kind.name, kind.namespace)
         if name not in self._kinds:  # the same tool can be added again

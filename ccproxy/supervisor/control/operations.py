@@ -241,7 +241,7 @@ class Operations:
         return _Replacement(old, new)
 
     async def _clear_ports(self, specs: Sequence[Spec], command: ControlCommand) -> None:
-        """Stop workers on a requested port with another host: both cannot be bound at once."""
+        """Stop workers on a requested port with another host: only one address can be bound."""
         hosts = {spec.port: spec.host for spec in specs}
         blocking = [
             slot

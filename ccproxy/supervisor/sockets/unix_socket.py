@@ -186,7 +186,7 @@ def decode_reply(kind: type[T], line: bytes, path: Path | str) -> T:
             raise WorkerRefused(from_fields(Refusal, fields).error)
         return from_fields(kind, fields)
     except MessageError as error:
-        raise NoAnswer(f"{path}: not an answer ({error}): {line[:80]!r}") from error
+        raise NoAnswer(f"{path}: not a valid answer ({error}): {line[:80]!r}") from error
 
 
 @dataclass(slots=True)
@@ -232,7 +232,7 @@ def exchange(
                     buffer = rest
                     continue
                 if len(buffer) > MAX_LINE or not _receive(connection, buffer, fds, max_fds):
-                    raise NoAnswer(f"not an answer: {bytes(buffer[:80])!r}")
+                    raise NoAnswer(f"not a valid answer: {bytes(buffer[:80])!r}")
     except TimeoutError as error:
         _close_all(fds)
         raise AnswerTimeout(f"{path}: no answer within {timeout:g} s") from error

@@ -1,8 +1,8 @@
 """
 The requests of one worker, running and finished, for the control socket and its watchers.
 
-Running requests are kept in a dict and the last finished ones in a ring buffer, both as their
-existing access records. Timelines are created from them only when they are read.
+Running requests are kept in a dict and the last finished ones in a ring buffer. Both reuse the
+access records that exist anyway. Timelines are created from them only when they are read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answer requests with more tools than the provider accepts, by adding a tool search."""
+"""Handle requests with more tools than the provider accepts by adding a tool-search tool."""
 
 from __future__ import annotations
 

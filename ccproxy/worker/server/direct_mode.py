@@ -60,7 +60,8 @@ async def count_tokens(request: ClientRequest, body: bytes) -> web.Response | No
     """
     Return the provider's token count, or None if it is unavailable for any reason.
 
-    A failure does not affect messages, so it changes neither keys nor breaker.
+    A failure does not affect messages, so it changes the state of neither the keys nor the
+    breaker.
     """
     worker = request.worker
     if not worker.counting.provider_counts:

@@ -135,7 +135,7 @@ def _explain_parser(error: BaseException, otherwise: str) -> str:
 
 
 def _details(error: BaseException | None) -> str:
-    """Return the texts of an error and its causes."""
+    """Return the messages of an error and its causes."""
     texts: list[str] = []
     while error is not None and len(texts) < 5:
         texts.append(f"{error!r} {getattr(error, 'message', '')}")

@@ -90,7 +90,7 @@ def test_a_note_has_the_reason():
         (
             "Which colour?",
             "How many?",
-            "question about the picture, from what is visible only:\nHow",
+            "question about the picture, based only on what is visible in it:\nHow",
         ),
     ],
 )

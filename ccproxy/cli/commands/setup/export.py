@@ -31,8 +31,8 @@ def export(options: Options, *, form: str, labels: tuple[str, ...]) -> None:
     """
     Print the entries named by LABEL, or all entries, as a file for containers.
 
-    No secret is printed: compose refers to the env files, and the others to Kubernetes secrets. The
-    commands that create these are shown.
+    No secrets are printed: the Compose file refers to the env files, the other formats refer to
+    Kubernetes Secrets. The commands that create the Secrets are shown.
     """
     entries = [container_entry(entry) for entry in choose(open_fleet(options), labels)]
     _check_names(entries)
