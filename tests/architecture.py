@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 _PURE_LAYERS = ("protocol", "providers", "convert", "keys", "routing")
 _FOUNDATION = {"errors", "files", "text"}
-_LOGS = {"logs", "redaction", "log_format", "build"}
+_LOGS = {"log_rotation", "redaction", "log_format", "build"}
 
 # For each package: the packages and the libraries that it may import. Packages are the top-level
 # names below `ccproxy`; every package may import itself.
@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "files": (set(), set()),
     "build": (set(), set()),
     "redaction": ({"text"}, set()),
-    "logs": ({"files", "text"}, set()),
+    "log_rotation": ({"files", "text"}, set()),
     "log_format": ({"text"}, set()),
     "ipc": (_FOUNDATION, {"msgspec"}),
     "protocol": (_FOUNDATION, {"msgspec"}),

@@ -128,7 +128,9 @@ def imported_by(statement: str) -> set[str]:
             id="the supervisor does not need the worker's libraries",
         ),
         pytest.param(
-            "import ccproxy.logs", {"msgspec", "structlog"}, id="rotation works without structlog"
+            "import ccproxy.log_rotation",
+            {"msgspec", "structlog"},
+            id="rotation works without structlog",
         ),
     ],
 )

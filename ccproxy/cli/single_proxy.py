@@ -21,7 +21,7 @@ from typing import NoReturn
 from ccproxy.cli.render.terminal import print_error, short_path
 from ccproxy.config.fleet import LABEL, Entry, Fleet
 from ccproxy.errors import CcproxyError, PortInUse, UsageError
-from ccproxy.logs import log_path
+from ccproxy.log_rotation import log_path
 
 FROM_ENVIRONMENT = Path()
 """The env file of a proxy that is configured by environment variables."""

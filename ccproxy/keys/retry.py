@@ -3,7 +3,8 @@ Retries: whether a failed request is sent again, with which key and when.
 
 Only this layer retries, and Claude Code itself retries up to ten times. So retries are few
 (`MAX_RETRIES` is exact), spread by jitter, and over all requests add at most a fifth to the
-provider's load. Using another key is not a retry.
+provider's load. Using another key is not a retry. The cooldown of a key after a 429 is decided in
+`key_state`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from ccproxy.logs import LogFile, archive, log_path
+from ccproxy.log_rotation import LogFile, archive, log_path
 from ccproxy.redaction import Redactor
 
 

@@ -22,6 +22,7 @@ from ccproxy import __version__
 from ccproxy.build import installed_build
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
+from ccproxy.ipc.control_messages import DRAIN_SECONDS
 from ccproxy.ipc.socket_paths import runtime_path, socket_path
 from ccproxy.supervisor.config_check import ConfigCheck
 from ccproxy.supervisor.control.operations import Operations
@@ -143,7 +144,7 @@ class Supervisor:
         finally:
             await self._close()
 
-    def end(self, *, drain: float = 30.0) -> None:
+    def end(self, *, drain: float = DRAIN_SECONDS) -> None:
         """Stop every worker, then exit; a second call cuts off running requests."""
         seconds = 0.0 if self._operations.is_ending else drain
         self._operations.is_ending = True

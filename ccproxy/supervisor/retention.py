@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
-from ccproxy.logs import prune
+from ccproxy.log_rotation import prune
 from ccproxy.store.history import prune_turns
 from ccproxy.store.wall_clock import WallClock, describe_jump
 from ccproxy.supervisor.journal import Journal

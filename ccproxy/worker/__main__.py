@@ -49,7 +49,7 @@ from ccproxy.config.settings import is_setting
 from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError
 from ccproxy.ipc.control_messages import Readiness, encode
-from ccproxy.logs import LogFile, crash_file, log_path
+from ccproxy.log_rotation import LogFile, crash_file, log_path
 from ccproxy.redaction import Redactor
 from ccproxy.worker.control_socket import ControlSocket
 from ccproxy.worker.fork_server import OPTION, serve

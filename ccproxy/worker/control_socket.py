@@ -44,7 +44,7 @@ from ccproxy.ipc.control_messages import (
     WorkerState,
     decode_request,
 )
-from ccproxy.logs import LogFile
+from ccproxy.log_rotation import LogFile
 from ccproxy.routing.retirement import NOTICE_DAYS, retirements
 from ccproxy.store.recordings import find_recording
 from ccproxy.worker.accounting.account_rows import account_rows

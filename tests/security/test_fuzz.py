@@ -27,7 +27,7 @@ from ccproxy.convert.errors.classify import classify_error
 from ccproxy.errors import ConfigError, Problem
 from ccproxy.ipc.control_messages import WorkerState
 from ccproxy.ipc.socket_paths import socket_path
-from ccproxy.logs import log_path
+from ccproxy.log_rotation import log_path
 from ccproxy.protocol.headers import (
     UpstreamHeaders,
     is_framing_header,

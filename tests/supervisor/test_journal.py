@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.logs import LogFile
+from ccproxy.log_rotation import LogFile
 from ccproxy.supervisor.journal import FileJournal
 from tests.supervisor.conftest import eventually
 

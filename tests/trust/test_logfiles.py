@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ccproxy.cli.logs.log_files import Follower, Log
-from ccproxy.logs import LogFile, prune
+from ccproxy.log_rotation import LogFile, prune
 from tests.fleet import ROOT, FleetHome, eventually
 from tests.trust.conftest import settings
 from tests.trust.sizes import note, size
@@ -108,7 +108,7 @@ async def test_a_worker_comes_back_on_a_full_disk(small_disk, upstream):
 WRITER = """
 import sys
 from pathlib import Path
-from ccproxy.logs import LogFile
+from ccproxy.log_rotation import LogFile
 path, count, limit = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 file = LogFile(path, limit=limit)
 print("ready", flush=True)

@@ -17,7 +17,7 @@ from ccproxy.cli.render.terminal import short_path, tilde
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.reader import is_open_to_others
 from ccproxy.files import read_json
-from ccproxy.logs import RETENTION, prune
+from ccproxy.log_rotation import RETENTION, prune
 from ccproxy.supervisor.state.records import RecordFolder, identity_of
 from ccproxy.text import counted, format_size
 

@@ -22,7 +22,7 @@ import msgspec
 from ccproxy.convert.errors import phrases, wordings
 from ccproxy.convert.errors.body import ErrorBody, decode, mask_keys, parse_error_body
 from ccproxy.convert.errors.causes import Cause
-from ccproxy.convert.errors.overflow import overflow_message
+from ccproxy.convert.errors.overflow_wording import overflow_message
 from ccproxy.convert.errors.retry_after import wait_in_body, wait_in_headers, wait_until_reset
 from ccproxy.errors import Problem, ProviderRefusal
 from ccproxy.protocol.json_splice import NOT_JSON

@@ -2,7 +2,7 @@
 The texts of provider errors: for each cause, the error type and the explanation that clients see.
 
 The provider's own text always follows the explanation. The texts of context overflows are in
-`overflow.py`, because Claude Code parses them.
+`overflow_wording.py`, because Claude Code parses them.
 """
 
 from __future__ import annotations

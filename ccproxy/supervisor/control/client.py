@@ -26,7 +26,7 @@ from ccproxy.ipc.control_messages import (
     DRAIN_SECONDS,
 )
 from ccproxy.ipc.socket_paths import runtime_path, socket_path
-from ccproxy.logs import APPEND, log_path
+from ccproxy.log_rotation import APPEND, log_path
 from ccproxy.supervisor.control.protocol import (
     ControlCommand,
     ControlReply,

@@ -11,7 +11,7 @@ import threading
 from collections import defaultdict
 
 from ccproxy.config.fleet import Entry, Fleet
-from ccproxy.logs import log_path
+from ccproxy.log_rotation import log_path
 from ccproxy.supervisor.config_changes import ConfigChanges
 from ccproxy.supervisor.control.status import Row, row_of
 from ccproxy.supervisor.fleet.plan import Port

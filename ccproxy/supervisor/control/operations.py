@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import Busy, UsageError
-from ccproxy.logs import archive_label
+from ccproxy.log_rotation import archive_label
 from ccproxy.supervisor.config_changes import ConfigChanges
 from ccproxy.supervisor.config_check import CheckResult, ConfigCheck
 from ccproxy.supervisor.control.protocol import (

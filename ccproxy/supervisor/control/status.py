@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ccproxy.ipc.control_messages import ReportedState, Traffic, WorkerState
-from ccproxy.logs import log_path
+from ccproxy.log_rotation import log_path
 from ccproxy.supervisor.fleet.plan import Goal, Phase, Port
 from ccproxy.supervisor.fleet.worker_slot import UNKNOWN, WorkerSlot
 from ccproxy.supervisor.processes.identity import age_of

@@ -32,9 +32,9 @@ from ccproxy.ipc.control_messages import (
     Readiness,
 )
 from ccproxy.ipc.socket_paths import socket_path
-from ccproxy.supervisor.fleet.crash_responder import CrashResponder
 from ccproxy.supervisor.fleet.health_probe import LIMIT, PERIOD
 from ccproxy.supervisor.fleet.plan import Action, Goal, Port, StopSignal
+from ccproxy.supervisor.fleet.unavailable_server import UnavailableServer
 from ccproxy.supervisor.fleet.worker_slot import ABORT_GRACE, DRAIN_GRACE, WorkerSlot
 from ccproxy.supervisor.journal import Journal
 from ccproxy.supervisor.processes.child_environment import clean_environment
@@ -111,7 +111,7 @@ class LocalHost:
         """Called before every start: whether this process is still the fleet's supervisor."""
         self.control_path: Callable[[str], Path] = lambda name: socket_path(fleet.home, name)
         """Returns the path of a new worker's control socket, given its name."""
-        self._crash_responder = CrashResponder(self.listeners, settings.clock)
+        self._unavailable_server = UnavailableServer(self.listeners, settings.clock)
         self._fleet = fleet
         self._journal = journal
         self._wake = wake
@@ -167,7 +167,7 @@ class LocalHost:
 
     def update_ports(self, slots: list[WorkerSlot]) -> None:
         """Close the ports that no slot needs; answer on those of entries in a crash loop."""
-        self._crash_responder.update(slots)
+        self._unavailable_server.update(slots)
         addresses = {
             slot.spec.address
             for slot in slots
@@ -193,7 +193,7 @@ class LocalHost:
     async def close(self) -> None:
         """Release all resources; running workers continue."""
         self._fork_server.end()
-        await self._crash_responder.close()
+        await self._unavailable_server.close()
         self.listeners.keep_only(())
         for handles in self._handles.values():
             handles.watch.close()

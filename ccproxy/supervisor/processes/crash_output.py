@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ccproxy.files import open_private, open_regular
-from ccproxy.logs import APPEND, crash_file, log_path
+from ccproxy.log_rotation import APPEND, crash_file, log_path
 
 LAST_LINES = 20
 """Lines to quote when a worker fails without giving a reason."""

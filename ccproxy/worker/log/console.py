@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from ccproxy.log_format import format_record
-from ccproxy.logs import LogFile
+from ccproxy.log_rotation import LogFile
 from ccproxy.text import printable
 
 Style = Literal["text", "color", "json"]

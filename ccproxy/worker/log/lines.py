@@ -21,7 +21,7 @@ import msgspec
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from ccproxy.logs import LogFile
+from ccproxy.log_rotation import LogFile
 
 COLLECT_SECONDS = 0.02
 MAX_REJECTED_PER_SECOND = 100

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ccproxy.files import open_private
-from ccproxy.logs import APPEND
+from ccproxy.log_rotation import APPEND
 
 CHECK_SECONDS = 1.0
 """Interval between checks for a removed file."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from ccproxy.convert.errors.overflow import output_limit
+from ccproxy.convert.errors.overflow_wording import output_limit
 from ccproxy.errors import CcproxyError, Problem
 from ccproxy.providers.measurement import Measurement, why_no_overflow
 from ccproxy.worker.probing.probe_client import ProbeClient

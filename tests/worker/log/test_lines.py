@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ccproxy.log_format import format_record
-from ccproxy.logs import LogFile
+from ccproxy.log_rotation import LogFile
 from ccproxy.redaction import Redactor
 from ccproxy.worker.log.lines import MAX_REJECTED_PER_SECOND, RequestLog, set_up, stamp
 from tests.steering import STEERING

@@ -16,7 +16,7 @@ from ccproxy.cli.service import cron
 from ccproxy.cli.service.leftovers import crontab_without
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import UsageError
-from ccproxy.logs import Removed, prune
+from ccproxy.log_rotation import Removed, prune
 from ccproxy.store.wall_clock import WallClock, describe_jump
 from ccproxy.text import counted, format_duration, format_size
 

@@ -16,7 +16,7 @@ from ccproxy.cli.render.outcome import report
 from ccproxy.cli.render.terminal import print_error
 from ccproxy.cli.selection import choose, complete_label, open_fleet
 from ccproxy.errors import Busy, UsageError
-from ccproxy.logs import log_path
+from ccproxy.log_rotation import log_path
 from ccproxy.text import printable_json
 
 

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from ccproxy import logs
-from ccproxy.logs import CHECK_INTERVAL, LogFile, archive, archive_label, log_path, prune
+from ccproxy import log_rotation
+from ccproxy.log_rotation import CHECK_INTERVAL, LogFile, archive, archive_label, log_path, prune
 
 NOON = datetime(2026, 3, 10, 12, 0, 0).timestamp()
 DAY = 86400
@@ -250,7 +250,7 @@ def test_a_failed_rotation_continues_in_the_old_file(tmp_path, clock, monkeypatc
     def refuse(*_args, **_kwargs):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(logs, "archive", refuse)
+    monkeypatch.setattr(log_rotation, "archive", refuse)
     file.write(b"two")
     file.write(b"three")
     assert (tmp_path / "a.log").read_bytes() == b"one\ntwo\nthree\n"

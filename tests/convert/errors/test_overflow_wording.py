@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccproxy.convert.errors.body import ErrorBody
-from ccproxy.convert.errors.overflow import output_limit, overflow_message
+from ccproxy.convert.errors.overflow_wording import output_limit, overflow_message
 from ccproxy.convert.errors.phrases import OUTPUT_LIMITS
 
 KNOWN = re.compile(

@@ -30,7 +30,7 @@ _CHUNK = 65536
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,12})\r\n", re.IGNORECASE)
 
 
-class CrashResponder:
+class UnavailableServer:
     """The ports on which the supervisor answers instead of a worker."""
 
     def __init__(self, listeners: Listeners, clock: Callable[[], float]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ccproxy.supervisor.fleet.crash_responder import MAX_CLIENTS, CrashResponder
+from ccproxy.supervisor.fleet.unavailable_server import MAX_CLIENTS, UnavailableServer
 from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
 from ccproxy.supervisor.processes.identity import Identity
 from ccproxy.supervisor.sockets.listeners import Listeners
@@ -26,7 +26,7 @@ class CrashingPort:
 
     spec: Spec
     listeners: Listeners
-    responder: CrashResponder
+    responder: UnavailableServer
     slots: list[WorkerSlot] = field(default_factory=list)
 
     def slot(self, crashes: int) -> WorkerSlot:
@@ -74,7 +74,7 @@ async def port():
     listeners = Listeners(clock=lambda: NOW)
     spec = Spec(label="Kimi", host="127.0.0.1", port=free_port(), env_file="envs/kimi.env")
     assert listeners.bind(spec.address) is None
-    responder = CrashResponder(listeners, lambda: NOW)
+    responder = UnavailableServer(listeners, lambda: NOW)
     yield CrashingPort(spec, listeners, responder)
     await responder.close()
     listeners.keep_only(())
