@@ -107,10 +107,10 @@ async def load(session, base_url, *, clients=4) -> AsyncIterator[Load]:
             over.set()
 
 
-async def grows(seen: Load, by: int = 20) -> None:
+async def grows(load: Load, by: int = 20) -> None:
     """Wait until *by* more requests have been answered."""
-    enough = seen.answers + by
-    await eventually(lambda: seen.answers >= enough)
+    enough = load.answers + by
+    await eventually(lambda: load.answers >= enough)
 
 
 # Normal operation.

@@ -119,7 +119,7 @@ def custom_headers(env: EnvReader) -> dict[str, str]:
     headers: dict[str, str] = {}
     for value in env.prefixed(s.HEADER_PREFIX):
         suffix = value.name.removeprefix(s.HEADER_PREFIX)
-        name = "-".join(word.capitalize() for word in suffix.split("_"))
+        name = "-".join(part.capitalize() for part in suffix.split("_"))
         if not suffix or not is_header_name(name):
             text = f"{value.name} does not name a header: only letters, digits and _ may follow"
             env.note(value, text, fix=f"for example, write {s.HEADER_PREFIX}X_TEAM=blue")

@@ -173,12 +173,12 @@ def hosts(value: str) -> tuple[str, ...]:
 def networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
     """Parse addresses and networks such as 10.0.0.0/8."""
     try:
-        found = tuple(ip_network(word) for word in words(value))
+        networks = tuple(ip_network(item) for item in words(value))
     except ValueError as error:
         raise ValueError(f"must be addresses or networks such as 10.0.0.0/8: {error}") from error
-    if any(network.prefixlen == 0 for network in found):
+    if any(network.prefixlen == 0 for network in networks):
         raise ValueError("must not contain every address")
-    return found
+    return networks
 
 
 def extra_body(value: str) -> dict[str, Any]:

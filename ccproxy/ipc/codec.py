@@ -51,9 +51,9 @@ def from_fields(kind: type[T], fields: object) -> T:
         raise MessageError("not a JSON object")
     hashable: Any = kind  # mypy does not accept type[T] as hashable
     hints = _hints(hashable)
-    known = [name for name in fields if name in hints]
+    names = [name for name in fields if name in hints]
     try:
-        return kind(**{name: _checked(hints[name], fields[name], name) for name in known})
+        return kind(**{name: _checked(hints[name], fields[name], name) for name in names})
     except TypeError as error:  # a field without a default is missing
         raise MessageError(str(error)) from error
 

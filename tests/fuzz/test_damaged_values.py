@@ -269,8 +269,8 @@ def tool_searches(damage):
 
 def images(damage):
     media = MediaBody(scanned(damage)[0])
-    seen = image_descriptions.images_of(media)
-    for question in image_descriptions.questions_of(media, seen):
+    images = image_descriptions.images_of(media)
+    for question in image_descriptions.questions_of(media, images):
         block = image_descriptions.answered(question, "x", "d")
         image_descriptions.add_block(media.message(question.message), block)
     media.replace(lambda _: [])

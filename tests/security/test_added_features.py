@@ -157,11 +157,11 @@ async def test_text_in_a_picture_stays_in_its_frame(start, provider, text):
     proxy = await start(**EYES)
     await ask_about(proxy, picture(1))
     (sent,) = (call.json for call in provider.calls if call.json["model"] == "glm-5.3")
-    seen = json.dumps(sent["messages"], ensure_ascii=False)
-    assert ORDER in seen
-    assert seen.count("[End of picture 1]") == 1
-    assert "[Picture 2" not in seen
-    assert not [tag for tag in TAGS if tag in seen]
+    messages = json.dumps(sent["messages"], ensure_ascii=False)
+    assert ORDER in messages
+    assert messages.count("[End of picture 1]") == 1
+    assert "[Picture 2" not in messages
+    assert not [tag for tag in TAGS if tag in messages]
 
 
 async def test_a_wrong_media_type_is_not_used_as_a_path(start, provider, tmp_path):

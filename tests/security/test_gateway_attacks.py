@@ -240,8 +240,8 @@ async def test_what_another_entry_describes_is_charged_to_the_user(tmp_path, fil
     async with Family(tmp_path) as family:
         blind = {"PROVIDER": "zai", "BIG_MODEL": "glm-5.3", "VISION": "Seeing:small"}
         await family.start(Main={"USERS": str(file), **blind}, Seeing={})
-        seen = completion("a cat", usage={"prompt_tokens": 1000, "completion_tokens": 50})
-        family.providers["Seeing"].script(seen)
+        description = completion("a cat", usage={"prompt_tokens": 1000, "completion_tokens": 50})
+        family.providers["Seeing"].script(description)
         main = family.proxies["Main"]
         body = prompt() | {"messages": [{"role": "user", "content": content}]}
         assert (await main.ask(body, headers=bearer(ANNA))).status == 200
@@ -298,12 +298,12 @@ async def test_headers_of_a_client_change_neither_user_nor_rights(gateway, provi
 
 
 async def test_a_request_causes_few_token_lookups(gateway):
-    seen = []
-    gateway.worker.gateway.sign_ins._records._connection.set_trace_callback(seen.append)
+    statements = []
+    gateway.worker.gateway.sign_ins._records._connection.set_trace_callback(statements.append)
     headers = [("x-api-key", f"ccu_{number}") for number in range(100)]
     async with gateway.session.get(f"{gateway.url}/v1/models", headers=headers) as got:
         assert got.status == 401
-    assert 0 < len(seen) < 10
+    assert 0 < len(statements) < 10
 
 
 async def test_a_second_authorization_header_adds_no_rights(gateway):

@@ -31,8 +31,8 @@ def budget_text(row: BudgetRow) -> str:
 
 def user_budgets(rows: Iterable[BudgetRow]) -> list[BudgetRow]:
     """Return each user budget once, although several entries report it, most spent first."""
-    found = {(row.user, row.unit, row.period): row for row in rows if row.user}
-    return sorted(found.values(), key=lambda row: row.spent / row.limit, reverse=True)
+    latest = {(row.user, row.unit, row.period): row for row in rows if row.user}
+    return sorted(latest.values(), key=lambda row: row.spent / row.limit, reverse=True)
 
 
 def budget_warnings(rows: Iterable[BudgetRow]) -> list[str]:

@@ -58,8 +58,8 @@ def shortened(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int
 ) -> list[tuple[str, ...]]:
     """Return the cells of *rows*, shortened so that all columns fit if possible."""
-    kept = [replace(column, drop_order=0) for column in columns]
-    widths = _fitted(kept, [[column.head for column in columns], *rows], width=width)
+    required = [replace(column, drop_order=0) for column in columns]
+    widths = _fitted(required, [[column.head for column in columns], *rows], width=width)
     return [tuple(_shortened(row[at], widths[at]) for at in widths) for row in rows]
 
 

@@ -46,12 +46,12 @@ class MediaBody:
 
     def media(self) -> list[tuple[int, Content]]:
         """Return every image and document with base64 data, and the index of its message."""
-        found: list[tuple[int, Content]] = []
+        all_blocks: list[tuple[int, Content]] = []
         for index, message in sorted(self._decoded.items()):
             blocks: list[Content] = []
             _replaced(message.get("content"), blocks.append)  # None keeps each block
-            found += [(index, block) for block in blocks]
-        return found
+            all_blocks += [(index, block) for block in blocks]
+        return all_blocks
 
     def replace(self, change: Replace) -> None:
         """Replace every image and document with the result of *change*."""

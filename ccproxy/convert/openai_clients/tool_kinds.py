@@ -83,9 +83,9 @@ class ToolKinds:
             self.definitions.remove(self._search)
             self.dropped.append(f"tools.{WEB_SEARCH}")
 
-    def kind_of(self, sent: str) -> ToolKind:
-        """Return the client's form of the tool named *sent*; unknown names are functions."""
-        return self._kinds.get(sent) or ToolKind("function", sent)
+    def kind_of(self, name: str) -> ToolKind:
+        """Return the client's form of the tool named *name*; unknown names are functions."""
+        return self._kinds.get(name) or ToolKind("function", name)
 
     def keep_only(self, names: Iterable[str]) -> None:
         """Keep only the tools with these sent *names*."""

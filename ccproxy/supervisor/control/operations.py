@@ -265,9 +265,9 @@ class Operations:
 
     def _plan(self, result: CheckResult) -> ControlReply:
         plan = [PlannedChange(label=one.label, change=self._sign(one)) for one in result.specs]
-        wanted = {spec.label.lower() for spec in result.specs}
+        labels = {spec.label.lower() for spec in result.specs}
         running = {slot.spec.label for slot in self._slots if slot.goal is Goal.RUNNING}
-        removed = sorted(label for label in running if label.lower() not in wanted)
+        removed = sorted(label for label in running if label.lower() not in labels)
         plan += [PlannedChange(label=label, change="-") for label in removed]
         is_changed = bool(self._routing) and self._routing != result.routing
         return ControlReply(ok=True, plan=tuple(plan), routing_changed=is_changed)

@@ -206,5 +206,5 @@ def _equal_lines(one: Iterable[str], other: Iterable[str]) -> int:
 
 
 def _bounded(lines: Iterator[str]) -> tuple[str, ...]:
-    shown = tuple(line[:MAX_LINE] for line in islice(lines, MAX_LINES))
-    return shown if next(lines, None) is None else (*shown, "… more lines differ")
+    displayed = tuple(line[:MAX_LINE] for line in islice(lines, MAX_LINES))
+    return displayed if next(lines, None) is None else (*displayed, "… more lines differ")

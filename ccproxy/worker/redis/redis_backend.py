@@ -444,9 +444,9 @@ class RedisBackend:
             self.reason = reason
             return
         self._set_mode(is_shared=False, reason=reason)
-        sent = self._state
+        unconfirmed = self._state
         self._rebuild(self._confirmed, self._version)
-        self._separate(decode_fields(self._confirmed, self._salt), sent)
+        self._separate(decode_fields(self._confirmed, self._salt), unconfirmed)
         pending, self._pending = self._pending, []
         for operation in pending:
             if operation.future is not None and not operation.future.done():
@@ -454,11 +454,11 @@ class RedisBackend:
                 operation.resolve()
         self._wake.set()
 
-    def _separate(self, confirmed: PoolState, sent: PoolState) -> None:
+    def _separate(self, confirmed: PoolState, unconfirmed: PoolState) -> None:
         """
         Compute the shares of this replica, and drop the state that only the others count.
 
-        Redis has either the *confirmed* state or the one that was *sent*.
+        Redis has either the *confirmed* or the *unconfirmed* state.
         """
         self._baseline = baseline_of(confirmed)
         now = self.clock()
@@ -482,7 +482,8 @@ class RedisBackend:
             leases={name: key.in_flight for name, key in confirmed.keys.items()},
             own_leases={
                 name: min(
-                    state.keys[name].flights.get(self.process, 0) for state in (confirmed, sent)
+                    state.keys[name].flights.get(self.process, 0)
+                    for state in (confirmed, unconfirmed)
                 )
                 for name in confirmed.keys
             },

@@ -54,9 +54,9 @@ class RedisRecords:
             raise _unavailable() from error
         reply = reply if isinstance(reply, bytes) else b""
         code, data = reply[:_CODE_BYTES], reply[_CODE_BYTES:]
-        found = data if hmac.compare_digest(code, self._code(name, data)) else None
-        self._remember(name, found)
-        return found
+        record = data if hmac.compare_digest(code, self._code(name, data)) else None
+        self._remember(name, record)
+        return record
 
     async def replace(
         self, name: str, old: bytes | None, new: bytes | None, *, seconds: float

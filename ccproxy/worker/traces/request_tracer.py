@@ -171,8 +171,8 @@ def attempts_of(record: AccessRecord) -> Iterator[Attempt]:
     if record.attempts > len(record.failures):
         has_answer = record.ttfb is not None
         cause = "" if has_answer and not record.error else record.error or "no_answer"
-        sent = record.sent_after or begin
-        yield Attempt(max(begin, sent), record.elapsed, 200 if has_answer else 0, cause)
+        start = record.sent_after or begin
+        yield Attempt(max(begin, start), record.elapsed, 200 if has_answer else 0, cause)
 
 
 def _set_error(span: Span, cause: str, status: int) -> None:

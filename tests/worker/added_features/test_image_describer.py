@@ -70,9 +70,9 @@ async def test_an_image_is_described_once_in_place(proxy, provider, stream):
     assert (await proxy.ask(request(history, stream=stream))).text == "ok"
     later = (history, {"role": "assistant", "content": "ok"}, user(text("go on")))
     await proxy.ask(request(*later, stream=stream))
-    (asked,) = descriptions(provider)
-    assert "What is it?" in str(asked.json["messages"])
-    assert "image_url" in str(asked.json["messages"])
+    (call,) = descriptions(provider)
+    assert "What is it?" in str(call.json["messages"])
+    assert "image_url" in str(call.json["messages"])
     first, second = prompts(provider)
     assert "[Picture 1 described by glm-5v" in first
     assert first.index("before") < first.index("a cat") < first.index("What is it?")
@@ -98,10 +98,10 @@ async def test_images_are_described_with_limited_concurrency(start, provider):
     gate = asyncio.Event()
     scripted(provider, lambda _: completion("a cat", gate=gate))
     proxy = await start(PROVIDER="zai", BIG_MODEL=BLIND, VISION="glm-5v")
-    asked = asyncio.create_task(proxy.ask(request(user(*map(image, range(10))))))
+    answer = asyncio.create_task(proxy.ask(request(user(*map(image, range(10))))))
     await provider.called(3)
     gate.set()
-    await asked
+    await answer
     assert len(descriptions(provider)) == 8
     assert prompts(provider)[0].count("more than 8 new pictures") == 2
 
@@ -110,12 +110,12 @@ async def test_two_requests_share_one_description(start, provider):
     gate = asyncio.Event()
     scripted(provider, lambda _: completion("a cat", gate=gate))
     proxy = await start(PROVIDER="zai", BIG_MODEL=BLIND, VISION="glm-5v")
-    asked = [asyncio.create_task(proxy.ask(request(user(image())))) for _ in range(2)]
+    answers = [asyncio.create_task(proxy.ask(request(user(image())))) for _ in range(2)]
     await provider.called()
     await eventually(lambda: len(proxy.worker.requests.tasks) == 2)
-    asked.pop().cancel()  # one client disconnects, the other still gets the description
+    answers.pop().cancel()  # one client disconnects, the other still gets the description
     gate.set()
-    await asked[0]
+    await answers[0]
     assert len(descriptions(provider)) == 1
 
 
@@ -135,9 +135,11 @@ async def test_a_later_question_is_asked_with_the_image(proxy, provider):
     history = (user(image()), {"role": "assistant", "content": "ok"})
     question = user(text("What is on the left of the image?"))
     await proxy.ask(request(*history, question))
-    general, asked = sorted(descriptions(provider), key=lambda call: len(call.body), reverse=True)
+    general, specific = sorted(
+        descriptions(provider), key=lambda call: len(call.body), reverse=True
+    )
     assert "Describe the picture" in str(general.json["messages"])
-    assert "What is on the left" in str(asked.json["messages"])
+    assert "What is on the left" in str(specific.json["messages"])
     first = prompts(provider)[0]
     assert "seen again by glm-5v with this question" in first
     # The next turn contains the same text, without a new request.
@@ -215,9 +217,9 @@ async def test_the_describer_may_be_another_entry(tmp_path):
         await family.start(Main=blind, Seeing={})
         family.providers["Seeing"].script(completion("a cat"))
         await family.proxies["Main"].ask(request(user(image())))
-        (asked,) = family.providers["Seeing"].calls
+        (call,) = family.providers["Seeing"].calls
         (main_call,) = family.providers["Main"].calls
-    assert asked.json["model"] == "seeing-small"
+    assert call.json["model"] == "seeing-small"
     assert "described by Seeing:small" in str(main_call.json["messages"])
 
 

@@ -158,13 +158,13 @@ async def test_nothing_secret_is_sent_to_redis(replica, own_server):
     backend = replica.worker.shared_pool.backend
     await backend.commit(lambda _state: None, undo=lambda _result: None)
     own_server.ask("ECHO", "the end")
-    seen = b""
-    while b"the end" not in seen:
-        seen += await reader.readline()
+    traffic = b""
+    while b"the end" not in traffic:
+        traffic += await reader.readline()
     writer.close()
-    assert b"EVALSHA" in seen
+    assert b"EVALSHA" in traffic
     for secret in (KEY, KEY[-4:], CLIENT, CLIENT[-4:], "A secret of mine", "Hello", SESSION):
-        assert secret.encode() not in seen, secret
+        assert secret.encode() not in traffic, secret
 
 
 async def test_other_names_are_not_changed(replica, own_server):

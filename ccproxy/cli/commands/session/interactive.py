@@ -114,11 +114,11 @@ class Prompt:
     def _execute(self, words: list[str]) -> bool:
         name, arguments = words[0], words[1:]
         key = _ALIASES.get(name.lower(), name.lower())
-        if (known := COMMANDS.get(key)) is not None:
-            most = 1 if known.metavar else 0
+        if (command := COMMANDS.get(key)) is not None:
+            most = 1 if command.metavar else 0
             if len(arguments) > most:
                 raise UsageError(f"{name} takes at most {counted(most, 'argument')}")
-            return known.action(self, *arguments)
+            return command.action(self, *arguments)
         verb = COMMAND_ALIASES.get(key, key)
         if verb not in commands() or verb == "interactive":
             hint = did_you_mean(key, [*COMMANDS, *commands()])
