@@ -22,7 +22,7 @@ MAX_BYTES = 64 * 1024
 
 
 class AccountUnknown(ValueError):
-    """An answer without data about the account; the text is for the user."""
+    """An answer without data about the account; the message is for the user."""
 
 
 class Balance(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class PlanWindow(msgspec.Struct, frozen=True):
     name: str
     """For example `5h` or `week`."""
     used: float
-    """The used share; 1.0 is all of it."""
+    """The used share; 1.0 means all of it."""
     resets_at: float | None = None
     """Seconds since the epoch; None if unknown."""
 
@@ -51,7 +51,7 @@ class AccountReport(msgspec.Struct, frozen=True, kw_only=True):
     at: float = 0.0
     """When it was received, in seconds since the epoch."""
     is_documented: bool = True
-    """False if the vendor does not document the endpoint, and may change it."""
+    """False if the vendor does not document the endpoint and may change it."""
     failure: str = ""
     """Why a later attempt failed; if set, the values are older than that attempt."""
 
@@ -75,7 +75,7 @@ _Parser = Callable[[Fields, float], _Parts]
 
 
 class AccountEndpoint(NamedTuple):
-    """The endpoint where a provider reports the account of a key to the key itself."""
+    """An endpoint that reports the account of the key with which it is called."""
 
     hosts: tuple[str, ...]
     """Hosts of the endpoint; a key is sent only to the host of its own base URL."""
@@ -83,7 +83,7 @@ class AccountEndpoint(NamedTuple):
     parse: _Parser
     is_documented: bool = True
     key_prefix: str = ""
-    """Only keys with this prefix; empty: all keys."""
+    """Only for keys with this prefix; empty: for all keys."""
     scheme: str = "Bearer "
     """The text before the key in the Authorization header."""
 
@@ -209,7 +209,7 @@ _RATIO_NAMES = {"limit_5h": "5h", "limit_7d": "week", "limit_month_total": "mont
 
 def _code_plan(fields: Fields, now: float) -> _Parts:
     """
-    Parse the two formats of the plan, which may both be in one answer; the worse one counts.
+    Parse the plan's two formats; if an answer has both, the higher use of a window counts.
 
     `{"usage": {"limit": "2048", "used": "214", "resetTime": "…"}, "limits": [{"window":
     {"duration": 300, "timeUnit": "TIME_UNIT_MINUTE"}, "detail": {…}}]}`, and
@@ -346,7 +346,7 @@ ENDPOINTS: tuple[AccountEndpoint, ...] = (
     # https://vercel.com/docs/ai-gateway
     AccountEndpoint(("ai-gateway.vercel.sh",), "/v1/credits", _money_at("balance")),
     AccountEndpoint(("opencode.ai",), "/zen/go/v1/usage", _rolling_usage, is_documented=False),
-    # https://docs.siliconflow.com, user info; the endpoint in China ended in August 2026
+    # https://docs.siliconflow.com, user info; the endpoint in China was shut down in August 2026
     AccountEndpoint(("api.siliconflow.com",), "/v1/user/info", _money_at("data.totalBalance")),
     AccountEndpoint(
         ("api.stepfun.com",), "/v1/accounts", _money_at("balance", "CNY"), is_documented=False

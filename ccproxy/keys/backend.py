@@ -43,7 +43,7 @@ def seconds_left(limit: AccountLimit | None, now: float) -> float | None:
 
 @dataclass(slots=True, kw_only=True)
 class LinePlace:
-    """The place of a process in the line of those that wait for a request in flight to end."""
+    """A process's place in the line of processes waiting for a request in flight to end."""
 
     since: float
     until: float
@@ -58,7 +58,7 @@ class PoolState:
 
     salt: bytes = b""
     keys: dict[str, KeyState] = field(default_factory=dict)
-    """By salted name; includes the keys of other processes with another configuration."""
+    """By salted name; includes the keys of processes with a different configuration."""
     turn: int = 0
     share: float = 0.0
     """`KeyState.share` of the last leased key, before that use."""
@@ -100,7 +100,7 @@ class PoolState:
         return holders | {probe[0] for probe in probes if probe is not None} | {*self.line}
 
     def is_limited(self, model: str, now: float) -> bool:
-        """Return True if there is a limit for *model* or all, or an active one for any model."""
+        """Return True if there is a limit for *model* or all models, or an active one for any."""
         return any(
             name in (model, WHOLE_ACCOUNT) or limit.until > now
             for name, limit in self.account_limits.items()

@@ -2,9 +2,9 @@
 The circuit breakers of a provider: while it is down, requests are refused at once.
 
 A breaker is closed while requests succeed. Five failed requests in a row, or half of at least ten
-within 30 s, open it for 10 s. Then one request is let through as a probe (half open): its success
-closes the breaker, its failure doubles the time, up to 120 s. Requests count, not attempts: a
-request that succeeds at its third attempt is a success.
+within 30 s, open it for 10 s. Then one request is let through as a probe (half open). If it
+succeeds, the breaker closes; if it fails, the time is doubled, up to 120 s. Requests count, not
+attempts: a request that succeeds at its third attempt is a success.
 
 There is one breaker per model, since a failing model proves nothing about the others, and one
 for connections. A failed connection proves nothing about a model: a network outage may end at any
@@ -49,7 +49,7 @@ _PASS = Pass(is_probe=False)
 
 
 class Breaker:
-    """One breaker."""
+    """A single circuit breaker."""
 
     def __init__(
         self,

@@ -1,5 +1,5 @@
 """
-Budgets: spending limits of an entry, or one of its clients, per day or month.
+Budgets: spending limits of an entry, or of one of its clients, per day or month.
 
 A budget is in tokens or in a currency. Amounts are integers, tokens or billionths of the currency,
 so that sums over several processes are exact. Days and months are those of the user's clock.
@@ -107,15 +107,15 @@ class BudgetState:
 
     @property
     def share(self) -> float:
-        """The spent share; 1.0 is all of it."""
+        """The spent share; 1.0 means all of it."""
         return self.spent / self.budget.parts
 
     def refusal(self, *, label: str, who: str, setting: str, env_file: str) -> Problem:
         """
         Return the error for a request that the budget does not allow.
 
-        *who* is the client, `…last4`, empty for the entry's own budget; *setting* is the setting
-        that contains the budget.
+        *who* is the client as `…last4`, or empty for the entry's own budget; *setting* is the
+        setting that contains the budget.
         """
         of = f"the client key {who} at the proxy {label}" if who else f"the proxy {label}"
         location = f" in {env_file}" if env_file else ""

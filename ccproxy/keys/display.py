@@ -111,7 +111,7 @@ _MOVE_REASONS = {
 
 
 def describe_move_reason(reason: str) -> str:
-    """Describe why a session has left its key; the text follows "because"."""
+    """Describe why a session has left its key; the result follows "because"."""
     if reason in _MOVE_REASONS:
         return _MOVE_REASONS[reason]
     return f"the key is {_DESCRIPTIONS[reason]}"

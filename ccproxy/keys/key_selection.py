@@ -1,5 +1,5 @@
 """
-Selects a key among those that can serve a request. Pure: the pool provides the states.
+Selects a key from those that can serve a request. Pure: the pool provides the states.
 
 | strategy   | a request without a session     | a new session                              |
 |------------|---------------------------------|--------------------------------------------|
@@ -8,8 +8,8 @@ Selects a key among those that can serve a request. Pure: the pool provides the 
 | priority   | lowest priority, then rotate    | lowest priority, then fewest sessions      |
 | weights    | rotation in proportion          | fewest sessions in proportion              |
 
-With fill-first and priority, keys form tiers: a key of a later tier is used only while none of an
-earlier one can serve. Within a tier the weights apply, if there are any.
+With fill-first and priority, keys form tiers: a key of a later tier is used only while no key of an
+earlier tier can serve the request. Within a tier the weights apply, if there are any.
 
 A session stays with its key while that key can serve. When a key of an earlier tier is ready
 again, the move waits for a prompt with a new prefix, but at most KEY_MOVE_WAIT seconds.
@@ -61,9 +61,9 @@ def select_in_turn(usable: Sequence[Candidate]) -> Candidate:
 
 def select_by_weight(usable: Sequence[Candidate], share: float) -> Candidate:
     """
-    Return the key that has used least of its share.
+    Return the key that has used the least of its share.
 
-    *share* is the used share of the last selected key, so a key that was away does not catch up.
+    *share* is the used share of the last selected key, so a key that returns does not catch up.
     """
 
     def used(candidate: Candidate) -> tuple[int, float, float, int]:
@@ -86,7 +86,7 @@ def select_for_session(
     """
     Return the key of a session and the ID of its row, and note the use in *table*.
 
-    Prompts are cached, and keys are limited, by model. So a session has a row for each further
+    Prompts are cached, and keys are limited, per model. So a session has a row for each further
     *model*, which starts with the session's key and moves independently. *obstacle* returns why
     the key with the given name cannot serve.
     """

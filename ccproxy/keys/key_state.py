@@ -33,7 +33,7 @@ DAY = 86400.0
 _MOST_COOLDOWNS = 256
 """Maximum number per key; a client may name any number of models."""
 LONGEST_ERROR = 300
-"""Characters of a provider's error text that are kept."""
+"""Maximum characters kept of a provider's error text."""
 
 WHOLE_KEY = ""
 PER_DAY = "per_day"
@@ -87,7 +87,7 @@ NO_ERROR = LastError(0.0, "")
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why a key cannot be leased, and for how many seconds at least."""
+    """Why a key cannot be leased, and for at least how many seconds."""
 
     reason: str
     """A `Cause` value, `in_flight`, `per_minute`, `per_day` or `disabled`."""
@@ -98,7 +98,7 @@ class Obstacle:
 
 @dataclass(slots=True, kw_only=True)
 class KeyState:
-    """The state of one key, without the key itself; the pool passes the time."""
+    """The state of one key, without the key itself; the pool passes the current time."""
 
     flights: dict[int, int] = field(default_factory=dict)
     """Requests in flight by process."""
@@ -127,7 +127,7 @@ class KeyState:
     def obstacle(
         self, model: str, limits: KeyLimits, *, now: float, wall: float, is_only: bool
     ) -> Obstacle | None:
-        """Return why the key cannot be leased for *model*; an only key never cools down."""
+        """Return why the key cannot be leased for *model*; a pool's only key never cools down."""
         if self.disabled:
             return Obstacle("disabled", 0.0)
         if not is_only and self.cooldowns and (obstacle := self._cooldown_obstacle(model, now)):
@@ -344,7 +344,7 @@ def _shortened(text: str) -> str:
 
 
 def _cooldown_seconds(verdict: Verdict, failures: int, jitter: float) -> float:
-    """Return the length of a cooldown after *failures* earlier ones."""
+    """Return the length of a cooldown after *failures* earlier refusals."""
     stated = verdict.seconds
     if verdict.effect is Effect.REJECTED:
         return _REJECTED[min(failures, len(_REJECTED) - 1)]

@@ -84,9 +84,9 @@ class Partition:
         """
         Return the limits of requests in flight.
 
-        At first they are this process's leases and its share of the free ones, without a
-        remainder: the others may not have noticed a short interruption, and lease the free ones.
-        If that leaves no lease at all, the process may have one of a key that was not in use.
+        At first they are this process's leases and its share of the free ones, without a remainder:
+        the other processes might not have noticed a short interruption, and might lease the free
+        keys too. If that leaves no lease at all, the process may lease one key that was not in use.
         """
         if limit is None:
             return [None] * len(names)
@@ -114,7 +114,7 @@ class Partition:
             return None
         if now - self.at >= MINUTE:
             return self._share(limit, index)
-        # The starts of the others remain in the key's list until they are a minute old.
+        # The other processes' starts remain in the key's list until they are a minute old.
         foreign, own = self.foreign_starts.get(name, ()), self.own_starts.get(name, 0)
         counted = len(foreign) - bisect_right(foreign, now - MINUTE)
         remaining = max(0, limit - own - len(foreign))
@@ -142,8 +142,8 @@ def merge(
     """
     Add to *shared* the changes that this process made to its *own* copy, which stays unchanged.
 
-    *baseline* is the earlier shared state. With *is_rebuilt*, it was lost, and *shared* is what
-    other processes have reported since; each process then also reports what it knew before.
+    *baseline* is the earlier shared state. If *is_rebuilt*, that state was lost, and *shared* is
+    what other processes have reported since; each process then also reports what it knew before.
     """
     for name, mine in own.keys.items():
         before = baseline.get(name, KeyBaseline())

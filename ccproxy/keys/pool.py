@@ -1,19 +1,19 @@
 """
 The key pool: selects the key for each request, and explains why none is available.
 
-`take` leases a ready key: that of the request's session, otherwise the one with the fewest requests
-in flight, and among equals the one that has been unused longest; that is plain rotation if requests
-arrive one by one (`key_selection` has the other strategies). The caller sends the request, judges
-the response and calls `settle`; when the response is complete it calls `release`.
+`take` leases a ready key: the one of the request's session, or else the one with the fewest
+requests in flight, and among equals the one that has been unused longest; this is plain rotation if
+requests arrive one by one (`key_selection` has the other strategies). The caller sends the request,
+judges the response and calls `settle`; when the response is complete it calls `release`.
 
-Each of these is one operation on the state without any other effect, which a back end may apply
+Each of these is one operation on the state without side effects, which a back end may apply
 under a lock, or again after a conflict.
 
 * The only key of a pool never cools down: its refusals reach the client.
-* A key that cooled down is probed by one request at a time until one succeeds.
+* A key whose cooldown is over is probed by one request at a time until one succeeds.
 * Rate limits of the same model on three keys in a row that name no key, model or quota are
   attributed to the account or address. All keys then stop for this model, no key is blamed, and
-  one request at a time probes. If a second model is refused in that time, all models stop.
+  one request at a time probes. If a second model is refused during that time, all models stop.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ class KeyPool:
         """
         Lease a key as `take_from` does; return None if the request must wait for a free key.
 
-        In that case, this process has a place in the line: the first process gets a freed key.
+        In that case, this process has a place in the line, whose first process gets a freed key.
         """
         if self._limits.in_flight is None:
             return self.take_from(state, model, skip, session)
@@ -324,7 +324,7 @@ class KeyPool:
         )
 
     def peek(self, model: str) -> str | None:
-        """Return a usable key without leasing it, or None; no limit counts its use."""
+        """Return a usable key without leasing it, or None; this counts towards no limit."""
         with self._backend.reading() as state:
             usable = [key for key in self._keys if self._obstacle(state, key, model) is None]
         return usable[0].secret if usable else None
@@ -574,7 +574,7 @@ class KeyPool:
         self._change(key_id, KeyState.enable)
 
     def reset(self, key_id: str | None = None) -> None:
-        """Remove the cooldowns of one key, or of all keys and the account; KeyError as above."""
+        """Remove the cooldowns of one key, or of all keys and the account; KeyError if unknown."""
         if key_id is not None:
             self._change(key_id, lambda key: key.cooldowns.clear())
         else:
@@ -654,7 +654,7 @@ class KeyPool:
     # The states of the keys.
 
     def _states(self, state: PoolState) -> Sequence[tuple[PoolKey, KeyState]]:
-        # A back end returns another object whenever another process has changed the state.
+        # A back end returns a new object whenever another process has changed the state.
         if state is not self._paired_with:
             self._pairs = [(key, self._state_of(state, key)) for key in self._keys]
             self._paired_with = state

@@ -1,10 +1,10 @@
 """
 Retries: whether a failed request is sent again, with which key and when.
 
-Only this layer retries, and Claude Code itself retries up to ten times. So retries are few
-(`MAX_RETRIES` is exact), spread by jitter, and over all requests add at most a fifth to the
-provider's load. Using another key is not a retry. The cooldown of a key after a 429 is decided in
-`key_state`.
+Within ccproxy, only this layer retries, but Claude Code itself retries up to ten times. So retries
+are few (`MAX_RETRIES` is exact), spread by jitter, and across all requests add at most a fifth to
+the provider's load. Using another key is not a retry. The cooldown of a key after a 429 is decided
+in `key_state`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ccproxy.keys.verdict import Next, Verdict
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 8.0
-"""Seconds; the delays of Anthropic's SDK: 0.5·2ⁿ up to 8, a quarter of it random."""
+"""Seconds; the delays of Anthropic's SDK: 0.5·2ⁿ up to 8, a quarter of each random."""
 LONGEST_RETRY_AFTER = 5.0
 """Seconds; a longer retry-after is returned to the client."""
 

@@ -37,7 +37,7 @@ _LONGEST_ID = 256
 """Maximum number of characters of a client's session ID."""
 _NAME_LENGTH = 8
 _END, _MOST_FIRST = 512, 32 * 1024
-"""Number of hashed bytes: at both ends of system prompt and tools, and in the first message."""
+"""Number of hashed bytes: at both ends of the system prompt and tools, and in the first message."""
 _COMPACTION_START = 4 * 1024
 # The marker of a cache breakpoint moves to another message with every turn.
 _CACHE_CONTROL = re.compile(rb'(?:,\s*)?"cache_control"\s*:\s*\{[^{}]*\}')

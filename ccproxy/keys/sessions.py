@@ -23,7 +23,7 @@ SESSION_IDLE = 3600.0
 """Seconds after which a session is no longer active; few prompt caches live longer."""
 MAX_SESSIONS = 2048
 MIN_CACHED = 1024
-"""Tokens. The vendors that document a minimum cache no shorter prompts."""
+"""Tokens. No vendor that documents a minimum caches shorter prompts."""
 SavedSession = tuple[str, str, str, float, int, bool, str]
 _MOST_MOVES = 20
 _REFRESH = 30.0
@@ -134,7 +134,7 @@ class SessionTable:
         self._change()
 
     def note_use(self, ref: SessionRef, row: SessionRow, now: float) -> None:
-        """Note a request of a session; changes that affect no decision wait for the next one."""
+        """Note a request of a session; changes too small to affect a decision are deferred."""
         tokens = ref.tokens if ref.tokens >= MIN_CACHED else max(ref.tokens, row.tokens)
         is_steady = abs(tokens - row.tokens) * 8 <= row.tokens
         is_same = row.is_compacted == ref.is_compaction

@@ -2,8 +2,8 @@
 A pool back end for several worker processes of one entry: one rotation, one set of cooldowns.
 
 The state is in a small file that every process maps into memory. A transaction locks the file,
-reads it if another process has changed it, and writes any changes; that takes about 50 µs.
-One of two areas in the file is valid: a process that is killed while writing does not damage it.
+reads it if another process has changed it, and writes any changes; that takes about 50 µs. One of
+two areas in the file is valid: a process that is killed while writing does not damage the state.
 
 Each process owns a slot: a file that it keeps locked while it runs. The others notice when it
 exits, and release its leases and probes. The process with the lowest slot saves the pool to

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.convert.errors.classify import ProviderError
 
-# A text that names a model or a quota is about a limit of these, not of the whole account.
+# A message that names a model or a quota is about its limit, not about the whole account.
 _NAMES_SCOPE = re.compile(r"\bmodels?\b|\bquotas?\b|模型|配额|额度", re.IGNORECASE)
 
 
@@ -33,7 +33,7 @@ class Effect(enum.Enum):
     NONE = "none"
     WORKS = "works"
     COOLDOWN = "cooldown"
-    """For the stated time, or else for a few seconds that double each time."""
+    """For the stated time, or else for a few seconds, doubled each time."""
     OUT = "out"
     """Until the stated reset, or else until a probe after hours."""
     REJECTED = "rejected"

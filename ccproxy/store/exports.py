@@ -1,7 +1,7 @@
 """
 History as JSON lines, in files of the fleet's `exports/` folder and nowhere else.
 
-A name is the name of a file, never a path. A new file is readable by its owner only, never
+A name is the name of a file, never a path. A new file is readable only by its owner, never
 overwrites another, and is never written through a symbolic link (CWE-22, CWE-59, CWE-73).
 """
 

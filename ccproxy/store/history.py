@@ -1,5 +1,5 @@
 """
-Recorded conversations: the turns of user and model, per label, ordered by their end.
+Recorded conversations: the turns of user and model, per label, ordered by end time.
 
 Turns are kept for 72 hours, like logs. The content is text only: tool inputs and results are not
 stored, and keys are removed before a turn reaches this module.
@@ -56,7 +56,7 @@ class Turn(NamedTuple):
     """The model that answered; for a user's turn, the requested one."""
 
     def as_json(self) -> dict[str, str]:
-        """Return the turn in the form that exports and responses contain."""
+        """Return the turn in the format of exports and responses."""
         stamp = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds")
         return {
             "timestamp": stamp,
@@ -129,7 +129,7 @@ def _oldest(now: float, keep: timedelta = RETENTION) -> float:
 
 
 def _mark(turn: Turn) -> tuple[str, str, str]:
-    """Return the identity of a turn; exports contain its time in milliseconds."""
+    """Return the identity of a turn, with its time in milliseconds, as in exports."""
     return turn.as_json()["timestamp"], turn.role, turn.content
 
 

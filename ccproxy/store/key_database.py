@@ -2,7 +2,7 @@
 The state of one entry's keys: cooldowns, refusals and counts, by salted names.
 
 The file also holds the facts learned about the provider. Several processes may write it for a
-while, because a reload replaces the process: `merge` writes only the changes of a process.
+while, because a reload replaces the process: `merge` writes only the changes made by one process.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Overrides:
 
 
 NO_OVERRIDES = Overrides()
-# The names in the file, unchanged since the first version.
+# The field names in the file, unchanged since the first version.
 _FIELDS = {"is_off": "is_bypassed", "history": "history", "file": "export"} | {
     "records_until": "records_until"
 }

@@ -22,9 +22,9 @@ from ccproxy.files import read_regular, write_atomically
 FOLDER = "recordings"
 KEPT_SECONDS = 24 * 3600.0
 MAX_BYTES = 64 * 1024 * 1024
-"""Bytes of all recordings of an entry; the oldest are deleted."""
+"""Maximum bytes of all recordings of an entry; beyond that, the oldest are deleted."""
 MAX_RECORDING = 8 * 1024 * 1024
-"""Bytes of the bodies of one recording; larger exchanges are not recorded."""
+"""Maximum bytes of the bodies of one recording; larger exchanges are not recorded."""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,80}").fullmatch
 
 

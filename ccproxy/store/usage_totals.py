@@ -2,9 +2,10 @@
 Usage totals: requests, errors, tokens, latency and costs per hour, label, model, key, session
 and user.
 
-Hours and days are those of the user's clock. The column `day` holds the hour, `2026-11-29T14`;
-earlier versions wrote only the date, which is also read. A request whose model has no known price
-adds nothing to the cost and is counted as unpriced, so that an incomplete sum is marked.
+Hours and days are those of the user's clock. The column `day` holds the hour, such as
+`2026-11-29T14`; earlier versions wrote only the date, which can still be read. A request whose
+model has no known price adds nothing to the cost and is counted as unpriced, so that an incomplete
+sum is marked.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class Used(NamedTuple):
     user: str = ""
     """The user of the gateway; empty without one."""
     extra: float | None = None
-    """The extra cost above a price threshold; None if it was below."""
+    """The extra cost above a price threshold; None if the request was below it."""
     asked: bool = True
     """False if no request was sent to the provider."""
     is_abandoned: bool = False
@@ -127,7 +128,7 @@ class Totals:
     above: int = 0
     """Number of requests above a price threshold."""
     extra: float = 0.0
-    """The extra cost of these."""
+    """The extra cost of these requests."""
 
     def add(self, used: Used) -> None:
         """Count one request."""
@@ -171,7 +172,7 @@ class Totals:
         return self.cached / total if total else None
 
     def as_json(self) -> dict[str, object]:
-        """Return the sums in the form that `usage --json` shows."""
+        """Return the sums in the format that `usage --json` shows."""
         mean, hit = self.mean_ttfb, self.cache_hit_rate
         return {
             "requests": self.requests,
