@@ -148,7 +148,7 @@ def reason(worker: Worker, keys: Sequence[KeyView]) -> str | None:
         wait = format_wait(limit.seconds)
         parts.append(f"{name} limits this address or account{scope}: cooling down for {wait}")
     unavailable = [key for key in keys if key.state != "ready"]
-    # If all keys are out, that explains every failure.
+    # If no key is available, that explains every failure.
     if not keys or len(unavailable) < len(keys):
         parts.append(worker.activity.provider_failures.describe())
     if unavailable:

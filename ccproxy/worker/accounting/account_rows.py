@@ -1,4 +1,4 @@
-"""The keys' accounts and rate limits in the form that the control socket sends."""
+"""The keys' accounts and rate limits in the format that the control socket sends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ccproxy.worker.worker import Worker
 
 
 def account_rows(keys: Iterable[KeyView]) -> tuple[AccountRow, ...]:
-    """Return the accounts of those *keys* whose account has been read."""
+    """Return the accounts of those *keys* whose accounts have been read."""
     rows = map(account_row, keys)
     return tuple(row for row in rows if row is not None)
 

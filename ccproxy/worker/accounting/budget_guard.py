@@ -4,9 +4,9 @@ Applies the budgets of an entry, of its client keys and of users to requests.
 A request is admitted unless finished requests have spent the budget, or requests in flight have
 reserved the rest. It reserves an estimate, and is charged what the provider reports when it ends.
 Its answer is assumed to be as long as the longest recent answer of the model. So concurrent
-requests exceed a budget by at most the last of them, plus the length of answers beyond that
-estimate. The reservation is made before the check, so that of two processes at least one sees the
-other's reservation.
+requests exceed a budget by at most the last request, plus the amount by which answers are longer
+than estimated. The reservation is made before the check, so that of two processes at least one sees
+the other's reservation.
 """
 
 from __future__ import annotations

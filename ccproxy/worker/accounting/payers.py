@@ -1,5 +1,5 @@
 """
-The budgets that pay for a request: of this entry, of a client of another entry, of a user.
+The budgets that pay for a request: of this entry, of a client of another entry, or of a user.
 
 An entry may forward a request to another, which receives no client key. So the first entry names
 the account in a header, and the answering entry charges the client's budget at the first one,
@@ -28,7 +28,7 @@ from ccproxy.worker.gateway.user_directory import UserDirectory
 USERS = "@user"
 """Replaces the name of the budgets if the payer is a user of the gateway."""
 USERS_LEDGER = "users.spending"
-"""Not the ledger of an entry: those end in `.budgets`."""
+"""Not the name of an entry's ledger: such names end in `.budgets`."""
 _FIELDS = 4
 PAYER_HEADER = "x-ccproxy-payer"
 """Label, name of the budgets, ID and tail of the client key; trusted only from a peer."""

@@ -6,8 +6,8 @@ counts that the provider reported. If the next request reads clearly fewer token
 difference is the cause: model, entry, key, a block of the prompt, time, or the provider itself.
 
 The prompt is read after the answer has been sent, and only for models that have reported cached
-tokens: 0.1 ms for 148 KB, in direct mode 0.2 ms. Sessions and conversations are bounded, and only
-hashes are kept.
+tokens; this takes 0.1 ms for 148 KB, or 0.2 ms in direct mode. Sessions and conversations are
+bounded, and only hashes are kept.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ccproxy.worker.server.access_record import AccessRecord
 
 MAX_SESSIONS = 64
 MAX_CONVERSATIONS = 4
-"""Per session and sub-agent: the main one, summaries, web searches."""
+"""Per session or sub-agent: the main one, summaries, web searches."""
 MAX_MODELS = 256
 LEAST_LOSS = 1024
 """Tokens; smaller losses are below the block size of providers' caches."""
 LEAST_SHARE = 0.1
-"""Share of the tokens that were in the cache."""
+"""Minimum lost share of the tokens that were in the cache."""
 CACHE_SECONDS = 300.0
 """Minimum time for which providers cache a prompt, if nothing else is known."""
 LONG_CACHE_SECONDS = 3600.0
@@ -138,8 +138,8 @@ class CacheLossDetector:
         if before.cached - after < least:
             return None
         cause, block, detail = self._cause(session, before, record, prompt)
-        # A prompt that became shorter lost only tokens that it still contains. A compaction is
-        # reported even if the summary is short.
+        # A prompt that became shorter can have lost only tokens that it still contains. A
+        # compaction is reported even if the summary is short.
         lost = max(0, min(before.cached, new + after + written) - after)
         if lost < least and cause != "compaction":
             return None

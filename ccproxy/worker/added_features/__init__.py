@@ -1,1 +1,1 @@
-"""The I/O of the features that ccproxy adds: searches, judgements, descriptions, PDF texts."""
+"""The I/O of the features that ccproxy adds: searches, judgements, descriptions, PDF text."""

@@ -27,7 +27,7 @@ from ccproxy.worker.added_features.model_call import ask_model
 from ccproxy.worker.server.http import ClientRequest
 
 MAX_NEW_IMAGES = 8
-"""The maximum number of new descriptions per request; further images become notes."""
+"""The maximum number of new descriptions per request; further images are replaced by notes."""
 
 
 class ImageDescriber:

@@ -44,7 +44,7 @@ def media_needs(
     worker = request.worker
     if BASE64 not in body:
         return None
-    # Quotes inside texts are escaped, so these patterns match values only.
+    # Quotes inside strings are escaped, so these patterns match only values.
     has_images = not quirks.images and b'"image"' in body
     has_pdfs = (
         quirks.pdf == "text" and worker.config.api != "messages" and b'"application/pdf"' in body

@@ -20,7 +20,7 @@ import zlib
 from typing import Any
 
 MEMORY = 1024 * 1024 * 1024
-"""The limit for the address space in bytes."""
+"""The limit of the address space in bytes."""
 CPU_SECONDS = 20
 MAX_PAGES = 100
 MAX_CHARACTERS = 300_000

@@ -1,5 +1,5 @@
 """
-Read the texts of PDFs in a child process with resource limits; see `pdf_reader.py`.
+Read the text of PDFs in a child process with resource limits; see `pdf_reader.py`.
 
 This requires the optional library pypdfium2 (`pip install 'ccproxy-fleet[pdf]'`).
 """
@@ -25,7 +25,7 @@ READ_SECONDS = 30.0
 """The timeout for one file, including the start of the process."""
 PARALLEL_READERS = 2
 MAX_NEW_FILES = 16
-"""The maximum number of new files per request; further ones become notes."""
+"""The maximum number of new files per request; further files are replaced by notes."""
 KEPT_FILES = 64
 """The maximum number of cached files; clients send a PDF again in every turn."""
 KEPT_CHARACTERS = 64_000_000

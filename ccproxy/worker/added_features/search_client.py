@@ -3,7 +3,7 @@ Send searches to a back end.
 
 The client contacts only addresses from the settings and `search_backends.toml`, does not follow
 redirects, and does not log queries. A failed search is not sent to another back end, so a query
-only reaches parties that the user has chosen.
+reaches only parties that the user has chosen.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Answer web searches: Claude Code's WebSearch without a model, all others in rounds with the model.
 
-Without a search engine, WebSearch receives the API's error block and a text with the settings to
+Without a search engine, WebSearch receives the API's error block and a message with the settings to
 change. The model is not used, because it would present answers from memory as search results.
 """
 

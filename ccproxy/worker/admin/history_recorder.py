@@ -1,8 +1,8 @@
 """
 Recording of conversations by a worker.
 
-Off unless HISTORY or a client's /conversation/enable switches it on. A turn is recorded when its
-answer is complete, so that a failed and retried request is recorded once. Only the conversation
+It is off unless HISTORY or a client's /conversation/enable switches it on. A turn is recorded when
+its answer is complete, so that a failed and retried request is recorded once. Only the conversation
 itself is recorded, not Claude Code's own requests (titles, summaries).
 
 All file access is in the writer's thread. In addition to the database, turns can be written to a

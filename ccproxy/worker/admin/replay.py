@@ -128,7 +128,7 @@ def _dialect(recording: Recording, call: RecordedCall, worker: Worker) -> Client
 
 
 def _answer(exchange: AnyExchange, dialect: ClientDialect, call: RecordedCall) -> bytes:
-    """Convert the recorded answer in the pieces in which it arrived."""
+    """Convert the recorded answer piece by piece, as it arrived."""
     if not exchange.streams:
         try:
             return dialect.whole(exchange.whole(call.data))

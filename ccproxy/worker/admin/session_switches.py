@@ -1,7 +1,7 @@
 """
 The run-time switches of an entry, bypass, history and recording, shared by all its processes.
 
-A process that changes a switch writes it to the file of `config/overrides.py`, which every process
+A process that changes a switch writes it to the file of `store/overrides.py`, which every process
 checks before each request, so the switches also survive a restart. If the file cannot be written, a
 switch applies to this process only, and the command reports the reason.
 """
@@ -47,7 +47,7 @@ class SessionSwitches:
         self.catch_up()
 
     def catch_up(self) -> None:
-        """Apply the saved switches, including other processes'; one system call if unchanged."""
+        """Apply the switches that any process has saved; one system call if unchanged."""
         overrides = self._file.get()
         if overrides is not self._applied and overrides != self._applied:
             self._apply(overrides)

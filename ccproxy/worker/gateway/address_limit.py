@@ -33,7 +33,7 @@ def client_address(
 
 
 def network_of(address: str) -> str:
-    """Return an IPv4 *address*, or the /64 of an IPv6 one: a machine has all of its addresses."""
+    """Return an IPv4 *address*, or an IPv6 one's /64, which one machine may own entirely."""
     parsed = _parsed(address)
     if isinstance(parsed, IPv4Address):
         return str(parsed)

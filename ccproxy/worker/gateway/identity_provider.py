@@ -32,7 +32,7 @@ from ccproxy.worker.upstream.auxiliary_request import AuxiliaryRequestError, rea
 from ccproxy.worker.upstream.connections import explain, open_session
 
 ALGORITHMS = ["RS256", "PS256", "ES256"]
-"""Signature algorithms; never `none`, and none with a shared secret."""
+"""Signature algorithms; never `none`, and no algorithm with a shared secret."""
 CACHE_SECONDS = 3600.0
 RETRY_SECONDS = 30.0
 """Minimum time between two requests for the keys, whatever key IDs the tokens contain."""

@@ -18,7 +18,7 @@ _ENTRA = frozenset(
 
 
 class IdentityError(Exception):
-    """The provider did not confirm the user's identity; the text is for the log."""
+    """The provider did not confirm the user's identity; the message is for the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

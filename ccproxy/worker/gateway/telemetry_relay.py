@@ -19,7 +19,7 @@ from ccproxy.worker.upstream.connections import explain, open_session
 
 USER_HEADER = "x-ccproxy-user"
 MOST_AT_ONCE = 8
-"""Maximum number of concurrent deliveries; a batch has up to 4 MiB."""
+"""Maximum number of concurrent deliveries; a batch can have up to 4 MiB."""
 WARN_SECONDS = 60.0
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 

@@ -25,7 +25,7 @@ from ccproxy.log_rotation import LogFile
 
 COLLECT_SECONDS = 0.02
 MAX_REJECTED_PER_SECOND = 100
-"""Lines of requests that ccproxy refused before it chose a model; more are only counted."""
+"""Maximum lines per second of requests refused before a model was chosen; more are counted."""
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 

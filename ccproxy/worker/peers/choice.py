@@ -70,7 +70,7 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     """The model's name in the body."""
     requested: str = ""
-    """The client's name for it, if a peer sent another one."""
+    """The client's name for the model, if a peer sent a different one."""
     model: str | None = None
     """The model of this entry; None: the mapping of `name` decides."""
     ref: ModelRef | None = None

@@ -68,7 +68,7 @@ async def answer_by_peer(
     """
     Return the answer of the chosen entry.
 
-    *path* is an endpoint other than that of the client's API; it has no fallback.
+    *path* is an endpoint other than the main one of the client's API; it has no fallback.
     """
     if chosen.ref is None:
         raise RuntimeError("no other entry was chosen")

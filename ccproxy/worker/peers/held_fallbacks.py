@@ -4,7 +4,7 @@ Sessions that stay with the fallback that answers them.
 A session that returns from a fallback to its own entry pays for its whole prompt again, once the
 provider's cache of that prompt has expired. So a session that has used a fallback for
 `CACHE_SECONDS` stays with it until its prompt has a new prefix (after a compaction; /clear begins a
-new session), at most for FALLBACK_HOLD; until then its own entry is not tried. If the fallback
+new session), but for FALLBACK_HOLD at most; until then its own entry is not tried. If the fallback
 fails, the session's own entry is tried at once.
 
 Each process of an entry has its own table, so another process tries the entry itself first.
@@ -26,7 +26,7 @@ class _Held:
     prompt: SessionRow
     """The last prompt; its key is the label of the fallback, empty while this entry is tried."""
     since: float
-    """When the first of these requests fell back."""
+    """When the session first fell back."""
     tried_at: float
     """When this entry was last tried."""
 

@@ -5,8 +5,8 @@ A peer receives the client's body with another model's name, and serves it like 
 its own keys, headers and conversion. The client's key is not sent.
 
 The supervisor keeps the port of a stopped worker open, so a connection alone proves nothing, and an
-answer may not send a byte for minutes. Therefore each connection carries a health probe first, and
-the request only after the probe succeeds. If the peer dies later, the connection is closed.
+answer might not begin for minutes. Therefore each connection carries a health probe first, and the
+request only after the probe succeeds. If the peer dies later, the connection is closed.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class ForwardedStream:
         return bytes(whole)
 
     async def pump(self, take: Callable[[bytes], bool]) -> bool:
-        """Pass every piece to *take*; return True at the end, or False once *take* does."""
+        """Pass every piece to *take*; return True at the end, False once *take* returns False."""
         while data := await self.read():
             if not take(data):
                 return False

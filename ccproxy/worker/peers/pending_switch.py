@@ -2,8 +2,9 @@
 A switch of models that running sessions follow when their prompt has a new prefix.
 
 Other models have not cached the prompt of a running session. With `ccproxy switch --wait`, such a
-session keeps its models until its next compaction, at most for the stated time. New conversations,
-those of new subagents included, use the new models at once; so do requests without a session.
+session keeps its models until its next compaction, but for the stated time at most. New
+conversations, including those of new subagents, use the new models at once; so do requests without
+a session.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from ccproxy.worker.probing.probe_client import ProbeClient
 from ccproxy.worker.worker import Worker
 
 MAX_WORDING: Final = 300
-"""Characters of a refusal that are kept."""
+"""Maximum characters kept of a refusal."""
 _NOT_ABOUT_LENGTH: Final = frozenset(
     {
         *("authentication_error", "billing_error", "permission_error"),

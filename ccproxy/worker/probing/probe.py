@@ -37,7 +37,7 @@ async def probe(
     """
     Measure *model* for at most *most* dollars; if None, only return the estimated cost.
 
-    *overflow*: also send a request that is too long for the model.
+    With *overflow*, also send a request that is too long for the model.
     """
     model = model or worker.config.models.big or ""
     if not model:
@@ -110,7 +110,7 @@ def save_measured(
     """
     Save *quirks* in the profile of *model*; return those that differ from the assumed ones.
 
-    *keeps_earlier*: keep quirks and limits that were measured earlier.
+    With *keeps_earlier*, keep quirks and limits that were measured earlier.
 
     Raises:
         OSError: If the profile cannot be written.

@@ -100,8 +100,8 @@ class ProbeClient:
         """
         Send one request that is meant to be refused; return the refusal, or None.
 
-        It affects neither keys nor breaker. A stream is closed at its first content, and its usage
-        is estimated.
+        It affects neither the keys nor the breaker. A stream is closed at its first content, and
+        its usage is estimated.
 
         Raises:
             Problem: If a budget is spent, or the provider does not answer.

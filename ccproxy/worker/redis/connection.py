@@ -21,7 +21,7 @@ MAX_REPLY = 64 * 1024 * 1024
 """Maximum bytes of one reply; the state of a pool has a few thousand."""
 
 MAX_ERROR = 300
-"""Characters of an error that are kept."""
+"""Maximum characters kept of an error."""
 
 Reply = Any
 """An integer, bytes, a list of replies, or None."""
@@ -29,7 +29,7 @@ Callback = Callable[[Reply], None]
 
 
 class RedisError(Exception):
-    """Redis is unavailable or has refused a command; the text is for the user."""
+    """Redis is unavailable or has refused a command; the message is for the user."""
 
 
 class RedisConnection(asyncio.Protocol):
@@ -42,7 +42,7 @@ class RedisConnection(asyncio.Protocol):
         self._callbacks: deque[Callback] = deque()
         self._transport: asyncio.Transport | None = None
         self.on_lost: Callable[[str], None] = lambda _reason: None
-        """Called once if the connection ends without `close`, after callbacks got an error."""
+        """Called once if the connection ends without `close`, after all callbacks have an error."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""

@@ -7,7 +7,7 @@ these and committed again. So the rules of the pool exist once, in `ccproxy.keys
 decision is made on the state that it changes. Operations that arrive during a call are committed
 together in the next one: however many requests wait, a replica retries one call, not one for each.
 
-A request waits for the commit of its lease, `REDIS_TIMEOUT` at most. If Redis has not confirmed it
+A request waits at most `REDIS_TIMEOUT` for the commit of its lease. If Redis has not confirmed it
 by then, the replica continues on its own copy with its share of the limits (`keys.partition`), and
 reports its changes later. A commit whose reply was lost counts as a use.
 
@@ -505,7 +505,7 @@ class RedisBackend:
         self._task = self._loop.create_task(self._maintain())
 
     async def wait_for_contact(self) -> None:
-        """Wait until the state is shared, `READY_SECONDS` at most."""
+        """Wait until the state is shared, but at most `READY_SECONDS`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(READY_SECONDS):
                 await self.has_contact.wait()

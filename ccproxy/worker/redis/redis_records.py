@@ -1,5 +1,5 @@
 """
-The sign-ins of a gateway with replicas: records in Redis, which all of them read and change.
+The sign-ins of a gateway with replicas: records in Redis, which every replica reads and changes.
 
 Each record has an authentication code that depends on its name, so anyone who can write to Redis
 can delete records, but not create or move them. While Redis is unavailable, each replica uses the

@@ -25,7 +25,7 @@ class ServerClock:
         return time.monotonic() + self._offset
 
     def note(self, server_time: float, sent_at: float, received_at: float) -> None:
-        """Compare: the server read *server_time* between two times of the monotonic clock."""
+        """Compare clocks: the server read *server_time* between two monotonic times."""
         round_trip = received_at - sent_at
         if round_trip > self._round_trip and received_at - self._compared_at < _MAX_AGE:
             return

@@ -1,5 +1,5 @@
 """
-Daily and monthly sums over all replicas, for budgets and usage.
+Daily and monthly sums across all replicas, for budgets and usage.
 
 A replica adds amounts to its own copy and reads sums from it. The script calls of the pool carry
 new amounts and return the sums, so a ledger needs no calls of its own. Each batch of additions has
@@ -74,7 +74,7 @@ class SharedLedger:
         wait: Callable[[asyncio.Future[Problem | None]], Awaitable[Problem | None]],
     ) -> None:
         """
-        *replicas* is the number that share the budgets before the first contact.
+        *replicas* is the number of replicas that share the budgets before the first contact.
 
         *on_change* is called if there is something to send; *wait* limits the wait for a reply.
         """

@@ -1,4 +1,4 @@
-"""The usage of an entry over all its replicas: daily and monthly sums."""
+"""The usage of an entry across all its replicas: daily and monthly sums."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ class AccessRecord(msgspec.Struct, kw_only=True):
         self.failures = (*self.failures[: MAX_FAILURES - 1], failure)
 
     def write_chunk(self) -> None:
-        """Record that a part of the answer is written; the first one starts the response."""
+        """Record that a part of the answer is written; the first part starts the response."""
         self.chunks += 1
         if self._first_byte is None:
             self._first_byte = time.monotonic()

@@ -68,7 +68,7 @@ class Authenticator:
         allowed_hosts: Collection[str] = (),
         has_users: bool = False,
     ) -> None:
-        """*has_users*: whether this is a team gateway."""
+        """*has_users* is True on a team gateway."""
         self._has_users = has_users
         self._digests = [sha256(key.encode()).digest() for key in client_keys]
         self.is_on_loopback = is_loopback(host)
@@ -186,7 +186,7 @@ class Authenticator:
 
 
 def offered_keys(headers: CIMultiDictProxy[str]) -> list[str]:
-    """Return the request's keys: x-api-key first, as at Anthropic, then Bearer."""
+    """Return the request's keys: x-api-key first, as in Anthropic's API, then Bearer."""
     keys = list(headers.getall("x-api-key", ()))
     for value in headers.getall("Authorization", ()):
         scheme, _, key = value.partition(" ")

@@ -69,7 +69,7 @@ class PassedResponsesDialect(ClientDialect):
         self._ping = ping
 
     def ping(self) -> bytes:
-        """Return an event once the response has begun, and a comment before."""
+        """Return an event once the response has begun, and a comment before that."""
         return self._ping()
 
     def error_event(self, problem: Problem, request_id: str) -> bytes:  # noqa: ARG002 - the API has none

@@ -61,7 +61,7 @@ class EventStream:
         return self._response.prepared
 
     def add_headers(self, headers: Iterable[tuple[str, str]]) -> None:
-        """Add the provider's headers to the response, unless its headers were sent already."""
+        """Add the provider's headers to the response, unless its headers have already been sent."""
         if not self.is_open:
             self._response.headers.update(
                 (name, value) for name, value in headers if name.lower() not in _OWN_HEADERS

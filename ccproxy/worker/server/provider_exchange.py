@@ -164,7 +164,7 @@ def finish_record(request: ClientRequest, *, counts: bool) -> None:
     """
     Log a request that has ended; a failure here does not undo the response.
 
-    *counts*: whether a model request counts in statistics, history and budgets.
+    If *counts*, a model request is included in statistics, history and budgets.
     """
     worker, record = request.worker, request.record
     used = None
@@ -307,7 +307,7 @@ def passed_key(request: ClientRequest) -> str | None:
     """
     Return the client's own key if it is to be sent to the provider.
 
-    If there are several, x-api-key comes first, as at Anthropic. An Anthropic key is sent
+    If there are several, x-api-key comes first, as in Anthropic's API. An Anthropic key is sent
     to Anthropic only, regardless of the configuration; keys of the proxy and placeholders are never
     sent.
     """

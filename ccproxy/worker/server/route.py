@@ -50,7 +50,7 @@ class Route:
     is_for_model: bool = False
     """Counted in the statistics, and recorded in the history."""
     is_gateway: bool = False
-    """Exists only where users are set."""
+    """Exists only if users are set."""
     is_page: bool = False
     """A page for a browser, which refuses requests from other sites."""
     is_messages: bool = False

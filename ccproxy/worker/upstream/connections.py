@@ -25,7 +25,7 @@ MAX_CONNECTIONS = 4096
 
 _TIMEOUT = aiohttp.ClientTimeout(connect=SETUP_SECONDS, sock_connect=CONNECT_SECONDS)
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 8}
-"""Keeps the NAT entry of a silent connection; detects a dead one within two and a half minutes."""
+"""Keep a silent connection's NAT entry alive; detect a dead connection within 150 s."""
 
 
 def open_transport(

@@ -29,7 +29,7 @@ class LeaseQueue(Protocol):
         """Return a key as soon as one is free; raise Problem if none is usable."""
 
     def release(self, lease: Lease) -> None:
-        """Return a key."""
+        """Release a key."""
 
 
 class KeyQueue:
@@ -65,7 +65,7 @@ class KeyQueue:
             raise self._pool.refusal(model, skip=skip) from None
 
     def release(self, lease: Lease) -> None:
-        """Return a key and wake the first waiter."""
+        """Release a key and wake the first waiter."""
         self._pool.release(lease)
         self._wake()
 

@@ -71,7 +71,7 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     model: str
     stream: bool
-    """Whether a stream is requested; the provider may answer otherwise."""
+    """Whether a stream is requested; the provider may ignore that."""
     headers: Mapping[str, str]
     """Headers that depend on the content of the request."""
     client_headers: Mapping[str, str] = {}
@@ -190,8 +190,8 @@ class ProviderClient:
         """
         Return the answer to a request whose failure does not affect other requests.
 
-        The request affects neither keys, breaker nor retry budget. With *is_cut*, a stream is
-        abandoned at its first content.
+        The request does not affect the keys, the breaker or the retry budget. If *is_cut*, a stream
+        is abandoned at its first content.
 
         Raises:
             Problem: If there is no answer.

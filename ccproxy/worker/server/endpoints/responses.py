@@ -126,7 +126,7 @@ def responses_dialect(form: MessagesForm, *, response_id: str, created_at: int) 
 
 
 def messages_form(worker: Worker, body: bytes, model: str) -> MessagesForm:
-    """Return a request of the Responses API for *model* as one of the Messages API."""
+    """Return a Responses API request for *model* as a Messages API request."""
     config = worker.config
     is_direct = config.api == "messages"
     has_engine = config.added_features.searches_directly
