@@ -2,7 +2,7 @@
 Budgets: spending limits of an entry, or of one of its clients, per day or month.
 
 A budget is in tokens or in a currency. Amounts are integers, tokens or billionths of the currency,
-so that sums over several processes are exact. Days and months are those of the user's clock.
+so that sums across several processes are exact. Days and months are those of the user's clock.
 """
 
 from __future__ import annotations

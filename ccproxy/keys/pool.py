@@ -71,7 +71,7 @@ from ccproxy.text import mask_key
 ACCOUNT_LIMIT_KEYS = 3
 """Number of keys limited in a row after which the account is considered limited."""
 ACCOUNT_LIMIT_GAP = 2.0
-"""Maximum seconds between two of these limits."""
+"""Maximum seconds between two such limits."""
 ACCOUNT_LIMIT_NO_SUCCESS = 10.0
 """Minimum seconds without a success for the model."""
 ACCOUNT_PROBE_EVERY = 5.0

@@ -9,7 +9,7 @@ Each process owns a slot: a file that it keeps locked while it runs. The others 
 exits, and release its leases and probes. The process with the lowest slot saves the pool to
 disk. A process that finds no others starts with an empty state.
 
-A process that is stopped while it holds the lock must not block the others. They wait for
+A process that is stopped while it holds the lock must not block the others, which wait for
 `LOCK_TIMEOUT`, then use their own copy of the state for a while and merge it later.
 """
 

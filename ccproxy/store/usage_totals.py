@@ -229,7 +229,7 @@ def summed(
     state: Path, *, by: Sequence[By], since: float = 0.0, labels: Sequence[str] | None = None
 ) -> list[UsageRow]:
     """
-    Return the totals of every group from the hour of *since* on; None means all *labels*.
+    Return the totals of every group since the hour of *since*, for all labels if *labels* is None.
 
     Raises:
         CcproxyError: If the file is damaged.

@@ -127,7 +127,7 @@ class Activity:
         return RequestsReply(running=tuple(running), finished=tuple(reversed(last)))
 
     def first_events(self, since: float | None) -> Iterator[ActivityEvent]:
-        """Yield the requests that ended after *since* and the running ones, for a new watcher."""
+        """Yield the requests that ended after *since* and all running ones, for a new watcher."""
         now = time.time()
         for record in self._finished if since is not None else ():
             if record.started_at + record.elapsed >= (since or 0.0):

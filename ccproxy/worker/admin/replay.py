@@ -178,7 +178,7 @@ def _changes(then: list[str], now: list[str]) -> Iterator[tuple[int, int, int, i
     """
     Yield the bounds of each difference in *then* and in *now*.
 
-    difflib takes quadratic time, so it only compares a window of lines after the equal ones.
+    difflib takes quadratic time, so it compares only a window of lines after the equal ones.
     """
     end = _equal_lines(reversed(then), reversed(now))
     last, now_last = len(then) - end, len(now) - end

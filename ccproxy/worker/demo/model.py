@@ -18,7 +18,7 @@ from ccproxy.worker.admin.turn_text import without_reminders
 Json = Mapping[str, Any]
 
 MAX_QUOTE_CHARS = 2000
-"""Length to which a text or a tool result is truncated before it is repeated."""
+"""Length to which text or a tool result is truncated before it is repeated."""
 
 _COMMAND = re.compile(
     r"\b(?:run|execute)\b[^`:\n]{0,40}(?:`([^`\n]+)`|:[ \t]*([^`\n]+))", re.IGNORECASE

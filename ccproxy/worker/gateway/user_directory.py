@@ -47,7 +47,7 @@ class UserDirectory:
         return self.users.by_hash.get(hash_token(token))
 
     def _read(self, file: Path) -> Users:
-        """Return the users in *file*, or those of its last valid version if it is invalid."""
+        """Return the users in *file*, or in its last valid version if it is invalid."""
         try:
             self._users = read_users(file)
         except ConfigError as error:

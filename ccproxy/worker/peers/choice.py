@@ -146,7 +146,7 @@ class Chooser:
         return watched.get()
 
     def workers(self) -> dict[str, WorkerConfig]:
-        """Return the settings of every entry of the table; without a table, those of this entry."""
+        """Return the settings of every entry in the table; without a table, only this entry's."""
         fleet = self.table.fleet
         labels = [entry.label for entry in fleet.entries] if fleet is not None else []
         configs = {label: self.sibling(label) for label in labels}
@@ -167,7 +167,7 @@ class Chooser:
         return target or self.config.target(name)
 
     def fleet_models(self) -> tuple[ListedModel, ...]:
-        """Return the models of every entry of the table, those of this entry first."""
+        """Return the models of every entry in the table, with this entry's models first."""
         labels = self.table.labels.values()
         others = [label for label in labels if label != self.config.label]
         return list_models(self._fleet_models(), self.config.label, others) if labels else ()

@@ -48,7 +48,7 @@ RETRY_SECONDS = 0.25
 GRACE_SECONDS = 2.5
 """How long replicas may take to report what they know after Redis has lost the state."""
 SETTLE_SECONDS = 0.005
-"""How long the first part of a settlement waits for the others."""
+"""How long the first part of a settlement waits for the other parts."""
 TURN_SECONDS = 0.002
 """Delay before retrying a commit that was refused because another replica has the turn."""
 READY_SECONDS = 4.0
@@ -456,7 +456,7 @@ class RedisBackend:
 
     def _separate(self, confirmed: PoolState, unconfirmed: PoolState) -> None:
         """
-        Compute the shares of this replica, and drop the state that only the others count.
+        Compute the shares of this replica, and drop the state that only other replicas count.
 
         Redis has either the *confirmed* or the *unconfirmed* state.
         """
@@ -584,7 +584,7 @@ class RedisBackend:
             self._connection.on_lost = self._leave
         commit = await self._request(b"", -1, {})
         epoch, version, fields = commit.epoch, commit.version, commit.newer_fields
-        # Replicas join a new state one by one; the share of this one must not grow meanwhile.
+        # Replicas join a new state one by one; this one's share must not grow in the meantime.
         self.members = tuple(sorted({*commit.processes, *self.members}))
         grace = commit.since / 1e6 + self._grace - self.clock() if epoch else self._grace
         is_rebuilt = epoch != self._epoch and (not epoch or grace > 0 or bool(self._epoch))
