@@ -3,7 +3,7 @@ Command discovery, and the options that all commands share.
 
 A command is the file `commands/GROUP/NAME.py`. The first line of its docstring appears in the main
 help, and it defines a function of the same name, decorated with `command`. Adding a file adds a
-command. Listing the commands reads file names only and imports nothing, which keeps `--help` and
+command. Listing the commands reads only file names and imports nothing, which keeps `--help` and
 completion fast.
 """
 
@@ -109,7 +109,7 @@ class Command(click.Command):
 def command(
     *examples: str,
     cls: type[Command] = Command,
-    **attributes: Any,  # noqa: ANN401 - those of click.Command
+    **attributes: Any,  # noqa: ANN401 - as in click.Command
 ) -> Callable[[Callable[..., None]], Command]:
     """
     Return the decorator that makes a function a command; its help ends with *examples*.

@@ -20,8 +20,8 @@ def try_connection(config: WorkerConfig, *, limit: float = PROVIDER_SECONDS) -> 
     Have the worker of *config* send a test request to its provider, and return its report.
 
     Raises:
-        OSError: If it does not respond within *limit* seconds.
-        ValueError: If its response is not JSON.
+        OSError: If the worker does not respond within *limit* seconds.
+        ValueError: If the worker's response is not JSON.
     """
     headers = {"x-api-key": config.client_keys[0]} if config.client_keys else {}
     url = f"{base_url(config)}/test-connection"

@@ -1,7 +1,7 @@
 """
 The `ccproxy` command.
 
-Finds the command to run, prints expected errors as sentences, and exits with their code.
+Finds the command to run, prints expected errors as sentences, and exits with their exit code.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class CcproxyGroup(click.Group):
         args: Sequence[str] | None = None,
         **extra: Any,  # noqa: ANN401 - click's signature
     ) -> NoReturn:
-        """Run *args*, by default those of the command line, and exit."""
+        """Run *args*, by default the command line's arguments, and exit."""
         options = Options()
         extra = {"prog_name": "ccproxy", "obj": options, **extra, "standalone_mode": False}
         try:

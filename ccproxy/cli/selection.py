@@ -43,7 +43,7 @@ def open_checked(options: Options) -> CheckedFleet:
 
 def open_readable_part(options: Options) -> tuple[Fleet, ConfigError | None]:
     """
-    Return the entries without mistakes, and the mistakes in the others.
+    Return the entries without mistakes, and the mistakes in the rest of the table.
 
     For commands that show or stop running proxies: a mistake in the table must not block them.
 

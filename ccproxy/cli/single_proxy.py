@@ -41,7 +41,7 @@ def read_settings(
     env_file: Path | None, port: int | None, label: str | None, environ: Mapping[str, str]
 ) -> SingleProxy:
     """
-    Return the proxy that *env_file* describes, or *environ* if there is no file.
+    Return the proxy that *env_file* or, if there is no file, *environ* describes.
 
     Raises:
         ConfigError: If the settings have mistakes, or the file is missing.

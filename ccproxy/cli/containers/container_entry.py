@@ -55,7 +55,7 @@ class ContainerEntry:
 
     def drain_seconds(self, *, delay: str, timeout: str) -> int:
         """
-        Return how long a container may need to stop; the parameters are the defaults.
+        Return how long a container may need to stop; *delay* and *timeout* are defaults.
 
         Raises:
             UsageError: If a value is not a number.

@@ -1,7 +1,7 @@
 """
 The Kubernetes objects of entries, as the Helm chart renders them with its default values.
 
-`deploy/helm/ccproxy/templates/entry.yaml` has the reasons; a test compares both.
+`deploy/helm/ccproxy/templates/entry.yaml` explains the reasons; a test compares the two.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def configuration(scene: Scene) -> Iterator[Finding]:
         where = short_path(mistake.file)
         if mistake.line is not None:
             where += f":{mistake.line}"
-        # Quotes contain the user's input, which may be a key where a model belongs.
+        # Quoted parts are the user's input, which may be a key entered in place of a model.
         text = _QUOTED.sub('"…"', mistake.text.splitlines()[0])
         repair = _close(mistake.file) if mistake.is_exposed_file else None
         yield fail(f"{where}: {text}", fix=_QUOTED.sub('"…"', mistake.fix), repair=repair)
@@ -46,7 +46,7 @@ def env_files(scene: Scene) -> Iterator[Finding]:
     if scene.fleet is None:
         return
     reported = {mistake.file.absolute() for mistake in scene.mistakes if mistake.is_exposed_file}
-    # A valid env file that needs no key, as for the demo provider, may be readable.
+    # A valid env file that needs no key, as for the demo provider, may be readable by others.
     valid = {scene.fleet.entry(label) for label in scene.workers}
     harmless = {entry.env_file for entry in valid if entry is not None} | reported
     files = sorted({entry.env_file for entry in scene.fleet.entries if entry.env_file.is_file()})

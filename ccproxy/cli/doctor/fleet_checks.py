@@ -27,7 +27,7 @@ FIRST_UNPRIVILEGED_PORT = 1024
 
 
 def supervisor(scene: Scene) -> Iterator[Finding]:
-    """Check that the supervisor answers and has the installed version."""
+    """Check that the supervisor answers and runs the installed version."""
     status = scene.status
     if status is None:
         return

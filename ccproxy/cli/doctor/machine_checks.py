@@ -25,7 +25,7 @@ FEW_FILES = 4096
 LOW_DISK_BYTES = 1_000_000_000
 NO_DISK_BYTES = 50_000_000
 WORKER_BYTES = 64 * 1024 * 1024
-"""The memory of an idle worker, at most."""
+"""The maximum memory of an idle worker."""
 CONNECT_SECONDS = 0.3
 _REINSTALL = f"{sys.executable} -m pip install --force-reinstall ccproxy-fleet"
 _SET_CLOCK = "timedatectl set-ntp true"

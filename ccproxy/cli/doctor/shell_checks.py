@@ -42,7 +42,7 @@ _SET_SHELL = 'eval "$(ccproxy env LABEL)"'
 
 
 def path(scene: Scene) -> Iterator[Finding]:
-    """Check that `ccproxy` on PATH is this program and that no other has the same name."""
+    """Check that `ccproxy` on PATH is this program and that no other program has its name."""
     folders = [folder for folder in scene.environ.get("PATH", "").split(os.pathsep) if folder]
     programs = [Path(folder, "ccproxy") for folder in dict.fromkeys(folders)]
     programs = [file for file in programs if os.access(file, os.X_OK) and file.is_file()]

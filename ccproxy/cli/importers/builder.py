@@ -28,9 +28,9 @@ MOST_PROXIES = 64
 """No hand-written configuration has more providers."""
 _KEY_REFERENCE = re.compile(r"\$(?:\{(?:env:)?(\w+)\}|(\w+))|os\.environ/(\w+)|\{env:(\w+)\}")
 _LONGEST_NOTE = 2000
-"""Characters that are searched for keys; YAML aliases may repeat a text of a megabyte."""
+"""Characters that are searched for keys; YAML aliases may repeat a string of a megabyte."""
 _STAND_IN_KEY = "sk-" + "0" * 32
-"""Used to check a proxy that has no key in the file."""
+"""Used to check a proxy whose key is not in the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +133,7 @@ class ImportBuilder:
         return label
 
     def route(self, label: str, rules: Mapping[str, Any]) -> None:
-        """Add routing rules of the proxy *label*."""
+        """Add routing rules for the proxy *label*."""
         if label and rules:
             self._routes[label] = rules
 
@@ -176,7 +176,7 @@ class ImportBuilder:
         )
 
     def _resolve(self, key: str, name: str) -> tuple[str, str]:
-        """Return the keys and ""; if none is usable, "" and the variable that *key* refers to."""
+        """Return the keys and "", or, if none is usable, "" and the variable that *key* names."""
         match = _KEY_REFERENCE.fullmatch(key.strip())
         variable = next(filter(None, match.groups()), "") if match else ""
         text = self.environ.get(variable, "") if variable else key.strip()
@@ -224,7 +224,7 @@ class ImportBuilder:
 
 def provider_settings(address: str, *, api: str = "", own_api: bool = False) -> dict[str, str]:
     """
-    Return the settings for a provider at *address*: its preset, with region or plan, if it has one.
+    Return the settings for a provider at *address*: its preset, if any, with the region or plan.
 
     *api* is the dialect if the source names one. With *own_api*, *address* belongs to another API
     of the provider, so the preset's address is used instead.

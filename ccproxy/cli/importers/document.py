@@ -140,7 +140,7 @@ def _is_small(root: T, children: Callable[[T], Iterable[T]]) -> bool:
 
 
 def failure(file: Path, text: str, fix: str, *, line: int | None = None) -> ConfigError:
-    """Return the error of a file that cannot be imported."""
+    """Return the error for a file that cannot be imported."""
     return ConfigError([Mistake(file=file, line=line, text=text, fix=fix)])
 
 

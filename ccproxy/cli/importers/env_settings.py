@@ -1,7 +1,7 @@
 """
 The env files of the claude-code-proxy family.
 
-Most names are the same as in ccproxy. `names.toml` maps others; the rest is left out.
+Most names are the same as in ccproxy. `names.toml` maps other names; the rest are left out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """
 LiteLLM: the config.yaml of its proxy.
 
-A deployment (an item of `model_list`) names provider, model, address and key. Deployments with the
-same address and key become one entry, and so do deployments of the same models with several keys.
+A deployment (an item of `model_list`) names a provider, model, address and key. Deployments with
+the same address and key become one entry, and so do deployments of the same models with several
+keys.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def _add_deployment(
 
 def _settings_of(prefix: str, parameters: Mapping[str, Any], mode: str) -> dict[str, str]:
     """
-    Return the settings of a deployment, without key and models.
+    Return the settings of a deployment, without its key or models.
 
     Raises:
         ValueError: If ccproxy does not support the provider, or its address is not valid.

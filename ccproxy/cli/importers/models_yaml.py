@@ -62,11 +62,11 @@ def import_models(document: object, build: ImportBuilder) -> None:
         build.leave_out_rest(fields, _FIELDS, {}, path=f"{name}: ")
 
 
-# The two forms of the file.
+# The two formats of the file.
 
 
 def _models(document: object, file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the fields of each model, from either form."""
+    """Yield the fields of each model, from either format."""
     if isinstance(document, dict) and isinstance(document.get("models"), dict | list):
         document = document["models"]
     if isinstance(document, dict):

@@ -165,7 +165,7 @@ def _model_for(rule: str, provider: str, targets: Mapping[str, _Target]) -> str:
 def _transformers(
     provider: Mapping[str, Any], name: str, build: ImportBuilder
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield a provider's transformers with their options, without those of single models."""
+    """Yield a provider's transformers with their options, except those of individual models."""
     table = table_of(provider, "transformer")
     transformer_names = names("router_transformers")
     needless = {*transformer_names["conversion"], *transformer_names["messages"]}

@@ -36,12 +36,12 @@ TOOL = "cc-switch"
 SQL_HEADER = b"-- CC Switch SQLite"
 _MOST_ROWS = 500
 _MOST_BYTES = 2**18
-"""Of the settings of one provider."""
+"""The maximum size of one provider's settings."""
 _LARGEST_ROW = 2**22
 """Bytes."""
 _MOST_STEPS = 20_000_000
 _STEPS_PER_CHECK = 10_000
-"""Instructions of SQLite."""
+"""Both in SQLite instructions."""
 _APPS = ("claude", "codex")
 _STATEMENT = re.compile(
     r"""'(?:[^']|'')*+(?:'|\Z)|"(?:[^"]|"")*+(?:"|\Z)|--[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z)|;"""
@@ -152,7 +152,7 @@ def _codex_settings(provider: SwitchProvider) -> tuple[dict[str, str], str]:
     return settings, key or text_of(server, "experimental_bearer_token")
 
 
-# Reading the three forms.
+# Reading the three formats.
 
 
 def providers_in_config(document: Mapping[str, Any]) -> Iterator[SwitchProvider]:
@@ -178,7 +178,7 @@ def is_switch_config(document: Mapping[str, Any]) -> bool:
 
 def providers_in_dump(sql: str, file: Path) -> list[SwitchProvider]:
     """
-    Return the providers of an export. Only its statements about this table are run, in memory.
+    Return the providers of an export. Only statements about their table are run, in memory.
 
     Raises:
         ConfigError: If the statements fail, or do anything other than fill the table.
@@ -223,7 +223,7 @@ def read_database(file: Path) -> tuple[list[SwitchProvider] | None, str | None]:
 
 
 def _connected(address: str) -> sqlite3.Connection:
-    """Open a database with limits for the size of rows and of values that its schema computes."""
+    """Open a database with limits on the size of rows and of values that its schema computes."""
     import sqlite3
 
     connection = sqlite3.connect(address, uri=True)
@@ -285,7 +285,7 @@ def _object(text: object, file: Path) -> Mapping[str, Any]:
 
 @contextmanager
 def _limited(connection: sqlite3.Connection) -> Iterator[None]:
-    """Abort statements that run too long: the schema of a damaged file may do anything."""
+    """Abort statements that run too long: the schema of a damaged file may contain anything."""
     steps = 0
 
     def is_over() -> bool:
@@ -306,7 +306,7 @@ def _authorize(action: int, _: str | None, name: str | None, *__: str | None) ->
 
     allowed = {
         sqlite3.SQLITE_CREATE_TABLE,
-        sqlite3.SQLITE_CREATE_INDEX,  # of the primary key
+        sqlite3.SQLITE_CREATE_INDEX,  # for the primary key
         sqlite3.SQLITE_INSERT,
         sqlite3.SQLITE_READ,
         sqlite3.SQLITE_SELECT,

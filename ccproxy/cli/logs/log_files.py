@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """A line of a log; `fields` is empty if it is not JSON, as after a crash."""
+    """A line of a log; `fields` is empty if the line is not JSON, as after a crash."""
 
     source: str
     """The label of the proxy."""
@@ -136,7 +136,7 @@ def backwards(file: Path, size: int) -> Iterator[bytes]:
     """Yield the lines in the first *size* bytes of *file*, last line first, reading in blocks."""
     with file.open("rb") as stream:
         position = size
-        blocks: list[bytes] = []  # of the line whose start is still unread, last block first
+        blocks: list[bytes] = []  # parts of the line whose start is still unread, last first
         while position:
             step = min(_BLOCK_BYTES, position)
             position -= step

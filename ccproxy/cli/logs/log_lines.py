@@ -19,7 +19,7 @@ _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 
 def line_text(line: LogLine, *, with_label: bool, verbose: bool = False) -> str:
     """
-    Return *line* as readable text; *with_label* adds the proxy that wrote it.
+    Return *line* as readable text; *with_label* adds the label of its proxy.
 
     A finished request is `09:14:02 kimi 200 108 ms kimi-k3 …9f2c 5965 in (512 cached) 13 out`. With
     *verbose*, and for every other event, all fields of the record are shown.
@@ -78,7 +78,7 @@ def _color(status: object) -> str | None:
 
 @contextmanager
 def echoing(logs: Sequence[Log], show: Callable[[LogLine], None]) -> Iterator[None]:
-    """Call *show* with each line written to *logs* during the block, including the last."""
+    """Call *show* with each line written to *logs* during the block, including the last one."""
     with ExitStack() as files:
         followers = [files.enter_context(closing(Follower(log))) for log in logs]
         ended = threading.Event()
@@ -86,7 +86,7 @@ def echoing(logs: Sequence[Log], show: Callable[[LogLine], None]) -> Iterator[No
         def echo() -> None:
             is_last = False
             while not is_last:
-                # Wait before reading, so that everything written before the end is read.
+                # Wait before reading, so that everything written before `ended` is read.
                 is_last = ended.wait(_POLL_SECONDS)
                 lines = (line for follower in followers for line in follower.read())
                 for line in sorted_by_time(lines):

@@ -3,9 +3,9 @@ Placeholders: text of the same form and length, without the content.
 
 In JSON, every string value is replaced; keys, numbers and the values of structural fields are kept.
 Letters become `x`, digits `1`; punctuation and escapes are kept, so that JSON within a string
-remains JSON, even in pieces. Each character is replaced independently, so the placeholders of a
-text's pieces join to the placeholder of the text. Names and ids are distinguished by their
-letters.
+remains JSON, even in pieces. Each character is replaced independently, so joining the
+placeholders of a string's pieces gives the placeholder of the string. Names and ids are
+distinguished by their letters.
 """
 
 from __future__ import annotations

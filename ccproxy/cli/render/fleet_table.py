@@ -48,7 +48,7 @@ def status_text(
     """
     Return a summary, the table, and a reason with a fix for each proxy that needs one.
 
-    *changed* lists the labels with files that have changed since their workers started.
+    *changed* lists the entries whose files have changed since their workers started.
     """
     lines = table(_COLUMNS, [_cells(row) for row in rows], width=columns())
     parts = [_summary(status, fleet, rows), "", *lines]
@@ -68,7 +68,7 @@ def status_text(
 
 
 def _shortened(texts: Sequence[str]) -> list[str]:
-    """Return the first *texts*: a team may have many users, and `status` must fit on a screen."""
+    """Return the first few *texts*: a team may have many users, but `status` must fit a screen."""
     rest = len(texts) - _MOST_USERS
     more = [f"{rest} more low budgets of users: ccproxy usage --by user"] if rest > 0 else []
     return [*texts[:_MOST_USERS], *more]

@@ -26,7 +26,7 @@ UP = ("ready", "degraded")
 """The states in which a proxy serves requests."""
 LAST_LINES = 20
 EARLIER_START_SECONDS = 2.0
-"""A worker older than the command by more than this was already running."""
+"""A worker that is older than the command by more than this was already running."""
 RECENT_SECONDS = 60.0
 """Older crash output belongs to an earlier start."""
 
@@ -39,7 +39,7 @@ def warn_about_changes(options: Options, row: Row) -> None:
 
 
 def exit_code(rows: Sequence[Row]) -> int:
-    """Return 0 if all are up, 5 if only ports in use prevented it, 7 if only time did, else 1."""
+    """Return 0 if all are up, 5 if every port is in use, 7 if all failures are timeouts, else 1."""
     down = [row for row in rows if row.state not in UP]
     if not down:
         return 0

@@ -93,7 +93,7 @@ def aligned_head(width: int | None) -> str:
 
 
 def aligned_line(one: RequestTimeline, width: int | None) -> str:
-    """Return the line of one request; the columns of all lines align unless a text is too long."""
+    """Return the line of one request; the columns of all lines align unless a cell is too long."""
     return table(COLUMNS, [_TYPICAL, request_cells(one)], width=width)[2]
 
 

@@ -1,7 +1,7 @@
 """
 Human-readable tables.
 
-Every table of the command line is built here. On a terminal that is too narrow, long texts are
+Every table of the command line is built here. On a terminal that is too narrow, long cells are
 shortened. If that is not enough, whole columns are left out, the least important first, and a last
 line names them.
 """
@@ -26,7 +26,7 @@ class Column:
     drop_order: int = 0
     """1 is left out first; 0 is never left out."""
     least: int = 0
-    """The width to which texts may be shortened; 0: not at all."""
+    """The width to which cells may be shortened; 0: not at all."""
 
 
 def table(
@@ -89,7 +89,7 @@ def _total(widths: dict[int, int]) -> int:
 
 
 def _shortened(text: str, width: int) -> str:
-    """Return *text* in at most *width* columns; a shortened text loses its color."""
+    """Return *text* in at most *width* columns; it loses its color if it is shortened."""
     if _width(text) <= width:
         return text
     text = click.unstyle(text)[:width]
@@ -114,5 +114,5 @@ def _width(text: str) -> int:
 
 def _width_of(char: str) -> int:
     if unicodedata.category(char) in ("Mn", "Me", "Cf"):
-        return 0  # it combines with the character before it
+        return 0  # it combines with the preceding character
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1

@@ -151,7 +151,7 @@ def write(service: ServiceFile) -> bool:
 
 
 def run_commands(commands: Sequence[Sequence[str]]) -> str:
-    """Run *commands* until one fails; return its error message, empty if all succeed."""
+    """Run *commands* until one fails; return its error message, or "" if all succeed."""
     for command in commands:
         program = shutil.which(command[0])
         if program is None:

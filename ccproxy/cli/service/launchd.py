@@ -1,8 +1,8 @@
 """
 The launchd agent that keeps a fleet running on macOS.
 
-launchd restarts the supervisor unless it exits with 0, as after `ccproxy stop`, at most every ten
-seconds. It also restarts it after a configuration error: no exit code prevents that.
+launchd restarts the supervisor, at most every ten seconds, unless it exits with 0, as after
+`ccproxy stop`. It also restarts it after a configuration error: no exit code prevents that.
 """
 
 from __future__ import annotations

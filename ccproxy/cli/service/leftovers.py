@@ -32,7 +32,7 @@ class Trace:
     """A change that ccproxy has made to the machine."""
 
     text: str
-    """For the user, after "Remove"."""
+    """Shown to the user after the word "Remove"."""
     remove: Callable[[], str]
     """Undo it and return a note for the user, or an empty string. CcproxyError if that fails."""
 

@@ -9,7 +9,7 @@ watchdog's keep-alive (`supervisor/notify.py`), and it drains on SIGTERM. The un
   systemd 254, which introduced RestartSteps= and RestartMaxDelaySec=, it is 5 s.
 * A TimeoutStopSec= longer than a drain.
 
-Sandbox settings that a user's own systemd instance cannot apply are in the system unit only.
+Sandbox settings that a user's own systemd instance cannot apply are only in the system unit.
 """
 
 from __future__ import annotations

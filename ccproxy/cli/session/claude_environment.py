@@ -103,7 +103,7 @@ class Limits:
     is_claude: bool
     """True if the big model is a Claude model, whose limits are built into Claude Code."""
     price_thresholds: Mapping[str, int] = field(default_factory=dict)
-    """With PRICE_GUARD: the tokens above which a Claude model costs more, by name."""
+    """With PRICE_GUARD: the tokens above which a Claude model costs more, by model name."""
 
     @property
     def smallest_window(self) -> int | None:
@@ -126,7 +126,7 @@ def session(
     A tier may be a model of another entry; *fleet_models* resolves it. While the proxy
     *is_bypassed*, requests go to Anthropic: no model is set, and ANTHROPIC_API_KEY is left alone.
     *saved_model* is the model in Claude Code's settings. *network_environ* is the environment with
-    the variables from these settings; it is searched for HTTP proxies.
+    the variables from these settings, and is searched for HTTP proxies.
     """
     settings: dict[str, str | None] = dict.fromkeys(MANAGED)
     settings |= {

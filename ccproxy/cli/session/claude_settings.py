@@ -132,7 +132,7 @@ def session_settings(
     env |= dict.fromkeys((name for name in UNSET if session.get(name, "") is None), "")
     overridden = [variable for _, variable in find_conflicts(session, files)]
     env |= {name: "" for name in overridden if session[name] is None}
-    # `model` replaces ANTHROPIC_MODEL, which makes Claude Code comment on each model switch.
+    # Use `model`: with ANTHROPIC_MODEL, Claude Code comments on each model switch.
     model = env.pop(MODEL, None)
     if model is not None:
         env[MODEL] = ""

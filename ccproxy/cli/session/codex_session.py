@@ -25,7 +25,7 @@ def codex_overrides(
     """
     Return the arguments that select the proxy of *session* and, unless it is None, *model*.
 
-    Codex has built-in context windows for OpenAI's models only, so the model's window is passed.
+    Codex has built-in context windows only for OpenAI's models, so the model's window is passed.
     """
     provider = {
         "name": f"{label} by ccproxy",

@@ -26,7 +26,7 @@ def pane_environment(
     environ: Mapping[str, str], mod: Path, *, python: str, table: Sequence[str], status_line: str
 ) -> dict[str, str]:
     """
-    Return the variables that load the *mod*, and those with the commands whose output it shows.
+    Return the variables that load the *mod*, and those with the commands whose output it displays.
 
     Mods that *environ* already loads are kept. *table* holds the arguments that name the fleet, and
     *status_line* is the command of the session's status line.

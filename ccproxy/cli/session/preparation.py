@@ -161,7 +161,7 @@ def plan_claude_session(
     Plan a session of Claude Code itself, whose model picker lists the models of the fleet.
 
     *choice* is the model of the last session on *entry*; empty if there was none. *running* lists
-    the labels of the running proxies. It raises the same errors as `plan_session`.
+    the labels of the running proxies. Raises the same errors as `plan_session`.
     """
     plan = plan_session(fleet, entry)
     if plan.bypassed:

@@ -25,7 +25,7 @@ from ccproxy.routing.names import parse_ref
 _OWN = "user.saved"
 """The user's own model by settings file; null if the file has none. No label has this suffix."""
 _SESSIONS = "sessions.lock"
-"""Every session holds a shared lock on it."""
+"""Every session holds a shared lock on this file."""
 
 
 class SavedModel:
@@ -46,7 +46,7 @@ class SavedModel:
         """
         Replace a saved model of the fleet with the user's own; return its name, or an empty string.
 
-        It becomes the choice of its own label, because the session that saved it is unknown.
+        It becomes the choice for its own label, because the session that saved it is unknown.
         """
         name = self._read()
         ref = parse_ref(name, self._labels) if isinstance(name, str) else None

@@ -1,7 +1,7 @@
 """
 Claude Code's `statusLine` setting: ccproxy's command, wrapped around the user's. Pure.
 
-Claude Code shows the status line of one settings file only. So the user's own command becomes an
+Claude Code shows the status line of only one settings file. So the user's own command becomes an
 argument of ours, which runs it and prints its lines first.
 """
 

@@ -45,7 +45,7 @@ def without_secrets(text: str) -> str:
 
 
 def free_ports(used: Collection[int]) -> Iterator[int]:
-    """Return the ports from 8081 that the table does not use."""
+    """Return the ports from 8081 upwards that the table does not use."""
     return (port for port in range(_FIRST_PORT, 65536) if port not in used)
 
 
@@ -56,7 +56,7 @@ def entry_text(port: int, env_file: str, label: str, fallbacks: Sequence[str] = 
 
 
 def toml_value(value: str | int) -> str:
-    """Return *value* in TOML; its basic strings are like those of JSON, except for DEL."""
+    """Return *value* in TOML, whose basic strings are JSON strings, except for DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
@@ -161,7 +161,7 @@ def remove_entry(fleet: Fleet, entry: Entry) -> None:
     def use(mistake: Mistake) -> str:
         file, line = short_path(mistake.file), mistake.line
         if line is not None and file == short_path(table) and line >= (entry.line or 1):
-            line += removed_lines  # the check has read the table without the entry
+            line += removed_lines  # the check read the table without the entry
         where = file if line is None else f"{file}:{line}"
         return f"\n  {where}: {mistake.text}"
 
@@ -279,7 +279,7 @@ def _try_replace(path: Path, change: Callable[[str], str], check: Callable[[str]
         path,
         text,
         mode=before.st_mode & 0o777,
-        owner=(before.st_uid, before.st_gid) if os.geteuid() == 0 else None,  # of the user of sudo
+        owner=(before.st_uid, before.st_gid) if os.geteuid() == 0 else None,  # kept under sudo
         is_current=lambda: _version(path.stat()) == _version(before),
     )
 

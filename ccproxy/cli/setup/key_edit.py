@@ -71,7 +71,7 @@ def remove_keys(options: Options, entry: Entry, ids: Sequence[str], *, yes: bool
 
 
 def _present_keys(entry: Entry) -> tuple[str, ...]:
-    """Return the keys of *entry*, with their attributes; UsageError if another file has them."""
+    """Return the keys of *entry*, with their attributes; UsageError if another file holds them."""
     if name := keys_file_in(read_regular(entry.env_file)):
         text = f"the keys of {entry.label} are in {name} (PROVIDER_API_KEYS_FILE)"
         raise UsageError(f"{text}\n  fix: edit that file, then: ccproxy reload {entry.label}")

@@ -103,7 +103,7 @@ def _choose(results: _Results, proxy: NewProxy) -> str:
 
 
 def _name_other_endpoints(proxy: NewProxy) -> None:
-    """Name the provider's other regions and plans: a key is valid at one of them only."""
+    """Name the provider's other regions and plans: a key is valid at only one of them."""
     preset = preset_of(proxy.preset)
     urls = {endpoint.name: preset.at(endpoint).base_url for endpoint in preset.endpoints}
     current = proxy.base_url or urls.get(proxy.endpoint) or preset.base_url
@@ -148,7 +148,7 @@ def _run_tests(options: Options, proxy: NewProxy, fleet: Fleet, tested: Sequence
 
 
 def _other_api(proxy: NewProxy, config: WorkerConfig) -> str:
-    """Return the API that the server supports instead; empty if none, or if the user chose one."""
+    """Return the API that the server supports instead; empty if unknown or chosen by the user."""
     if proxy.api or not proxy.base_url:
         return ""
     return find_api(config.base_url, config.api_keys)

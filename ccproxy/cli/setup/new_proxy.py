@@ -114,7 +114,7 @@ class NewProxy:
 
     def write(self, fleet: Fleet) -> str:
         """
-        Write the env file and the entry, both or none; return the entry.
+        Write the env file and the entry, both or neither; return the entry.
 
         Raises:
             CcproxyError: If the entry cannot be appended to the table.
@@ -158,7 +158,7 @@ def table_to_extend(fleet: Fleet) -> Path:
     """
     Return the file for a new entry: the table, or the local table in a clone of ccproxy.
 
-    Git tracks the table of a clone; entries of the user in it could cause conflicts in `git pull`.
+    Git tracks the table of a clone; the user's entries in it could cause conflicts in `git pull`.
     """
     local = local_table(fleet.file)
     is_shipped = (fleet.home / ".git").exists() and (fleet.home / "ccproxy/__init__.py").exists()

@@ -1,5 +1,5 @@
 """
-The prompts of `ccproxy init`, one for each value without an option, repeated until it is valid.
+The prompts of `ccproxy init`, one per value without an option, repeated until the answer is valid.
 
 The key comes before the model: a user who has just copied a key pastes it at the first prompt, and
 the answer to "Model" is echoed. The model prompt rejects keys as well.

@@ -74,7 +74,7 @@ def find_api(base_url: str, keys: Sequence[str]) -> str:
     """
     Return the API of a server without Chat Completions; empty if none is found.
 
-    An endpoint exists if it rejects the empty request for another reason than its path.
+    An endpoint exists if it rejects the empty request for a reason other than its path.
     """
     address = Address.parse(base_url)
     endpoints = {"responses": address.responses(azure=False), "messages": address.messages()}

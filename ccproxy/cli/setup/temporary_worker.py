@@ -26,7 +26,7 @@ _ENV_FILE = "test.env"
 _READY_TIMEOUT = 30.0
 _TEST_TIMEOUT = 120.0
 _EXIT_TIMEOUT = 5.0
-"""Seconds, all three."""
+"""All three in seconds."""
 
 TestKey = Callable[[str], KeyTest]
 """Sends one request with the key that has this id (`k1` is the first)."""
@@ -66,7 +66,7 @@ def temporary_worker(config: WorkerConfig, env_text: str) -> Iterator[TestKey]:
 def _worker(
     config: WorkerConfig, home: Path, env_text: str, listener: socket.socket
 ) -> Iterator[Path]:
-    """Run a worker in *home* that accepts at *listener*; yield its control socket."""
+    """Run a worker in *home* that accepts connections on *listener*; yield its control socket."""
     write_new(home / _ENV_FILE, env_text)
     control = home / "control.sock"
     read_end, write_end = os.pipe()

@@ -344,7 +344,7 @@ def _key_at_cursor(table: DataTable[Text]) -> str | None:
 def _visible_texts(
     table: DataTable[Text], rows: Sequence[Sequence[str]], columns: Sequence[Column]
 ) -> list[dict[str, Text]]:
-    """Return the texts of the visible columns by heading, shortened to fit the terminal."""
+    """Return the cells of the visible columns by heading, shortened to fit the terminal."""
     visible = {key.value for key in table.columns}
     places = [at for at, column in enumerate(columns) if column.head in visible]
     chosen = [columns[at] for at in places]

@@ -95,7 +95,7 @@ def _today(fleet: Fleet) -> Mapping[str, Totals] | None:
 
 
 def _usage_fields(totals: Mapping[str, Totals] | None, label: str) -> dict[str, object]:
-    """Return the fields of `status --json` that come from the statistics; None if unknown."""
+    """Return the `status --json` fields that come from the statistics; unknown values are None."""
     if totals is None:
         return {"requests_today": None, "errors_today": None, "cost_today": None}
     one = totals.get(label)

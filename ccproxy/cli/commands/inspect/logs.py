@@ -30,7 +30,7 @@ from ccproxy.text import printable_json
 SUPERVISOR = "supervisor"
 DEFAULT_COUNT = 100
 _PROCESS_NUMBER = re.compile(r"\.\d+$")
-"""The suffix in the log name of a proxy's additional processes, as in `kimi.2`."""
+"""The suffix in the log names of a proxy's additional processes, as in `kimi.2`."""
 
 
 @command(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ccproxy.cli.render.model_lines import ModelRow
 
 MAX_DIFFERENCES = 40
-"""The maximum number of an update's changes that are shown without -v."""
+"""The maximum number of changes in an update that are shown without -v."""
 
 
 @command(

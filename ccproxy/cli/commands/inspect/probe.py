@@ -114,5 +114,5 @@ def _export(fleet: Fleet, entry: Entry) -> None:
 
 
 def _toml(value: object) -> str:
-    """Return *value* in TOML; for strings, numbers, booleans and lists of them it is JSON."""
+    """Return *value* in TOML, which is JSON for strings, numbers, booleans and lists of these."""
     return json.dumps(value, ensure_ascii=False)

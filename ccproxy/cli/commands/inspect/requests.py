@@ -38,7 +38,7 @@ _ID = re.compile(r"(?:req_)?[0-9a-f]{8,}|req_\w+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
-    """The filters of the listed requests."""
+    """The filters for the listed requests."""
 
     fleet: Fleet
     labels: Sequence[str] | None

@@ -18,7 +18,7 @@ from ccproxy.config.fleet import Fleet
 
 PLAIN_SECONDS = 5.0
 COMMAND_SECONDS = 120.0
-"""The limit for a command started by a key; a restart waits for running requests."""
+"""The time limit for a command started by a keystroke; a restart waits for running requests."""
 
 
 @command(

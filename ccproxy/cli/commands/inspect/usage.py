@@ -157,7 +157,7 @@ def usage(
 def _show_cache_losses(
     options: Options, fleet: Fleet, labels: Sequence[str], *, as_json: bool
 ) -> None:
-    """Show the requests of running workers that read fewer tokens from the cache than before."""
+    """Show running workers' requests that read fewer tokens from the cache than earlier ones."""
     from ccproxy.cli.render.cache_losses import cache_lines
     from ccproxy.ipc.activity import encode_line
     from ccproxy.supervisor.control.fleet_activity import recent_requests
@@ -209,7 +209,7 @@ class _Report:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         for row in self.rows:
-            # A spreadsheet would evaluate a text with this prefix as a formula.
+            # A spreadsheet would evaluate a cell with this prefix as a formula.
             group = [f"'{name}" if name.startswith(_FORMULA) else name for name in row.group]
             writer.writerow([*group, *row.totals.as_json().values()])
         return file.getvalue().rstrip("\n")

@@ -60,7 +60,7 @@ def interactive(options: Options, label: str | None) -> None:
 
 
 def _default_entry(fleet: Fleet) -> Entry:
-    """Return the entry that this shell uses, or else the newest one that is not the demo."""
+    """Return the entry that this shell uses, or else the newest one that is not the demo entry."""
     active = fleet.entry(os.environ.get("CCPROXY_ACTIVE", ""))
     if active is not None:
         return active

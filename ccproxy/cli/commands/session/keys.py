@@ -67,7 +67,7 @@ class _Proxy:
     is_bypassed: bool
     keys: Sequence[KeyRow]
     unsaved: str
-    """Why a restart will undo the action; empty if it is saved."""
+    """Why a restart will undo the action; empty if the action is saved."""
     tests: Sequence[KeyTest] | None
     """None if the action was not a test."""
     strategy: str = ""
@@ -236,7 +236,7 @@ def _cells(key: KeyRow) -> tuple[str, ...]:
 def _cause(cooldown: KeyCooldown) -> str:
     model = f" for {printable(cooldown.model)}" if cooldown.model else ""
     since = ""
-    if cooldown.since:  # a limit set by the user has none
+    if cooldown.since:  # a limit set by the user has no start
         since = time.strftime(" since %H:%M", time.localtime(cooldown.since))
     attempt = "tried by the next request"
     if cooldown.seconds:

@@ -31,7 +31,7 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class CommandNotFound(click.ClickException):
-    """The command does not exist; the exit code is that of a shell."""
+    """The command does not exist; the exit code is the one that shells use."""
 
     exit_code = 127
 
@@ -118,7 +118,7 @@ def _find_program(words: Sequence[str], entry: Entry) -> str:
 
 
 def known_program(program: str, typed: str) -> str:
-    """Return `claude` or `codex` if the typed name or the resolved path is that program's."""
+    """Return `claude` or `codex` if the typed name or resolved path is that program's, else ""."""
     names = {Path(path).name.removesuffix(".exe").removesuffix(".cmd") for path in (typed, program)}
     return next((name for name in _PACKAGES if name in names), "")
 
@@ -182,7 +182,7 @@ def _with_pane(fleet: Fleet, plan: SessionPlan) -> SessionPlan:
 
 
 def _note_overridden(options: Options, plan: SessionPlan) -> None:
-    """Note each variable of Claude Code's settings files that the session overrides."""
+    """Note each variable in Claude Code's settings files that the session overrides."""
     from ccproxy.cli.session.claude_settings import find_conflicts
 
     for file, variable in find_conflicts(plan.session, plan.files):

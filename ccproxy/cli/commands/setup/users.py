@@ -152,7 +152,7 @@ def _with_value(text: str, name: str, key: str, value: str) -> str:
 def _write_checked(
     path: Path, text: str, name: str, hashes: tuple[str, ...], *, is_end: bool
 ) -> None:
-    """Write *text* if it is valid and gives *name* these tokens; else leave *path* unchanged."""
+    """Write *text* if it is valid and gives *name* the token *hashes*; else raise an error."""
     from ccproxy.config.team.users import read_users
 
     draft = path.with_name(f".{path.name}.draft")
