@@ -16,5 +16,5 @@ def build_of(package: Path) -> str:
 
 
 def installed_build() -> str:
-    """Return the hash of the source on disk; a process calls this at startup for its own."""
+    """Return the hash of the source on disk; a process records its own at startup."""
     return build_of(Path(__file__).parent)

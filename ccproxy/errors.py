@@ -109,10 +109,10 @@ class Problem(CcproxyError):
     """
     A request that ends with an Anthropic error; raised, returned and stored alike.
 
-    `kind` is one of the Messages API's error types, `retry_after` whole seconds, `should_retry`
-    the `x-should-retry` header (None: no header, the client decides by the status).
-    `body` and `headers` are the provider's own, for direct mode, which relays them unchanged.
-    `refusal` is the provider's error if it is one.
+    `kind` is one of the Messages API's error types, `retry_after` is in whole seconds, and
+    `should_retry` is the `x-should-retry` header (None: no header, the client decides by the
+    status). `body` and `headers` are the provider's own, for direct mode, which relays them
+    unchanged. `refusal` is the provider's error, or None if the error has another source.
     """
 
     def __init__(

@@ -110,7 +110,7 @@ def write_atomically(
 
     A kill at any moment leaves either the old content or the new: a temporary file is written,
     synced and renamed. *mode* and *owner* (a user and a group) are set through its descriptor,
-    because the folder's owner could replace it with a link. Missing folders get mode 0700.
+    because the folder's owner could replace the file with a link. Missing folders get mode 0700.
     Returns False, and replaces nothing, if *is_current* returns False just before the file is
     replaced.
 

@@ -19,7 +19,7 @@ def format_record(
     Return `09:14:02 INFO     kimi  request.finished status=200 …`.
 
     *at* is the time of the record in seconds since the epoch and is shown in local time. *source*
-    is the label of the process that wrote it, omitted if empty. Colours are ANSI sequences.
+    is the label of the process that wrote it, omitted if empty. Colors are ANSI sequences.
     """
     level = str(record.get("level", "info"))
     moment = datetime.fromtimestamp(at)

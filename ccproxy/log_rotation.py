@@ -32,7 +32,7 @@ from ccproxy.files import open_private
 SIZE_LIMIT = 50 * 1024 * 1024
 """Bytes after which a file is rotated."""
 TOTAL_LIMIT = 1024 * 1024 * 1024
-"""Bytes that the archives of one process may take; the oldest are deleted first."""
+"""Bytes that the archives of one process may take up; the oldest are deleted first."""
 CHECK_INTERVAL = 2.0
 """Seconds between two checks, made while writing, that the file still exists under its name."""
 RETENTION = timedelta(days=3)
@@ -41,7 +41,7 @@ RETENTION = timedelta(days=3)
 _ARCHIVE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,40}\.log\.\d{8}_\d{6}")
 _STAMP = "%Y%m%d_%H%M%S"
 APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-"""Flags for `files.open_private` of a file that is only appended to."""
+"""Flags that make `files.open_private` open a file for appending only."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -185,7 +185,7 @@ class LogFile:
 
 def archive(path: Path, *, now: float) -> Path | None:
     """
-    Rename the log at *path* to its archive name; return the new path, or None without a log.
+    Rename the log at *path* to its archive name; return the new path, or None if there is no log.
 
     Only the caller may have the file open. An archive is never overwritten: a second one within
     the same second gets the next free second as its timestamp.

@@ -28,10 +28,10 @@ _PREFIXES = (
 _UNDERSCORED = ("gsk_", "hf_", "ghp_", "gho_", "ghu_", "ghs_", "github_pat_")
 _NAMES = ("earer ", "EARER ", "api-key", "api_key", "Api-Key", "API-Key", "API_KEY")
 _HINTS = (*_PREFIXES, *_UNDERSCORED, *_NAMES, "AIza", "eyJ")
-"""Every text that one of the patterns matches contains one of these."""
+"""Every string that one of the patterns matches contains one of these."""
 
 # Each pattern either matches a whole run of its characters or fails after a fixed number of them.
-# Hence the time is linear in the text, which may be a path or a name chosen by an attacker.
+# So the time is linear in the length of the text, which an attacker may choose (a path, a name).
 _KEY_PATTERNS = (
     rf"\bc?(?:{'|'.join(_PREFIXES)})[A-Za-z0-9_\-]{{8,}}",
     rf"\b(?:{'|'.join(_UNDERSCORED)})[A-Za-z0-9_]{{16,}}",

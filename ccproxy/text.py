@@ -61,7 +61,7 @@ def printable(text: str) -> str:
     Return *text* with control and format characters replaced by visible escapes.
 
     Text from providers, log files and users passes through here before it reaches a terminal, so
-    that it cannot move the cursor or change colours.
+    that it cannot move the cursor or change colors.
     """
     if text.isprintable():
         return text

@@ -101,7 +101,7 @@ def _stdin() -> bytes:
 
 
 def _facts(data: bytes) -> ClientFacts:
-    """Parse Claude Code's JSON; missing fields and those of other types are left out."""
+    """Parse Claude Code's JSON; fields that are missing or of another type are left out."""
     try:
         document = json.loads(data)
     except ValueError:

@@ -1,7 +1,7 @@
 """
 The text of the status line. Pure.
 
-It begins with the label and the model that really answers, and with the reason if another one was
+It begins with the label and the model that actually answers, and with the reason if another one was
 requested. Then come the context in percent of the model's true window, the cost, the keys, and the
 part of the input that came from the provider's cache. If the terminal is too narrow, these are left
 out from the end. A long note about a problem is cut before the context is left out.
@@ -18,7 +18,7 @@ from ccproxy.text import format_dollars, format_duration, format_tokens, printab
 
 GAP = "  "
 SLOW_SECONDS = 5.0
-"""A shorter wait of a first attempt is not shown."""
+"""A shorter wait is not shown during the first attempt."""
 MAX_REASON = 200
 LEAST_NOTE = 40
 """Columns. A note is not cut further to make room for the figures."""
@@ -26,7 +26,7 @@ LEAST_NOTE = 40
 _YELLOW, _PLAIN = "\x1b[33m", "\x1b[0m"
 _ROUTE_REASON = re.compile(r"\((.*?)\)(?:;|$)")
 _EXPECTED = ("named", "big", "middle", "small")
-"""Reasons of a route that the user chose."""
+"""Reasons for a route that the user chose."""
 
 
 class ClientFacts(NamedTuple):

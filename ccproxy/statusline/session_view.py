@@ -36,7 +36,7 @@ class SessionView(NamedTuple):
 
     @property
     def cost(self) -> float:
-        """The cost at all entries, in US dollars."""
+        """The cost across all entries, in US dollars."""
         return sum(one.cost for one in (self.own, *self.others))
 
     @property

@@ -11,6 +11,6 @@ The web page of `ccproxy ui`, served by a separate process that starts and ends 
     page_actions         the actions of their buttons, which call the command line's functions
     conversation_blocks  the blocks of an inspected request and their tokens
 
-It reads the workers' control sockets and the files of the fleet; workers serve it in the same way
-as `ccproxy top`.
+The process reads the workers' control sockets and the files of the fleet; workers serve it in the
+same way as `ccproxy top`.
 """

@@ -2,7 +2,7 @@
 An inspected request as a list of blocks with their tokens, for the page.
 
 The tokens of each block are estimated. If the provider has reported the request's input tokens, the
-estimates are scaled to that sum. Parts that cannot be parsed are shown as text.
+estimates are scaled to that total. Parts that cannot be parsed are shown as text.
 """
 
 from __future__ import annotations

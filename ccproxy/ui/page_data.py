@@ -33,7 +33,7 @@ MAX_LOG_LINES = 500
 MAX_REQUESTS = 1000
 MAX_DAYS = 366
 MAX_USAGE_ROWS = 5000
-"""A month of sessions can have more. The most expensive ones are shown."""
+"""A month of sessions can have more rows; the most expensive ones are shown."""
 MAX_MODELS = 200
 """The maximum number of models per entry in the list of routes."""
 SUPERVISOR = "supervisor"
@@ -44,7 +44,7 @@ Query = Mapping[str, str]
 
 
 def known_entry(fleet: Fleet, label: str) -> str:
-    """Return the label of an entry as written in the table; UsageError if there is no entry."""
+    """Return the label of an entry as written in the table; UsageError if there is none."""
     entry = fleet.entry(label)
     if entry is None:
         raise UsageError(f'"{label}" is not an entry of the table')
@@ -78,7 +78,7 @@ def requests(fleet: Fleet, query: Query) -> dict[str, Any]:
 
 
 def inspected(fleet: Fleet, query: Query) -> dict[str, Any]:
-    """Return the conversation of a request as blocks, and the bodies."""
+    """Return the conversation of a request as blocks, and the raw bodies."""
     label, request_id = known_entry(fleet, query.get("label", "")), query.get("id", "")[:200]
     bodies = inspected_request(fleet, label, request_id)
     one = _request_of(fleet, label, request_id)

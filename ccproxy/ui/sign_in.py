@@ -9,7 +9,7 @@ script of the page exchanges it for a session, which consists of two secrets:
 - a token that the page keeps in the storage of its origin, port included, and sends as a header.
   Pages of other origins can neither read nor send it.
 
-Only both together are accepted for data and actions. Everything is kept in memory.
+Data and actions require both secrets. Everything is kept in memory.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class BrowserSession(NamedTuple):
 
 
 def new_secret() -> str:
-    """Return 192 random bits as text for URLs."""
+    """Return 192 random bits as a URL-safe string."""
     return secrets.token_urlsafe(24)
 
 
