@@ -28,7 +28,7 @@ class AddedFeatureSettings:
     """The server of the search engine, if the user named one."""
     search_key: str = field(default="", repr=False)
     own_searches: tuple[SearchBackend, ...] = ()
-    """The provider's own searches, if no engine is named; which of them serves depends on the
+    """The provider's own searches, if no engine is named; which of them is used depends on the
     model and the key."""
     own_search: bool = True
     """Whether the provider may search."""

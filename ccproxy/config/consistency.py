@@ -224,7 +224,7 @@ def check_host(env: EnvReader, host: str, client_keys: tuple[str, ...]) -> None:
 
 
 def check_own_port(env: EnvReader, base_url: str, own: Mapping[int, str], *, host: str) -> None:
-    """Check that the provider is not a proxy of this fleet, which would be a loop."""
+    """Check that the provider is not a proxy of this fleet, which would create a loop."""
     split = urlsplit(base_url)
     name, port = split.hostname or "", split.port or 0
     if port in own and (is_loopback(name) or name in (host, "0.0.0.0", "::")):  # noqa: S104

@@ -37,7 +37,7 @@ _LARGEST_PORT = 65535
 
 
 Drafts = Mapping[Path, str]
-"""Texts of tables by file, to be checked before they are written."""
+"""Contents of tables by file, to be checked before they are written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """Every proxy of one ccproxy.toml and the local table next to it."""
+    """Every proxy in one ccproxy.toml and in the local table next to it."""
 
     home: Path
     """The folder of the table and of all other files of the fleet."""

@@ -48,7 +48,7 @@ def unsupported_proxy(
     url: str, configured: str | None, environ: Mapping[str, str] | None = None
 ) -> str | None:
     """
-    Return why the environment's proxy for *url* is not used; None if it is, or there is none.
+    Return why the environment's proxy for *url* is not used, or None if it is used or not set.
 
     The address is not quoted: it may contain a password.
     """

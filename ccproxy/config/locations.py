@@ -8,7 +8,7 @@ Its location is given by --config or $CCPROXY_CONFIG. Otherwise it is the first 
 3. the user's config folder,
 4. the folder that contains the virtual environment of this `ccproxy` (as after `make run`).
 
-A table decides which programs are started and where keys are sent. The user may not be aware of a
+A table decides which programs are started and where keys are sent. The user might not be aware of a
 table found by 2 or 4. Such a table is used only if it and its folder are writable by no one but the
 user and root: another user's /tmp/ccproxy.toml is not used.
 """
@@ -128,7 +128,7 @@ def _folders_above(env: Mapping[str, str]) -> Iterator[Path]:
 
 
 def user_folder(env: Mapping[str, str]) -> Path:
-    """Return the user's config folder, which may not exist."""
+    """Return the user's config folder, which might not exist."""
     folder = Path(env.get("XDG_CONFIG_HOME") or _home(env) / ".config")
     return folder / "ccproxy"
 

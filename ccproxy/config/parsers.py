@@ -1,8 +1,8 @@
 """
 The parsers of settings: text -> value.
 
-The text of a ValueError completes the sentence "<NAME> ...". Parsers of secrets do not quote their
-input.
+The message of a ValueError completes the sentence "<NAME> ...". Parsers of secrets do not quote
+their input.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SHARED_SPACE = IPv4Network("100.64.0.0/10")  # RFC 6598; also used by Tailscale
 
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*\.?")
 
-# Placeholder texts in templates, after the prefix of a vendor's keys.
+# Placeholders in templates, after the prefix of a vendor's keys.
 _PREFIX = r"(?:(?:sk|ak|pk|gsk|csk|xai|nvapi|gho|ghu|ms|key)[-_](?:ant-|or-v1-|or-|proj-|api03-)*)?"
 _PLACEHOLDERS = (
     r"your.*",
@@ -158,7 +158,7 @@ def words(value: str) -> tuple[str, ...]:
 
 
 def hosts(value: str) -> tuple[str, ...]:
-    """Parse names and addresses as in a Host header, without port and brackets."""
+    """Parse names and addresses as in a Host header, without port or brackets."""
     names = words(value.lower())
     for host in names:
         try:
@@ -289,7 +289,7 @@ def _keys(value: str, problem_of: Callable[[str], str]) -> tuple[str, ...]:
 
 
 def split_key(listed: str) -> tuple[str, dict[str, int]]:
-    """Return a key and its attributes from a text like `sk-a;priority=2;weight=3`."""
+    """Return a key and its attributes from a string like `sk-a;priority=2;weight=3`."""
     secret, _, attributes = listed.partition(";")
     pairs = (part.partition("=") for part in attributes.split(";") if part.strip())
     numbers = {name.strip().lower(): number.strip() for name, _, number in pairs}

@@ -249,7 +249,7 @@ def _note_broken_line(binding: Binding, value: Value, reader: EnvReader) -> None
 
 
 def _last(values: Sequence[Value], reader: EnvReader) -> Value:
-    """Return the last non-empty one of the *values* of a name; note a mistake if it has several."""
+    """Return the last non-empty one of a name's *values*; note a mistake if there are several."""
     filled = [value for value in values if value.text.strip()]
     name = values[0].name
     if len(filled) > 1 and (name in NAMES or name.startswith(HEADER_PREFIX)):

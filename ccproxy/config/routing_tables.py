@@ -192,7 +192,7 @@ class _Reader:
                 self._check_label(name, f"fallback of {label}", line)
         return tuple(self._labels.get(name.lower(), name) for name in names)
 
-    # The checks of all three.
+    # The checks of all three tables.
 
     def _tables(self, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         tables = self._document.values.get(name, {})

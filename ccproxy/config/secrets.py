@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from ccproxy.config.worker_config import WorkerConfig
 
 MIN_LENGTH = 8
-"""Characters. A shorter text may be part of ordinary words."""
+"""Characters. A shorter string may be part of ordinary words."""
 _SUSPICIOUS_LENGTH = 16
 """Characters. A header value of at least this length may be a secret under any name."""
 _SECRET_NAME = re.compile(r"auth|cookie|key|secret|token|password", re.IGNORECASE)
@@ -43,7 +43,7 @@ def _service_secrets(config: WorkerConfig) -> Iterator[str]:
 
 
 def masked_headers(headers: Iterable[tuple[str, str]], custom: Mapping[str, str]) -> dict[str, str]:
-    """Return *headers* for a log, without credentials and without the values of *custom* ones."""
+    """Return *headers* for a log, without credentials or the values of *custom* headers."""
     custom_names = {name.lower() for name in custom}
     return {
         name: "…" if name.lower() in custom_names or _SECRET_NAME.search(name) else value

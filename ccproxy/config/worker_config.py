@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from functools import _lru_cache_wrapper
 
 CACHED_MODELS = 256
-"""Maximum number of cached targets, because clients can name any number of models."""
+"""Maximum number of cached targets; clients can name any number of models."""
 PLACEHOLDER = "ccproxy-needs-no-key"
 """
 The key of a session on a proxy that requires none: without any credential, Claude Code asks the
@@ -279,7 +279,7 @@ def load_worker(
     """
     Read the settings of one proxy from *env_file*, or without one from *environ*.
 
-    *ports* are the ports of the whole fleet with their labels; the entry's own is added.
+    *ports* are the ports of the whole fleet with their labels; the entry's own port is added.
 
     Raises:
         ConfigError: With every mistake, not only the first.

@@ -141,7 +141,7 @@ class ConversionContext:
         """
         Refuse a request that is clearly too long for *model*.
 
-        The error text makes Claude Code compact the conversation.
+        The error message makes Claude Code compact the conversation.
 
         Raises:
             Problem: "prompt is too long: N tokens > M maximum".

@@ -162,7 +162,7 @@ class Prompt:
         """Return the hash of a message without marks; a single text block counts as a string."""
         content = _unmarked(bytes(self.messages[index].content))
         if content.startswith(b"["):
-            with suppress(msgspec.DecodeError):  # not a single text
+            with suppress(msgspec.DecodeError):  # not a single text block
                 content = bytes(_ONE_TEXT.decode(content)[0].text)
         return hash((self.messages[index].role, content))
 
@@ -195,7 +195,7 @@ class Prompt:
 
     @property
     def is_cached_long(self) -> bool:
-        """Whether the client requests that the prompt is cached for an hour."""
+        """Whether the client requests that the prompt be cached for an hour."""
         parts = (self._request.system, self.messages[-1].content, self._request.tools)
         return any(_LONG_TTL.search(bytes(part)) for part in parts)
 

@@ -8,7 +8,7 @@ from ccproxy.errors import Problem
 
 
 class StreamConverter(Protocol):
-    """Converts the bytes of a source to those of the client's stream."""
+    """Converts the bytes of a source into bytes for the client's stream."""
 
     @property
     def ended(self) -> bool:

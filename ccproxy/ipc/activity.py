@@ -3,7 +3,7 @@ Messages of a worker about its requests: timelines, events and prompt-cache loss
 
 `docs/events.md` describes every field for users; `tests/ipc/test_activity.py` keeps the two in
 sync. Fields that have their default are omitted from the JSON, so a reader must know the defaults.
-Providers' texts are redacted, keys are shown as `…last4`, and no message contains the content of
+Providers' messages are redacted, keys are shown as `…last4`, and no message contains the content of
 conversations.
 
 This module imports msgspec, so the command line imports it lazily.
@@ -55,7 +55,7 @@ CacheCause = Literal[
 
 
 class FailedAttempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One attempt, which the provider refused."""
+    """One attempt that the provider refused."""
 
     at: float
     """Seconds since the request began."""
@@ -70,7 +70,7 @@ class FailedAttempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     delay: float = 0.0
     """Seconds until the next attempt."""
     reason: str = ""
-    """The provider's text, redacted."""
+    """The provider's message, redacted."""
 
 
 class CacheLoss(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

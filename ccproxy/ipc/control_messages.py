@@ -229,7 +229,7 @@ class AccountWindow:
     resets_at: float | None = None
     """Seconds since the epoch."""
     is_low: bool = False
-    """Whether most of it is used, so that the user is warned."""
+    """Whether most of it is used; the user is then warned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +276,7 @@ class BudgetRow:
     resets_at: float = 0.0
     """Seconds since the epoch."""
     is_low: bool = False
-    """Whether most of it is spent, so that the user is warned."""
+    """Whether most of it is spent; the user is then warned."""
     uncounted: tuple[str, ...] = ()
     """Used models without a known price."""
 
@@ -308,7 +308,7 @@ class KeyRow:
     sessions: int = 0
     """Sessions that have used the key in the last hour and stay with it."""
     last_error: str = ""
-    """The provider's text when it last refused the key; empty if the key has no cooldown."""
+    """The provider's message when it last refused the key; empty if the key has no cooldown."""
     account: AccountRow | None = None
     """None if it has never been read."""
     limits: tuple[AccountWindow, ...] = ()
@@ -465,7 +465,7 @@ class SessionReply:
     goes_to: str = ""
     """The URL to which bypass mode passes requests."""
     unsaved: str = ""
-    """Why a change is not saved, so that a restart undoes it; empty if it is."""
+    """Why a change is not saved, so that a restart undoes it; empty if it is saved."""
     recording_s: int = 0
     """Seconds for which exchanges will still be recorded."""
 
@@ -501,7 +501,7 @@ class ReplayReply:
     request: tuple[str, ...] = ()
     """The lines of a diff of the requests to the provider; empty if they are equal."""
     answer: tuple[str, ...] = ()
-    """The lines of a diff of the client's answers; empty if they are equal."""
+    """The lines of a diff of the answers to the client; empty if they are equal."""
     bytes: int = 0
     """The size of the client's answer, if it was compared."""
     note: str = ""

@@ -2,8 +2,8 @@
 The paths of the control sockets of the supervisor and the workers.
 
 A socket is in the fleet's `state/` folder, or in the user's runtime folder if that path is too long
-or the file system has no sockets. The status line imports this module every few seconds, so it
-imports neither pathlib nor, unless needed, hashlib.
+or the file system does not support sockets. The status line imports this module every few seconds, so
+it imports neither pathlib nor, unless needed, hashlib.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def socket_path(home: Path, name: str = "supervisor") -> Path:
 
 
 def runtime_path(home: Path, name: str) -> Path:
-    """Return a path for *name* outside *home*: short, and on a file system that has sockets."""
+    """Return a path for *name* outside *home*, short and on a file system that supports sockets."""
     return type(home)(_runtime_folder(), f"{_mark(home)}-{name}")
 
 

@@ -114,7 +114,7 @@ def decode(data: bytes) -> Chunk:
     types are ignored if the rest can be read.
 
     Raises:
-        BadAnswer: If *data* is not JSON, not of this form, or too large.
+        BadAnswer: If *data* is not JSON, not in this format, or too large.
     """
     check_objects(data)
     try:
@@ -147,7 +147,7 @@ def is_heartbeat(data: bytes) -> bool:
     return len(data) <= _MAX_HEARTBEAT and data.strip().lower() in _HEARTBEATS
 
 
-# Answers in unusual forms
+# Answers in unusual formats
 
 _ENVELOPES = ("data", "result", "response")
 _OUTPUT = ("content", "refusal", "function_call", "tool_calls")

@@ -1,5 +1,5 @@
 """
-Headers and texts by which Claude Code's requests are recognized.
+Headers and strings by which Claude Code's requests are recognized.
 
 The class and the agent type are sent only with CLAUDE_CODE_GATEWAY_HINT_HEADERS=1, which
 `ccproxy env` and `ccproxy run` set. Names and values are those of Claude Code 2.1.329.

@@ -17,7 +17,7 @@ class OutlineTurn(msgspec.Struct, gc=False):
 
 
 class ConversationOutline(msgspec.Struct, gc=False):
-    """A request to Messages, or to Chat Completions with the system prompt as first message."""
+    """A request to Messages, or to Chat Completions with the system prompt as the first message."""
 
     messages: list[OutlineTurn]
     system: Raw = ABSENT

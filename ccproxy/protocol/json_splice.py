@@ -23,7 +23,7 @@ _VALUE = rb"\s*:\s*(%b)" % SCALAR
 _MARKER = b'"\\u0000ccproxy %d"'
 
 NOT_JSON: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
-"""Exceptions that decoding raises if data is not JSON, too deeply nested or of another form."""
+"""Exceptions that decoding raises if data is not JSON, too deeply nested or of the wrong type."""
 
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _DECODED_OBJECT = msgspec.json.Decoder(dict[str, Any])

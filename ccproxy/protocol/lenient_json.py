@@ -55,7 +55,7 @@ def decode_leniently(
     *repair* may change the JSON value before it is converted, or raise ValueError.
 
     Raises:
-        BadAnswer: If it is not JSON, or not of this form.
+        BadAnswer: If it is not JSON, or not in this format.
     """
     text = data.decode("utf-8-sig", "replace").encode()
     text = _SURROGATES.sub(lambda match: rb"\ufffd" if match["lone"] else match[0], text)

@@ -77,7 +77,7 @@ def join_literals(separator: str, literals: Sequence[Raw]) -> Raw:
 
 
 def wrap_literal(before: str, raw: Raw, after: str = "") -> Raw:
-    """Add text around a string literal; both texts must already be escaped for JSON."""
+    """Add text around a string literal; both strings must already be escaped for JSON."""
     return Raw(b"".join((b'"', before.encode(), memoryview(raw)[1:-1], after.encode(), b'"')))
 
 

@@ -117,7 +117,7 @@ class Thinking(msgspec.Struct, gc=False):
 
 
 class Metadata(msgspec.Struct, gc=False):
-    """Metadata; Claude Code's user_id is a JSON text of about 190 characters."""
+    """Metadata; Claude Code's user_id is a JSON string of about 190 characters."""
 
     user_id: str | None = None
 
@@ -374,7 +374,7 @@ def _check_counts(request: MessagesRequest, body: bytes) -> None:
     if len(memoryview(request.tools)) > MAX_TOOLS_SIZE:
         text = f"tools: at most {MAX_TOOLS_SIZE:,} bytes are allowed"
         raise Problem("request_too_large", text)
-    # Quotes inside texts are escaped, so only fields are counted.
+    # Quotes inside strings are escaped, so only fields are counted.
     if len(body) > MAX_TOOLS_SIZE and body.count(b'"type"') > MAX_BLOCKS:
         text = f"messages: at most {MAX_BLOCKS:,} content blocks are allowed"
         raise Problem("request_too_large", text)

@@ -115,7 +115,7 @@ def decode_event(data: bytes) -> StreamEvent:
     Decode one event of a stream; for an unknown type, only the type.
 
     Raises:
-        BadAnswer: If *data* is not JSON, not of this form, or too large.
+        BadAnswer: If *data* is not JSON, not in this format, or too large.
     """
     check_objects(data)
     try:

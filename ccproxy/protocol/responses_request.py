@@ -1,8 +1,8 @@
 """
 Requests from clients of the Responses API.
 
-Only the fields that conversion reads are decoded; texts stay `Raw`. Unknown fields, items and tools
-are never an error, because the API grows.
+Only the fields that conversion reads are decoded; strings stay `Raw`. Unknown fields, items and
+tools are never an error, because the API grows.
 
 Source: the `openai` package, `openai/types/responses/response_create_params.py`, and the requests
 of Codex CLI 0.171.

@@ -7,7 +7,7 @@ only (U+2028, U+0085, VT and FF are text). A CR ends its line at once; an LF at 
 next read belongs to it.
 
 The rules are those of the HTML standard ("Interpreting an event stream") with one exception:
-`close` delivers a last event without its blank line, because several providers end streams so.
+`close` delivers a last event without its blank line, because several providers omit that line.
 """
 
 from __future__ import annotations

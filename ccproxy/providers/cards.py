@@ -65,7 +65,7 @@ class ModelCard:
             changes["flat_text"] = False
         if facts.always_reasons is not None:
             changes["always_reasons"] = facts.always_reasons
-        if facts.pdf is False:  # True does not specify the form that the provider accepts
+        if facts.pdf is False:  # True does not specify the format that the provider accepts
             changes["pdf"] = in_responses["pdf"] = "text"
         if facts.efforts is not None:
             # The values of the model's own dialect; other dialects may lack some.

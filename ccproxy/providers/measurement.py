@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, TypeVar
 from ccproxy.providers.quirks import Quirks
 
 MOST_REQUESTS: Final = 86
-"""The requests in a complete measurement, most of which a strict server refuses at no cost."""
+"""Requests in a complete measurement; a strict server refuses most of them at no cost."""
 PROMPT_TOKENS: Final = 120
 ANSWER_TOKENS: Final = 16
 HUGE_LIMIT: Final = 10_000_000

@@ -96,7 +96,7 @@ def parse_ref(name: str, labels: Mapping[str, str]) -> ModelRef | None:
 
 def unknown_label(name: str, labels: Mapping[str, str]) -> str:
     """
-    Return an error text if the label of *name* is unknown, otherwise an empty string.
+    Return an error message if the label of *name* is unknown, otherwise an empty string.
 
     A colon may belong to a model (`qwen3:8b`), unless the name of a tier follows it.
     """
@@ -107,7 +107,7 @@ def unknown_label(name: str, labels: Mapping[str, str]) -> str:
 
 
 def no_such_label(label: str, labels: Mapping[str, str]) -> str:
-    """Return the error text for a *label* that is not in the table."""
+    """Return the error message for a *label* that is not in the table."""
     return f'there is no proxy "{label}"{did_you_mean(label, labels.values())}'
 
 

@@ -58,7 +58,7 @@ class FileJournal:
 
     @property
     def trouble(self) -> str:
-        """Why the journal cannot be written, as text for the user; empty if it can."""
+        """Why the journal cannot be written to, as text for the user; empty if it can."""
         if self._file is None:
             return self._failure
         if self._file.trouble:

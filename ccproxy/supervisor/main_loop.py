@@ -276,7 +276,7 @@ class Supervisor:
             task.cancel()
 
     def _records(self) -> list[WorkerRecord]:
-        """Return the records of running workers from memory; a full disk may lack some of them."""
+        """Return the records of running workers from memory; some may be missing on a full disk."""
         slots = (slot for slot in self._slots if slot.goal is Goal.RUNNING)
         return [slot.record for slot in slots if slot.record is not None]
 

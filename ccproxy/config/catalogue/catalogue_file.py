@@ -26,7 +26,7 @@ FILE_NAME = "catalogue.json"
 
 
 def user_catalogue_file(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the path of the user's catalogue, which may not exist."""
+    """Return the path of the user's catalogue, which might not exist."""
     return user_folder(os.environ if environ is None else environ) / FILE_NAME
 
 

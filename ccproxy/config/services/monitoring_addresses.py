@@ -45,7 +45,7 @@ def parse_traces_url(value: str) -> TracesAddress:
     Parse the address of a collector of OTLP over HTTP.
 
     Raises:
-        ValueError: If it is invalid; the text omits the value, which may contain a password.
+        ValueError: If it is invalid; the message omits the value, which may contain a password.
 
     """
     url = urlsplit(value)
@@ -61,7 +61,7 @@ def parse_traces_headers(value: str) -> Mapping[str, str]:
     Parse `Name=value,Name=value`.
 
     Raises:
-        ValueError: If it is invalid; the text omits the values, which are secrets.
+        ValueError: If it is invalid; the message omits the values, which are secrets.
 
     """
     pairs = [part.partition("=") for part in value.split(",") if part.strip()]

@@ -63,7 +63,7 @@ def parse_redis_url(value: str) -> RedisAddress:
     Return the address that *value* describes.
 
     Raises:
-        ValueError: If it is invalid; the text omits the value, which may contain a password.
+        ValueError: If it is invalid; the message omits the value, which may contain a password.
     """
     url = urlsplit(value.strip())
     if url.scheme not in _SCHEMES:

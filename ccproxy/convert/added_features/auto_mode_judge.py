@@ -6,7 +6,7 @@ message_delta of every answer (measured with 2.1.332). If a call has no verdict,
 "unavailable", the client's own classifier judges it. Therefore every unclear verdict becomes
 "unavailable".
 
-The judge sees the user's texts and the agent's calls, but no tool output, which comes from files
+The judge sees the user's messages and the agent's calls, but no tool output, which comes from files
 and web pages and could try to influence it. A call that is too long to be sent whole is not judged.
 """
 
@@ -119,7 +119,7 @@ def is_judged(call: ToolCallToJudge) -> bool:
 
 
 def transcript(messages: Sequence[Message]) -> str:
-    """Return the first of the user's texts and the agent's calls, and the latest that fit."""
+    """Return the first of the user's messages and the agent's calls, and the latest that fit."""
     lines = [line for message in messages for line in _lines(message)]
     if not lines:
         return ""

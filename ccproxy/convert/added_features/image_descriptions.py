@@ -161,7 +161,7 @@ def description_in(message: dict[str, Any]) -> str:
     return "\n".join(filter(None, texts)).strip()[:MAX_DESCRIPTION]
 
 
-# The texts in the request
+# The text blocks in the request
 
 
 def described(image: SeenImage, text: str, describer: str) -> Content:

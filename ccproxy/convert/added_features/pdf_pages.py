@@ -27,7 +27,7 @@ class PdfPages(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """The number of characters in all texts and base64 pictures."""
+        """The number of characters in all text and base64 pictures."""
         return sum(len(page.text) + len(page.image) for page in self.pages)
 
 

@@ -1,7 +1,7 @@
 """
 Build requests to a search back end, and read the results from its response.
 
-Results are untrusted: HTML and control characters are removed, long texts are truncated, imitations
+Results are untrusted: HTML and control characters are removed, long text is truncated, imitations
 of the client's tags are neutralized, and only plain http(s) links are accepted.
 """
 
@@ -26,7 +26,7 @@ MAX_RESULTS: Final = 10
 MAX_TEXT: Final = 800
 """The maximum length of a result's text in characters."""
 MAX_TOTAL: Final = 8000
-"""The maximum length of all texts together in characters."""
+"""The maximum length of all results together in characters."""
 MAX_SUMMARY: Final = 8000
 MAX_CHARGE: Final = 100.0
 """In US dollars per search; a higher charge must be an error of the back end."""
@@ -210,7 +210,7 @@ def _linked(answer: object, backend: SearchBackend) -> Iterator[SearchResult]:
 
 
 def _distinct(results: Iterator[SearchResult]) -> tuple[SearchResult, ...]:
-    """Return the first results with distinct links, limiting the length of their texts."""
+    """Return the first results with distinct links, limiting the length of their text."""
     unique_results: dict[str, SearchResult] = {}
     room = MAX_TOTAL
     for result in results:

@@ -18,5 +18,5 @@ _HARMLESS: Final = "‹"
 
 
 def without_imitations(text: str) -> str:
-    """Return *text* with another opening bracket in tags reserved for clients and templates."""
+    """Return *text* with a different opening bracket in tags reserved for clients and templates."""
     return _IMITATION.sub(_HARMLESS, text)

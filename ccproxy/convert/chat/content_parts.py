@@ -40,7 +40,7 @@ from ccproxy.protocol.literals import (
 from ccproxy.protocol.messages import Block, Source, blocks_of, source_of
 
 Part = dict[str, Any]
-"""A part of a Chat message's content; its texts are `Raw` string literals."""
+"""A part of a Chat message's content; its strings are `Raw` literals."""
 
 
 class _CacheControl(msgspec.Struct, omit_defaults=True):
@@ -78,10 +78,10 @@ def texts_of(content: object) -> list[Raw] | None:
 
 def content_of(parts: list[Part], *, flat: bool) -> Raw | list[Part]:
     """
-    Return a message's content: a string for a single text, else the parts.
+    Return a message's content: a string for a single text part, else the parts.
 
     Claude Code sends a message as a list while it is the last one and as a string afterwards; both
-    must become the same bytes for the provider's prompt cache. `flat` joins several texts.
+    must become the same bytes for the provider's prompt cache. `flat` joins several text parts.
     """
     if not parts:
         return EMPTY
@@ -161,7 +161,7 @@ def _compaction(block: Block, _conversion: Conversion) -> list[Part]:
 
 
 def _one_text(head: list[Raw], parts: list[Part]) -> list[Part]:
-    """Join *head* and the texts of *parts* into one text; other parts follow it."""
+    """Join *head* and the text of *parts* into one text part; other parts follow it."""
     literals = [*head, *(_text(part) for part in parts if part["type"] == "text")]
     texts = [text for text in literals if text != EMPTY]
     others = [part for part in parts if part["type"] != "text"]
@@ -260,7 +260,7 @@ def _server_tool_result(block: Block, _conversion: Conversion) -> list[Part]:
 
 
 def _readable_texts(value: object) -> list[str]:
-    """Return the texts under the readable keys, in document order."""
+    """Return the strings under the readable keys, in document order."""
     if isinstance(value, list):
         return [text for each in value for text in _readable_texts(each)]
     if not isinstance(value, dict):

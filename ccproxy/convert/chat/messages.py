@@ -18,7 +18,7 @@ Rules:
 another role follows; then the assistant message is written and its calls are open. While calls are
 open, messages wait in `_waiting`; the next assistant message or the end closes the calls.
 
-This code processes every message of every request, so frequent cases have a fast path: texts are
+This code processes every message of every request, so frequent cases have a fast path: text is
 appended, and results that are strings are copied; other blocks go through `content_parts`.
 """
 
@@ -54,7 +54,7 @@ from ccproxy.protocol.literals import (
 from ccproxy.protocol.messages import Block, Message, blocks_of
 
 ChatMessage = dict[str, Any]
-"""A message for the provider; its texts are `Raw` string literals."""
+"""A message for the provider; its strings are `Raw` literals."""
 
 _NO_CONTENT = Raw(b'"(no content)"')
 _ACKNOWLEDGED = Raw(b'"Understood."')
@@ -231,11 +231,11 @@ class ChatConversation(ConversationWriter):
 
 def _fold_into(answer: ChatMessage, waiting: list[ChatMessage]) -> list[ChatMessage]:
     """
-    Append the texts after a tool message to it; return the remaining messages.
+    Append the text after a tool message to it; return the remaining messages.
 
     Mistral refuses a user message after a tool message (error 3230), and so do templates with
     alternating roles. Messages with images cannot be appended. No assistant message is inserted
-    before a text, because the model would imitate it.
+    before text, because the model would imitate it.
     """
     texts = texts_of(answer["content"]) or []
     movable = 0

@@ -160,7 +160,7 @@ class EarlierThinking:
             self._blocks.append((_visible_text(block, origin), origin))
 
     def text(self) -> Raw | None:
-        """Return all texts as one string literal, or None if there are none."""
+        """Return all text as one string literal, or None if there is none."""
         texts = [text for text, _ in self._blocks if text is not EMPTY]
         return join_literals("\\n\\n", texts) if texts else None
 

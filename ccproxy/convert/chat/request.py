@@ -43,7 +43,7 @@ from ccproxy.protocol.messages import MessagesRequest, OutputFormat
 from ccproxy.providers.quirks import Quirks, Target
 
 _ENCODER = msgspec.json.Encoder()
-# Unescaped quotes do not occur in texts.
+# Unescaped quotes do not occur in strings.
 _IMAGE_PART = b'{"type":"image_url"'
 
 

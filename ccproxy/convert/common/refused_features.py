@@ -34,7 +34,7 @@ from ccproxy.providers.quirks import Api, Quirks, Target
 MAX_OPAQUE: Final = 10_000
 """Maximum number of stored digests of opaque data; the oldest are removed first."""
 _MAX_FEATURES: Final = 100
-"""Maximum number of features per model; beyond it, errors are probably misread."""
+"""Maximum number of features per model; beyond that, errors are probably misread."""
 _EFFORTS_PREFIX: Final = "efforts="
 
 _NEVER_REMOVED: Final = frozenset(
@@ -259,7 +259,7 @@ def refused_features(
 
 
 def _changes_anything(feature: str, quirks: Quirks) -> bool:
-    """Return False if the quirks already avoid *feature*, so the text means something else."""
+    """Return False if the quirks already avoid *feature*, so the message means something else."""
     changes = _CHANGES[feature]
     if not changes:
         return True

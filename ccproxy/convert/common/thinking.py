@@ -62,7 +62,7 @@ class Signer:
         self._key = key
 
     def mint(self, origin: Origin) -> str:
-        """Return the signature of *origin*; the same origin gives the same text."""
+        """Return the signature of *origin*; the same origin yields the same signature."""
         content = [origin.provider, origin.model, dict(origin.carried)]
         body = json.dumps(content, separators=(",", ":")).encode()
         return PREFIX + base64.urlsafe_b64encode(self._tag(body) + body).decode().rstrip("=")
@@ -112,7 +112,7 @@ class ReasoningReader:
 
 
 def plain_text(value: object) -> str:
-    """Return the text of a reasoning field that is not a string: objects with a text."""
+    """Return the text of a reasoning field that is not a string: objects with text."""
     if isinstance(value, dict):
         return text_of_detail(value)
     items = value if isinstance(value, list) else ()
@@ -126,7 +126,7 @@ def text_of_detail(detail: Mapping[str, Any]) -> str:
 
 class GrowingText:
     """
-    Finds the new part of a text that is sent as growing snapshots (MiniMax).
+    Finds the new part of text that is sent as growing snapshots (MiniMax).
 
     The pieces are snapshots if the second one begins with the first.
     """
@@ -212,7 +212,7 @@ def unpack_details(packed: Sequence[Mapping[str, Any]], thinking: str) -> list[d
     Return the details as the provider sent them, with their texts from *thinking*.
 
     If the lengths in *packed* do not add up to that of *thinking* (the client changed the block),
-    the first entry with a text gets all of it and the others get none.
+    the first entry with text gets all of it and the others get none.
     """
     lengths = [_packed_length(detail) for detail in packed]
     if sum(lengths) != len(thinking):

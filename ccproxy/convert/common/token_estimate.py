@@ -151,7 +151,7 @@ def unsent_characters(blocks: Sequence[Block], *, thinking_is_sent: bool) -> Cha
 
 
 def _text_tokens(counts: CharacterCounts, weights: Weights) -> float:
-    """Return the tokens of JSON texts with these characters."""
+    """Return the tokens of JSON text with these characters."""
     tokens = (
         counts.letters * weights.letter
         + counts.punctuation * weights.punctuation

@@ -26,7 +26,7 @@ from ccproxy.protocol.literals import required_string, text_of, with_path
 from ccproxy.protocol.messages import NO_CHARACTERS, Block, Message
 
 Entry = dict[str, Any]
-"""A message of Chat Completions or an item of the Responses API; its texts are `Raw` literals."""
+"""A message of Chat Completions or an item of the Responses API; its strings are `Raw` literals."""
 
 _IDS = msgspec.json.Decoder(list[str])
 _encode = msgspec.json.Encoder().encode

@@ -1,9 +1,9 @@
 """
 Relay the provider's own errors in direct mode, unchanged if they have the form of the Messages API.
 
-As in chat mode, the classified error replaces any other body (OpenAI's form, HTML, a gateway's
+As in chat mode, the classified error replaces any other body (OpenAI's format, HTML, a gateway's
 JSON). It also replaces context overflows in a wording that Claude Code does not recognize and would
-not react to by compacting, and texts that make it show "Not logged in" instead of the error.
+not react to by compacting, and messages that make it show "Not logged in" instead of the error.
 """
 
 from __future__ import annotations

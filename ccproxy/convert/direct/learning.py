@@ -26,7 +26,7 @@ from ccproxy.errors import Problem
 from ccproxy.protocol.json_splice import NOT_JSON, fields_of, without_fields
 
 NEVER_DROPPED = frozenset({"model", "messages", "max_tokens", "stream", "system", "tools"})
-"""Without these fields the request would have another meaning."""
+"""Without these fields the request would have a different meaning."""
 _TOOL_FIELD = "tools.*."
 _SYSTEM_MESSAGES = "system_messages"
 
@@ -100,7 +100,7 @@ class Lessons:
         Store the conversation's signatures as foreign; return False if all of them are known.
 
         ccproxy's own signatures are always foreign. The others are stored only if all of ccproxy's
-        own are known already, so that these cannot have caused the refusal.
+        own are known already, so that its own cannot have caused the refusal.
         """
         own: set[str] = set()
         others: set[str] = set()

@@ -210,7 +210,7 @@ class Passthrough:
 
 
 def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
-    """Return the billable counts in *usage*, ignoring texts, fractions and impossible values."""
+    """Return the billable counts in *usage*, ignoring strings, fractions and impossible values."""
     return {
         name: count
         for name, count in usage.items()

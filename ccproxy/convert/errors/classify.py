@@ -1,5 +1,5 @@
 """
-Classification of provider errors, and their translation to errors of the Messages API.
+Classification of provider errors, and their translation into errors of the Messages API.
 
 Providers report the same few causes in a dozen body forms and with contradictory statuses: a bad
 key is a 400 at one, a missing balance a 429 at another, and some put the error into a 200. Phrases
@@ -175,7 +175,7 @@ def _has_error(outline: _Outline) -> bool:
 
 
 def _is_error_list(body: bytes) -> bool:
-    """Return True for Gemini's form: an array of errors."""
+    """Return True for Gemini's format: an array of errors."""
     items = decode(body) if body.lstrip()[:1] == b"[" else None
     first = items[0] if isinstance(items, list) and items else None
     return isinstance(first, dict) and bool(first.get("error"))
@@ -397,7 +397,7 @@ def _explanation(cause: Cause, status: int, error: ErrorBody, attempt: AttemptIn
         return wordings.bad_key(attempt.label, attempt.key, attempt.env_file)
     if cause is Cause.OUT_OF_CREDIT:
         return wordings.out_of_credit(attempt.label, attempt.key)
-    # Plain text with an error status explains it; without one it comes from another server.
+    # Plain text explains an error status; without one, it comes from another server.
     is_no_api = error.is_html or not error.text or not (status or error.has_object)
     if is_no_api and cause in (Cause.SERVER, Cause.NOT_FOUND, Cause.BAD_REQUEST):
         return wordings.EXPLANATIONS[Cause.WRONG_URL]

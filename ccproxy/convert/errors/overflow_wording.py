@@ -20,7 +20,7 @@ _OUTPUT = re.compile("completion|output", re.IGNORECASE)
 
 
 def overflow_message(error: ErrorBody, max_tokens: int | None) -> str:
-    """Return the text for *error*; *max_tokens* is the value in the request."""
+    """Return the message for *error*; *max_tokens* is the value in the request."""
     prompt, output, limit = _numbers(error)
     if prompt is not None and limit is not None:
         output = max_tokens if output is None else output

@@ -2,7 +2,7 @@
 The codes and phrases by which provider errors are recognized.
 
 Each row was seen at one provider and is safe for all, because the phrase or code means the same
-everywhere. Codes are compared whole and in lower case; the text is searched for phrases. If a text
+everywhere. Codes are compared whole and in lower case; the text is searched for phrases. If a phrase
 means different things at different providers, `classify.py` decides by a field of `Quirks`.
 
 Sources: the vendors' error pages and the issues named in the provider tables (OpenAI, Azure, Kimi,
@@ -109,7 +109,7 @@ OVERFLOW_NUMBERS = tuple(
         rf"max size: {_M} tokens",
     )
 )
-"""The numbers in an overflow text: `prompt`, `output` (requested) and `limit`."""
+"""The numbers in an overflow message: `prompt`, `output` (requested) and `limit`."""
 
 BREAKDOWN = re.compile(r"\(([^()]*\b(?:completion|output)\b[^()]*)\)", re.IGNORECASE)
 """OpenAI's and OpenRouter's "(99645 in the messages, 8192 in the completion)"."""
@@ -296,7 +296,7 @@ FAULTY_REQUEST = _any_of(
     r"failed to (?:parse|compile) (?:grammar|schema)",
     r"conversation roles must alternate",
 )
-"""Texts of 500 errors that a repeated request would cause again (llama.cpp)."""
+"""Messages of 500 errors that a repeated request would cause again (llama.cpp)."""
 
 STREAM_REFUSED = _any_of(
     r"must be verified to stream",  # OpenAI

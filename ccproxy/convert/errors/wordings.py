@@ -1,7 +1,7 @@
 """
-The texts of provider errors: for each cause, the error type and the explanation that clients see.
+The wording of provider errors: for each cause, the error type and the explanation that clients see.
 
-The provider's own text always follows the explanation. The texts of context overflows are in
+The provider's own text always follows the explanation. Messages about context overflows are in
 `overflow_wording.py`, because Claude Code parses them.
 """
 

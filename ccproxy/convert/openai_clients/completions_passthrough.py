@@ -110,7 +110,7 @@ class CompletionsPassthrough(PassedExchange):
         return rest if self._is_done else rest + b"data: " + DONE + b"\n\n"
 
     def fail(self, problem: Problem) -> bytes:
-        """Return an error object in OpenAI's form."""
+        """Return an error object in OpenAI's format."""
         return b"data: " + openai_error(problem, self._request_id) + b"\n\n"
 
     def _read(self, data: bytes) -> bytes:
@@ -130,11 +130,11 @@ class CompletionsPassthrough(PassedExchange):
 
 
 def _chars_of(data: bytes) -> int:
-    """Return the number of characters in the texts of a chunk."""
+    """Return the number of characters in the text of a chunk."""
     try:
         choices = _CHUNK.decode(data).choices or ()
     except NOT_JSON:
-        return 0 if data == DONE else len(data) // CHARS_PER_TOKEN  # an unknown form
+        return 0 if data == DONE else len(data) // CHARS_PER_TOKEN  # an unknown format
     chars = 0
     for delta in filter(None, (choice.delta for choice in choices)):
         for text in (delta.content, delta.reasoning_content or delta.reasoning):

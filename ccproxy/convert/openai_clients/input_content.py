@@ -1,4 +1,4 @@
-"""Convert the content of Responses items into blocks: texts, images, files and call outputs."""
+"""Convert the content of Responses items into blocks: text, images, files and call outputs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def result_content(item: InputItem, dropped: dict[str, None]) -> Raw | str | lis
 
 def _image(part: InputPart, path: Path) -> Block:
     url = part.image_url
-    if isinstance(url, dict):  # the form of Chat Completions
+    if isinstance(url, dict):  # the format of Chat Completions
         url = url.get("url")
     if not isinstance(url, str):
         raise invalid_request(_NO_FILES if part.file_id else "Field required", *path, "image_url")

@@ -7,7 +7,7 @@ previous request, so prompt caches and encrypted reasoning stay valid.
 
 * `instructions` and the initial developer messages become the system prompt; later developer
   messages become system messages at their position.
-* Consecutive reasoning, texts and calls become one assistant message. The results of its calls
+* Consecutive reasoning, text and calls become one assistant message. The results of its calls
   follow directly, in the order of the calls, regardless of their position in the request.
 * Reasoning without a following text or call of the assistant is dropped; providers refuse it.
 """

@@ -1,5 +1,5 @@
 """
-Errors in OpenAI's form: the body of an HTTP response, and the codes that clients act on.
+Errors in OpenAI's format: the body of an HTTP response, and the codes that clients act on.
 
 Codex CLI retries a request up to five times after most stream errors. It reports
 `context_length_exceeded`, `insufficient_quota` and `server_is_overloaded` at once with its own

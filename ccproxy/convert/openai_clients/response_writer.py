@@ -10,7 +10,7 @@ Convert the events of a Messages stream into events of a Responses stream.
 | server_tool_use           | web_search_call; its result and tool searches are omitted            |
 
 Items are sequential: each one is complete before the next one begins. The final event repeats all
-of them. Texts stay JSON literals, which are joined and copied but not decoded.
+of them. Strings stay JSON literals, which are joined and copied but not decoded.
 """
 
 from __future__ import annotations

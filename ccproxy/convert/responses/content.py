@@ -13,7 +13,7 @@ from ccproxy.protocol.literals import ABSENT, EMPTY, TRUE, is_present, is_string
 from ccproxy.protocol.messages import Block, blocks_of
 
 Item = dict[str, Any]
-"""An item of `input`; its texts are `Raw` string literals."""
+"""An item of `input`; its strings are `Raw` literals."""
 
 _PDF_SUFFIX: Final = b".pdf"
 

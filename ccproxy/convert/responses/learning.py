@@ -25,7 +25,7 @@ from ccproxy.errors import Problem, ProviderRefusal
 from ccproxy.providers.quirks import Api
 
 _NEVER_DROPPED: Final = frozenset(("model", "input", "stream", "store", "tools"))
-"""Without these parameters the request would have another meaning, or would be stored."""
+"""Without these parameters the request would have a different meaning, or would be stored."""
 
 _STALE_REASONING = re.compile(
     r"encrypted[ _](?:content|reasoning)\b.*(?:verified|decrypt|pars|different|not issued|match)",

@@ -53,7 +53,7 @@ def recent_requests(
     """
     Return the requests of the workers of *labels* (None for all); silent workers are omitted.
 
-    Two workers report a request that another entry answered, under the same id. Both are returned;
+    If another entry answered a request, two workers report it under the same id. Both are returned;
     `answered_by` of the first names the second.
     """
     running: list[RequestTimeline] = []

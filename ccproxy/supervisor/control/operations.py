@@ -38,7 +38,7 @@ TURN_LIMIT = 25.0
 """Seconds that an operation waits for another one to finish."""
 
 STACK_SECONDS = 1.0
-"""Seconds beyond the start limit for a worker that missed it to write its stack."""
+"""Seconds beyond the start limit that a late worker has to write its stack."""
 
 AFTER_DRAIN = 10.0
 """Seconds beyond a drain after which `stop` returns even if a worker is still running."""

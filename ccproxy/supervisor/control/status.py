@@ -21,7 +21,7 @@ from ccproxy.supervisor.state.records import Spec
 
 Change = Literal["", "changed", "removed", "unreadable"]
 """How the user's files differ from the running fleet: the entry or its env file was changed, the
-entry was removed from the table, or one of them cannot be read."""
+entry was removed from the table, or a file cannot be read."""
 
 _BEST_FIRST = (
     *(Phase.READY, Phase.DEGRADED, Phase.STARTING),

@@ -1,8 +1,8 @@
 """
 Requests about keys and sessions, which the command line sends to the workers of an entry.
 
-Each raises NotRunning if no process of the entry is running, and another CcproxyError if none
-answers or one refuses.
+Each function raises NotRunning if no process of the entry is running, and another CcproxyError if
+none answers or one refuses.
 """
 
 from __future__ import annotations

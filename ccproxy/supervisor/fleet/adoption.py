@@ -73,7 +73,7 @@ async def adopt_all(
 
 
 async def find_workers(fleet: Fleet, host: LocalHost, journal: Journal) -> list[RunningWorker]:
-    """Return the running workers; delete records of dead ones and of other fleets."""
+    """Return the running workers; delete the records of dead workers and of other fleets."""
     records = list(_records_of_living(fleet, host, journal))
     answers = await asyncio.gather(
         *(asyncio.to_thread(worker_of, record, timeout=ANSWER_LIMIT) for record in records)

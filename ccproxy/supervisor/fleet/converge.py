@@ -33,7 +33,7 @@ class Host(Protocol):
         """Perform *action* and report the outcome to *slot*."""
 
     def update_ports(self, slots: list[WorkerSlot]) -> None:
-        """Close the ports that no slot needs; answer on those of entries in a crash loop."""
+        """Close the ports that no slot needs; answer on the ports of crash-looping entries."""
 
     def prepare(self) -> None:
         """Prepare to start workers, because a command is likely to."""

@@ -166,7 +166,7 @@ class LocalHost:
                 self._reap(slot)
 
     def update_ports(self, slots: list[WorkerSlot]) -> None:
-        """Close the ports that no slot needs; answer on those of entries in a crash loop."""
+        """Close the ports that no slot needs; answer on the ports of crash-looping entries."""
         self._unavailable_server.update(slots)
         addresses = {
             slot.spec.address

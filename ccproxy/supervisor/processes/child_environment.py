@@ -23,7 +23,7 @@ ALLOCATOR = {
 }
 """
 By default glibc maps and unmaps memory for every large block, and the kernel clears it each time:
-a fifth of the cost of a request of about 100 KB. Below these sizes it keeps the memory.
+a fifth of the cost of a request of about 100 KB. Below these sizes glibc keeps the memory.
 """
 
 

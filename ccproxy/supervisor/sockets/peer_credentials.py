@@ -30,7 +30,7 @@ def trusted_peer(connection: socket.socket) -> Peer:
     Return the process that listens on the other end; call this before sending anything.
 
     Raises:
-        OSError: If it belongs to neither this user nor root, or the system does not report it.
+        OSError: If it is neither this user's nor root's process, or the system does not report it.
     """
     peer = _peer_of(connection)
     if peer.uid not in (os.getuid(), 0):

@@ -39,7 +39,7 @@ async def ask_worker_async(path: Path | str, request: Request, kind: type[T]) ->
     Send one request to a worker and return its reply; the caller sets the time limit.
 
     Raises:
-        NoAnswer: If no worker of this user listens, it refuses, or the reply is not of *kind*.
+        NoAnswer: If no worker of this user listens or it refuses, or the reply is not of *kind*.
     """
     try:
         reader, writer = await asyncio.open_unix_connection(os.fspath(path), limit=MAX_LINE)

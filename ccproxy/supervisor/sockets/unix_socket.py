@@ -213,7 +213,7 @@ def exchange(
 
     Raises:
         AnswerTimeout: If a process listens but does not reply in time.
-        NoAnswer: If no process of this user or root listens, or it closes before a complete line.
+        NoAnswer: If no process of this user or root listens, or the connection closes early.
 
     """
     fds: list[int] = []

@@ -43,7 +43,7 @@ class FileGuard:
         restore_more: Callable[[], None] = lambda: None,
     ) -> None:
         self.removed = ""
-        """A text for the user if `state/` was removed, with the time; otherwise empty."""
+        """A message for the user, with the time, if `state/` was removed; otherwise empty."""
         self._fleet = fleet
         self._server = server
         self._lock = lock

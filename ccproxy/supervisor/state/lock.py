@@ -30,7 +30,7 @@ class Lock:
     """
     Holds the lock of *fleet* as a context manager.
 
-    *fd* is a descriptor that already holds it, inherited from the parent.
+    *fd* is a descriptor, inherited from the parent, that already holds the lock.
 
     Raises:
         Busy: On entry, if another process holds the lock.

@@ -124,7 +124,7 @@ class RecordFolder:
 
     def write(self, record: WorkerRecord) -> None:
         """
-        Write *record* as the current one of its position; a running predecessor keeps its file.
+        Write *record* as the current record of its position; a running predecessor keeps its file.
 
         Raises:
             OSError: If the file cannot be written.
@@ -206,7 +206,7 @@ def read_supervisor(pids: Path) -> SupervisorRecord | None:
 
 
 def is_home(recorded: str | None, home: Path) -> bool:
-    """Return True if *recorded* is the path of *home*, or another path of the same folder."""
+    """Return True if *recorded* is the path of *home*, or another path to the same folder."""
     if not recorded:
         return False
     try:
