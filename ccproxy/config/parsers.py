@@ -182,7 +182,7 @@ def networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
 
 
 def extra_body(value: str) -> dict[str, Any]:
-    """Parse a JSON object of request fields, without those that the client sets."""
+    """Parse a JSON object of request fields; fields that the client sets are refused."""
     try:
         fields = json.loads(value)
     except (ValueError, RecursionError) as error:
@@ -250,7 +250,7 @@ def keys(value: str) -> tuple[str, ...]:
 
 
 def client_keys(value: str) -> tuple[str, ...]:
-    """Parse one or more client keys; users choose them, so more forms are allowed."""
+    """Parse one or more client keys; users choose them, so more formats are allowed."""
     return _keys(value, lambda key: _key_problem(key, ";#"))
 
 
@@ -260,7 +260,7 @@ def strategy(value: str) -> Strategy:
 
 
 def affinity(value: str) -> Affinity:
-    """Parse the affinity: what stays with one key."""
+    """Parse the affinity, which determines what stays with one key."""
     return cast("Affinity", _one_of(value, AFFINITIES))
 
 
@@ -399,7 +399,7 @@ def issuer(value: str) -> str:
 
 
 def search_engine(value: str) -> tuple[str, str]:
-    """Parse a search engine as its name and its address, which is empty for the default one."""
+    """Parse the name and the address of a search engine; an empty address means the default."""
     name, separator, address = value.partition(":")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or (separator and not address):
         raise ValueError(f'must be a name or name:URL, got "{_without_credentials(value)}"')

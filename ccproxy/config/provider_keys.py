@@ -103,7 +103,7 @@ def _listed_keys(env: EnvReader) -> tuple[str, ...] | None:
 
 
 def _read_keys(path: Path) -> tuple[tuple[str, ...], str, str]:
-    """Return the keys in a file, its problem and the fix; both are empty if there is none."""
+    """Return the keys in a file, its problem and the fix, both empty if there is no problem."""
     try:
         content = read_regular(path)
         is_exposed = is_open_to_others(path)

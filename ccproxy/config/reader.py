@@ -86,7 +86,7 @@ class EnvReader:
         self.is_read = True
         """False if the file does not exist or cannot be read."""
         self.is_whole = True
-        """False if a line cannot be parsed, so that a missing setting may be on it."""
+        """False if a line cannot be parsed, so that a missing setting might be on it."""
         self._values = values
 
     def value(self, setting: Setting[T, D]) -> Value | None:

@@ -52,7 +52,7 @@ def masked_headers(headers: Iterable[tuple[str, str]], custom: Mapping[str, str]
 
 
 def masked_url(url: str) -> str:
-    """Return *url* for a log, without its user, password and query values."""
+    """Return *url* for a log, without its user, password or query values."""
     parts = urlsplit(url)
     names = [pair.partition("=")[0] for pair in parts.query.split("&") if pair]
     query = "&".join(f"{name}=…" for name in names)

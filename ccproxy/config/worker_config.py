@@ -71,7 +71,7 @@ class DrainTimes:
     delay: float
     """Time until it stops accepting."""
     timeout: float
-    """Time after that for running requests."""
+    """Additional time for running requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +215,7 @@ class WorkerConfig:
 
     def target(self, model: str, api: Api | None = None) -> Target:
         """
-        Return the properties of *model*, the provider's name, that conversion needs.
+        Return the properties of *model* (the provider's name) that conversion needs.
 
         *api* is the dialect if it is not the model's own.
         """

@@ -1,4 +1,4 @@
-"""Headers of a provider's request that depend on the content of the Messages request."""
+"""Headers of the provider request that depend on the content of the Messages request."""
 
 from __future__ import annotations
 

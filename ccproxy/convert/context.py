@@ -150,7 +150,7 @@ class ConversionContext:
         # A calibrated figure is at most 2.5 times the estimate, so most requests return here.
         if window is None or estimated * 2.5 < window:
             return
-        # The factor was learned from all sessions of the model and may not fit this one, so the
+        # The factor was learned from all sessions of the model and might not fit this one, so the
         # estimate itself must be over the limit as well.
         tokens = min(self.calibration.apply(model, estimated), estimated)
         margin = CALIBRATED_MARGIN if self.calibration.knows(model) else UNCALIBRATED_MARGIN

@@ -7,7 +7,7 @@ with a secret of the process, so that no text can be recovered.
 
 Clients mark cached blocks with `cache_control` and move the mark with every turn. Claude Code
 sends the last message as a list with a marked block and later as a plain string. Neither changes
-the prompt, so the last messages of a prompt are also hashed without marks and in one form.
+the prompt, so the last messages of a prompt are also hashed without marks and in one format.
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ _REQUESTS = msgspec.json.Decoder(RequestsReply)
 
 
 def encode_line(message: RequestsReply | ActivityEvent | RequestTimeline | Reply) -> bytes:
-    """Return *message* as one line of JSON; a worker's state takes a tenth of `encode`'s time."""
+    """Return *message* as one line of JSON; for a worker's state, in a tenth of `encode`'s time."""
     return _ENCODER.encode(message) + b"\n"
 
 

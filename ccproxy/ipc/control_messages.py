@@ -221,7 +221,7 @@ class AccountBalance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountWindow:
-    """An allowance for a period of time, by a plan or a rate limit."""
+    """An allowance for a period of time, set by a plan or a rate limit."""
 
     name: str = ""
     used: float = 0.0
@@ -329,7 +329,7 @@ class Traffic:
     answers: int = 0
     """Streams that have begun."""
     ttft_median_s: float | None = None
-    """Seconds to the first byte of a streamed answer, over the last five minutes."""
+    """Median seconds to the first byte of a streamed answer, over the last five minutes."""
     ttft_p95_s: float | None = None
     history: tuple[int, ...] = ()
     """Requests that ended in each five-second interval of the last five minutes, oldest first."""

@@ -2,8 +2,8 @@
 The paths of the control sockets of the supervisor and the workers.
 
 A socket is in the fleet's `state/` folder, or in the user's runtime folder if that path is too long
-or the file system does not support sockets. The status line imports this module every few seconds, so
-it imports neither pathlib nor, unless needed, hashlib.
+or the file system does not support sockets. The status line imports this module every few seconds,
+so it imports neither pathlib nor, unless needed, hashlib.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from ccproxy.protocol.lenient_json import check_objects, decode_leniently
 
 
 class Function(msgspec.Struct, gc=False):
-    """Name and arguments of a call; each may be missing, null or split across chunks."""
+    """The name and arguments of a call; each may be missing, null or split across chunks."""
 
     name: Any = None
     arguments: Any = None
@@ -31,7 +31,7 @@ class ToolCallDelta(msgspec.Struct, gc=False):
     id: Any = None
     function: Function | None = None
     name: Any = None
-    """Name and arguments from servers that omit the `function` object."""
+    """The name and arguments from servers that omit the `function` object."""
     arguments: Any = None
     input: Any = None
     parameters: Any = None
@@ -110,8 +110,8 @@ def decode(data: bytes) -> Chunk:
     """
     Decode one data event or a whole body.
 
-    An answer inside an envelope (`{"data": …, "success": true}`) is unwrapped. Fields of wrong
-    types are ignored if the rest can be read.
+    An answer inside an envelope (`{"data": …, "success": true}`) is unwrapped. Fields of the
+    wrong type are ignored if the rest can be read.
 
     Raises:
         BadAnswer: If *data* is not JSON, not in this format, or too large.
@@ -165,7 +165,7 @@ def _inner_chunk(data: bytes) -> Chunk | None:
 
 def _without_wrong_types(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """
-    Return the chunk *value* without fields of wrong types.
+    Return the chunk *value* without fields of the wrong type.
 
     Raises:
         ValueError: If something was removed and nothing readable remains.
@@ -180,7 +180,7 @@ def _without_wrong_types(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 class _Repair:
-    """Replaces values of wrong types in one chunk."""
+    """Replaces values of the wrong type in one chunk."""
 
     def __init__(self) -> None:
         self.has_lost = False

@@ -175,7 +175,7 @@ class _Tokens(NamedTuple):
 
     @property
     def prompt(self) -> int:
-        """The number of all input tokens, which thresholds refer to."""
+        """The total number of input tokens, to which thresholds refer."""
         return self.input + self.cache_read + self.cache_write + self.cache_write_1h
 
 

@@ -53,7 +53,7 @@ class SearchBackend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     summary: tuple[str, ...] = ()
     """The paths of a model's summary of the results, which is ignored without results."""
     text_with_links: tuple[str, ...] = ()
-    """The paths of a text with the results, for back ends without a result list."""
+    """The paths of text that contains the results, for back ends without a result list."""
     hidden_hosts: bool = False
     """Whether links are redirects, so that domains must be checked in the titles."""
     fixes: dict[str, str] = {}

@@ -49,7 +49,7 @@ class RedisAddress:
 
     @property
     def text(self) -> str:
-        """The address without user and password."""
+        """The address without user or password."""
         if self.path:
             return f"unix://{self.path}"
         if self.sentinels:

@@ -82,7 +82,7 @@ class User:
         return not self.entries or label.lower() in {entry.lower() for entry in self.entries}
 
     def may_use_model(self, label: str, model: str) -> bool:
-        """Return True if the user may use *model*, the provider's name, at the entry *label*."""
+        """Return True if the user may use *model* (the provider's name) at the entry *label*."""
         names = (model.lower(), f"{label}:{model}".lower())
         patterns = [pattern.lower() for pattern in self.models]
         return not patterns or any(fnmatchcase(name, one) for one in patterns for name in names)

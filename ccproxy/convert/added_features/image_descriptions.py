@@ -195,7 +195,7 @@ def add_block(message: dict[str, Any], block: Content) -> None:
 
 
 def _unframed(text: str) -> str:
-    """Return *text* without imitations of its frame and of the client's tags."""
+    """Return *text* without imitations of its frame or of the client's tags."""
     return without_imitations(_MARK.sub("(", text))
 
 

@@ -26,7 +26,7 @@ MAX_RESULTS: Final = 10
 MAX_TEXT: Final = 800
 """The maximum length of a result's text in characters."""
 MAX_TOTAL: Final = 8000
-"""The maximum length of all results together in characters."""
+"""The maximum total length of the text of all results, in characters."""
 MAX_SUMMARY: Final = 8000
 MAX_CHARGE: Final = 100.0
 """In US dollars per search; a higher charge must be an error of the back end."""
@@ -266,7 +266,7 @@ def _walk(value: object, path: str) -> Iterator[Any]:
 
 
 def _clean(text: str, limit: int) -> str:
-    """Return *text* without HTML and control characters, truncated to *limit* characters."""
+    """Return *text* without HTML or control characters, truncated to *limit* characters."""
     text = without_imitations(unescape(_TAG.sub("", text[: 4 * limit])))
     text = _SPACE.sub(" ", _UNSAFE.sub(" ", text)).strip()
     return text if len(text) <= limit else text[: limit - 1] + "…"

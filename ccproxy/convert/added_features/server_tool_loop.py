@@ -5,7 +5,7 @@ The model's calls become `server_tool_use` blocks, ccproxy's results become the 
 and the streams of all rounds become one. A round that also calls client tools is the last one: the
 client's next request contains the results of its tools, and those of the server tool as history.
 
-The caller feeds the Messages stream of a round, resolves `searches`, and repeats both while
+The caller feeds the Messages stream of a round, resolves `searches`, and repeats both steps while
 `needs_round` is true. Finally, `close` returns the end of the answer. The loop uses the Messages
 API only, so it works with every dialect.
 """

@@ -60,7 +60,7 @@ class Template:
         """
         Convert consecutive chunks of *data* from position *at*, as long as they match.
 
-        Return the events and the position after the last chunk; append the texts to *texts*.
+        Return the events and the position after the last chunk; append the strings to *texts*.
         """
         after = self._after
         literals = []

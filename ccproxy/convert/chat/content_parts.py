@@ -68,7 +68,7 @@ def text_part(text: Raw) -> Part:
 
 
 def texts_of(content: object) -> list[Raw] | None:
-    """Return the string literals of a message's content, or None if it is not only text."""
+    """Return the string literals of a message's content, or None if it contains anything else."""
     if isinstance(content, Raw):
         return [content]
     if not isinstance(content, list) or any(part["type"] != "text" for part in content):

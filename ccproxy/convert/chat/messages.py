@@ -180,7 +180,7 @@ class ChatConversation(ConversationWriter):
         return message
 
     def _split(self, blocks: list[Block]) -> tuple[list[Raw], list[dict[str, Any]], list[Block]]:
-        """Return the texts, the converted calls and the thinking among *blocks*."""
+        """Return the text, the converted calls and the thinking in *blocks*."""
         texts: list[Raw] = []
         calls: list[dict[str, Any]] = []
         thinking: list[Block] = []

@@ -487,7 +487,7 @@ class _Snapshots:
 
 _MAX_TYPE = 40
 _MAX_MISSES = 16
-"""Number of texts missing from the tagged reasoning after which the search for a copy stops."""
+"""Number of strings missing from the tagged reasoning after which the search for a copy stops."""
 _NOTHING = (None, None, None)
 
 

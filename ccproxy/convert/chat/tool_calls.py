@@ -75,7 +75,7 @@ class ToolCall:
 
     @property
     def is_final(self) -> bool:
-        """True if the arguments are one whole object or array; a number may have more digits."""
+        """True if the arguments are one whole object or array; a number might gain more digits."""
         return self.is_complete and self._extent.has_container
 
     @property

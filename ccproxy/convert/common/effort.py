@@ -13,7 +13,7 @@ EFFORTS: Final[tuple[EffortWord, ...]] = get_args(EffortWord)[:-1]
 
 _LOW_BUDGET = 4_096
 _MEDIUM_BUDGET = 16_384
-"""Budgets in tokens; up to these, effort counts as low and as medium, above them as high."""
+"""Thinking budgets in tokens: up to these, the effort is low or medium; above them, high."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

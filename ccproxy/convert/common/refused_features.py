@@ -2,9 +2,9 @@
 Features that a provider refused, by dialect and model, so that they are not sent again.
 
 A feature that the client requests (effort, formats, images, thinking in the history, cache keys) is
-sent although the provider may not support it. A refusal names the feature; the request is repeated
-once without it, and later requests are converted accordingly. The learned facts survive a restart
-and expire after some days, because providers change.
+sent although the provider might not support it. A refusal names the feature; the request is
+repeated once without it, and later requests are converted accordingly. The learned facts survive a
+restart and expire after some days, because providers change.
 
 `LearnedRefusals` stores the facts of all dialects of one worker:
 

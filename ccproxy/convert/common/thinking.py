@@ -209,7 +209,7 @@ def pack_details(details: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def unpack_details(packed: Sequence[Mapping[str, Any]], thinking: str) -> list[dict[str, Any]]:
     """
-    Return the details as the provider sent them, with their texts from *thinking*.
+    Return the details as the provider sent them, with their text from *thinking*.
 
     If the lengths in *packed* do not add up to that of *thinking* (the client changed the block),
     the first entry with text gets all of it and the others get none.

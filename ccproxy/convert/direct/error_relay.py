@@ -1,5 +1,5 @@
 """
-Relay the provider's own errors in direct mode, unchanged if they have the form of the Messages API.
+Relay the provider's own errors in direct mode, unchanged if they use the Messages API's format.
 
 As in chat mode, the classified error replaces any other body (OpenAI's format, HTML, a gateway's
 JSON). It also replaces context overflows in a wording that Claude Code does not recognize and would

@@ -1,7 +1,7 @@
 """
 Classification of provider errors, and their translation into errors of the Messages API.
 
-Providers report the same few causes in a dozen body forms and with contradictory statuses: a bad
+Providers report the same few causes in a dozen body formats and with contradictory statuses: a bad
 key is a 400 at one, a missing balance a 429 at another, and some put the error into a 200. Phrases
 and codes are therefore checked before the status. `_RULES` is the whole decision: the first rule
 that matches determines the cause.
@@ -58,7 +58,7 @@ class ProviderError:
     retry_after: float | None = None
     """Exact seconds until the next attempt may succeed; None if the provider reports none."""
     has_limit_headers: bool = False
-    """True: there are rate-limit headers, so the limit is the key's and not the IP address's."""
+    """True: there are rate-limit headers, so the limit is per key, not per IP address."""
 
 
 def classify_error(

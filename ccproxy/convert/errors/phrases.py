@@ -2,7 +2,7 @@
 The codes and phrases by which provider errors are recognized.
 
 Each row was seen at one provider and is safe for all, because the phrase or code means the same
-everywhere. Codes are compared whole and in lower case; the text is searched for phrases. If a phrase
+everywhere. Codes are compared whole and in lower case; the text is searched for phrases. If one
 means different things at different providers, `classify.py` decides by a field of `Quirks`.
 
 Sources: the vendors' error pages and the issues named in the provider tables (OpenAI, Azure, Kimi,
@@ -309,7 +309,7 @@ CHANCE_CODES = frozenset({"tool_use_failed"})
 """The model's output could not be parsed (Groq): another attempt may succeed."""
 
 NAMES_MODEL = _any_of(r"model", r"deployment", r"engine", r"function '", r"模型")
-"""A 404 without any of these in its text is about the path."""
+"""A 404 whose message contains none of these is about the path."""
 
 REGION = _any_of(
     r"unsupported_country",

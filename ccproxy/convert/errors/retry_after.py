@@ -1,5 +1,5 @@
 """
-The time until a provider accepts requests again, in every form that providers report.
+The time until a provider accepts requests again, in every format that providers use.
 
 Sources in this order: `retry-after-ms`, `retry-after` (int, float or HTTP date), the body
 (`RetryInfo.retryDelay`, "try again in 7.66s"), and the reset headers of exhausted limits. The wall

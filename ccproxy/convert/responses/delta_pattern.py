@@ -25,7 +25,7 @@ from ccproxy.protocol.json_splice import STRING
 _LONGEST_EVENT: Final = 2_048
 """In bytes; no patterns are built from longer events."""
 _PATTERNS_KEPT: Final = 64
-"""The number of cached patterns; each provider and position of a text has its own."""
+"""The number of cached patterns; each provider and text position has its own."""
 
 _OPEN_FIELD = re.compile(
     rb'"(?P<name>delta|item_id|obfuscation|sequence_number)"(?P<colon>\s*:\s*)(?:\d+|%b)' % STRING

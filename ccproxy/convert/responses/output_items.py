@@ -124,7 +124,7 @@ class FunctionCall(OutputItem):
             self._arguments = arguments
 
     def read(self, item: Item) -> None:
-        """Store name, id and arguments."""
+        """Store the name, id and arguments."""
         self.name = string(item.name) or self.name
         self._call_id = string(item.call_id) or self._call_id
         self._is_incomplete = item.status == "incomplete"

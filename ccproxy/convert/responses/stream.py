@@ -46,7 +46,7 @@ from ccproxy.protocol.lenient_json import string
 from ccproxy.protocol.responses import FINAL_EVENTS, Item, Response, StreamEvent
 
 Absorb = Callable[[list[str]], int | None]
-"""Handles the texts of deltas that bypass `feed`; see `absorber`."""
+"""Handles the text of deltas that bypass `feed`; see `absorber`."""
 
 _ITEM_TYPES: Mapping[str, type[OutputItem]] = {
     "message": MessageItem,
@@ -155,7 +155,7 @@ class ResponsesToMessageStream:
         """
         Return a function that handles further deltas like *event*, which must have been fed last.
 
-        The function takes their texts and returns the index of the block to write them to, or None
+        The function takes their text and returns the index of the block to write them to, or None
         if they are not written yet. If there is no such function, the deltas must be fed.
         """
         index = _index(event.output_index, default=-1)
@@ -282,7 +282,7 @@ class ResponsesToMessageStream:
         streamed: dict[str, deque[OutputItem]] = {}
         for item in self._items:
             streamed.setdefault(item.type, deque()).append(item)
-        # The stream already contained these, in another form or position.
+        # The stream already contained these, in a different form or position.
         repeated = {"message"} & streamed.keys() | ({"reasoning"} if streamed else set())
         for final in output:
             kind = string(final.type)

@@ -219,7 +219,7 @@ def _ask_until_answered(
 
 
 def _replace_old_supervisor(fleet: Fleet, info: SupervisorInfo) -> None:
-    """Replace a supervisor that runs another version or build; workers continue."""
+    """Replace a supervisor that runs a different version or build; workers keep running."""
     is_current = (info.version, info.build) == (__version__, installed_build())
     if not is_current and not info.in_front:
         _replace(fleet, info)

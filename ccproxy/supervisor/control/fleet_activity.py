@@ -2,7 +2,7 @@
 Requests and events of all workers of a fleet, for `events`, `requests`, `top` and `ui`.
 
 `recent_requests` queries each worker once. `FleetWatch` keeps a connection to every worker: it
-finds workers that start later, and polls the fleet's status every few seconds to report changes of
+finds workers that start later, and polls the fleet's status every few seconds to report changes to
 entries and switches. It only reads. This module imports msgspec, so the command line imports it
 lazily.
 """

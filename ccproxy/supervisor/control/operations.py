@@ -210,7 +210,7 @@ class Operations:
         """
         Replace the workers of each spec; return the failures as text for the user.
 
-        A worker that serves is stopped only once its successor serves. If the successor fails, it
+        A worker that serves is stopped only once its successor serves. A successor that fails
         is stopped instead.
         """
         await self._clear_ports(specs, command)

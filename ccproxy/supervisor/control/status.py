@@ -137,8 +137,8 @@ def _added(parts: Sequence[Traffic]) -> Traffic:
     """
     Return the traffic of all processes of an entry.
 
-    The median is the mean of their medians, weighted by answers; the 95th percentile is the
-    highest of theirs.
+    The median is the mean of the processes' medians, weighted by answers; the 95th percentile
+    is the highest one.
     """
     if len(parts) == 1:
         return parts[0]

@@ -58,7 +58,7 @@ async def adopt_all(
     workers = await find_workers(fleet, host, journal)
     await asyncio.gather(*(_adopt_listener(worker, host, journal) for worker in workers))
     positions: set[tuple[str, int]] = set()
-    # The newest serving worker counts: a successor that is not ready yet may never be.
+    # The newest serving worker counts: a successor that is not ready yet might never be.
     for worker in sorted(workers, key=lambda one: (one.is_ready, one.start), reverse=True):
         record = worker.record
         slot = WorkerSlot(record.spec, record.index)

@@ -3,8 +3,8 @@ The machine: starts workers, drains and signals them, and reports the outcome to
 
 A worker gets its listening socket, one end of a readiness pipe, and the path of its control
 socket. Its environment holds a fixed list of the shell's variables, so keys reach it only from its
-env file. It is forked if many are started at once and spawned otherwise; either way it is a child
-of the supervisor.
+env file. It is forked if many workers are started at once, otherwise spawned; either way it is a
+child of the supervisor.
 """
 
 from __future__ import annotations

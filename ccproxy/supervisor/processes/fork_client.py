@@ -6,8 +6,8 @@ being checked, and stopped soon after its last use. From then on only the worker
 and the next command gets a server with the current code. Any failure ends the server and is
 logged; the supervisor then spawns its workers.
 
-Forked workers become children of the supervisor, which is a child subreaper, so it
-receives their exit codes as it does for spawned workers.
+Forked workers become children of the supervisor, which is a child subreaper, so it receives
+their exit codes as it does for spawned workers.
 """
 
 from __future__ import annotations
