@@ -136,11 +136,11 @@ PAIRS = "model_list:\na: &a !!pairs [{k: 1}]\n" + "".join(
         pytest.param(f"a: 0x{'f' * 5000}", "a number is too long", id="a hexadecimal number"),
         pytest.param("model_list: &a [*a]", "too large or too deeply nested", id="a loop"),
         pytest.param("#" * (2**20 + 1), "is larger than 1 MiB", id="huge"),
-        pytest.param('{"Providers": ' + "[" * 100_000, "is not JSON", id="deep JSON"),
+        pytest.param('{"Providers": ' + "[" * 100_000, "is not valid JSON", id="deep JSON"),
         pytest.param(
             '{"Providers": [' + "[" * 60 + "]" * 60 + "]}", "deeply nested", id="deep lists"
         ),
-        pytest.param('{"a": ' + "9" * 5000 + "}", "is not JSON", id="a long number"),
+        pytest.param('{"a": ' + "9" * 5000 + "}", "is not valid JSON", id="a long number"),
         pytest.param('{"a": "' + '\\"' * 100_000, "is not JSON", id="an open text"),
         pytest.param("{" + "/*" * 100_000, "is not JSON", id="an open comment"),
         pytest.param("\udcff".encode("utf-8", "surrogateescape"), "is not UTF-8", id="bytes"),

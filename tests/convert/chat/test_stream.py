@@ -651,12 +651,12 @@ def test_without_a_reason_the_answer_does_not_end(reason):
         pytest.param(
             [say([{"type": "video", "url": "u"}]), end()],
             True,
-            "parts of the type video",
+            "parts of the unsupported type video",
             id="video",
         ),
         pytest.param([say(5), end()], True, "neither text", id="content as a number"),
-        pytest.param([end("error")], True, "abandoned", id="finish_reason error"),
-        pytest.param([end("network_error")], True, "abandoned", id="finish_reason network_error"),
+        pytest.param([end("error")], True, "aborted", id="finish_reason error"),
+        pytest.param([end("network_error")], True, "aborted", id="finish_reason network_error"),
     ],
 )
 def test_answers_without_an_end_are_errors(chunks, done, words):
