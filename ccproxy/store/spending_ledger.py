@@ -104,6 +104,8 @@ class SpendingLedger:
         self._own = self._claim()
         self._others: dict[str, _Sheet] = {}
         self._scanned_at = -RESCAN_SECONDS
+        self._changed_at = 0
+        """The modification time of the folder at the last scan; 0 to scan again at once."""
 
     def add(self, name: bytes, amount: int, periods: Periods) -> None:
         """Add *amount* to the spending of *name* in *periods*."""
@@ -116,7 +118,7 @@ class SpendingLedger:
     def spent(self, name: bytes, periods: Periods) -> Spent:
         """Return the sums of all processes."""
         now = self._clock()
-        if now - self._scanned_at >= RESCAN_SECONDS:
+        if now - self._scanned_at >= RESCAN_SECONDS or self._has_new_files():
             self._scanned_at = now
             self._scan()
         day, month, reserved, own = self._own.read(name, periods)
@@ -150,6 +152,13 @@ class SpendingLedger:
         sheet.begin()
         return sheet
 
+    def _has_new_files(self) -> bool:
+        """Return whether files were added or removed since the last scan."""
+        try:
+            return self._folder.stat().st_mtime_ns != self._changed_at
+        except OSError:
+            return True  # the folder was removed
+
     def _scan(self) -> None:
         """Find the files of other processes, and determine which processes are alive."""
         if not self._own.is_in_place():  # the folder was removed
@@ -159,6 +168,7 @@ class SpendingLedger:
             old.close()
         for name in [name for name, sheet in self._others.items() if not sheet.is_in_place()]:
             self._others.pop(name).close()
+        self._changed_at = self._folder.stat().st_mtime_ns
         for path in self._folder.iterdir():
             if path == self._own.path or not _SLOT.fullmatch(path.name):
                 continue
@@ -167,6 +177,7 @@ class SpendingLedger:
                     fd = open_private(path, os.O_RDWR)
                     if os.fstat(fd).st_size < _SIZE:
                         os.close(fd)  # its process has just created it
+                        self._changed_at = 0
                         continue
                     self._others[path.name] = _Sheet(path, fd)
         for sheet in self._others.values():

@@ -33,6 +33,19 @@ def ticking():
     return lambda: float(next(seconds))
 
 
+def test_a_new_process_is_seen_at_once(tmp_path):
+    first = SpendingLedger(tmp_path / "x.budgets", clock=lambda: 0.0)
+    assert first.spent(A, TODAY).day == 0
+    # The time stamps of some file systems have the resolution of the kernel's clock.
+    os.utime(tmp_path / "x.budgets", ns=(0, 0))
+    assert first.spent(A, TODAY).day == 0
+    second = SpendingLedger(tmp_path / "x.budgets", clock=lambda: 0.0)
+    second.add(A, 6, TODAY)
+    assert first.spent(A, TODAY).day == 6
+    first.close()
+    second.close()
+
+
 def test_amounts_add_up_per_day_and_month(ledger):
     ledger.add(A, 5, TODAY)
     ledger.add(A, 7, TODAY)

@@ -274,8 +274,13 @@ def test_fix_does_not_follow_a_symbolic_link(home, ccproxy, tmp_path_factory):
         ({"ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}, "base url", "fail", "has port 9"),
         ({"ANTHROPIC_BASE_URL": "http://localhost:18081/v1"}, "base url", "warn", "has a path"),
         ({"ANTHROPIC_BASE_URL": "http://localhost:18081"}, "base url", "ok", "Kimi-K2"),
-        ({"ANTHROPIC_BASE_URL": "https://x.example"}, "base url", "warn", "does not point to this machine"),
-        ({"ANTHROPIC_BASE_URL": "http://[bad"}, "base url", "warn", "does not point to this machine"),
+        (
+            {"ANTHROPIC_BASE_URL": "https://x.example"},
+            "base url",
+            "warn",
+            "not point to this machine",
+        ),
+        ({"ANTHROPIC_BASE_URL": "http://[bad"}, "base url", "warn", "not point to this machine"),
         (
             {"CLAUDE_CODE_USE_BEDROCK": "1"},
             "session",
