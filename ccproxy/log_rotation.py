@@ -227,8 +227,8 @@ def prune(
     """
     Delete the archives whose last line is older than *keep*; return what was deleted.
 
-    Only regular files with the name pattern of an archive are considered. Current logs have no
-    timestamp in their names and are never touched; symbolic links are not followed.
+    Only regular files whose names match the pattern of archives are considered. Current logs have
+    no timestamp in their names and are never touched; symbolic links are not followed.
     """
     oldest = (time.time() if now is None else now) - keep.total_seconds()
     removed = []

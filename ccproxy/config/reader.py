@@ -111,7 +111,7 @@ class EnvReader:
         return (value for name, value in self._values.items() if name.startswith(prefix))
 
     def check_extra(self, setting: Setting[T, D], module: str, extra: str) -> None:
-        """Note a mistake if *setting* is used, but *module* of its *extra* is not installed."""
+        """Note a mistake if *setting* is used but *module*, of its *extra*, is not installed."""
         value = self.value(setting)
         if value is not None and find_spec(module) is None:
             text = f"{setting.name} needs a library that is not installed"

@@ -487,8 +487,8 @@ PRICES = Setting(
 ACCOUNT_CHECK: Setting[parsers.AccountCheck, parsers.AccountCheck] = Setting(
     parse=parsers.account_check,
     default="auto",
-    meaning="whether balance and plan quota of each key are read: auto (where the provider "
-    "documents it), on (also where it does not, and from another base URL), off",
+    meaning="whether to read the balance and plan quota of each key: auto (where the provider "
+    "documents it), on (also where it does not, or at another base URL), off",
     example="on",
 )
 ACCOUNT_INTERVAL = Setting(

@@ -7,7 +7,7 @@ from ccproxy.worker.metrics.exposition import Metric
 REQUESTS = Metric(
     "ccproxy_requests_total",
     "counter",
-    "Requests for a model that this entry has answered. `kind`: main (a turn of a session), "
+    "Model requests answered by this entry. `kind`: main (a turn of a session), "
     "subagent, or other.",
     ("model", "status", "kind"),
 )
@@ -50,7 +50,7 @@ KEYS = Metric(
 KEY_WAIT = Metric(
     "ccproxy_key_wait_seconds",
     "histogram",
-    "How long an attempt waited for a key, with REDIS_URL including the script call.",
+    "How long an attempt waited for a key; with REDIS_URL, this includes the script call.",
 )
 BREAKER = Metric(
     "ccproxy_breaker_open",

@@ -211,7 +211,7 @@ class Chooser:
         )
 
     def tier_of(self, chosen: Chosen) -> str:
-        """Return the tier of *chosen*, for which a fallback answers with its own model."""
+        """Return the tier of *chosen*; a fallback answers with its own model of that tier."""
         models = self.config.models
         if chosen.ref is not None and (tier := tier_named(chosen.ref.model)) is not None:
             return tier

@@ -235,7 +235,7 @@ class RedisBackend:
             timer.cancel()
 
     async def call(self, *command: str | int | bytes) -> Reply:
-        """Send another command on the pool's connection; RedisError if Redis is unavailable."""
+        """Send a command other than the script; raise RedisError if Redis is unavailable."""
         if not self.is_shared:
             raise RedisError(self.reason)
         future: asyncio.Future[Reply] = self._loop.create_future()
