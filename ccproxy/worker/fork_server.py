@@ -47,7 +47,7 @@ def serve(fd: int) -> list[str] | None:
         OSError: If there is more than one thread, a command line is too long, or no process can
             be forked. The supervisor then spawns its workers.
     """
-    setproctitle = _load_setproctitle()
+    set_title = _load_title_setter()
     prefix = sys.orig_argv[: sys.orig_argv.index(OPTION)]
     with socket.socket(fileno=fd) as channel:
         _prepare()
@@ -62,21 +62,26 @@ def serve(fd: int) -> list[str] | None:
             pid = _fork_orphan()
             if not pid:
                 _become_worker(out)
-                setproctitle(title)
+                set_title(title)
                 return arguments
             for received in fds:
                 os.close(received)
             channel.send(b"%d" % pid)
 
 
-def _load_setproctitle() -> Callable[[str], None]:
+def _load_title_setter() -> Callable[[str], None]:
     # By default the library also overwrites the memory that /proc/PID/environ shows.
     os.environ["SPT_NOENV"] = "1"
-    from setproctitle import setproctitle  # Linux only; a spawned worker does not need it
+    # Linux only; a spawned worker does not need it.
+    from setproctitle import setproctitle, setthreadtitle
 
-    setproctitle(_title(sys.orig_argv[:-1]))
+    def set_title(title: str) -> None:
+        setproctitle(title)
+        setthreadtitle("ccproxy")  # else `ps -e` and `top` show the beginning of the title
+
+    set_title(_title(sys.orig_argv[:-1]))
     del os.environ["SPT_NOENV"]
-    return setproctitle
+    return set_title
 
 
 def _title(arguments: Sequence[str]) -> str:

@@ -82,7 +82,7 @@ def test_a_port_conflict_names_the_original_fleet(home: Home, copy: Home) -> Non
     assert row.state == "foreign"
     assert row.reason is not None
     assert f"pid {home.pid('Kimi')}, " in row.reason
-    assert row.reason.endswith(f"ccproxy fleet in {home.path})")
+    assert f"in use by Kimi of the ccproxy fleet in {home.path} (pid " in row.reason
 
 
 def test_a_folder_is_the_same_fleet_under_every_path(home: Home, tmp_path: Path) -> None:

@@ -239,6 +239,12 @@ def test_no_key_is_in_the_server(server, make):
     assert KEY.encode() not in result
 
 
+def test_ps_and_top_show_a_forked_worker_as_ccproxy(server, make):
+    worker = make("forked")
+    server.fork(worker)
+    assert status_of(worker.pid)["Name"] == "ccproxy"
+
+
 def test_a_command_line_without_space_forks_nothing(make):
     server = Server(room="")
     assert server.is_ready()

@@ -129,9 +129,11 @@ def describe_port_holder(port: int) -> str:
             if one.laddr and one.laddr.port == port and one.status == psutil.CONN_LISTEN and one.pid
         )
         process = psutil.Process(pid)
-        home = option_of(command_line(pid), "--home")
-        fleet = f", ccproxy fleet in {home}" if home else ""
-        return f"{text} by {process.name()} (pid {pid}, user {process.username()}{fleet})"
+        command = command_line(pid)
+        label, home = option_of(command, "--label"), option_of(command, "--home")
+        fleet = f"{f'{label} of ' if label else ''}the ccproxy fleet in {home}"
+        name = fleet if home else process.name()
+        return f"{text} by {name} (pid {pid}, user {process.username()})"
     except StopIteration:
         return f"{text} by another user's program"
     except (psutil.Error, OSError, KeyError):

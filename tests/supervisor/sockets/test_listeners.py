@@ -98,12 +98,25 @@ def test_the_holder_of_a_port_is_described_by_program_and_pid() -> None:
     assert describe_port_holder(port).startswith(f"port {port} in use by another")
 
 
-def test_a_worker_of_another_fleet_is_described_with_its_home() -> None:
-    code = "import socket; s = socket.create_server(('127.0.0.1', 0));"
+@pytest.mark.parametrize(
+    ("options", "holder"),
+    [
+        (["--home", "/srv/a", "--label", "Kimi"], "Kimi of the ccproxy fleet in /srv/a"),
+        (["--home", "/srv/a"], "the ccproxy fleet in /srv/a"),
+    ],
+    ids=["worker", "supervisor"],
+)
+def test_a_holder_from_another_fleet_is_described_by_label_and_folder(
+    options: list[str], holder: str
+) -> None:
+    code = "import socket; s = socket.create_server(('127.0.0.1', 0))\n"
     code += "print(s.getsockname()[1], flush=True); input()"
-    command = [sys.executable, "-c", code, "--home", "/other/fleet"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
-        assert worker.stdout is not None
-        text = describe_port_holder(int(worker.stdout.readline()))
-        worker.communicate(b"\n")
-    assert text.endswith(", ccproxy fleet in /other/fleet)")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        port = int(other.stdout.readline())
+        assert describe_port_holder(port).startswith(
+            f"port {port} in use by {holder} (pid {other.pid}, user "
+        )
+        other.communicate()
