@@ -61,6 +61,10 @@ class Spent(NamedTuple):
     own: int = 0
     """The part of `reserved` that belongs to this process."""
 
+    def within(self, period: Literal["day", "month"]) -> int:
+        """Return the amount spent in the current *period*."""
+        return self.day if period == "day" else self.month
+
 
 class Ledger(Protocol):
     """Counts the spending of an entry and its clients."""

@@ -33,7 +33,7 @@ from ccproxy.keys.budgets import (
 )
 from ccproxy.keys.gateway.spending_notice import user_refusal
 from ccproxy.providers.pricing import Price
-from ccproxy.store.spending_ledger import NAME_BYTES, Ledger, Periods
+from ccproxy.store.spending_ledger import NAME_BYTES, Ledger, Periods, Spent
 from ccproxy.store.usage_totals import Used
 from ccproxy.text import mask_key
 from ccproxy.worker.accounting.calendar_periods import Calendar
@@ -158,8 +158,8 @@ class BudgetGuard:
 
     def _check(self, reservation: Reservation) -> None:
         for account in reservation.accounts:
-            for budget in account.budgets:
-                state = self._state(account, budget, reservation)
+            for budget, spent in self._spending(account):
+                state = self._state(account, budget, spent, reservation)
                 if state.is_spent or state.is_reserved:
                     raise self._refusal(state, account)
 
@@ -182,29 +182,34 @@ class BudgetGuard:
 
     def rows(self) -> tuple[BudgetRow, ...]:
         """Return the state of every budget of the entry and its clients."""
-        return self._rows([one for one in (self._entry, *self._clients) if one is not None])
+        accounts = [one for one in (self._entry, *self._clients) if one is not None]
+        return tuple(
+            self._report(account, state) for account in accounts for state in self.states(account)
+        )
 
     def user_rows(self, users: Iterable[tuple[str, Sequence[Budget]]]) -> tuple[BudgetRow, ...]:
-        """Return the state of the budgets of *users*, without allocating rows in the ledger."""
-        return self._rows([self._user(name, budgets) for name, budgets in users])
-
-    def _rows(self, accounts: Sequence[Account]) -> tuple[BudgetRow, ...]:
+        """Return the state of the budgets that *users* have drawn on in their current period."""
+        accounts = (self._user(name, budgets) for name, budgets in users)
         return tuple(
-            BudgetRow(
-                client="" if account.is_user else account.who,
-                user=account.who if account.is_user else "",
-                unit=budget.unit,
-                period=budget.period,
-                limit=budget.limit,
-                spent=from_parts(state.spent, budget.unit),
-                reserved=from_parts(state.reserved, budget.unit),
-                resets_at=self._calendar.end(budget),
-                is_low=state.share >= WARN_AT,
-                uncounted=() if budget.unit == TOKENS else tuple(self._uncounted),
-            )
+            self._report(account, self._state(account, budget, spent))
             for account in accounts
-            for budget in account.budgets
-            for state in (self._state(account, budget),)
+            for budget, spent in self._spending(account)
+            if spent.reserved or spent.within(budget.period)
+        )
+
+    def _report(self, account: Account, state: BudgetState) -> BudgetRow:
+        budget = state.budget
+        return BudgetRow(
+            client="" if account.is_user else account.who,
+            user=account.who if account.is_user else "",
+            unit=budget.unit,
+            period=budget.period,
+            limit=budget.limit,
+            spent=from_parts(state.spent, budget.unit),
+            reserved=from_parts(state.reserved, budget.unit),
+            resets_at=state.end,
+            is_low=state.share >= WARN_AT,
+            uncounted=() if budget.unit == TOKENS else tuple(self._uncounted),
         )
 
     def user(self, name: str, budgets: Sequence[Budget]) -> Account:
@@ -220,7 +225,7 @@ class BudgetGuard:
 
     def states(self, account: Account) -> list[BudgetState]:
         """Return the state of each budget of *account*."""
-        return [self._state(account, budget) for budget in account.budgets]
+        return [self._state(account, budget, spent) for budget, spent in self._spending(account)]
 
     # Accounts and amounts.
 
@@ -257,12 +262,17 @@ class BudgetGuard:
         text = f"budget:{unit}:{client_id}".encode()
         return hmac.digest(self._secret, text, "sha256")[:NAME_BYTES]
 
+    def _spending(self, account: Account) -> list[tuple[Budget, Spent]]:
+        """Return the budgets of *account* and the spending in their units, each read once."""
+        periods = self._calendar.periods()
+        spent = {unit: self._ledger.spent(row, periods) for unit, row in account.rows.items()}
+        return [(budget, spent[budget.unit]) for budget in account.budgets]
+
     def _state(
-        self, account: Account, budget: Budget, request: Reservation | None = None
+        self, account: Account, budget: Budget, spent: Spent, request: Reservation | None = None
     ) -> BudgetState:
         """Return the state of *budget*, as it was before this process admitted *request*."""
         row = account.rows[budget.unit]
-        spent = self._ledger.spent(row, self._calendar.periods())
         own = spent.own
         if request is not None:
             own = min(request.ahead[row], max(0, own - request.estimate[budget.unit]))
@@ -271,7 +281,7 @@ class BudgetGuard:
         end = self._calendar.end(budget)
         return BudgetState(
             budget=budget,
-            spent=spent.day if budget.period == "day" else spent.month,
+            spent=spent.within(budget.period),
             reserved=others + own,
             seconds=self._calendar.seconds_left(budget),
             end=end,
@@ -346,11 +356,11 @@ class BudgetGuard:
 
     def _warn(self, account: Account, periods: Periods) -> None:
         """Log once per period that most of a budget is spent."""
-        for budget in account.budgets:
+        for budget, spent in self._spending(account):
             mark = (account, budget, periods)
             if mark in self._warned:
                 continue
-            state = self._state(account, budget)
+            state = self._state(account, budget, spent)
             if state.share >= WARN_AT:
                 self._warned = {mark, *(one for one in self._warned if one[2] == periods)}
                 self._log.warning(

@@ -79,13 +79,13 @@ class Payers:
         return () if self._own is None else self._own.rows()
 
     def user_rows(self) -> tuple[BudgetRow, ...]:
-        """Return the budgets that the gateway's users have drawn on."""
+        """Return the budgets that the gateway's users have drawn on; () if they are unreadable."""
         file = self._config.gateway.users_file
         if file is None:
             return ()
         try:
             return self._users_of(file).rows()
-        except Problem:  # the file is invalid; requests report the mistakes
+        except (Problem, OSError):  # requests report it; the rest of the status is still shown
             return ()
 
     def reserve(self, client: int | None, payer: str, *, model: str, size: int) -> Shares:
@@ -183,15 +183,16 @@ class Payers:
 
     def _open_users(self, file: Path) -> UserAccounts:
         # One ledger for the fleet: the budget is the user's, whichever entry answers.
-        ledger = self._ledger(USERS_LEDGER)
         config = replace(self._config, budgets=(), client_keys=())
-        guard = self._guard(config, ledger)
         try:
+            guard = self._guard(config, self._ledger(USERS_LEDGER))
             return UserAccounts(UserDirectory(file, log=self._log), guard)
         except ConfigError as error:
-            raise Problem(
-                "api_error", f"the users of the gateway are unreadable: {error}"
-            ) from error
+            text = f"the users of the gateway are unreadable: {error}"
+            raise Problem("api_error", text) from error
+        except OSError as error:
+            text = f"the spending of the gateway's users cannot be recorded: {error.strerror}"
+            raise Problem("api_error", text) from error
 
     def _guard(self, config: WorkerConfig, ledger: Ledger) -> BudgetGuard:
         price, secret = self._config.models.price, self._secret

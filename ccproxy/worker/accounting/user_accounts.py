@@ -64,8 +64,7 @@ class UserAccounts:
         """Return the budgets that are in use, fullest first, at most `MOST_ROWS`."""
         users = self._directory.users.by_name.values()
         rows = self._guard.user_rows((one.name, one.budgets) for one in users if one.is_active)
-        used = [row for row in rows if row.spent or row.reserved]
-        return tuple(sorted(used, key=lambda row: row.spent / row.limit, reverse=True)[:MOST_ROWS])
+        return tuple(sorted(rows, key=lambda row: row.spent / row.limit, reverse=True)[:MOST_ROWS])
 
 
 def check_rights(user: User, label: str, model: str) -> None:

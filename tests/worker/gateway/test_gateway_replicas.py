@@ -115,6 +115,19 @@ async def test_every_replica_reports_what_a_user_has_spent(replicas):
     assert other.spent == own.spent
 
 
+async def test_without_redis_a_replica_reports_only_users_who_have_spent(
+    replicas, own_server, file
+):
+    one, _ = replicas
+    bob = 'budgets = ["1M tokens/day"]'
+    mount_users(file.parent, lambda path: write_users(path, anna=ANNA_ROW, bob=bob))
+    assert (await one.ask(headers=bearer(ANNA))).status == 200
+    await eventually(lambda: not one.worker.requests.tasks)
+    own_server.stop()
+    await eventually(lambda: not one.worker.shared_pool.backend.is_shared)
+    assert [row.user for row in one.worker.payers.user_rows()] == ["anna"]
+
+
 async def test_wrong_tokens_are_counted_over_all_replicas(replicas):
     started = await begin(replicas[0])
     for number in range(5):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 
 import pytest
 
@@ -215,6 +216,26 @@ async def test_status_has_the_budgets_that_users_draw_on(gateway, provider, file
     shown = [(row.user, row.client, row.period, row.limit, row.spent) for row in rows]
     assert shown == [("anna", "", "day", 4, 1), ("anna", "", "month", 100, 1)]
     assert gateway.worker.payers.rows() == (), "they are not the entry's"
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["in use", "from the start"])
+async def test_an_unusable_ledger_of_users_is_reported_and_status_shows_the_rest(
+    start, tmp_path, file, is_open
+):
+    write_users(file, anna='budgets = ["1M tokens/day"]')
+    proxy = await start(USERS=str(file), BUDGET="1M tokens/day")
+    ledger = tmp_path / "state" / "users.spending"
+    if is_open:
+        await proxy.ask(headers=bearer(ANNA))
+        await ended(proxy)
+        shutil.rmtree(ledger)
+    ledger.write_text("not a folder")
+    payers = proxy.worker.payers
+    assert (len(payers.rows()), payers.user_rows()) == (1, ())
+    if not is_open:
+        answer = await proxy.ask(headers=bearer(ANNA))
+        assert (answer.status, answer.error["type"]) == (500, "api_error")
+        assert "spending of the gateway's users cannot be recorded" in answer.error["message"]
 
 
 async def test_concurrent_requests_do_not_pass_a_budget(gateway, provider, file):
