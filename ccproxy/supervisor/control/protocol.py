@@ -24,7 +24,7 @@ from ccproxy.errors import (
     PortInUse,
     UsageError,
 )
-from ccproxy.ipc.codec import MessageError, decode, from_fields
+from ccproxy.ipc.codec import MessageError, decode, from_fields, parse_object
 from ccproxy.ipc.control_messages import (
     DRAIN_SECONDS,
 )
@@ -177,6 +177,6 @@ def decode_progress(line: bytes) -> Progress | None:
     if not line.startswith(b'{"progress"'):
         return None
     try:
-        return from_fields(Progress, json.loads(line)["progress"])
-    except (ValueError, RecursionError):
+        return from_fields(Progress, parse_object(line)["progress"])
+    except MessageError:
         return Progress()

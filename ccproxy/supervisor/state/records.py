@@ -79,7 +79,7 @@ class WorkerRecord:
                 spec=_spec_of(fields["spec"]),
                 home=_text(fields["home"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"not a pid record: {error}") from error
 
     def to_json(self) -> str:

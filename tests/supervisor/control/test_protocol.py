@@ -47,6 +47,19 @@ def test_progress_lines_are_distinguished_from_replies() -> None:
 
 
 @pytest.mark.parametrize(
+    "rest",
+    [
+        pytest.param(b"", id="half a line"),
+        pytest.param(b": 7}", id="a number"),
+        pytest.param(b': {"labels": 7}}', id="a number for the labels"),
+        pytest.param(b": " + b"[" * 100_000, id="deeply nested"),
+    ],
+)
+def test_an_invalid_progress_line_is_not_mistaken_for_the_reply(rest: bytes) -> None:
+    assert decode_progress(b'{"progress"' + rest) == Progress()
+
+
+@pytest.mark.parametrize(
     ("line", "message"),
     [
         pytest.param(b"", "not JSON", id="empty"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -95,6 +96,21 @@ def test_a_record_of_another_release_may_have_other_fields() -> None:
 def test_invalid_content_is_not_a_record(text: str) -> None:
     with pytest.raises(ValueError, match="not a pid record"):
         WorkerRecord.from_json(text)
+
+
+ANY_VALUE: tuple[object, ...] = (None, True, 0, -1.5, "", [], {}, [{}], {"a": []}, "\ud800")
+
+
+@pytest.mark.parametrize("name", [*json.loads(record().to_json()), *dataclasses.asdict(SPEC)])
+def test_any_value_in_any_field_gives_a_record_or_the_one_error(name: str) -> None:
+    for value in ANY_VALUE:
+        fields = json.loads(record().to_json())
+        for part in (fields, fields["spec"]):
+            if name in part:
+                part[name] = value
+        for text in (json.dumps(value), json.dumps(fields)):
+            with contextlib.suppress(ValueError):
+                WorkerRecord.from_json(text)
 
 
 def bind(path: Path) -> None:
