@@ -38,7 +38,8 @@ MOST_SPENT = 1 << 62
 _FORMAT = 0x6363_7370_656E_0001
 """The first number of a file; incremented with every change of the row format."""
 _WIDTH = 8
-_NAME, _DAY, _OF_DAY, _MONTH, _OF_MONTH, _RESERVED = 0, 2, 3, 4, 5, 6
+_NAME, _DAY, _MONTH, _RESERVED = 0, 2, 4, 6
+"""Indexes in a row; the amount of a period is the number after it."""
 _SIZE = (MOST_ROWS + 1) * _WIDTH * 8
 _PREFIX = "slot"
 _SLOT = re.compile(rf"{_PREFIX}\.[0-9]{{1,3}}")
@@ -124,7 +125,9 @@ class SpendingLedger:
         now = self._clock()
         if now - self._scanned_at >= RESCAN_SECONDS or self._has_new_files():
             self._scanned_at = now
-            self._scan()
+            # Removed files that cannot be created again still count while they are open.
+            with suppress(OSError):
+                self._scan()
         day, month, reserved, own = self._own.read(name, periods)
         for sheet in self._others.values():
             other = sheet.read(name, periods)
@@ -161,14 +164,14 @@ class SpendingLedger:
         try:
             return self._folder.stat().st_mtime_ns != self._changed_at
         except OSError:
-            return True  # the folder was removed
+            return False  # the folder was removed; the next regular scan creates it again
 
     def _scan(self) -> None:
         """Find the files of other processes, and determine which processes are alive."""
         if not self._own.is_in_place():  # the folder was removed
             old = self._own
             self._own = self._claim()
-            self._own.copy(old)
+            self._own.merge(old)
             old.close()
         for name in [name for name, sheet in self._others.items() if not sheet.is_in_place()]:
             self._others.pop(name).close()
@@ -210,9 +213,18 @@ class _Sheet:
         for row in range(1, self._count + 1):
             self._numbers[row * _WIDTH + _RESERVED] = 0
 
-    def copy(self, other: _Sheet) -> None:
-        """Copy the content of *other*."""
-        self._map[:] = other._map[:]
+    def merge(self, other: _Sheet) -> None:
+        """Add the amounts of *other*, as far as there is room; of two periods the later counts."""
+        for row in range(1, other._count + 1):
+            numbers = other._numbers[row * _WIDTH : (row + 1) * _WIDTH]
+            try:
+                start = self._find_or_add(_TWO.pack(*numbers[_NAME:_DAY]))
+            except OSError:  # it has no room for another account
+                continue
+            for at in (_DAY, _MONTH):
+                if numbers[at] >= self._numbers[start + at]:
+                    self._add(start + at, numbers[at + 1], numbers[at])
+            self._numbers[start + _RESERVED] += numbers[_RESERVED]
 
     def is_in_place(self) -> bool:
         """Return False if the file was removed or replaced."""
@@ -234,8 +246,8 @@ class _Sheet:
             return Spent(0, 0, 0)
         row = self._numbers[start : start + _WIDTH]
         return Spent(
-            row[_OF_DAY] if row[_DAY] == periods.day else 0,
-            row[_OF_MONTH] if row[_MONTH] == periods.month else 0,
+            row[_DAY + 1] if row[_DAY] == periods.day else 0,
+            row[_MONTH + 1] if row[_MONTH] == periods.month else 0,
             row[_RESERVED],
             row[_RESERVED],
         )
@@ -243,21 +255,22 @@ class _Sheet:
     def add(self, name: bytes, amount: int, periods: Periods) -> None:
         """Add *amount* to both periods of *name*; sums stay below the largest number."""
         start = self._find_or_add(name)
-        for at, of, period in (
-            (_DAY, _OF_DAY, periods.day),
-            (_MONTH, _OF_MONTH, periods.month),
-        ):
-            if self._numbers[start + at] != period:
-                # In this order, so that a reader never mistakes an old amount for a new one.
-                self._numbers[start + of] = 0
-                self._numbers[start + at] = period
-            self._numbers[start + of] = min(self._numbers[start + of] + amount, MOST_SPENT)
+        self._add(start + _DAY, amount, periods.day)
+        self._add(start + _MONTH, amount, periods.month)
 
     def reserve(self, name: bytes, amount: int) -> None:
         """Change the reserved amount of *name*."""
         start = self._find_or_add(name)
         total = self._numbers[start + _RESERVED] + amount
         self._numbers[start + _RESERVED] = min(max(0, total), MOST_SPENT)
+
+    def _add(self, at: int, amount: int, period: int) -> None:
+        """Add *amount* to the sum of *period*, whose number is at index *at*, before the sum."""
+        if self._numbers[at] != period:
+            # In this order, so that a reader never mistakes an old amount for a new one.
+            self._numbers[at + 1] = 0
+            self._numbers[at] = period
+        self._numbers[at + 1] = min(self._numbers[at + 1] + amount, MOST_SPENT)
 
     @property
     def _count(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.store.spending_ledger import MOST_ROWS, Periods, SpendingLedger, Spent
+from ccproxy.store.spending_ledger import MOST_ROWS, RESCAN_SECONDS, Periods, SpendingLedger, Spent
 
 A, B = b"a" * 16, b"b" * 16
 TODAY = Periods(739_000, 24_323)
@@ -116,6 +116,48 @@ def test_a_removed_folder_is_written_again(ledger, tmp_path):
     other.spent(A, TODAY)
     assert ledger.spent(A, TODAY) == other.spent(A, TODAY) == Spent(10, 10, 0)
     other.close()
+
+
+def test_a_removed_folder_that_cannot_be_created_again_still_counts(ledger, tmp_path):
+    other = SpendingLedger(tmp_path / "x.budgets", clock=ticking())
+    for one in (ledger, other):
+        one.add(A, 5, TODAY)
+        one.spent(A, TODAY)
+    shutil.rmtree(tmp_path / "x.budgets")
+    (tmp_path / "x.budgets").touch()
+    ledger.add(A, 1, TODAY)
+    assert ledger.spent(A, TODAY) == other.spent(A, TODAY) == Spent(11, 11, 0)
+    (tmp_path / "x.budgets").unlink()
+    ledger.spent(A, TODAY)
+    other.spent(A, TODAY)
+    assert ledger.spent(A, TODAY) == other.spent(A, TODAY) == Spent(11, 11, 0)
+    other.close()
+
+
+def test_a_removed_folder_is_searched_once_a_second(tmp_path):
+    now = 0.0
+    ledger = SpendingLedger(tmp_path / "x.budgets", clock=lambda: now)
+    ledger.spent(A, TODAY)
+    shutil.rmtree(tmp_path / "x.budgets")
+    ledger.spent(A, TODAY)
+    assert not (tmp_path / "x.budgets").exists()
+    now += RESCAN_SECONDS
+    ledger.spent(A, TODAY)
+    assert (tmp_path / "x.budgets" / "slot.1").exists()
+    ledger.close()
+
+
+def test_the_spending_of_a_process_that_ended_after_the_removal_is_kept(ledger, tmp_path):
+    ledger.add(A, 5, TODAY)
+    ledger.reserve(A, 100)
+    ledger.add(B, 2, TOMORROW)
+    shutil.rmtree(tmp_path / "x.budgets")
+    ended = SpendingLedger(tmp_path / "x.budgets")
+    ended.add(A, 7, TOMORROW)
+    ended.add(B, 3, TOMORROW)
+    ended.close()
+    assert ledger.spent(A, TOMORROW) == Spent(7, 12, 100, own=100)
+    assert ledger.spent(B, TOMORROW) == Spent(5, 5, 0)
 
 
 def test_a_file_of_another_form_is_emptied(tmp_path):
