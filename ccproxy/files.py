@@ -20,6 +20,15 @@ from typing import Any
 
 _LOCK_POLL = 0.05
 """Seconds between two attempts to take a lock with a timeout; flock itself has no timeout."""
+_FIX_SPACE = "free some space on that disk"
+_FIX_OWNER = "make its folder writable for the user who runs ccproxy"
+_FIXES = {
+    errno.ENOSPC: _FIX_SPACE,
+    errno.EDQUOT: _FIX_SPACE,
+    errno.EACCES: _FIX_OWNER,
+    errno.EPERM: _FIX_OWNER,
+    errno.EROFS: _FIX_OWNER,
+}
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
@@ -140,6 +149,18 @@ def write_atomically(
         draft.unlink(missing_ok=True)
         raise
     return False
+
+
+@contextmanager
+def errors_about(path: Path) -> Iterator[None]:
+    """Add *path* and the fix to every OSError of the context: a failed write names neither."""
+    try:
+        yield
+    except OSError as error:
+        text = error.strerror or str(error)
+        if error.errno in _FIXES:
+            text = f"{text}; {_FIXES[error.errno]}"
+        raise OSError(error.errno or errno.EIO, text, os.fspath(path)) from error
 
 
 def display_path(path: Path) -> Path:

@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-from ccproxy.files import allocate, claim_numbered, is_claimed, open_private
+from ccproxy.files import allocate, claim_numbered, errors_about, is_claimed, open_private
 
 NAME_BYTES = 16
 """Length of a row's name."""
@@ -99,13 +99,24 @@ class SpendingLedger:
     """
     The amounts of one entry, as read and written by one of its processes.
 
+    If the folder is removed later and cannot be created again, the amounts are kept in memory, and
+    *warn* is called with the reason.
+
     Raises:
         OSError: On creation, if the disk does not allow it.
     """
 
-    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        warn: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._folder = folder
         self._clock = clock
+        self._warn = warn
+        self._has_failed = False
         self._own = self._claim()
         self._others: dict[str, _Sheet] = {}
         self._scanned_at = -RESCAN_SECONDS
@@ -125,9 +136,7 @@ class SpendingLedger:
         now = self._clock()
         if now - self._scanned_at >= RESCAN_SECONDS or self._has_new_files():
             self._scanned_at = now
-            # Removed files that cannot be created again still count while they are open.
-            with suppress(OSError):
-                self._scan()
+            self._rescan()
         day, month, reserved, own = self._own.read(name, periods)
         for sheet in self._others.values():
             other = sheet.read(name, periods)
@@ -153,9 +162,10 @@ class SpendingLedger:
             sheet.close()
 
     def _claim(self) -> _Sheet:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        number, fd = claim_numbered(self._folder, _PREFIX, most=MOST_PROCESSES)
-        sheet = _Sheet(self._folder / f"{_PREFIX}.{number}", fd)
+        with errors_about(self._folder):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            number, fd = claim_numbered(self._folder, _PREFIX, most=MOST_PROCESSES)
+            sheet = _Sheet(self._folder / f"{_PREFIX}.{number}", fd)
         sheet.begin()
         return sheet
 
@@ -166,8 +176,24 @@ class SpendingLedger:
         except OSError:
             return False  # the folder was removed; the next regular scan creates it again
 
+    def _rescan(self) -> None:
+        try:
+            self._scan()
+        except OSError as error:
+            # Removed files that cannot be created again still count while they are open.
+            if not self._has_failed:
+                self._warn(f"{error.filename}: {error.strerror}; spending is not saved")
+            self._has_failed = True
+        else:
+            self._has_failed = False
+
     def _scan(self) -> None:
-        """Find the files of other processes, and determine which processes are alive."""
+        """
+        Find the files of other processes, and determine which processes are alive.
+
+        Raises:
+            OSError: If the folder was removed and cannot be created again.
+        """
         if not self._own.is_in_place():  # the folder was removed
             old = self._own
             self._own = self._claim()

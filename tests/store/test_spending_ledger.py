@@ -118,7 +118,9 @@ def test_a_removed_folder_is_written_again(ledger, tmp_path):
     other.close()
 
 
-def test_a_removed_folder_that_cannot_be_created_again_still_counts(ledger, tmp_path):
+def test_a_removed_folder_that_cannot_be_created_again_still_counts(tmp_path):
+    warnings: list[str] = []
+    ledger = SpendingLedger(tmp_path / "x.budgets", clock=ticking(), warn=warnings.append)
     other = SpendingLedger(tmp_path / "x.budgets", clock=ticking())
     for one in (ledger, other):
         one.add(A, 5, TODAY)
@@ -126,12 +128,15 @@ def test_a_removed_folder_that_cannot_be_created_again_still_counts(ledger, tmp_
     shutil.rmtree(tmp_path / "x.budgets")
     (tmp_path / "x.budgets").touch()
     ledger.add(A, 1, TODAY)
-    assert ledger.spent(A, TODAY) == other.spent(A, TODAY) == Spent(11, 11, 0)
+    for _ in range(2):
+        assert ledger.spent(A, TODAY) == other.spent(A, TODAY) == Spent(11, 11, 0)
+    assert warnings == [f"{tmp_path / 'x.budgets'}: File exists; spending is not saved"]
     (tmp_path / "x.budgets").unlink()
     ledger.spent(A, TODAY)
     other.spent(A, TODAY)
     assert ledger.spent(A, TODAY) == other.spent(A, TODAY) == Spent(11, 11, 0)
     other.close()
+    ledger.close()
 
 
 def test_a_removed_folder_is_searched_once_a_second(tmp_path):
@@ -158,6 +163,12 @@ def test_the_spending_of_a_process_that_ended_after_the_removal_is_kept(ledger, 
     ended.close()
     assert ledger.spent(A, TOMORROW) == Spent(7, 12, 100, own=100)
     assert ledger.spent(B, TOMORROW) == Spent(5, 5, 0)
+
+
+def test_a_ledger_that_cannot_be_created_is_named(tmp_path):
+    (tmp_path / "x.budgets").write_text("")
+    with pytest.raises(OSError, match=r"File exists: '.*x\.budgets'"):
+        SpendingLedger(tmp_path / "x.budgets")
 
 
 def test_a_file_of_another_form_is_emptied(tmp_path):

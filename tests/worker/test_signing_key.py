@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 
@@ -37,3 +39,29 @@ def test_an_invalid_key_is_replaced(tmp_path, content):
     key = load_signing_key(tmp_path)
     assert len(key) == KEY_BYTES
     assert load_signing_key(tmp_path) == key
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [
+        pytest.param(errno.ENOSPC, "free some space on that disk", id="full disk"),
+        pytest.param(errno.EDQUOT, "free some space on that disk", id="quota"),
+        pytest.param(errno.EROFS, "make its folder writable for the user who runs", id="read-only"),
+    ],
+)
+def test_an_error_names_the_file_and_the_fix(tmp_path, monkeypatch, number, fix):
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", refuse)
+    with pytest.raises(OSError, match=f"{os.strerror(number)}; {fix}") as caught:
+        load_signing_key(tmp_path)
+    assert (caught.value.errno, caught.value.filename) == (number, str(tmp_path / "signing.key"))
+    assert not [*tmp_path.iterdir()]
+
+
+def test_an_error_about_the_folder_names_the_file(tmp_path):
+    (tmp_path / "state").write_text("")
+    with pytest.raises(OSError, match="Not a directory") as caught:
+        load_signing_key(tmp_path / "state")
+    assert caught.value.filename == str(tmp_path / "state" / "signing.key")
