@@ -119,9 +119,9 @@ class HistoryRecorder:
         if name != self.file_name:
             self._writer.ask(lambda _: self._join_file(name))
 
-    async def flush(self) -> int:
-        """Write everything that is pending; return the number of turns."""
-        return await self._ask(self._flush)
+    async def flush(self) -> None:
+        """Write everything that is pending, and sync the export."""
+        await self._ask(lambda _: self._sync_file())
 
     async def load(self, name: str) -> int:
         """
@@ -161,10 +161,9 @@ class HistoryRecorder:
         if text := assistant_turn(exchange.answer, is_stream=exchange.is_stream):
             yield Turn(exchange.ended, "assistant", self._redact(text), exchange.model)
 
-    def _flush(self, connection: sqlite3.Connection) -> int:
+    def _sync_file(self) -> None:
         if self._file is not None:
             os.fsync(self._file)
-        return history.count(connection, self._label)
 
     def _load(self, connection: sqlite3.Connection, name: str) -> int:
         return history.add_new(connection, self._label, exports.load(self._home, name))
