@@ -118,11 +118,12 @@ async def test_every_replica_reports_what_a_user_has_spent(replicas):
 async def test_without_redis_a_replica_reports_only_users_who_have_spent(
     replicas, own_server, file
 ):
-    one, _ = replicas
+    one, two = replicas
     bob = 'budgets = ["1M tokens/day"]'
     mount_users(file.parent, lambda path: write_users(path, anna=ANNA_ROW, bob=bob))
-    assert (await one.ask(headers=bearer(ANNA))).status == 200
-    await eventually(lambda: not one.worker.requests.tasks)
+    await eventually(lambda: one.worker.shared_pool.sharing().replicas == 2)
+    assert (await two.ask(headers=bearer(ANNA))).status == 200
+    await eventually(one.worker.payers.user_rows)
     own_server.stop()
     await eventually(lambda: not one.worker.shared_pool.backend.is_shared)
     assert [row.user for row in one.worker.payers.user_rows()] == ["anna"]
