@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 
 from ccproxy.text import mask_key
 
@@ -42,6 +45,9 @@ _KEY_PATTERNS = (
 )
 """The formats of the providers' keys; longer than any ordinary word."""
 
+_JSON_FIELD = re.compile(r'"(?P<name>\w+)"\s*:\s*"(?P<value>(?:[^"\\]|\\.)*+)', re.DOTALL)
+"""A field of a JSON object whose value is a string."""
+
 
 class Redactor:
     """
@@ -63,3 +69,33 @@ class Redactor:
         if not any(map(text.__contains__, self._hints)):
             return text
         return self._pattern.sub(lambda match: mask_key(match[0]), text)
+
+    def events(self, stream: str) -> str:
+        """
+        Return an event stream with keys masked, including keys that are split across its deltas.
+
+        The strings in all fields of one name are searched as one text. Each character of a split
+        key becomes an asterisk, so that every delta keeps its length.
+        """
+        fields: defaultdict[str, list[re.Match[str]]] = defaultdict(list)
+        for field in _JSON_FIELD.finditer(stream):
+            fields[field["name"]].append(field)
+        spans = sorted(span for pieces in fields.values() for span in self._split_keys(pieces))
+        result, end = [], 0
+        for start, stop in spans:
+            result += [stream[end:start], "*" * (stop - start)]
+            end = stop
+        return self("".join([*result, stream[end:]]))
+
+    def _split_keys(self, pieces: list[re.Match[str]]) -> Iterator[tuple[int, int]]:
+        """Yield the start and end of each part of the keys that are split across *pieces*."""
+        joined = "".join(piece["value"] for piece in pieces)
+        if not any(map(joined.__contains__, self._hints)):
+            return
+        starts = list(accumulate((len(piece["value"]) for piece in pieces), initial=0))
+        for key in self._pattern.finditer(joined):
+            first, last = bisect_right(starts, key.start()) - 1, bisect_left(starts, key.end())
+            for index in range(first, last) if last - first > 1 else ():
+                offset = pieces[index].start("value") - starts[index]
+                begin = max(key.start(), starts[index])
+                yield begin + offset, min(key.end(), starts[index + 1]) + offset

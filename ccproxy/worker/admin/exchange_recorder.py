@@ -90,7 +90,7 @@ class ExchangeRecorder:
             status=record.status,
             error=record.error or "",
             request=masked(request, self._redact),
-            answer=masked(answer, self._redact),
+            answer=masked(answer, self._redact.events if record.stream else self._redact),
             calls=tuple(answer.call(self._redact) for answer in answers),
         )
         save_recording(self.state, recording)

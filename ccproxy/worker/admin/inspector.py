@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ccproxy.ipc.control_messages import InspectReply
+from ccproxy.redaction import Redactor
 from ccproxy.worker.server.access_record import AccessRecord, Bodies
 
 KINDS = ("request", "response", "error", "config", "model_switch", "model_mapping")
@@ -37,7 +38,7 @@ class Inspector:
     def __init__(
         self,
         *,
-        redact: Callable[[str], str],
+        redact: Redactor,
         inspects_since: float | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -93,7 +94,7 @@ class Inspector:
                 return InspectReply(
                     request=self._readable(bodies.request),
                     sent=self._readable(bodies.sent),
-                    response=self._readable(bodies.response),
+                    response=self._readable(bodies.response, is_stream=note.stream),
                     event_times=note.event_times,
                     is_cut=MAX_HELD_BODY in sizes,
                 )
@@ -115,8 +116,9 @@ class Inspector:
             excess -= record.held
             record.trim_bodies(0)
 
-    def _readable(self, body: bytes) -> str:
-        return self._redact(body.decode("utf-8", "replace"))
+    def _readable(self, body: bytes, *, is_stream: bool = False) -> str:
+        redact = self._redact.events if is_stream else self._redact
+        return redact(body.decode("utf-8", "replace"))
 
     def _end_inspection(self) -> None:
         """Delete the bodies once the period is over."""

@@ -80,7 +80,7 @@ class RecordedAnswer:
             body=masked(exchange.body, redact),
             status=self.status,
             is_stream=self.is_stream,
-            pieces=_masked_pieces(self._pieces, redact),
+            pieces=_masked_pieces(self._pieces, redact.events if self.is_stream else redact),
         )
 
     @property
@@ -89,12 +89,12 @@ class RecordedAnswer:
         return len(self._exchange.asked) + len(self._exchange.body) + self._read
 
 
-def masked(data: bytes, redact: Redactor) -> bytes:
-    """Return *data* with keys masked."""
+def masked(data: bytes, redact: Callable[[str], str]) -> bytes:
+    """Return *data* with keys masked by *redact*."""
     return redact(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
-def _masked_pieces(pieces: list[Piece], redact: Redactor) -> tuple[Piece, ...]:
+def _masked_pieces(pieces: list[Piece], redact: Callable[[str], str]) -> tuple[Piece, ...]:
     """Mask the keys in *pieces*, joined into one if there are any: a key may span two pieces."""
     data = b"".join(piece.data for piece in pieces)
     safe = masked(data, redact)

@@ -111,6 +111,14 @@ def test_the_bodies_of_one_request_are_whole_and_redacted():
     assert ring.exchange("req_2") is None
 
 
+def test_a_key_in_pieces_of_a_stream_is_redacted():
+    ring = log(inspects_since=Clock.now)
+    stream = f'data: {{"text":"{KEY[:9]}"}}\n\ndata: {{"text":"{KEY[9:]}"}}\n\n'
+    ring.note_request(record(stream=True, bodies=Bodies(response=stream.encode())))
+    response = ring.exchange("req_1").response
+    assert response.count("*") == len(KEY)
+
+
 def test_the_time_of_each_event_is_recorded():
     ring = log(inspects_since=Clock.now)
     bodies = Bodies()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 
 import msgspec
@@ -17,6 +18,7 @@ from ccproxy.worker.control_socket import ControlSocket
 from tests.fleet import eventually
 from tests.messages import prompt
 from tests.provider import chunk, completion, failure, raw, stream, tool_call
+from tests.worker.proxy import KEY
 from tests.worker.test_lifecycle import say
 
 READ = {"name": "Read", "input_schema": {"type": "object", "properties": {"path": {}}}}
@@ -61,6 +63,20 @@ async def test_a_replay_produces_the_same_bytes(recording, provider, tmp_path, a
     reply = replay(made, proxy.worker)
     assert (reply.request, reply.answer, reply.note) == ((), (), "")
     assert reply.bytes > 100
+
+
+async def test_a_key_that_is_streamed_in_pieces_is_not_recorded(recording, provider, tmp_path):
+    pieces = ("The key: ", KEY[:7], KEY[7:12], KEY[12:])
+    provider.script(stream(*map(chunk, pieces), chunk(finish="stop")))
+    proxy = await recording()
+    answer = await proxy.ask(prompt(stream=True))
+    assert answer.text == f"The key: {KEY}", "the client gets it unchanged"
+    (made,) = await recorded(proxy, tmp_path)
+    for data in (made.answer, made.calls[0].data):
+        text = "".join(re.findall(r'"(?:text|content)": ?"([^"]*)"', data.decode()))
+        assert text == f"The key: {'*' * len(KEY)}"
+    reply = replay(made, proxy.worker)
+    assert (reply.request, reply.answer) == ((), ())
 
 
 WHOLE = {
