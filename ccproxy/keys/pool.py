@@ -195,7 +195,7 @@ class KeyPool:
         limits = self._account_limits_to_probe(state, model, now)
         usable = self._usable(state, model, skip, now, wall)
         if not usable:
-            raise self._refusal(state, model, skip, "")
+            raise self._refusal(state, model, skip)
         chosen, session_id = self._select(state, usable, session, model, now)
         lease = self._lease(state, *chosen, model, now, wall)
         lease.session = session_id
@@ -425,20 +425,27 @@ class KeyPool:
 
     # Refusals without a key.
 
-    def refusal(self, model: str, *, skip: Collection[str] = (), last: str = "") -> Problem:
+    def refusal(
+        self, model: str, *, skip: Collection[str] = (), last: Problem | None = None
+    ) -> Problem:
         """Return why no key can be leased; *last* is the provider's error for this request."""
         with self._backend.reading() as state:
             return self._refusal(state, model, skip, last)
 
-    def _refusal(self, state: PoolState, model: str, skip: Collection[str], last: str) -> Problem:
+    def _refusal(
+        self, state: PoolState, model: str, skip: Collection[str], last: Problem | None = None
+    ) -> Problem:
         now = self._clock()
+        last_text = "" if last is None else last.message
         for name in (WHOLE_ACCOUNT, model):
             if (seconds := seconds_left(state.account_limits.get(name), now)) is not None:
                 text = describe_account_limit(self._provider, name, seconds)
-                return limit_problem(f"{text}.{quote_error(last)}", seconds)
+                return limit_problem(f"{text}.{quote_error(last_text)}", seconds)
         obstacles = [one for key in self._keys if (one := self._obstacle(state, key, model))]
+        if skip and last is not None and not obstacles:
+            return last  # the cooldowns of the keys that this request tried are over
         errors = [obstacle.last_error for obstacle in obstacles]
-        error = quote_error(last or max(errors, default=NO_ERROR).text)
+        error = quote_error(last_text or max(errors, default=NO_ERROR).text)
         text = describe_obstacles(self._provider, len(self._keys), obstacles, command=self._command)
         waits = [one.seconds for one in obstacles if one.reason in TEMPORARY]
         if waits:
@@ -446,8 +453,6 @@ class KeyPool:
         reasons = {obstacle.reason for obstacle in obstacles}
         no_credit = Cause.OUT_OF_CREDIT.value in reasons
         kind = "billing_error" if no_credit else "authentication_error"
-        if skip and not obstacles:
-            text = f"{self._provider} refused this request with every key that could be tried"
         return Problem(kind, f"{text}.{error}", should_retry=False)
 
     def _obstacle(self, state: PoolState, key: PoolKey, model: str) -> Obstacle | None:
@@ -467,7 +472,7 @@ class KeyPool:
             return ()
         names = [name for name in (WHOLE_ACCOUNT, model) if name in state.account_limits]
         if any(seconds_left(state.account_limits[name], now) is not None for name in names):
-            raise self._refusal(state, model, (), "")
+            raise self._refusal(state, model, ())
         return tuple(names)
 
     def _is_account_limit(

@@ -58,6 +58,8 @@ _ANSWER_NAMES = frozenset(
     ("content-type", "request-id", "retry-after", "retry-after-ms", "x-should-retry")
 )
 _ANSWER_PREFIXES = ("anthropic-", "x-ratelimit-")
+_LARGEST_ANSWER = 8 * 1024
+"""Characters of an answer's headers. Node.js refuses an answer with more than 16 KiB of them."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -167,14 +169,20 @@ def answer_headers(provider: Iterable[tuple[str, str]]) -> list[tuple[str, str]]
     """
     Return the *provider* headers that a client in direct mode receives.
 
-    Values with control characters, which lenient parsers accept, are left out.
+    Values with control characters, which lenient parsers accept, are left out, and so are headers
+    that are too large for clients.
     """
-    return [
-        (name, value)
-        for name, value in provider
-        if (name.lower() in _ANSWER_NAMES or name.lower().startswith(_ANSWER_PREFIXES))
-        and is_header_value(value)
-    ]
+    headers: list[tuple[str, str]] = []
+    size = 0
+    for name, value in provider:
+        lower = name.lower()
+        if not (lower in _ANSWER_NAMES or lower.startswith(_ANSWER_PREFIXES)):
+            continue
+        length = len(name) + len(value)
+        if size + length <= _LARGEST_ANSWER and is_header_value(value):
+            size += length
+            headers.append((name, value))
+    return headers
 
 
 def _overlay(headers: Mapping[str, str], custom: Mapping[str, str]) -> dict[str, str]:

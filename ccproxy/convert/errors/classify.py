@@ -348,15 +348,18 @@ _LIMITED = {Cause.RATE_LIMIT, Cause.QUOTA}
 def _wait(
     cause: Cause, error: ErrorBody, headers: Mapping[str, str], now: float | None
 ) -> float | None:
-    """Return the seconds until the next attempt, or None if the provider reports none."""
+    """
+    Return the seconds until the next attempt, or None if the provider reports none.
+
+    A time that has passed (`Retry-After: 0`, a clock that is behind) does not count: the provider
+    has just refused a request.
+    """
     if cause not in _WAITING:
         return None
-    wait = wait_in_headers(headers, now)
-    if wait is None:
-        wait = wait_in_body(error.text, error.delays)
-    if wait is None and cause in _LIMITED:
+    wait = wait_in_headers(headers, now) or wait_in_body(error.text, error.delays)
+    if not wait and cause in _LIMITED:
         wait = wait_until_reset(headers, now)
-    return wait
+    return wait or None
 
 
 # The client's error

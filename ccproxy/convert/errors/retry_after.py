@@ -31,17 +31,16 @@ _RESET = re.compile(r"(?:anthropic-ratelimit-[a-z-]+-reset|x-ratelimit-reset(?:-
 _EPOCH_SECONDS = 1e9
 _EPOCH_MILLISECONDS = 1e12
 _MOST = 366 * 86400.0
+_LONGEST = 100
+"""Maximum characters of a time; a header may have 64 KiB, which take long to parse."""
 
 
 def wait_in_headers(headers: Mapping[str, str], now: float | None) -> float | None:
     """Return the seconds in `retry-after-ms` or `retry-after`; names are in lower case."""
     if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
-        return milliseconds / 1000
+        return _bounded(milliseconds / 1000)
     value = headers.get("retry-after")
-    if value is None:
-        return None
-    seconds = _number(value)
-    return _until_date(value, now) if seconds is None else seconds
+    return None if value is None else seconds_until(value, now)
 
 
 def wait_in_body(text: str, delays: Iterable[str]) -> float | None:
@@ -76,7 +75,7 @@ def wait_until_reset(headers: Mapping[str, str], now: float | None) -> float | N
 def duration(text: str) -> float | None:
     """Return the seconds in "6m0s", "7.66s", "120ms", "1h2m" or "7", or None."""
     text = text.strip()
-    if not _PARTS.fullmatch(text):
+    if len(text) > _LONGEST or not _PARTS.fullmatch(text):
         return _number(text)
     parts = (float(match[1]) * _UNITS[match[2].lower()] for match in _PART.finditer(text))
     return _bounded(sum(parts))
@@ -102,6 +101,8 @@ def _until_date(value: str, now: float | None) -> float | None:
 
 
 def _moment(value: str) -> float | None:
+    if len(value) > _LONGEST:
+        return None
     stamp = _STAMP.fullmatch(value.strip())
     try:
         if stamp is None:
@@ -124,8 +125,10 @@ def _short_units(text: str) -> str:
 
 
 def _number(value: str | None) -> float | None:
+    if value is None or len(value) > _LONGEST:
+        return None
     try:
-        number = float(value) if value is not None else math.nan
+        number = float(value)
     except ValueError:
         return None
     return number if math.isfinite(number) and number >= 0 else None

@@ -276,8 +276,7 @@ class ProviderClient:
                 raise
             if self._pool.has_one_key or last.verdict.next is Next.ONE_OTHER_KEY:
                 raise last from problem
-            text = last.problem.message
-            raise self._pool.refusal(outgoing.model, skip=tried, last=text) from last
+            raise self._pool.refusal(outgoing.model, skip=tried, last=last.problem) from last
         self.on_key_wait(self._clock() - asked_at)
         return lease
 

@@ -262,6 +262,17 @@ def test_the_wait_is_exact_and_rounded_up_for_the_client(headers, wait, rounded)
     assert (error.retry_after, error.problem.retry_after) == (wait, rounded)
 
 
+@pytest.mark.parametrize("past", ["0", "Thu, 01 Jan 1970 00:00:00 GMT", "1700000000"])
+def test_a_time_that_has_passed_does_not_count(past):
+    """The client would be told to repeat the request at once."""
+    error = read(429, openai("slow"), headers={"retry-after": past}, now=NOW)
+    assert (error.retry_after, error.problem.retry_after) == (None, None)
+    error = read(429, openai("Try again in 7.66s"), headers={"retry-after": past}, now=NOW)
+    assert error.retry_after == 7.66
+    error = read(429, openai("slow"), headers={"x-ratelimit-reset": past}, now=NOW)
+    assert error.retry_after is None
+
+
 def test_the_reset_of_the_limit_counts_without_another_time():
     error = read(429, openai("slow"), headers={"x-ratelimit-reset": "1700000012"}, now=NOW)
     assert error.retry_after == 12.0

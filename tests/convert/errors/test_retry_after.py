@@ -84,6 +84,11 @@ def test_any_text_is_a_duration_or_none(text):
         pytest.param({"retry-after": "Tue, 99 Foo 2023 22:13:50 GMT"}, None, id="no such month"),
         pytest.param({"retry-after": "Tue, 14 Nov 99999999 22:13:50 GMT"}, None, id="no such year"),
         pytest.param({"retry-after": "2099-01-01T00:00:00Z"}, None, id="more than a year away"),
+        pytest.param({"retry-after": "1e308"}, None, id="a number beyond a year"),
+        pytest.param({"retry-after-ms": "1e308"}, None, id="milliseconds beyond a year"),
+        pytest.param({"retry-after": str(int(NOW) + 30)}, 30.0, id="seconds since 1970"),
+        pytest.param({"retry-after": "1s" * 51}, None, id="longer than any time"),
+        pytest.param({"retry-after-ms": "1" + "0" * 100}, None, id="longer than any number"),
     ],
 )
 def test_headers(headers, seconds):
