@@ -15,7 +15,10 @@ from click.testing import CliRunner
 
 from ccproxy.cli.main import cli
 from ccproxy.cli.service import install
+from ccproxy.cli.single_proxy import default_home
 from ccproxy.config.fleet import load_fleet
+from ccproxy.supervisor.processes.identity import identify
+from ccproxy.supervisor.state.records import RecordFolder, Spec, WorkerRecord
 from tests.ports import free_port
 
 TABLE = """\
@@ -158,3 +161,18 @@ def machine(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("CRONTAB_FILE", str(folder / "tab"))
     monkeypatch.setattr(install, "SYSTEM_UNITS", tmp_path_factory.mktemp("etc"))
     return folder
+
+
+@pytest.fixture
+def single_proxy(tmp_path, monkeypatch):
+    """The home folder of a proxy without a table; this process is recorded as its worker."""
+    monkeypatch.chdir(tmp_path)
+    home = default_home(os.environ)
+    identity = identify(os.getpid())
+    assert identity is not None
+    spec = Spec(label="demo", host="127.0.0.1", port=18081, env_file=".")
+    record = WorkerRecord(
+        home=str(home), identity=identity, nonce="0" * 32, control="", index=1, spec=spec
+    )
+    RecordFolder(home / "pids").write(record)
+    return home

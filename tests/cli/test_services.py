@@ -158,6 +158,35 @@ def test_a_broken_configuration_is_not_installed(home, machine, ccproxy):
     assert (machine / "tab").read_bytes() == b""
 
 
+@pytest.mark.parametrize("kind", ["--systemd", "--launchd", "--cron"])
+@pytest.mark.parametrize("option", [[], ["--dry-run"]], ids=["install", "dry run"])
+def test_a_proxy_without_a_table_is_not_installed(kind, option, single_proxy, machine, ccproxy):
+    result = ccproxy("install-service", kind, *option)
+    assert result.exit_code in (2, 78)
+    assert result.stdout == ""
+    assert "ccproxy init" in result.stderr
+    assert (unit_file().exists(), calls(machine), (machine / "tab").read_bytes()) == (
+        False,
+        [],
+        b"",
+    )
+
+
+@pytest.mark.parametrize("command", [["uninstall-service"], ["uninstall", "--yes"]])
+def test_uninstalling_without_a_table_names_the_folder_and_the_process(
+    command, single_proxy, machine, ccproxy
+):
+    result = ccproxy(*command)
+    assert result.exit_code == 2
+    assert "runs demo without ccproxy.toml and without a service" in result.stderr
+    assert "logs and state are in ~/.local/state/ccproxy" in result.stderr
+    assert f"fix: kill {os.getpid()}; rm -r {single_proxy} after" in result.stderr
+    assert ccproxy("statusline", "--install", "--yes").exit_code == 0
+    result = ccproxy(*command)
+    assert f"fix: ccproxy statusline --uninstall; kill {os.getpid()}" in result.stderr
+    assert single_proxy.exists()
+
+
 def test_a_dry_run_writes_nothing(home, machine, ccproxy):
     for kind in ("--systemd", "--launchd", "--cron"):
         result = ccproxy("install-service", kind, "--dry-run")

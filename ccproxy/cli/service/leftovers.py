@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ccproxy.cli.render.terminal import tilde
+from ccproxy.cli.render.terminal import short_path, tilde
 from ccproxy.cli.service import cron
 from ccproxy.cli.service.install import (
     ServiceFile,
@@ -19,8 +19,10 @@ from ccproxy.cli.service.install import (
     run_commands,
     systemd_service,
 )
+from ccproxy.cli.single_proxy import has_table
 from ccproxy.config.fleet import Fleet
-from ccproxy.errors import CcproxyError
+from ccproxy.errors import CcproxyError, UsageError
+from ccproxy.supervisor.state.records import RecordFolder
 
 _KEPT = ".gitkeep"
 _LOG = re.compile(r"\.log(?:\.[0-9_]+)?$|\.out$")
@@ -35,6 +37,26 @@ class Trace:
     """Shown to the user after the word "Remove"."""
     remove: Callable[[], str]
     """Undo it and return a note for the user, or an empty string. CcproxyError if that fails."""
+
+
+def check_table(fleet: Fleet) -> None:
+    """
+    Check that *fleet* has a table: services and crontab lines belong to a table.
+
+    Raises:
+        UsageError: If its proxies run without one; the error says how to remove them by hand.
+    """
+    if has_table(fleet):
+        return
+    records = RecordFolder(fleet.pids).running()
+    labels = ", ".join(record.spec.label for record in records)
+    pids = " ".join(str(record.identity.pid) for record in records)
+    home = shlex.quote(str(fleet.home))
+    steps = ["ccproxy statusline --uninstall"] if any(_status_line(fleet)) else []
+    steps += [f"kill {pids}", f"rm -r {home} after the exit", "or -c FILE for the table of a fleet"]
+    text = f"`ccproxy up --port` runs {labels} without ccproxy.toml and without a service"
+    where = f"logs and state are in {short_path(fleet.home)}"
+    raise UsageError(f"{text}; {where}\n  fix: {'; '.join(steps)}")
 
 
 def services_of(fleet: Fleet, name: str) -> Iterator[ServiceFile]:

@@ -14,6 +14,7 @@ from ccproxy.cli.render.terminal import print_error, short_path, show
 from ccproxy.cli.selection import open_fleet
 from ccproxy.cli.service import cron
 from ccproxy.cli.service.leftovers import crontab_without
+from ccproxy.cli.single_proxy import require_table
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import UsageError
 from ccproxy.log_rotation import Removed, prune
@@ -100,7 +101,14 @@ def _prune_history(fleet: Fleet, *, older_than: float, dry_run: bool) -> None:
 
 
 def add_cron_line(fleet: Fleet, job: cron.Job, *, dry_run: bool) -> None:
-    """Add the line of *job* to the user's crontab unless it is already there."""
+    """
+    Add the line of *job* to the user's crontab unless it is already there.
+
+    Raises:
+        UsageError: If the proxies run without a table.
+        CcproxyError: If `crontab` is not installed or fails.
+    """
+    require_table(fleet)
     line = cron.line_for(fleet, python=sys.executable, job=job)
     text = line.decode().rstrip()
     before = cron.read()

@@ -25,6 +25,7 @@ from ccproxy.cli.service.install import (
     systemd_service,
     write,
 )
+from ccproxy.cli.single_proxy import require_table
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
 
@@ -55,6 +56,7 @@ def install_service(
     """
     # A fleet that cannot start is not installed as a service.
     fleet = open_fleet(options) if dry_run else open_checked(options).fleet
+    require_table(fleet)
     chosen = kind or detect_kind()
     if system and chosen != "systemd":
         raise UsageError("--system can only be used with --systemd")

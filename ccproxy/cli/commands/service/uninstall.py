@@ -35,10 +35,11 @@ def uninstall(options: Options, *, name: str, keep_state: bool, dry_run: bool, y
     line in Claude Code's settings; then about usage, history and logs. The table and the env files
     with your keys are never deleted. The program itself is removed by the tool that installed it.
     """
-    from ccproxy.cli.service.leftovers import delete_state, state_of, traces_of
+    from ccproxy.cli.service.leftovers import check_table, delete_state, state_of, traces_of
     from ccproxy.supervisor.control.client import fleet_status
 
     fleet, _ = open_readable_part(options)
+    check_table(fleet)
     status = fleet_status(fleet)
     is_running = status.supervisor is not None or any(row.pids for row in status.proxies)
     traces = list(traces_of(fleet, name))

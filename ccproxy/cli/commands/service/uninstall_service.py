@@ -10,7 +10,7 @@ from ccproxy.cli.render.terminal import notify, show, tilde
 from ccproxy.cli.selection import open_fleet
 from ccproxy.cli.service import cron
 from ccproxy.cli.service.install import ServiceFile
-from ccproxy.cli.service.leftovers import remove_service, services_of
+from ccproxy.cli.service.leftovers import check_table, remove_service, services_of
 
 
 @command(
@@ -27,6 +27,7 @@ def uninstall_service(options: Options, *, name: str, dry_run: bool) -> None:
     Services of other fleets and all other lines of the crontab are not changed.
     """
     fleet = open_fleet(options)
+    check_table(fleet)
     services = list(services_of(fleet, name))
     for service in services:
         _remove(options, service, dry_run=dry_run)

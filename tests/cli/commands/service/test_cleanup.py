@@ -180,6 +180,12 @@ def test_install_writes_one_line_with_absolute_paths(home, crontab, ccproxy):
     assert crontab.read_text() in result.stdout.replace("  0 2", "0 2")
 
 
+def test_no_line_is_written_for_a_proxy_without_a_table(single_proxy, crontab, ccproxy):
+    result = ccproxy("cleanup", "--install-cron")
+    assert (result.exit_code, "has no ccproxy.toml" in result.stderr) == (2, True)
+    assert not crontab.exists()
+
+
 def test_the_installed_line_deletes_old_logs(home, crontab, ccproxy, tmp_path):
     write(home, "Kimi-K2.log.20260101_000000", age=4 * DAY)
     ccproxy("cleanup", "--install-cron")
