@@ -12,8 +12,7 @@ from ccproxy import __version__
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
 from ccproxy.cli.render.outcome import UP, fix
 from ccproxy.cli.render.terminal import short_path, tilde
-from ccproxy.cli.service import cron
-from ccproxy.cli.service.install import lingers
+from ccproxy.cli.service import cron, install
 from ccproxy.cli.service.leftovers import services_of
 from ccproxy.config.parsers import is_loopback
 from ccproxy.errors import CcproxyError
@@ -163,12 +162,20 @@ def service(scene: Scene) -> Iterator[Finding]:
         return
     installed = list(services_of(scene.fleet, "ccproxy"))
     for unit in installed:
-        if unit.path.read_bytes() != unit.content:
-            text = f"{tilde(unit.path)} was written by another version or Python"
-            yield warn(text, fix="ccproxy install-service")
+        name = tilde(unit.path)
+        try:
+            is_current = unit.path.read_bytes() == unit.content().encode()
+        except CcproxyError as error:
+            text, _, remedy = str(error).partition("\n  fix: ")
+            yield warn(f"{name} cannot be installed again: {text}", fix=remedy)
+            continue
+        if is_current:
+            yield ok(name)
         else:
-            yield ok(tilde(unit.path))
-    if any("--user" in unit.start for unit in installed) and not lingers(scene.environ):
+            option = " --system" if unit.path.parent == install.SYSTEM_UNITS else ""
+            text = f"{name} was written by another version or Python"
+            yield warn(text, fix=f"ccproxy install-service{option}")
+    if any("--user" in unit.start for unit in installed) and not install.lingers(scene.environ):
         yield warn("the service stops at your last logout", fix="loginctl enable-linger")
     if not installed:
         yield ok("none installed")
@@ -182,21 +189,17 @@ def crontab(scene: Scene) -> Iterator[Finding]:
         yield ok("no cron on this machine")
         return
     try:
-        lines = cron.read().decode(errors="replace").splitlines()
+        jobs = list(cron.jobs_of(scene.fleet, cron.read()))
     except CcproxyError as error:
         yield warn(str(error).splitlines()[0], fix="crontab -l")
         return
-    own = [line for line in lines if line.endswith(f" of {scene.fleet.file}")]
-    for line in own:
-        python = Path(line.split(" -m ccproxy ")[0].split()[-1])
-        if python.exists():
-            yield ok(line.rpartition("# ")[2].partition(" of ")[0])
+    for job, python in jobs:
+        if python is None or python.exists():
+            yield ok(f"ccproxy {job.verb}")
         else:
-            is_cleanup = "# ccproxy cleanup" in line
-            command = "cleanup --install-cron" if is_cleanup else "install-service"
             text = f"the crontab calls {short_path(python)}, which does not exist"
-            yield fail(text, fix=f"ccproxy {command}")
-    if not own:
+            yield fail(text, fix=job.install)
+    if not jobs:
         yield ok("no entry for this fleet")
 
 

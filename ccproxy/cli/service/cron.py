@@ -8,10 +8,13 @@ byte for byte, which python-crontab does not guarantee: it parses and reformats 
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError
@@ -26,10 +29,22 @@ class Job:
     schedule: str
     verb: str
     log: str
+    install: str
+    """The command that adds its line to the crontab."""
 
 
-CLEANUP = Job(schedule="0 2 * * *", verb="cleanup", log="cleanup-cron.log")
-START = Job(schedule="@reboot", verb="start", log="start-cron.log")
+CLEANUP = Job(
+    schedule="0 2 * * *",
+    verb="cleanup",
+    log="cleanup-cron.log",
+    install="ccproxy cleanup --install-cron",
+)
+START = Job(
+    schedule="@reboot",
+    verb="start",
+    log="start-cron.log",
+    install="ccproxy install-service --cron",
+)
 
 
 def line_for(fleet: Fleet, *, python: str, job: Job = CLEANUP) -> bytes:
@@ -44,9 +59,9 @@ def line_for(fleet: Fleet, *, python: str, job: Job = CLEANUP) -> bytes:
     log = shlex.quote(str(fleet.logs / job.log))
     line = f"{shlex.join(command)} >> {log} 2>&1 {_marker(fleet, job)}"
     if "\n" in line or "\r" in line:
-        raise CcproxyError(f"{fleet.file!r} contains a line break, which cron does not support")
-    # cron treats an unescaped % as a line break, even inside quotes.
-    return f"{job.schedule} {line.replace('%', PERCENT)}\n".encode()
+        text = f"{str(fleet.file)!r} contains a line break, which cron does not support"
+        raise CcproxyError(f"{text}\n  fix: move the fleet to a folder without line breaks")
+    return _escaped(f"{job.schedule} {line}\n")
 
 
 def with_line(crontab: bytes, line: bytes, fleet: Fleet, *, job: Job = CLEANUP) -> bytes:
@@ -59,13 +74,37 @@ def with_line(crontab: bytes, line: bytes, fleet: Fleet, *, job: Job = CLEANUP) 
 
 def without_line(crontab: bytes, fleet: Fleet, *, job: Job = CLEANUP) -> bytes:
     """Return *crontab* without the line of *fleet* and *job*."""
-    marker = _marker(fleet, job).replace("%", PERCENT).encode()
     lines = crontab.splitlines(keepends=True)
-    return b"".join(line for line in lines if not line.rstrip(b"\r\n").endswith(marker))
+    return b"".join(line for line in lines if not _is_line_of(fleet, job, line))
+
+
+def jobs_of(fleet: Fleet, crontab: bytes) -> Iterator[tuple[Job, Path | None]]:
+    """Yield each job of *fleet* in *crontab* with its Python; None if its line was rewritten."""
+    for line in crontab.splitlines():
+        for job in (CLEANUP, START):
+            if _is_line_of(fleet, job, line):
+                yield job, _python_in(os.fsdecode(line).replace(PERCENT, "%"))
+
+
+def _python_in(line: str) -> Path | None:
+    try:
+        words = shlex.split(line, comments=True)
+        return Path(words[words.index("-m") - 1])
+    except ValueError:
+        return None
+
+
+def _is_line_of(fleet: Fleet, job: Job, line: bytes) -> bool:
+    return line.rstrip(b"\r\n").endswith(_escaped(_marker(fleet, job)))
 
 
 def _marker(fleet: Fleet, job: Job) -> str:
     return f"# ccproxy {job.verb} of {fleet.file}"
+
+
+def _escaped(line: str) -> bytes:
+    """Return *line* for a crontab, where an unescaped % is a line break, even inside quotes."""
+    return os.fsencode(line.replace("%", PERCENT))
 
 
 # The crontab program.
@@ -101,7 +140,8 @@ def _crontab(argument: str, *, text: bytes = b"") -> subprocess.CompletedProcess
     if program is None:
         raise CcproxyError(
             "crontab is not installed\n"
-            "  fix: install cron, or run `ccproxy cleanup` daily by other means"
+            "  fix: install cron, or run `ccproxy start` at boot and `ccproxy cleanup` daily "
+            "by other means"
         )
     return subprocess.run(  # noqa: S603 - the path is from which()
         [program, argument], input=text, capture_output=True, check=False

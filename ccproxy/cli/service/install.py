@@ -15,8 +15,9 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -36,7 +37,11 @@ class ServiceFile:
     """One service file, and the commands that register, start and remove it."""
 
     path: Path
-    content: bytes
+    content: Callable[[], str]
+    """
+    Returns the text to write; CcproxyError if a path cannot be represented, or if the table's
+    owner, as whom a system service runs, is unknown. A service can be removed in either case.
+    """
     owner: Path | None
     """The table that the file on disk belongs to; None if there is no file or it is not ours."""
     enable: tuple[tuple[str, ...], ...]
@@ -69,16 +74,19 @@ def systemd_service(
     config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     folder = SYSTEM_UNITS if system else config / "systemd" / "user"
     control = ("systemctl",) if system else ("systemctl", "--user")
-    text = systemd.unit_for(
-        fleet,
-        command=command_of(fleet),
-        user=owner_of(fleet) if system else None,
-        version=systemd.installed_version(),
-    )
     file = folder / unit
+
+    def content() -> str:
+        return systemd.unit_for(
+            fleet,
+            command=command_of(fleet),
+            user=owner_of(fleet) if system else None,
+            version=systemd.installed_version(),
+        )
+
     return ServiceFile(
         path=file,
-        content=text.encode(),
+        content=content,
         owner=systemd.table_of(_content(file)),
         enable=((*control, "daemon-reload"), (*control, "enable", unit)),
         start=(*control, "start", unit),
@@ -95,7 +103,7 @@ def launchd_service(fleet: Fleet, *, name: str, environ: Mapping[str, str]) -> S
     domain = f"gui/{os.getuid()}"
     return ServiceFile(
         path=file,
-        content=launchd.agent_for(fleet, name=name, command=command_of(fleet)),
+        content=partial(launchd.agent_for, fleet, name=name, command=command_of(fleet)),
         owner=launchd.table_of(_content(file)),
         enable=(("launchctl", "enable", f"{domain}/{label}"),),
         start=("launchctl", "bootstrap", domain, str(file)),
@@ -143,10 +151,11 @@ def check_owner(service: ServiceFile, fleet: Fleet) -> None:
 
 def write(service: ServiceFile) -> bool:
     """Write the file atomically; return False if its content is unchanged."""
-    if _content(service.path) == service.content:
+    content = service.content()
+    if _content(service.path) == content.encode():
         return False
     # It contains no secret, and systemd warns about 0600.
-    write_atomically(service.path, service.content.decode(), mode=0o644)
+    write_atomically(service.path, content, mode=0o644)
     return True
 
 

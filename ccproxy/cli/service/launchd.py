@@ -12,14 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.parsers.expat import ExpatError
 
+from ccproxy.cli.service.systemd import unrepresentable
 from ccproxy.config.fleet import Fleet
 
 PREFIX = "io.github.ccproxy-fleet."
 STOP_SECONDS = 45
 
 
-def agent_for(fleet: Fleet, *, name: str, command: Sequence[str]) -> bytes:
-    """Return the property list of the agent *name*; *command* starts with an absolute path."""
+def agent_for(fleet: Fleet, *, name: str, command: Sequence[str]) -> str:
+    """
+    Return the property list of the agent *name*; *command* starts with an absolute path.
+
+    Raises:
+        CcproxyError: If a path contains a control character, which XML cannot represent.
+    """
     agent = {
         "Label": PREFIX + name,
         "ProgramArguments": list(command),
@@ -33,7 +39,10 @@ def agent_for(fleet: Fleet, *, name: str, command: Sequence[str]) -> bytes:
         "StandardOutPath": str(fleet.logs / "service.out"),
         "StandardErrorPath": str(fleet.logs / "service.out"),
     }
-    return plistlib.dumps(agent)
+    try:
+        return plistlib.dumps(agent).decode()
+    except ValueError as error:
+        raise unrepresentable(fleet.file) from error
 
 
 def table_of(agent: bytes) -> Path | None:

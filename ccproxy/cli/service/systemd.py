@@ -94,7 +94,7 @@ def unit_for(
     *command* starts with an absolute path. *version* is the version of systemd; None: a recent one.
 
     Raises:
-        CcproxyError: If a path contains a control character, which a unit cannot represent.
+        CcproxyError: If a path contains a control character or is not UTF-8.
     """
     # systemd rejects a program path that needs quotes, but accepts such an argument.
     prefix = ["/usr/bin/env"] if set(command[0]) & set("\\\"'") else []
@@ -158,7 +158,7 @@ def quoted(argument: str) -> str:
     Return *argument* quoted for a unit (systemd.syntax(7); systemd.unit(5) for the percent sign).
 
     Raises:
-        CcproxyError: If it contains a control character.
+        CcproxyError: If it contains a control character or is not UTF-8.
     """
     text = _plain(argument).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{text}"'
@@ -166,7 +166,13 @@ def quoted(argument: str) -> str:
 
 def _plain(text: str | Path) -> str:
     line = str(text)
-    if any(ord(char) < 32 or ord(char) == 127 for char in line):
-        text = f"{line!r} contains a line break or control character"
-        raise CcproxyError(f"{text}, which a service file cannot represent")
+    if any(ord(char) < 32 or ord(char) == 127 or "\ud800" <= char <= "\udfff" for char in line):
+        raise unrepresentable(line)
     return line
+
+
+def unrepresentable(text: str | Path) -> CcproxyError:
+    """Return the error for a path that a service file cannot contain."""
+    problem = "contains a line break, a control character or bytes that are not UTF-8"
+    fix = "move the fleet to a folder without such characters"
+    return CcproxyError(f"{str(text)!r} {problem}\n  fix: {fix}")

@@ -11,13 +11,14 @@ import pytest
 
 from ccproxy.cli.service.launchd import PREFIX, agent_for, table_of
 from ccproxy.config.fleet import Fleet
+from ccproxy.errors import CcproxyError
 from tests.cli.service.test_systemd import ODD
 
 
 def agent_of(folder="/h", name="ccproxy"):
     fleet = Fleet(home=Path(folder), file=Path(folder) / "ccproxy.toml", entries=())
     command = [f"{folder}/python", "-m", "ccproxy", "--config", f"{folder}/ccproxy.toml", "up"]
-    return agent_for(fleet, name=name, command=command), command
+    return agent_for(fleet, name=name, command=command).encode(), command
 
 
 def test_the_agent_is_restarted_with_a_delay():
@@ -38,6 +39,12 @@ def test_any_path_reads_back(folder):
     assert agent["ProgramArguments"] == command
     assert agent["StandardErrorPath"] == f"{folder}/logs/service.out"
     assert table_of(data) == Path(folder) / "ccproxy.toml"
+
+
+@pytest.mark.parametrize("char", ["\x1b", "\udce9"])
+def test_a_path_that_xml_cannot_represent_is_refused(char):
+    with pytest.raises(CcproxyError, match="fix: move the fleet"):
+        agent_of(f"/a{char}b")
 
 
 @pytest.mark.parametrize(

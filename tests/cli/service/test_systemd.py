@@ -115,7 +115,7 @@ def test_any_path_reads_back(folder):
     assert table_of(unit.encode()) == Path(folder) / "ccproxy.toml"
 
 
-@pytest.mark.parametrize("char", ["\n", "\r", "\0", "\x1b"])
+@pytest.mark.parametrize("char", ["\n", "\r", "\0", "\x1b", "\udce9"])
 def test_a_path_that_would_add_a_line_is_refused(char):
     with pytest.raises(CcproxyError, match="line break"):
         unit_for(fleet_at(f"/a{char}ExecStartPre=/bin/evil"), command=["/x"])

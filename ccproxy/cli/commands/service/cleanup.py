@@ -110,7 +110,7 @@ def add_cron_line(fleet: Fleet, job: cron.Job, *, dry_run: bool) -> None:
     """
     require_table(fleet)
     line = cron.line_for(fleet, python=sys.executable, job=job)
-    text = line.decode().rstrip()
+    text = line.decode(errors="replace").rstrip()
     before = cron.read()
     after = cron.with_line(before, line, fleet, job=job)
     if after == before:

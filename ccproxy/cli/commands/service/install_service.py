@@ -71,7 +71,7 @@ def install_service(
         else launchd_service(fleet, name=name, environ=os.environ)
     )
     if dry_run:
-        show(f"# {tilde(service.path)}\n{service.content.decode()}".rstrip())
+        show(f"# {tilde(service.path)}\n{service.content()}".rstrip())
         return
     _install(options, fleet, service, now=now)
     if chosen == "systemd":

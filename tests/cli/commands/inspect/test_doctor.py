@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from ccproxy.cli.command import commands
-from ccproxy.cli.doctor import machine_checks as machine
+from ccproxy.cli.doctor import machine_checks
 from ccproxy.cli.doctor.examination import CHECKS
+from ccproxy.cli.service import install
 from ccproxy.cli.session.claude_environment import MANAGED
 from tests.cli.conftest import write_env
 from tests.ports import free_port
@@ -249,6 +250,52 @@ def test_fix_does_not_follow_a_symbolic_link(home, ccproxy, tmp_path_factory):
     result = ccproxy("doctor", "--fix", "--offline")
     assert "not fixed" in result.stderr
     assert victim.stat().st_mode & 0o777 == 0o644
+
+
+# Services.
+
+
+@pytest.mark.parametrize("folder", ["plain", "100%", "a b"])
+@pytest.mark.parametrize(
+    ("words", "verb"),
+    [(["cleanup", "--install-cron"], "cleanup"), (["install-service", "--cron"], "start")],
+    ids=["cleanup", "start"],
+)
+def test_lines_of_the_crontab_are_checked(
+    words, verb, folder, tmp_path, machine, ccproxy, examine, monkeypatch
+):
+    python = tmp_path / folder / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    (python.parent / "ccproxy.toml").write_text('proxies = ["18081:envs/demo.env:Demo"]\n')
+    write_env(python.parent, "demo", "PROVIDER=demo\n")
+    monkeypatch.chdir(python.parent)
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert ccproxy(*words).exit_code == 0
+    (line,) = of(examine(), "crontab")
+    assert (line["level"], line["text"]) == ("ok", f"ccproxy {verb}")
+    python.unlink()
+    (line,) = of(examine(), "crontab")
+    assert (line["level"], line["fix"]) == ("fail", " ".join(["ccproxy", *words]))
+    assert line["text"] == "the crontab calls python, which does not exist"
+    tab = machine / "tab"
+    tab.write_bytes(b"* * * * * mine" + tab.read_bytes()[tab.read_bytes().index(b" # ccproxy") :])
+    assert of(examine(), "crontab")[0]["level"] == "ok", "the user has replaced the command"
+
+
+@pytest.mark.parametrize("option", [[], ["--system"]], ids=["user", "system"])
+def test_an_outdated_unit_is_reported_with_the_command_that_renews_it(
+    option, home, machine, ccproxy, examine
+):
+    command = ["install-service", *option]
+    assert ccproxy(*command, "--systemd").exit_code == 0
+    folder = install.SYSTEM_UNITS if option else Path(os.environ["HOME"], ".config/systemd/user")
+    unit = folder / "ccproxy.service"
+    assert of(examine(), "service")[0]["level"] == "ok"
+    unit.write_text(unit.read_text() + "# changed\n")
+    outdated = of(examine(), "service", "warn")[0]
+    assert "was written by another version or Python" in outdated["text"]
+    assert outdated["fix"] == f"ccproxy {' '.join(command)}"
 
 
 # The shell.
@@ -645,7 +692,7 @@ def test_the_users_name_is_not_in_the_report(home, ccproxy):
 
 
 def test_fixes_name_only_existing_commands():
-    folder = Path(machine.__file__).parent
+    folder = Path(machine_checks.__file__).parent
     fixes = [
         line
         for path in folder.glob("*.py")

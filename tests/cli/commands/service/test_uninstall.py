@@ -106,6 +106,27 @@ def test_links_in_the_state_are_not_followed(installed, ccproxy, tmp_path_factor
     assert (other / "precious").exists()
 
 
+@pytest.mark.parametrize("name", ["a\tb", "caf\udce9"])
+def test_a_folder_whose_name_no_unit_can_contain(name, home, machine, ccproxy, tmp_path):
+    table = tmp_path / name / "ccproxy.toml"
+    table.parent.mkdir()
+    table.write_text('proxies = ["18083:demo.env:Demo"]\n')
+    for words in (["uninstall", "--yes"], ["uninstall-service"]):
+        done = ccproxy("-c", table, *words)
+        assert done.exit_code == 0, done.stderr
+    refused = ccproxy("-c", table, "install-service", "--systemd", "--dry-run")
+    assert (refused.exit_code, "fix: move the fleet" in refused.stderr) == (1, True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change owners")
+def test_the_service_of_a_deleted_user_is_removed(home, machine, ccproxy):
+    assert ccproxy("install-service", "--systemd", "--system").exit_code == 0
+    os.chown(home / "ccproxy.toml", 12345, 12345)
+    assert "belongs to the unknown user" in ccproxy("doctor", "--offline").stdout
+    assert "Removed" in ccproxy("uninstall-service").stdout
+    assert ccproxy("uninstall", "--yes").exit_code == 0
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can delete files of others")
 def test_a_link_to_a_folder_of_someone_else_is_left_alone(installed, ccproxy, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
