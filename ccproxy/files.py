@@ -13,7 +13,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -118,10 +118,10 @@ def write_atomically(
     Replace the content of *path* with *text*, or leave the file as it was.
 
     A kill at any moment leaves either the old content or the new: a temporary file is written,
-    synced and renamed. *mode* and *owner* (a user and a group) are set through its descriptor,
-    because the folder's owner could replace the file with a link. Missing folders get mode 0700.
-    Returns False, and replaces nothing, if *is_current* returns False just before the file is
-    replaced.
+    synced and renamed. Any exception removes it, including KeyboardInterrupt. *mode* and *owner* (a
+    user and a group) are set through its descriptor, because the folder's owner could replace the
+    file with a link. Missing folders get mode 0700. Returns False, and replaces nothing, if
+    *is_current* returns False just before the file is replaced.
 
     Raises:
         OSError: If the file cannot be written.
@@ -145,7 +145,7 @@ def write_atomically(
             draft.rename(path)
             return True
         draft.unlink()
-    except (OSError, UnicodeError):
+    except BaseException:  # an interrupted draft may contain keys
         draft.unlink(missing_ok=True)
         raise
     return False
@@ -161,6 +161,25 @@ def errors_about(path: Path) -> Iterator[None]:
         if error.errno in _FIXES:
             text = f"{text}; {_FIXES[error.errno]}"
         raise OSError(error.errno or errno.EIO, text, os.fspath(path)) from error
+
+
+def expand_home(path: str) -> Path:
+    """
+    Return *path* with the home folder in place of a leading `~` or `~USER`, as a shell does.
+
+    If the home folder is unknown, the path is unchanged.
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises RuntimeError
+
+
+def home_folder(environ: Mapping[str, str]) -> Path:
+    """
+    Return the user's home folder: $HOME, otherwise the one in the system's list of users.
+
+    A user without either, such as the random user of a container, has `/`, as in Docker.
+    """
+    home = Path(environ.get("HOME") or expand_home("~"))
+    return home if home.is_absolute() else Path("/")
 
 
 def display_path(path: Path) -> Path:

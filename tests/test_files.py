@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import stat
 import subprocess
@@ -11,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy.files import locked, open_private, open_regular, read_json, write_atomically
+from ccproxy.files import (
+    expand_home,
+    home_folder,
+    locked,
+    open_private,
+    open_regular,
+    read_json,
+    write_atomically,
+)
 
 HOLD_LOCK = """
 import sys
@@ -83,6 +92,32 @@ def test_a_failed_atomic_write_leaves_the_old_content_and_no_draft(tmp_path):
         write_atomically(tmp_path / "x", "\ud800")
     assert (tmp_path / "x").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_an_interrupted_atomic_write_leaves_no_draft(tmp_path):
+    def interrupt() -> bool:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "x", "PROVIDER_API_KEY=sk-secret", is_current=interrupt)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expand_home("~/x") == tmp_path / "x"
+    assert expand_home("~no-such-user/x") == Path("~no-such-user/x")
+    assert home_folder(os.environ) == tmp_path
+
+
+def test_a_user_without_a_home_folder_has_the_root_folder(monkeypatch):
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert home_folder(os.environ) == Path("/")
+    assert expand_home("~/x") == Path("~/x")
 
 
 def test_a_lock_excludes_other_processes_and_ends_with_its_holder(tmp_path):

@@ -21,6 +21,7 @@ from typing import NoReturn
 from ccproxy.cli.render.terminal import print_error, short_path
 from ccproxy.config.fleet import LABEL, Entry, Fleet
 from ccproxy.errors import CcproxyError, PortInUse, UsageError
+from ccproxy.files import home_folder
 from ccproxy.log_rotation import log_path
 
 FROM_ENVIRONMENT = Path()
@@ -74,20 +75,12 @@ def default_home(environ: Mapping[str, str]) -> Path:
     If that folder is not writable, as in a container with a random user, return this user's folder
     in the temporary folder, so that another `ccproxy` in the container finds the same one.
     """
-    home = _state_home(environ)
-    if home is not None and _is_writable(home):
+    state = environ.get("XDG_STATE_HOME") or home_folder(environ) / ".local" / "state"
+    home = Path(state) / "ccproxy"
+    if _is_writable(home):
         return home
     # Not tempfile.gettempdir(), which fails on a read-only file system.
     return Path(environ.get("TMPDIR") or "/tmp", f"ccproxy-{os.getuid()}")  # noqa: S108 - see above
-
-
-def _state_home(environ: Mapping[str, str]) -> Path | None:
-    if state := environ.get("XDG_STATE_HOME"):
-        return Path(state) / "ccproxy"
-    try:
-        return Path.home() / ".local" / "state" / "ccproxy"
-    except RuntimeError:  # a container's user without a home folder
-        return None
 
 
 def _is_writable(folder: Path) -> bool:

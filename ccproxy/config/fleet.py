@@ -16,7 +16,7 @@ from typing import Any
 
 from ccproxy.config.toml_document import TomlDocument
 from ccproxy.errors import ConfigError, Mistake
-from ccproxy.files import display_path
+from ccproxy.files import display_path, expand_home
 from ccproxy.text import closest, did_you_mean
 
 FILE_NAME = "ccproxy.toml"
@@ -232,7 +232,7 @@ class _TableReader:
         if len(document.mistakes) > mistakes:
             return None
         file = document.file
-        path = file.parent / Path(env_file).expanduser()
+        path = file.parent / expand_home(env_file)
         return Entry(port=port, env_file=path, label=label, workers=workers, table=file, line=line)
 
     def _integer(self, value: object, name: str, largest: int, line: int) -> int:

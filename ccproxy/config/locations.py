@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from ccproxy.config.fleet import FILE_NAME
 from ccproxy.errors import ConfigError, Mistake, NoFleetError
+from ccproxy.files import expand_home, home_folder
 
 VARIABLE = "CCPROXY_CONFIG"
 
@@ -59,7 +60,7 @@ def find_config(option: str | None, *, environ: Mapping[str, str] | None = None)
     env = os.environ if environ is None else environ
     for path, source in ((option, "--config"), (env.get(VARIABLE), f"${VARIABLE}")):
         if path:
-            return _given_file(Path(path).expanduser(), source)
+            return _given_file(expand_home(path), source)
     file = _search(env)
     if file is None:
         is_unsafe = any(candidate.exists for candidate in _candidates(env))
@@ -71,7 +72,7 @@ def place_for_config(option: str | None, *, environ: Mapping[str, str] | None = 
     """Return the table that `find_config` finds, otherwise the path for a first table."""
     env = os.environ if environ is None else environ
     if text := option or env.get(VARIABLE):
-        path = Path(text).expanduser()
+        path = expand_home(text)
         return (path / FILE_NAME if path.is_dir() else path).resolve()
     # Not the current folder: env files contain keys, and it may be any repository.
     return _search(env) or _user_table(env).resolve()
@@ -121,7 +122,7 @@ def _candidates(env: Mapping[str, str]) -> Iterator[_Candidate]:
 
 def _folders_above(env: Mapping[str, str]) -> Iterator[Path]:
     """Return the searched folders above the current one."""
-    folder, top = Path.cwd(), _home(env).resolve()
+    folder, top = Path.cwd(), home_folder(env).resolve()
     while folder != top and not os.path.ismount(folder):
         folder = folder.parent
         yield folder
@@ -129,7 +130,7 @@ def _folders_above(env: Mapping[str, str]) -> Iterator[Path]:
 
 def user_folder(env: Mapping[str, str]) -> Path:
     """Return the user's config folder, which might not exist."""
-    folder = Path(env.get("XDG_CONFIG_HOME") or _home(env) / ".config")
+    folder = Path(env.get("XDG_CONFIG_HOME") or home_folder(env) / ".config")
     return folder / "ccproxy"
 
 
@@ -142,10 +143,6 @@ def _folder_of_environment() -> Path | None:
     prefix = Path(sys.prefix).resolve()
     is_ours = Path(sys.argv[0]).resolve() == prefix / "bin" / "ccproxy"
     return prefix.parent if is_ours and sys.prefix != sys.base_prefix else None
-
-
-def _home(env: Mapping[str, str]) -> Path:
-    return Path(env.get("HOME") or Path.home())
 
 
 # ...and the users who can change a file.

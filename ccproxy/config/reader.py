@@ -23,7 +23,7 @@ from ccproxy.config.fleet import Entry
 from ccproxy.config.parsers import hide_keys
 from ccproxy.config.settings import HEADER_PREFIX, NAMES, PROVIDER_API_KEY, Setting
 from ccproxy.errors import Mistake
-from ccproxy.files import display_path
+from ccproxy.files import display_path, expand_home
 from ccproxy.text import closest
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ class EnvReader:
         Links are not resolved: renewing a certificate or a Kubernetes secret changes the target.
         """
         folder = self.file.parent.resolve()
-        return Path(os.path.normpath(folder / Path(text.strip()).expanduser()))
+        return Path(os.path.normpath(folder / expand_home(text.strip())))
 
     def note(
         self, value: Value | None, text: str, *, fix: str, is_exposed_file: bool = False

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ccproxy.config.locations import find_config, place_for_config
+from ccproxy.errors import ConfigError
 
 TABLE = 'proxies = ["8081:envs/kimi.env:Kimi-K3"]\n'
 NOBODY = 65534
@@ -71,6 +72,11 @@ def test_the_order_of_the_locations(places, monkeypatch, cwd, option, variable, 
     environ = environ_of(places, CCPROXY_CONFIG=variable)
     assert find_config(option, environ=environ) == places / expected
     assert place_for_config(option, environ=environ) == places / expected
+
+
+def test_an_unknown_home_folder_is_named_like_any_missing_file():
+    with pytest.raises(ConfigError, match=r"^  - ~no-such-user/x\.toml: this file does not exist"):
+        find_config("~no-such-user/x.toml", environ={})
 
 
 def test_the_config_folder_without_xdg(write, here, monkeypatch):

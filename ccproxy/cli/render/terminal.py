@@ -18,6 +18,7 @@ import click
 
 from ccproxy.cli.command import Options
 from ccproxy.cli.render.command_lines import callable_here
+from ccproxy.files import home_folder
 from ccproxy.text import printable
 
 MARKS = {
@@ -103,11 +104,9 @@ def state_mark(state: str) -> str:
 
 def tilde(path: Path) -> str:
     """Return *path* with `~` in place of the home folder."""
-    try:
-        home = Path.home()
-    except RuntimeError:  # a container's user without a home folder
-        return printable(str(path))
-    return printable(f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path))
+    home = home_folder(os.environ)
+    is_below = home != home.parent and path.is_relative_to(home)
+    return printable(f"~/{path.relative_to(home)}" if is_below else str(path))
 
 
 def short_path(path: Path) -> str:

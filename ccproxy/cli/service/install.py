@@ -24,7 +24,7 @@ from typing import Literal
 from ccproxy.cli.service import launchd, systemd
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, UsageError
-from ccproxy.files import write_atomically
+from ccproxy.files import home_folder, write_atomically
 
 Kind = Literal["systemd", "launchd", "cron"]
 SYSTEM_UNITS = Path("/etc/systemd/system")
@@ -70,7 +70,7 @@ def systemd_service(
 ) -> ServiceFile:
     """Return the systemd unit *name*, a user unit or a *system* unit."""
     unit = f"{_valid_name(name)}.service"
-    home = Path(environ.get("HOME") or Path.home())
+    home = home_folder(environ)
     config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     folder = SYSTEM_UNITS if system else config / "systemd" / "user"
     control = ("systemctl",) if system else ("systemctl", "--user")
@@ -98,7 +98,7 @@ def systemd_service(
 def launchd_service(fleet: Fleet, *, name: str, environ: Mapping[str, str]) -> ServiceFile:
     """Return the launchd agent *name* of the user."""
     label = launchd.PREFIX + _valid_name(name)
-    home = Path(environ.get("HOME") or Path.home())
+    home = home_folder(environ)
     file = home / "Library" / "LaunchAgents" / f"{label}.plist"
     domain = f"gui/{os.getuid()}"
     return ServiceFile(

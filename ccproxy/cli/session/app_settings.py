@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ccproxy.cli.session.claude_environment import MANAGED, TOKEN, Session
+from ccproxy.files import home_folder
 
 VARIABLES = "claudeCode.environmentVariables"
 NO_LOGIN = "claudeCode.disableLoginPrompt"
@@ -24,7 +25,7 @@ _TIER_NAMES = {"OPUS": "claude-opus-4-8", "SONNET": "claude-sonnet-5", "HAIKU": 
 
 def vscode_file(environ: Mapping[str, str]) -> Path:
     """Return the user's settings.json of VS Code."""
-    home = Path(environ.get("HOME") or Path.home())
+    home = home_folder(environ)
     if sys.platform == "darwin":
         folder = home / "Library" / "Application Support"
     else:

@@ -32,7 +32,7 @@ from ccproxy.cli.session.claude_environment import (
 from ccproxy.cli.session.fleet_picker import NO_PICKER, FleetPicker, picker_setting, valid_rows
 from ccproxy.cli.session.status_setting import status_command, status_setting
 from ccproxy.errors import UsageError
-from ccproxy.files import read_json, read_object, write_atomically
+from ccproxy.files import home_folder, read_json, read_object, write_atomically
 
 _UNUSED_DAYS = 30
 """A file for the user's own --settings is removed after this time; each use rewrites it."""
@@ -259,7 +259,7 @@ def _remove_unused(folder: Path, label: str) -> None:
 
 def user_settings_file(environ: Mapping[str, str]) -> Path:
     """Return the file in which Claude Code saves the user's choices."""
-    home = Path(environ.get("HOME") or Path.home())
+    home = home_folder(environ)
     return Path(environ.get("CLAUDE_CONFIG_DIR") or home / ".claude") / "settings.json"
 
 

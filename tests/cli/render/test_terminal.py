@@ -27,6 +27,8 @@ def test_paths_are_shown_relative_to_home_and_folder(tmp_path, monkeypatch):
 
 def test_from_the_root_paths_are_absolute(monkeypatch):
     monkeypatch.chdir("/")
+    monkeypatch.setenv("HOME", "/")
+    assert tilde(Path("/srv/x.toml")) == "/srv/x.toml"
     assert short_path(Path("/srv/x.toml")) == "/srv/x.toml"
     assert display_path(Path("/srv/x.toml")) == Path("/srv/x.toml")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +14,7 @@ from ccproxy import __version__
 from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.terminal import notify, show
+from ccproxy.files import home_folder
 from ccproxy.text import counted, printable
 
 if TYPE_CHECKING:
@@ -105,6 +106,6 @@ def _report(scene: Scene, results: Sequence[CheckedFinding]) -> str:
         *(f"{finding.level:<4}  {check}: {printable(finding.text)}" for check, finding in results),
         *(f"      {row.label}: {row.state}, keys {dict(row.keys or {})}" for row in rows),
     ]
-    home = str(Path.home())
+    home = str(home_folder(os.environ))
     text = "\n".join(lines)
     return text.replace(home, "~") if len(home) > 1 else text

@@ -25,6 +25,7 @@ from ccproxy.cli.setup.config_edit import (
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.config.locations import place_for_config
 from ccproxy.errors import UsageError
+from ccproxy.files import expand_home
 from ccproxy.text import counted, printable, printable_lines
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class _Change:
 def _no_file() -> UsageError:
     from ccproxy.cli.importers.source import KNOWN_FILES
 
-    existing_files = [name for name in KNOWN_FILES if Path(name).expanduser().is_file()]
+    existing_files = [name for name in KNOWN_FILES if expand_home(name).is_file()]
     names = [f"ccproxy import {name}" for name in existing_files] or ["ccproxy import FILE"]
     return UsageError(f"no file to import\n  fix: {', or '.join(names)}")
 
