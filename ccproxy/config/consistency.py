@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from ccproxy.config import settings as s
 from ccproxy.config.fleet import Entry
-from ccproxy.config.parsers import is_loopback
+from ccproxy.config.parsers import is_loopback, without_credentials
 from ccproxy.config.reader import EnvReader, Value, is_open_to_others
 from ccproxy.files import display_path
 from ccproxy.keys.budgets import EVERY_CLIENT, TOKENS
@@ -257,8 +257,11 @@ def check_file(env: EnvReader) -> None:
 def _contains_secret(env: EnvReader) -> bool:
     headers = [value.name.upper() for value in env.prefixed(s.HEADER_PREFIX) if value.text]
     secrets = [setting for setting in s.SETTINGS if setting.is_secret]
-    return _first(env, *secrets) is not None or any(
-        word in name for name in headers for word in _SECRET_WORDS
+    addresses = filter(None, map(env.value, (s.REDIS_URL, s.UPSTREAM_PROXY)))
+    return (
+        _first(env, *secrets) is not None
+        or any(without_credentials(address.text) != address.text for address in addresses)
+        or any(word in name for name in headers for word in _SECRET_WORDS)
     )
 
 

@@ -66,6 +66,9 @@ _QUOTES = "\"'`“”‘’„«»＂＇"
 _FULL_WIDTH = {"，": ",", "；": ",", "、": ",", "：": ":", "＝": "=", "\u3000": "a plain space"}
 """Characters of Chinese and Japanese input methods, and their replacements."""
 
+_LOGIN = re.compile(r"^((?:[\w+.-]+:)?//)?.*@")
+"""A user name and password in an address, also in one without a scheme."""
+
 # A vendor's prefix with a long remainder, or a long word of letters and digits (names have dashes).
 _KEY_LIKE = re.compile(
     r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|ak|ccp|gsk|csk|xai|nvapi|hf|gh[a-z])[-_]|AIza|eyJ)[\w.-]{8,}"
@@ -88,12 +91,12 @@ def switch(value: str) -> bool:
     return lower in _ON
 
 
-def _whole_number(least: int, most: int, name: str) -> Callable[[str], int]:
+def _whole_number(least: int, most: int, name: str = "a whole number") -> Callable[[str], int]:
     """Return a parser for a whole number; *name* describes it in errors."""
 
     def parse(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
-            raise ValueError(f'must be {name}, got "{value}"')
+            raise ValueError(f'must be {name} from {least} to {most}, got "{value}"')
         return int(value)
 
     return parse
@@ -119,15 +122,15 @@ _ABOVE_ZERO, _FINITE = math.ulp(0.0), sys.float_info.max
 seconds = _number(_ABOVE_ZERO, _FINITE, "a number of seconds")
 seconds_or_never = _number(0.0, _FINITE, "a number of seconds or 0 for never")
 days = _number(_ABOVE_ZERO, 366.0, "a number of days, at most 366")
-dollars = _number(0.0, 1e6, "a number of US dollars")
+dollars = _number(0.0, 1e6, "a number of US dollars from 0 to 1000000")
 tokens = _whole_number(1, 999_999_999, "a whole number of tokens")
-tools = _whole_number(8, 99_999, "a number of tools, at least 8")
-count = _whole_number(0, 99, "a whole number from 0 to 99")
-port = _whole_number(1, 65_535, "a port from 1 to 65535")
-requests = _whole_number(1, 999_999, "a whole number of requests, at least 1")
-connections = _whole_number(1, 999_999, "a whole number of connections, at least 1")
-replicas = _whole_number(1, 999_999, "a whole number of replicas, at least 1")
-per_minute = _whole_number(1, 10_000, "a whole number of requests from 1 to 10000")
+tools = _whole_number(8, 99_999, "a whole number of tools")
+count = _whole_number(0, 99)
+port = _whole_number(1, 65_535, "a port")
+requests = _whole_number(1, 999_999, "a whole number of requests")
+connections = _whole_number(1, 999_999, "a whole number of connections")
+replicas = _whole_number(1, 999_999, "a whole number of replicas")
+per_minute = _whole_number(1, 10_000, "a whole number of requests")
 """Limited because the time of each request is kept in memory."""
 
 
@@ -365,36 +368,52 @@ def _character_problem(char: str) -> str:
 
 def http_url(value: str) -> str:
     """Parse a provider's address; plain http is allowed only in the user's own network."""
-    split = _split(value)
-    if split.scheme == "http" and not is_private(split.hostname or ""):
-        raise ValueError(f'would send the key unencrypted, got "{_without_credentials(value)}"')
-    if split.username is not None or split.password is not None:
-        raise ValueError("must not contain a user name and password")
+    split = _server(value, sends="the key")
     if {name for name, _ in parse_qsl(split.query, keep_blank_values=True)} - {"api-version"}:
         # It would not be sent, but it would be shown wherever the address is shown.
         raise ValueError("must not contain a query: keys belong in PROVIDER_API_KEY")
-    return value.rstrip("/")
+    return split.geturl().rstrip("/")
+
+
+def server_url(value: str) -> str:
+    """Parse the address of another server, to which paths are appended."""
+    split = _server(value, sends="requests")
+    if split.query:
+        raise ValueError("must not contain a query")
+    return split.geturl().rstrip("/")
+
+
+def _server(value: str, *, sends: str) -> SplitResult:
+    split = split_url(value)
+    if split.scheme == "http" and not is_private(split.hostname or ""):
+        raise ValueError(f'would send {sends} unencrypted, got "{without_credentials(value)}"')
+    if split.username is not None or split.password is not None:
+        raise ValueError("must not contain a user name and password")
+    if split.fragment:
+        raise ValueError(f'must not contain a #, got "{without_credentials(value)}"')
+    return split
 
 
 def public_url(value: str) -> str:
     """Parse the origin of a gateway: https, or http on loopback, as Claude Code accepts it."""
-    split = _split(value)
+    split = split_url(value)
     if split.scheme == "http" and not is_loopback(split.hostname or ""):
-        raise ValueError(f'must begin with https://, got "{_without_credentials(value)}"')
+        raise ValueError(f'must begin with https://, got "{without_credentials(value)}"')
     if split.path.strip("/") or split.query or split.fragment or split.username is not None:
-        raise ValueError(f'must be an origin without a path, got "{_without_credentials(value)}"')
+        raise ValueError(f'must be an origin without a path, got "{without_credentials(value)}"')
     # As a browser writes it, because it is compared with the browser's Origin header.
     usual = {"https": ":443", "http": ":80"}[split.scheme]
-    return f"{split.scheme}://{split.netloc.lower().removesuffix(usual)}"
+    host = split.netloc.lower().removesuffix(usual).removesuffix(":")
+    return f"{split.scheme}://{host}"
 
 
 def issuer(value: str) -> str:
     """Parse the issuer of an identity provider: https, or http on loopback."""
-    split = _split(value)
+    split = split_url(value)
     if split.scheme == "http" and not is_loopback(split.hostname or ""):
-        raise ValueError(f'must begin with https://, got "{_without_credentials(value)}"')
+        raise ValueError(f'must begin with https://, got "{without_credentials(value)}"')
     if split.query or split.fragment or split.username is not None:
-        raise ValueError(f'must be an address without a query, got "{_without_credentials(value)}"')
+        raise ValueError(f'must be an address without a query, got "{without_credentials(value)}"')
     return value  # compared verbatim with the issuer in each token
 
 
@@ -402,8 +421,8 @@ def search_engine(value: str) -> tuple[str, str]:
     """Parse the name and the address of a search engine; an empty address means the default."""
     name, separator, address = value.partition(":")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or (separator and not address):
-        raise ValueError(f'must be a name or name:URL, got "{_without_credentials(value)}"')
-    return name.lower(), http_url(address) if separator else ""
+        raise ValueError(f'must be a name or name:URL, got "{without_credentials(value)}"')
+    return name.lower(), server_url(address) if separator else ""
 
 
 def proxy_url(value: str) -> str:
@@ -412,7 +431,7 @@ def proxy_url(value: str) -> str:
     if scheme.startswith("socks"):
         raise ValueError(f"is a {scheme} proxy, which is not supported: use an http:// proxy")
     try:
-        split = _split(value)
+        split = split_url(value)
     except ValueError as error:
         raise ValueError("must be the http:// address of a proxy") from error
     return split.geturl()
@@ -450,8 +469,14 @@ def is_private(host: str) -> bool:
     return address.is_private or (address.version == 4 and address in _SHARED_SPACE)
 
 
-def _split(value: str) -> SplitResult:
-    problem = f'must be an http:// or https:// address, got "{_without_credentials(value)}"'
+def split_url(value: str) -> SplitResult:
+    """
+    Split an http:// or https:// address with a valid host and port.
+
+    Raises:
+        ValueError: If it is another address; the message quotes neither a password nor a query.
+    """
+    problem = f'must be an http:// or https:// address, got "{without_credentials(value)}"'
     for char in value:
         # urlsplit raises only for some of these, with a message about netloc and NFKC.
         if ord(char) > 127 and unicodedata.normalize("NFKC", char) != char:
@@ -462,10 +487,13 @@ def _split(value: str) -> SplitResult:
         _ = split.port  # raises ValueError if it is not a valid port
     except ValueError as error:
         raise ValueError(problem) from error
-    if split.scheme not in ("http", "https") or not split.hostname or re.search(r"\s", value):
+    is_web = split.scheme in ("http", "https") and split.hostname
+    # Not every release of Python refuses characters after the bracket of an IPv6 address.
+    if not is_web or re.search(r"[\s\\]", value) or re.search(r"\][^:]", split.netloc):
         raise ValueError(problem)
     return split
 
 
-def _without_credentials(address: str) -> str:
-    return re.sub(r"\?.*", "?…", re.sub(r"//.*@", "//…@", address))
+def without_credentials(address: str) -> str:
+    """Return *address* for a message, without its user, password and query."""
+    return re.sub(r"\?.*", "?…", _LOGIN.sub(r"\1…@", address))

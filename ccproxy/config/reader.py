@@ -21,7 +21,13 @@ from dotenv.parser import Binding, parse_stream
 
 from ccproxy.config.fleet import Entry
 from ccproxy.config.parsers import hide_keys
-from ccproxy.config.settings import HEADER_PREFIX, NAMES, PROVIDER_API_KEY, Setting
+from ccproxy.config.settings import (
+    HEADER_PREFIX,
+    NAMES,
+    PROVIDER_API_KEY,
+    Setting,
+    is_setting,
+)
 from ccproxy.errors import Mistake
 from ccproxy.files import display_path, expand_home
 from ccproxy.text import closest
@@ -162,7 +168,7 @@ class EnvReader:
     def check_names(self) -> None:
         """Record every name that resembles a setting but is not one; other names are ignored."""
         for name, value in self._values.items():
-            if name in NAMES or name.startswith(HEADER_PREFIX):
+            if is_setting(name):
                 continue
             if (match := _intended_name(name)) is not None:
                 text = f'{name} is not a setting (did you mean "{match}"?)'
@@ -195,11 +201,7 @@ def read_file(file: Path, *, entry: Entry | None) -> EnvReader:
 
 def read_environment(environ: Mapping[str, str]) -> EnvReader:
     """Read the settings of ccproxy, and no other variables, from the process environment."""
-    values = {
-        name: Value(name, text, None)
-        for name, text in environ.items()
-        if name in NAMES or name.startswith(HEADER_PREFIX)
-    }
+    values = {name: Value(name, text, None) for name, text in environ.items() if is_setting(name)}
     return EnvReader(ENVIRONMENT, values)
 
 
@@ -228,7 +230,7 @@ def _parse(content: str, reader: EnvReader) -> Iterator[Value]:
             _note_broken_line(binding, value, reader)
         elif binding.key is None:
             continue
-        elif binding.value is None and binding.key in NAMES:
+        elif binding.value is None and is_setting(binding.key):
             text = f"{binding.key} has no value"
             reader.note(value, text, fix=f"write {binding.key}=value, or remove the line")
         elif binding.value is not None:
@@ -252,7 +254,7 @@ def _last(values: Sequence[Value], reader: EnvReader) -> Value:
     """Return the last non-empty one of a name's *values*; note a mistake if there are several."""
     filled = [value for value in values if value.text.strip()]
     name = values[0].name
-    if len(filled) > 1 and (name in NAMES or name.startswith(HEADER_PREFIX)):
+    if len(filled) > 1 and is_setting(name):
         *lines, last = (str(value.line) for value in filled)
         times = "twice" if len(filled) == 2 else f"{len(filled)} times"
         text = f"{name} is set {times} (lines {', '.join(lines)} and {last})"
@@ -272,12 +274,10 @@ def _line(binding: Binding) -> int:
 def _intended_name(name: str) -> str | None:
     """Return the setting that *name* probably means, or None if it is another program's."""
     upper = name.upper().replace("-", "_")
-    if upper in NAMES:
+    if is_setting(upper):
         return upper
     if upper in _OTHER_NAMES:
         return _OTHER_NAMES[upper]
-    if upper.startswith(HEADER_PREFIX):
-        return upper
     if header := _NEAR_HEADER.fullmatch(name):
         return f"{HEADER_PREFIX}{(header['name'] or '').upper() or '<NAME>'}"
     if upper.startswith("PROVIDER_"):

@@ -218,7 +218,7 @@ TRUSTED_PROXIES = Setting(
     source="none: the address of the connection",
 )
 TELEMETRY_URL = Setting(
-    parse=parsers.http_url,
+    parse=parsers.server_url,
     default=None,
     meaning="a collector of OTLP over HTTP, to which a gateway forwards the telemetry of signed-in "
     "Claude Code sessions, with the user's name in the header x-ccproxy-user",
@@ -591,7 +591,7 @@ INSPECT = Setting(
     example="on",
 )
 TRANSPARENT_URL = Setting(
-    parse=parsers.http_url,
+    parse=parsers.server_url,
     default="",
     meaning="where requests are sent, unchanged, while the proxy is bypassed",
     example="https://gateway.example.com",
@@ -612,9 +612,14 @@ SETTINGS = _declared(globals())
 """All settings in the order of their declaration."""
 
 NAMES = frozenset(name for setting in SETTINGS for name in setting.names)
-SECRET_NAMES = frozenset(name for one in SETTINGS if one.is_secret for name in one.names)
+_SECRET_NAMES = frozenset(name for one in SETTINGS if one.is_secret for name in one.names)
 
 
 def is_setting(name: str) -> bool:
     """Return True if *name*, of an env file or the environment, is a setting of ccproxy."""
     return name in NAMES or name.startswith(HEADER_PREFIX)
+
+
+def is_secret_setting(name: str) -> bool:
+    """Return True if the value of the setting *name* is a credential, or may contain one."""
+    return name in _SECRET_NAMES or name.startswith(HEADER_PREFIX)

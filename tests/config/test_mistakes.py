@@ -99,7 +99,7 @@ ONE_SETTING = [
     ),
     pytest.param(
         "MAX_TOKENS_LIMIT=8k",
-        'MAX_TOKENS_LIMIT must be a whole number of tokens, got "8k"',
+        'MAX_TOKENS_LIMIT must be a whole number of tokens from 1 to 999999999, got "8k"',
         "for example, write MAX_TOKENS_LIMIT=32000",
         id="a short form",
     ),
@@ -205,6 +205,12 @@ ONE_SETTING = [
         "MAX_RETRIES has no value",
         "write MAX_RETRIES=value, or remove the line",
         id="a name alone",
+    ),
+    pytest.param(
+        "CUSTOM_HEADER_X_TEAM",
+        "CUSTOM_HEADER_X_TEAM has no value",
+        "write CUSTOM_HEADER_X_TEAM=value, or remove the line",
+        id="the name of a header alone",
     ),
     pytest.param(
         'BIG_MODEL="open',
@@ -647,6 +653,9 @@ def test_a_key_that_others_can_read_is_refused(write, complaints, mode):
         pytest.param("PROVIDER=ollama\nANTHROPIC_API_KEY=client-1", id="a client key"),
         pytest.param("PROVIDER=ollama\nCUSTOM_HEADER_X_AUTH=1", id="a header that is one"),
         pytest.param("PROVIDER=ollama\nOPENAI_API_KEY=sk-1", id="under its old name"),
+        pytest.param("PROVIDER=ollama\nREDIS_URL=redis://:pw@h", id="the password of Redis"),
+        pytest.param("PROVIDER=ollama\nREDIS_URL=redis://h?password=pw", id="as a parameter"),
+        pytest.param("PROVIDER=ollama\nUPSTREAM_PROXY=http://u:pw@p", id="a proxy's password"),
     ],
 )
 def test_client_keys_and_secret_headers_are_keys_too(write, complaints, text):
@@ -657,7 +666,12 @@ def test_client_keys_and_secret_headers_are_keys_too(write, complaints, text):
 
 
 @pytest.mark.parametrize(
-    "text", ["PROVIDER=demo", "PROVIDER=ollama\nCUSTOM_HEADER_X_TEAM=blue\nPROVIDER_API_KEY="]
+    "text",
+    [
+        "PROVIDER=demo",
+        "PROVIDER=ollama\nCUSTOM_HEADER_X_TEAM=blue\nPROVIDER_API_KEY=",
+        "PROVIDER=ollama\nREDIS_URL=redis://h\nUPSTREAM_PROXY=http://p:3128",
+    ],
 )
 def test_a_file_without_keys_may_be_read_by_all(write, text):
     file = write(X, text)

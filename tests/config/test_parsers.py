@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccproxy.config import parsers
+from ccproxy.config.services.monitoring_addresses import parse_metrics_address, parse_traces_url
+from ccproxy.config.services.redis_address import parse_redis_url
 from ccproxy.providers.presets import load_presets
 from ccproxy.providers.pricing import Price
 
@@ -52,6 +54,8 @@ from ccproxy.providers.pricing import Price
         (parsers.http_url, "http://vllm:8000/v1", "http://vllm:8000/v1"),
         (parsers.http_url, "http://host.docker.internal:1234", "http://host.docker.internal:1234"),
         (parsers.http_url, "http://box.local/v1", "http://box.local/v1"),
+        (parsers.http_url, "HTTPS://api.example.com/v1/#", "https://api.example.com/v1"),
+        (parsers.public_url, "https://llm.example.com:", "https://llm.example.com"),
         (parsers.proxy_url, "http://user:pw@proxy:3128", "http://user:pw@proxy:3128"),
     ],
 )
@@ -87,14 +91,18 @@ def test_accepted_values(parse, text, value):
             'must be a whole number of requests from 1 to 10000, got "10001"',
         ),
         (parsers.days, "366.5", 'must be a number of days, at most 366, got "366.5"'),
-        (parsers.dollars, "-0.01", 'must be a number of US dollars, got "-0.01"'),
-        (parsers.tools, "7", 'must be a number of tools, at least 8, got "7"'),
-        (parsers.requests, "0", 'must be a whole number of requests, at least 1, got "0"'),
-        (parsers.requests, "many", 'must be a whole number of requests, at least 1, got "many"'),
-        (parsers.tokens, "8k", 'must be a whole number of tokens, got "8k"'),
-        (parsers.tokens, "0", 'must be a whole number of tokens, got "0"'),
-        (parsers.tokens, "-5", 'must be a whole number of tokens, got "-5"'),
-        (parsers.tokens, "1.5", 'must be a whole number of tokens, got "1.5"'),
+        (parsers.dollars, "-0.01", 'must be a number of US dollars from 0 to 1000000, got "-0.01"'),
+        (parsers.tools, "7", 'must be a whole number of tools from 8 to 99999, got "7"'),
+        (parsers.requests, "0", 'must be a whole number of requests from 1 to 999999, got "0"'),
+        (
+            parsers.requests,
+            "1000000",
+            'must be a whole number of requests from 1 to 999999, got "1000000"',
+        ),
+        (parsers.tokens, "8k", 'must be a whole number of tokens from 1 to 999999999, got "8k"'),
+        (parsers.tokens, "0", 'must be a whole number of tokens from 1 to 999999999, got "0"'),
+        (parsers.tokens, "-5", 'must be a whole number of tokens from 1 to 999999999, got "-5"'),
+        (parsers.tokens, "1.5", 'must be a whole number of tokens from 1 to 999999999, got "1.5"'),
         (parsers.count, "-1", 'must be a whole number from 0 to 99, got "-1"'),
         (parsers.count, "two", 'must be a whole number from 0 to 99, got "two"'),
         (parsers.port, "0", 'must be a port from 1 to 65535, got "0"'),
@@ -158,6 +166,22 @@ def test_accepted_values(parse, text, value):
             "http://me:secret@api.example.com/v1",
             'would send the key unencrypted, got "http://…@api.example.com/v1"',
         ),
+        (
+            parsers.http_url,
+            "https://api.example.com/v1#chat",
+            'must not contain a #, got "https://api.example.com/v1#chat"',
+        ),
+        (
+            parsers.http_url,
+            "http://[::1]x/v1",
+            'must be an http:// or https:// address, got "http://[::1]x/v1"',
+        ),
+        (
+            parsers.server_url,
+            "http://collector.example.com",
+            'would send requests unencrypted, got "http://collector.example.com"',
+        ),
+        (parsers.server_url, "https://h/?key=secret", "must not contain a query"),
         (parsers.proxy_url, "user:secret@proxy", "must be the http:// address of a proxy"),
         *(
             (
@@ -178,6 +202,51 @@ def test_accepted_values(parse, text, value):
 def test_refused_values(parse, text, error):
     with pytest.raises(ValueError, match=f"^{re.escape(error)}$"):
         parse(text)
+
+
+ADDRESSES = {
+    "PROVIDER_BASE_URL": parsers.http_url,
+    "TELEMETRY_URL": parsers.server_url,
+    "PUBLIC_URL": parsers.public_url,
+    "OIDC_ISSUER": parsers.issuer,
+    "UPSTREAM_PROXY": parsers.proxy_url,
+    "WEB_SEARCH": lambda value: parsers.search_engine(f"searxng:{value}"),
+    "TRACES": parse_traces_url,
+    "METRICS": parse_metrics_address,
+    "REDIS_URL": lambda value: parse_redis_url(value.replace("http", "redis")),
+}
+
+
+@pytest.mark.parametrize("parse", ADDRESSES.values(), ids=ADDRESSES)
+@pytest.mark.parametrize(
+    "address",
+    [
+        pytest.param("http://:pass-word@[::1", id="an open bracket"),
+        pytest.param("http://:pass-word@[zz]", id="no address in brackets"),
+        pytest.param("http://:pass-word@h\u2100", id="a character that stands for several"),
+        pytest.param("http://:pass-word@h:99999", id="a port too large"),
+        pytest.param("http://:pass-word@h:six", id="a port in words"),
+        pytest.param("http://:pass-word@h:٣", id="a port in Arabic digits"),
+        pytest.param("http://:pass-word@h x", id="a space"),
+        pytest.param("http://:pass-word@", id="no host"),
+    ],
+)
+def test_no_address_is_valid_with_a_broken_host_or_quoted_with_its_password(parse, address):
+    with pytest.raises(ValueError, match=r"^(must|has a port)") as raised:
+        parse(address)
+    assert "pass-word" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://h/v1", "https://h/v1"),
+        ("https://me:p@ss@h/v1?key=secret", "https://…@h/v1?…"),
+        ("me:secret@h", "…@h"),
+    ],
+)
+def test_an_address_is_shown_without_credentials(address, shown):
+    assert parsers.without_credentials(address) == shown
 
 
 @pytest.mark.parametrize(

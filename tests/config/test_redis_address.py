@@ -74,7 +74,15 @@ def test_an_address_is_read(url, address, text):
             "redis://h/main", "has a database that is not a number", id="a named database"
         ),
         pytest.param("redis://h?secret=1", "has an unknown parameter", id="an unknown parameter"),
+        pytest.param("redis://[::1", "must be redis://host", id="an open bracket"),
+        pytest.param("redis://℀:secret@h", "must be redis://host", id="a character of two"),
+        pytest.param("redis://a b", "must be redis://host", id="a space"),
+        pytest.param("redis://:secret#1@h", "write / as %2F", id="a # in the password"),
+        pytest.param("redis://:secret/1@h", "write / as %2F", id="a / in the password"),
+        pytest.param("redis://h/" + "9" * 5000, "has a database", id="5,000 digits"),
+        pytest.param("redis://h/1/2", "must end in a host, or in one database", id="two databases"),
         pytest.param("unix://", "must name the path of the socket", id="no path"),
+        pytest.param("unix://run/x", "must name the path of the socket", id="a host with a path"),
         pytest.param("redis+sentinel://s0,s1", "must name the master", id="no master"),
     ],
 )

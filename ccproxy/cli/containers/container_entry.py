@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from ccproxy.config import settings as s
 from ccproxy.config.fleet import Entry
+from ccproxy.config.parsers import without_credentials
 from ccproxy.errors import UsageError
 from ccproxy.files import read_regular
 
-_LOGIN = re.compile(r"://[^/]*@")
 _FILES = ("CA_BUNDLE", "USERS", "PROVIDER_API_KEYS_FILE", "TLS_CERT", "TLS_KEY")
 """Settings with file paths; a container does not have these files."""
 _LEFT_OUT = frozenset({"HOST", "PORT", "METRICS", *_FILES})
@@ -96,9 +96,8 @@ def container_entry(entry: Entry) -> ContainerEntry:
 
 def _is_secret(name: str, value: str) -> bool:
     """Return True if the value of a setting is a credential, or may contain one."""
-    is_header = name.startswith(s.HEADER_PREFIX)
-    is_redis = name == s.REDIS_URL.name
-    return is_header or is_redis or name in s.SECRET_NAMES or bool(_LOGIN.search(value))
+    has_login = "://" in value and without_credentials(value) != value
+    return s.is_secret_setting(name) or name == s.REDIS_URL.name or has_login
 
 
 def _settings(env_file: Path) -> dict[str, str]:

@@ -19,14 +19,12 @@ from ccproxy.cli.render.terminal import short_path
 from ccproxy.config import settings
 from ccproxy.config.env_text import keys_in, masked_key, with_keys
 from ccproxy.config.fleet import Entry, Fleet, load_fleet
-from ccproxy.config.parsers import hide_keys
+from ccproxy.config.parsers import hide_keys, without_credentials
 from ccproxy.errors import CcproxyError, ConfigError, Mistake, UsageError
 from ccproxy.files import open_private, read_regular, write_atomically
 from ccproxy.text import mask_key, printable
 
 _FIRST_PORT = 8081
-_LOGIN = re.compile(r"//[^/@\s]*@")
-"""A user name and password in an address."""
 
 
 def without_secrets(text: str) -> str:
@@ -36,10 +34,10 @@ def without_secrets(text: str) -> str:
         name, equals, value = line.partition("=")
         if name in settings.PROVIDER_API_KEY.names:
             value = ",".join(map(masked_key, value.split(",")))
-        elif name in settings.SECRET_NAMES or name.startswith(settings.HEADER_PREFIX):
+        elif settings.is_secret_setting(name):
             value = ",".join(map(mask_key, value.split(",")))
         else:
-            value = hide_keys(_LOGIN.sub("//…@", value))
+            value = hide_keys(without_credentials(value) if "://" in value else value)
         lines.append(f"  {printable(name + equals + value)}")
     return "\n".join(lines) + "\n"
 

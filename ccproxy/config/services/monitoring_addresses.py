@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+
+from ccproxy.config.parsers import split_url, without_credentials
 
 _TRACES_PATH = "/v1/traces"
 """The path for traces in OTLP over HTTP, used if the address has none."""
@@ -27,7 +28,9 @@ def parse_metrics_address(value: str) -> MetricsAddress:
         return MetricsAddress(path=value.removeprefix("unix:"))
     match = _METRICS_ADDRESS.fullmatch(value)
     if match is None or not 0 < int(match["port"]) < 65536:
-        raise ValueError(f'must be PORT, HOST:PORT or unix:PATH, got "{value}"')
+        raise ValueError(
+            f'must be PORT, HOST:PORT or unix:PATH, got "{without_credentials(value)}"'
+        )
     host = (match["host"] or "127.0.0.1").strip("[]")
     return MetricsAddress(host=host, port=int(match["port"]))
 
@@ -45,15 +48,14 @@ def parse_traces_url(value: str) -> TracesAddress:
     Parse the address of a collector of OTLP over HTTP.
 
     Raises:
-        ValueError: If it is invalid; the message omits the value, which may contain a password.
+        ValueError: If it is invalid; the message quotes neither a password nor a query.
 
     """
-    url = urlsplit(value)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise ValueError("must be an http:// or https:// address, such as http://collector:4318")
-    if url.username is not None or url.password is not None or url.query:
+    split = split_url(value)
+    if "@" in split.netloc or split.query or split.fragment:
         raise ValueError("must not contain a password or query: they belong in TRACES_HEADERS")
-    return TracesAddress(url=value if url.path.strip("/") else f"{value.rstrip('/')}{_TRACES_PATH}")
+    url = split.geturl()
+    return TracesAddress(url=url if split.path.strip("/") else url.rstrip("/") + _TRACES_PATH)
 
 
 def parse_traces_headers(value: str) -> Mapping[str, str]:

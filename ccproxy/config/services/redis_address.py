@@ -12,6 +12,7 @@ The address of a Redis server, read from REDIS_URL.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -65,9 +66,7 @@ def parse_redis_url(value: str) -> RedisAddress:
     Raises:
         ValueError: If it is invalid; the message omits the value, which may contain a password.
     """
-    url = urlsplit(value.strip())
-    if url.scheme not in _SCHEMES:
-        raise ValueError(f"must be {_FORMS}")
+    url = _split(value.strip())
     query = {name: values[-1] for name, values in parse_qs(url.query).items()}
     if unknown := set(query) - {"db", "password", "sentinel_password", "ca"}:
         raise ValueError(f"has an unknown parameter {min(unknown)}")
@@ -80,7 +79,7 @@ def parse_redis_url(value: str) -> RedisAddress:
         ca_bundle=query.get("ca"),
     )
     if url.scheme == "unix":
-        if not url.path:
+        if not url.path or url.netloc:
             raise ValueError("must name the path of the socket: unix:///run/redis.sock")
         return replace(common, path=url.path, database=_database(query.get("db", "")))
     parts = url.path.strip("/").split("/")
@@ -94,8 +93,22 @@ def parse_redis_url(value: str) -> RedisAddress:
             master=parts[0],
             database=_database(parts[1] if len(parts) > 1 else ""),
         )
+    if len(parts) > 1:
+        raise ValueError("must end in a host, or in one database: redis://host:6379/0")
     host, port = _host_and_port(hosts, _PORT)
     return replace(common, host=host, port=port, database=_database(query.get("db", parts[0])))
+
+
+def _split(value: str) -> SplitResult:
+    try:
+        url = urlsplit(value)
+    except ValueError as error:
+        raise ValueError(f"must be {_FORMS}") from error
+    if url.scheme not in _SCHEMES or re.search(r"\s", value):
+        raise ValueError(f"must be {_FORMS}")
+    if url.fragment or ("@" not in url.netloc and "@" in url.path):
+        raise ValueError("has a password with special characters: write / as %2F and # as %23")
+    return url
 
 
 def _sentinel(text: str) -> Sentinel:
@@ -117,6 +130,6 @@ def _host_and_port(text: str, default: int) -> tuple[str, int]:
 def _database(text: str) -> int:
     if not text:
         return 0
-    if not text.isascii() or not text.isdigit():
+    if not re.fullmatch(r"[0-9]{1,9}", text):
         raise ValueError("has a database that is not a number: redis://host:6379/0")
     return int(text)

@@ -6,7 +6,13 @@ import stat
 
 import pytest
 
-from ccproxy.cli.setup.config_edit import append, read_keys, remove_entry, write_keys
+from ccproxy.cli.setup.config_edit import (
+    append,
+    read_keys,
+    remove_entry,
+    without_secrets,
+    write_keys,
+)
 from ccproxy.config.fleet import Entry, Fleet, load_fleet
 from ccproxy.errors import CcproxyError
 
@@ -138,3 +144,18 @@ def test_a_table_that_would_not_be_valid_is_not_changed(table, text, home):
     with pytest.raises(CcproxyError, match=text):
         remove_entry(fleet, kimi_of(fleet))
     assert (home / "ccproxy.toml").read_text() == table
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("PROVIDER_API_KEY=sk-0123456789abcdef;priority=2", "PROVIDER_API_KEY=…cdef;priority=2"),
+        ("TRACES_HEADERS=Authorization=Bearer 0123456789", "TRACES_HEADERS=…6789"),
+        ("CUSTOM_HEADER_X_TEAM=blue", "CUSTOM_HEADER_X_TEAM=…"),
+        ("UPSTREAM_PROXY=http://me:p@ss@proxy:3128", "UPSTREAM_PROXY=http://…@proxy:3128"),
+        ("REDIS_URL=redis://h?password=short", "REDIS_URL=redis://h?…"),
+        ("BIG_MODEL=@cf/openai/gpt-oss-120b", "BIG_MODEL=@cf/openai/gpt-oss-120b"),
+    ],
+)
+def test_a_written_file_is_shown_without_secrets(line, shown):
+    assert without_secrets(line) == f"  {shown}\n"
