@@ -389,8 +389,8 @@ REDIS_URL = Setting(
 REDIS_TIMEOUT = Setting(
     parse=parsers.seconds,
     default=0.25,
-    meaning="seconds that a request waits for a reply of Redis; then each replica uses its share "
-    "of the limits until Redis is back",
+    meaning="maximum seconds to connect to Redis, and for each of its replies; after that, the "
+    "replica continues without Redis, within its share of the limits, until Redis answers again",
     example="0.25",
 )
 REDIS_REPLICAS = Setting(

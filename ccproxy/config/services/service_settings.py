@@ -17,8 +17,9 @@ class ServiceSettings:
     redis: RedisAddress | None
     """The server that holds the state of the keys; None to keep it on this machine."""
     redis_timeout: float
-    """Seconds that Redis may delay one request."""
+    """Maximum seconds to connect to Redis, and for each of its replies."""
     redis_replicas: int
+    """How many replicas share the limits until this one has reached Redis."""
     metrics: MetricsAddress | None
     """The address that serves GET /metrics, or None."""
     traces: TracesAddress | None
