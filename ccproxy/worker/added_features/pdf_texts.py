@@ -49,12 +49,16 @@ class PdfTexts:
     async def read(self, files: Iterable[str]) -> dict[str, PdfPages]:
         """Return the pages of the base64 *files*; failures are errors in the results."""
         keys = {data: digest(data) for data in files}
-        new = [data for data, key in keys.items() if key not in self._kept]
+        # Other requests can evict files while this one reads its new ones.
+        cached = {data: self._kept[key] for data, key in keys.items() if key in self._kept}
+        new = [data for data in keys if data not in cached]
         too_many = PdfPages(error=f"more than {MAX_NEW_FILES} new PDFs in one request")
         results = await asyncio.gather(*map(self._read, new[:MAX_NEW_FILES]))
-        pages = dict.fromkeys(new, too_many) | dict(zip(new, results, strict=False))
-        pages |= {data: self._kept.pop(key) for data, key in keys.items() if key in self._kept}
-        self._kept |= {keys[data]: each for data, each in pages.items() if each is not too_many}
+        pages = dict.fromkeys(new, too_many) | dict(zip(new, results, strict=False)) | cached
+        for data, each in pages.items():
+            self._kept.pop(keys[data], None)  # the last item is the most recently used
+            if each is not too_many:
+                self._kept[keys[data]] = each
         size = sum(each.size for each in self._kept.values())
         while len(self._kept) > KEPT_FILES or size > KEPT_CHARACTERS:
             size -= self._kept.pop(next(iter(self._kept))).size

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import os
 import struct
 
 import pytest
@@ -14,6 +16,7 @@ from tests.messages import prompt
 from tests.pdf_files import ENCRYPTED, document, encoded, pages_of, pdf
 from tests.provider import completion
 
+SLOW = b"read after the others"
 HELLO = pdf("Hello from page one", "And this is page two")
 
 
@@ -105,6 +108,28 @@ async def test_the_most_recently_used_files_are_kept(monkeypatch, tmp_path, limi
     assert again["AAAA"] is later["AAAA"] is first["AAAA"]
     assert later["BBBB"] is first["BBBB"]
     assert set(texts._kept.values()) == {later["AAAA"], later["BBBB"]}
+
+
+async def test_a_file_evicted_during_a_request_is_still_in_its_result(monkeypatch, tmp_path):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    reader = tmp_path / "reader.py"
+    reader.write_text(
+        f"import sys\nif sys.stdin.buffer.read() == {SLOW!r}: open({str(gate)!r}).read()\n"
+        'print(\'{"pages": [{"text": "x"}]}\')'
+    )
+    monkeypatch.setattr(pdf_texts, "_READER", reader)
+    monkeypatch.setattr(pdf_texts, "KEPT_FILES", 1)
+    texts = PdfTexts()
+    first = await pages_of("AAAA", texts)
+
+    async def evict() -> None:
+        await texts.read(["CCCC"])
+        await asyncio.to_thread(gate.write_text, "")
+
+    read, _ = await asyncio.gather(texts.read(["AAAA", encoded(SLOW)]), evict())
+    assert read["AAAA"] is first
+    assert read[encoded(SLOW)].pages
 
 
 async def test_a_request_has_a_limit_of_new_files(monkeypatch):
