@@ -24,6 +24,8 @@ class PdfPages(msgspec.Struct, frozen=True):
     pages: tuple[PdfPage, ...] = ()
     total: int = 0
     error: str = ""
+    is_final: bool = True
+    """False if a later attempt may succeed."""
 
     @property
     def size(self) -> int:

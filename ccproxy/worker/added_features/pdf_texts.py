@@ -52,12 +52,12 @@ class PdfTexts:
         # Other requests can evict files while this one reads its new ones.
         cached = {data: self._kept[key] for data, key in keys.items() if key in self._kept}
         new = [data for data in keys if data not in cached]
-        too_many = PdfPages(error=f"more than {MAX_NEW_FILES} new PDFs in one request")
+        too_many = _not_now(f"more than {MAX_NEW_FILES} new PDFs in one request")
         results = await asyncio.gather(*map(self._read, new[:MAX_NEW_FILES]))
         pages = dict.fromkeys(new, too_many) | dict(zip(new, results, strict=False)) | cached
         for data, each in pages.items():
             self._kept.pop(keys[data], None)  # the last item is the most recently used
-            if each is not too_many:
+            if each.is_final:
                 self._kept[keys[data]] = each
         size = sum(each.size for each in self._kept.values())
         while len(self._kept) > KEPT_FILES or size > KEPT_CHARACTERS:
@@ -75,19 +75,27 @@ async def _read(data: str) -> PdfPages:
     except (binascii.Error, ValueError):
         return PdfPages(error="it is not valid base64")
     pipe = asyncio.subprocess.PIPE
-    reader = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", str(_READER), stdin=pipe, stdout=pipe, stderr=pipe, env={}
-    )
+    try:
+        reader = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", str(_READER), stdin=pipe, stdout=pipe, stderr=pipe, env={}
+        )
+    except OSError as error:
+        return _not_now(f"its reader cannot be started: {error.strerror}")
     try:
         async with asyncio.timeout(READ_SECONDS):
-            out, error = await reader.communicate(content)
+            out, stderr = await reader.communicate(content)
     except TimeoutError:
-        return PdfPages(error=f"reading it took more than {READ_SECONDS:g} s")
+        return _not_now(f"reading it took more than {READ_SECONDS:g} s")
     finally:
         with suppress(ProcessLookupError):  # it has already exited
             reader.kill()
         await reader.wait()
     if reader.returncode != 0:
-        text = error.decode("utf-8", "replace").strip()
+        text = stderr.decode("utf-8", "replace").strip()
         return PdfPages(error=text or "it needs too much memory or time")
     return msgspec.json.decode(out, type=PdfPages)
+
+
+def _not_now(error: str) -> PdfPages:
+    """Return a failure that may not occur again."""
+    return PdfPages(error=error, is_final=False)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import struct
+import sys
 
 import pytest
 
@@ -84,6 +85,23 @@ async def test_a_reader_that_fails(monkeypatch, tmp_path, program, error):
     if "0.5" in error:
         monkeypatch.setattr(pdf_texts, "READ_SECONDS", 0.5)
     assert error in (await pages_of(encoded(HELLO))).error
+
+
+async def test_a_timeout_is_not_remembered(monkeypatch):
+    texts = PdfTexts()
+    with monkeypatch.context() as patched:
+        patched.setattr(pdf_texts, "READ_SECONDS", 0.0)
+        assert "took more than 0 s" in (await pages_of(encoded(HELLO), texts)).error
+    assert (await pages_of(encoded(HELLO), texts)).total == 2
+
+
+async def test_a_reader_that_cannot_be_started_is_an_error_and_not_remembered(monkeypatch):
+    texts = PdfTexts()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", "/missing")
+        read = await pages_of(encoded(HELLO), texts)
+        assert read.error == "its reader cannot be started: No such file or directory"
+    assert (await pages_of(encoded(HELLO), texts)).total == 2
 
 
 async def test_the_reader_has_little_memory(monkeypatch, tmp_path):
