@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from ccproxy.convert.chat.answer import fold
+from ccproxy.convert.direct.passthrough import Passthrough
 from ccproxy.convert.exchange import Exchange
 from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import fields_of
@@ -27,7 +28,6 @@ from ccproxy.worker.added_features.web_search import (
 )
 from ccproxy.worker.peers.forward import answer_or_fall_back, fall_back, success_headers
 from ccproxy.worker.peers.peer_stream import ForwardedEvents
-from ccproxy.worker.server import direct_mode
 from ccproxy.worker.server.error_response import JSON
 from ccproxy.worker.server.event_stream import EventStream
 from ccproxy.worker.server.http import ClientRequest
@@ -67,19 +67,19 @@ def requested_assistance(request: ClientRequest, exchange: Exchange) -> Assistan
     )
 
 
-def requested_direct_assistance(request: ClientRequest, body: bytes) -> Assistance | None:
+def requested_direct_assistance(
+    request: ClientRequest, exchange: Passthrough, body: bytes
+) -> Assistance | None:
     """
-    Return the added features that a request in direct mode needs, or None.
+    Return the added features that the *exchange* for a request with *body* needs, or None.
 
     Raises:
         Problem: If *body* is not a request with messages.
     """
-    worker = request.worker
-    body = worker.rules.cache.scans.scan(body).body
-    search = requested_direct_search(request, body)
-    exchange = search.exchange if search else direct_mode.passthrough(request, body)
-    quirks = worker.rules.target_of(exchange.model).quirks
-    media = media_needs(request, body, quirks, exchange.model)
+    rules = request.worker.rules
+    body = rules.cache.scans.scan(rules.without_tools(body)[0]).body
+    search = requested_direct_search(request, exchange, body)
+    media = media_needs(request, body, rules.target_of(exchange.model).quirks, exchange.model)
     if search is None and media is None:
         return None
     for message in read_request(body, counting=True).messages:  # direct mode does not validate them

@@ -21,13 +21,13 @@ from ccproxy.convert.added_features.search_tool import SearchTool, search_tool, 
 from ccproxy.convert.added_features.server_tool_loop import PendingSearch
 from ccproxy.convert.added_features.web_search_loop import WebSearchLoop
 from ccproxy.convert.direct.message_events import message_events
+from ccproxy.convert.direct.passthrough import Passthrough
 from ccproxy.convert.exchange import Exchange
 from ccproxy.protocol.json_splice import fields_of
 from ccproxy.protocol.messages import read_request
 from ccproxy.worker.added_features.model_round import AnswerSource, ModelRounds, Take
 from ccproxy.worker.added_features.search_client import SearchClient, SearchTarget
 from ccproxy.worker.added_features.tool_search import model_rounds
-from ccproxy.worker.server import direct_mode
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.provider_exchange import ModelExchange, passed_key
 from ccproxy.worker.worker import Worker
@@ -64,14 +64,15 @@ def requested_search(request: ClientRequest, exchange: Exchange) -> RequestedSea
     )
 
 
-def requested_direct_search(request: ClientRequest, body: bytes) -> RequestedSearch | None:
+def requested_direct_search(
+    request: ClientRequest, exchange: Passthrough, body: bytes
+) -> RequestedSearch | None:
     """Return the search of a request in direct mode, or None if ccproxy does not run it."""
     if not request.worker.config.added_features.searches_directly:
         return None
     searching_tool = search_tool((fields_of(body) or {}).get("tools", Raw(b"[]")))
     if searching_tool is None:
         return None
-    exchange = direct_mode.passthrough(request, body)
     target = _target(request, exchange.model)
     if target is None:
         return None

@@ -41,15 +41,8 @@ _MISSING_KINDS = ("not_found_error", "api_error", "invalid_request_error")
 _COUNT = re.compile(rb'"input_tokens"\s*:\s*[0-9]')
 
 
-async def messages(
-    request: ClientRequest, body: bytes, *, dropped: tuple[str, ...] = ()
-) -> web.StreamResponse:
-    """
-    Relay a request and its answer, whole or as a stream.
-
-    *dropped* lists the parts of the client's request that *body* lacks.
-    """
-    exchange = passthrough(request, body, dropped)
+async def answer(request: ClientRequest, exchange: Passthrough) -> web.StreamResponse:
+    """Relay a request and its answer, whole or as a stream."""
     begin_exchange(request, exchange)
     if exchange.streams:
         return await _stream(request, exchange)
@@ -94,7 +87,11 @@ def _exchange(request: ClientRequest, body: bytes, dropped: tuple[str, ...] = ()
 
 
 def passthrough(request: ClientRequest, body: bytes, dropped: tuple[str, ...] = ()) -> Passthrough:
-    """Return the exchange for *body*, without the fields that the provider refuses."""
+    """
+    Return the exchange for *body*, without the fields that the provider refuses.
+
+    *dropped* lists the parts of the client's request that *body* lacks.
+    """
     exchange = _exchange(request, body, dropped)
     exchange.body = request.worker.lessons.apply(exchange.body, exchange.model)
     return exchange

@@ -51,6 +51,26 @@ async def test_a_configured_engine_answers_without_the_model(start, provider, en
     assert "aiohttp release" not in json.dumps(proxy.lines("search.finished"))
 
 
+@DIALECTS
+async def test_a_filtered_search_is_not_sent(start, provider, engine, api):
+    url = f"searxng:{engine.url}"
+    proxy = await start(PROVIDER_API=api, WEB_SEARCH=url, TOOL_FILTER="web_search")
+    answer = await proxy.ask(side())
+    assert answer.blocks("server_tool_use") == []
+    assert len(provider.calls) == 1
+    assert engine.calls == []
+
+
+@pytest.mark.parametrize("api", ["chat", "messages"])
+async def test_dropped_parts_of_a_responses_request_are_logged(start, engine, api):
+    proxy = await start(PROVIDER_API=api, WEB_SEARCH=f"searxng:{engine.url}")
+    tools = [{"type": "web_search"}, {"type": "file_search", "vector_store_ids": ["vs_1"]}]
+    body = {"model": "claude-opus-4-1", "input": "Hi", "store": False, "tools": tools}
+    async with proxy.post("/v1/responses", body) as response:
+        assert response.status == 200
+    assert "tools.file_search" in (await proxy.logged("request.converted"))["dropped"]
+
+
 async def test_a_repeated_search_is_not_sent_again(start, engine):
     proxy = await start(WEB_SEARCH=f"searxng:{engine.url}")
     first, second = await proxy.ask(side()), await proxy.ask(side())

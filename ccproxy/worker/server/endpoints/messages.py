@@ -6,6 +6,7 @@ from functools import partial
 
 from aiohttp import web
 
+from ccproxy.convert.direct.passthrough import Passthrough
 from ccproxy.convert.exchange import Exchange
 from ccproxy.convert.prompt_prefix import read_prompt
 from ccproxy.worker.peers.forward import (
@@ -44,10 +45,11 @@ async def answer_here(
     *dropped* lists the parts of the client's request that *body* lacks.
     """
     if request.worker.config.api == "messages":
-        if (assisted := await _answer_directly_assisted(request, body)) is not None:
+        passed = direct_mode.passthrough(request, body, dropped)
+        if (assisted := await _answer_directly_assisted(request, passed, body)) is not None:
             return assisted
         request.read_prompt = partial(read_prompt, body, keeps_attribution=True)
-        return await direct_mode.messages(request, body, dropped=dropped)
+        return await direct_mode.answer(request, passed)
     exchange = converted(request, body, dropped)
     request.read_prompt = exchange.prompt
     if (assisted := await _answer_assisted(request, exchange)) is not None:
@@ -70,7 +72,7 @@ async def _answer_assisted(request: ClientRequest, exchange: Exchange) -> web.St
 
 
 async def _answer_directly_assisted(
-    request: ClientRequest, body: bytes
+    request: ClientRequest, exchange: Passthrough, body: bytes
 ) -> web.StreamResponse | None:
     """Answer a direct request with ccproxy's added features; return None if none apply."""
     features = request.worker.config.added_features
@@ -81,5 +83,5 @@ async def _answer_directly_assisted(
         requested_direct_assistance,
     )
 
-    assistance = requested_direct_assistance(request, body)
+    assistance = requested_direct_assistance(request, exchange, body)
     return None if assistance is None else await answer_assisted(request, assistance)
