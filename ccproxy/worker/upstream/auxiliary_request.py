@@ -25,7 +25,7 @@ async def auxiliary_request(
     Return the body of the answer to GET *url*, at most *most* bytes. Redirects are not followed.
 
     Raises:
-        AuxiliaryRequestError: If there is no answer, or it is larger.
+        AuxiliaryRequestError: If there is no answer, its status is not 200, or its body is larger.
     """
     timeout = aiohttp.ClientTimeout(total=SECONDS)
     try:
@@ -38,12 +38,11 @@ async def auxiliary_request(
                 proxy=proxy_for(url, config.upstream_proxy),
             ) as answer,
         ):
-            body = await read_limited(answer, most)
+            if answer.status != 200:
+                raise AuxiliaryRequestError(f"the provider answered with status {answer.status}")
+            return await read_limited(answer, most)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise AuxiliaryRequestError(explain(error)) from error
-    if answer.status != 200:
-        raise AuxiliaryRequestError(f"the provider answered with status {answer.status}")
-    return body
 
 
 async def read_limited(answer: aiohttp.ClientResponse, most: int) -> bytes:
