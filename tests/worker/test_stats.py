@@ -121,6 +121,18 @@ async def test_a_stream_that_breaks_off_is_an_error(proxy, provider):
     assert (await stats(proxy))["total_errors"] == 1
 
 
+async def test_models_that_clients_invent_are_bounded(proxy, monkeypatch):
+    monkeypatch.setattr("ccproxy.worker.accounting.usage_counter.MAX_MODELS", 3)
+    for number in (*range(5), 0):
+        await proxy.ask(prompt(model=f"gpt-{number}"))
+    assert (await stats(proxy))["model_usage_count"] == {
+        "gpt-0": 2,
+        "gpt-1": 1,
+        "gpt-2": 1,
+        "other": 2,
+    }
+
+
 async def test_only_requests_to_models_count(proxy, provider):
     await proxy.ask(b"nonsense")
     for path in ("/health", "/", "/v1/models", "/nowhere"):

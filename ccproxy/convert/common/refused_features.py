@@ -33,6 +33,8 @@ from ccproxy.providers.quirks import Api, Quirks, Target
 
 MAX_OPAQUE: Final = 10_000
 """Maximum number of stored digests of opaque data; the oldest are removed first."""
+_MAX_MODELS: Final = 256
+"""Maximum number of models whose refusals are stored; clients can name any number of models."""
 _MAX_FEATURES: Final = 100
 """Maximum number of features per model; beyond that, errors are probably misread."""
 _EFFORTS_PREFIX: Final = "efforts="
@@ -79,7 +81,7 @@ class LearnedRefusals:
     """The refusals of one worker's provider."""
 
     def __init__(self) -> None:
-        self._features: defaultdict[tuple[Api, str], set[str]] = defaultdict(set)
+        self._features: dict[tuple[Api, str], set[str]] = {}
         self._opaque: OrderedDict[str, None] = OrderedDict()
         self._apis: dict[str, Api] = {}
 
@@ -94,17 +96,19 @@ class LearnedRefusals:
 
     def add(self, api: Api, model: str, features: Iterable[str]) -> bool:
         """Store refused *features*; return False if all are known."""
-        refused = self._features[api, model]
+        refused = self._features.get((api, model), set())
         new = set(features) - refused
         if not new or len(refused) + len(new) > _MAX_FEATURES:
             return False
-        refused |= new
+        self._features.pop((api, model), None)
+        self._features[api, model] = refused | new
+        _drop_oldest(self._features)
         return True
 
     def remove_measured(self, api: Api, model: str, quirks: Collection[str]) -> None:
         """Delete the refused features that the measured *quirks* describe more exactly."""
-        refused = self._features[api, model]
-        refused -= {name for name in refused if _CHANGES.get(name, {}).keys() & quirks}
+        if refused := self._features.get((api, model)):
+            refused -= {name for name in refused if _CHANGES.get(name, {}).keys() & quirks}
 
     def add_opaque(self, digests: Iterable[str]) -> bool:
         """Store *digests* of opaque data; return False if all are known."""
@@ -123,6 +127,7 @@ class LearnedRefusals:
         if model in self._apis:
             return False
         self._apis[model] = api
+        _drop_oldest(self._apis)
         return True
 
     def forget(self) -> None:
@@ -155,6 +160,14 @@ class LearnedRefusals:
         self.add_opaque(map(str, data["opaque"]))
         self._features.update(features)
         self._apis.update(apis)
+        _drop_oldest(self._features)
+        _drop_oldest(self._apis)
+
+
+def _drop_oldest(models: dict[Any, Any]) -> None:
+    """Remove the models that refused something first, until `_MAX_MODELS` remain."""
+    while len(models) > _MAX_MODELS:
+        del models[next(iter(models))]
 
 
 def adapted(target: Target, learned: LearnedRefusals) -> Target:

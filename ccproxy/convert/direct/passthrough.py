@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -39,6 +40,9 @@ _MOST_TOKENS = 2**53
 """The largest integer that every JSON parser reads exactly."""
 _COUNTED = ("_tokens", "web_search_requests")
 """Suffixes of the names of billable counts."""
+_MOST_COUNTS = 64
+"""Maximum number of counts in a usage object; the provider chooses their names."""
+_LONGEST_NAME = 64
 
 CUT = "the provider's stream was cut off before the end of the answer"
 
@@ -197,14 +201,16 @@ class Passthrough:
     def _take(self, part: Mapping[str, Any]) -> None:
         usage, reason = part.get("usage"), part.get("stop_reason")
         if isinstance(usage, dict):
-            self._usage |= _counts(usage)
-            self._usage |= {
-                name: counts
-                for name, details in usage.items()
+            details = {
+                name: _first(counts)
+                for name, value in usage.items()
                 if not name.endswith("_tokens")
-                and isinstance(details, dict)
-                and (counts := _counts(details))
+                and len(name) <= _LONGEST_NAME
+                and isinstance(value, dict)
+                and (counts := _counts(value))
             }
+            # The oldest names stay: every event may bring others.
+            self._usage = _first(self._usage | _counts(usage) | details)
         if isinstance(reason, str):
             self.stop_reason = reason
 
@@ -214,8 +220,16 @@ def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
     return {
         name: count
         for name, count in usage.items()
-        if name.endswith(_COUNTED) and type(count) is int and 0 < count <= _MOST_TOKENS
+        if name.endswith(_COUNTED)
+        and len(name) <= _LONGEST_NAME
+        and type(count) is int
+        and 0 < count <= _MOST_TOKENS
     }
+
+
+def _first(counts: dict[str, Any]) -> dict[str, Any]:
+    """Return the first of *counts*, at most `_MOST_COUNTS`."""
+    return dict(islice(counts.items(), _MOST_COUNTS)) if len(counts) > _MOST_COUNTS else counts
 
 
 class WholeEvents:

@@ -21,6 +21,9 @@ from ccproxy.worker.server.access_record import AccessRecord
 
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Other session IDs are not counted: clients choose them."""
+MAX_MODELS = 256
+"""Maximum number of models that are counted by name; clients can name any number of models."""
+OTHER_MODELS = "other"
 
 
 class UsageCounter:
@@ -36,7 +39,7 @@ class UsageCounter:
         self.totals = Totals()
         """Totals since the worker started."""
         self.requests_by_model: Counter[str] = Counter()
-        """Requests by the model that answered."""
+        """Requests by the model that answered; models beyond `MAX_MODELS` count together."""
         self._label = config.label
         self._writer = writer
         self._wall = wall
@@ -47,7 +50,7 @@ class UsageCounter:
         used = self._used(record)
         record.cost = used.cost
         self.totals.add(used)
-        self.requests_by_model[record.model] += 1
+        self._count_model(record.model)
         if self._writer is not None:
             self._writer.put(used)
         return used
@@ -64,6 +67,10 @@ class UsageCounter:
         """Write pending totals; blocks until they are written."""
         if self._writer is not None:
             self._writer.close()
+
+    def _count_model(self, model: str) -> None:
+        counts = self.requests_by_model
+        counts[model if model in counts or len(counts) < MAX_MODELS else OTHER_MODELS] += 1
 
     def _used(self, record: AccessRecord) -> Used:
         # Without an answer, the usage is just the estimate for `message_start`.

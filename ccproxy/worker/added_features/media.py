@@ -26,6 +26,9 @@ PDF_HINT = (
     "their text instead"
 )
 
+MAX_HINTS = 256
+"""Maximum number of hints that are remembered; clients can name any number of models."""
+
 
 class MediaNeeds(NamedTuple):
     """The kinds of media to convert into text."""
@@ -93,6 +96,6 @@ def _is_pdf(block: Content) -> bool:
 def _hint(request: ClientRequest, event: str, model: str, hint: str) -> None:
     """Log a hint for the user, once per event and model."""
     worker = request.worker
-    if (event, model) not in worker.hinted:
+    if (event, model) not in worker.hinted and len(worker.hinted) < MAX_HINTS:
         worker.hinted.add((event, model))
         worker.logs.events.warning(event, model=model, hint=hint)

@@ -209,6 +209,14 @@ def test_everything_is_bounded():
     assert not learned.add("chat", "m", [str(number) for number in range(1000)])
     learned.add_opaque(map(str, range(MAX_OPAQUE + 5)))
     assert len(learned.opaque) == MAX_OPAQUE
+    models = [f"m{number}" for number in range(300)]
+    for model in models:
+        learned.add("chat", model, ["images"])
+        learned.set_api(model, "responses")
+    restored = LearnedRefusals()
+    restored.restore(learned.export() | {"apis": dict.fromkeys(models, "responses")})
+    for one in (learned, restored):
+        assert list(one.export()["features"]["chat"]) == list(one.export()["apis"]) == models[-256:]
 
 
 def test_the_same_refusal_is_learned_once():

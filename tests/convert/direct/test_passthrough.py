@@ -251,6 +251,19 @@ def test_a_whole_answer_that_is_not_a_message_is_unchanged(body):
     assert passthrough().whole(body) == body
 
 
+def test_the_names_of_counts_are_bounded():
+    request = passthrough()
+    request.feed(stream_of([START.replace(b'"x":1', b'"usage":{"input_tokens":5}')]))
+    for event in range(200):
+        counts = {f"{event}_{number}_tokens": 1 for number in range(100)}
+        details = {f"{event}_{number}": counts for number in range(100)}
+        usage = {**counts, **details, "x" * 100 + "_tokens": 1, "input_tokens": event + 1}
+        delta = json.dumps({"type": "message_delta", "delta": {}, "usage": usage}).encode()
+        request.feed(stream_of([b"data: " + delta]))
+    assert len(json.dumps(request.usage)) < 100_000
+    assert request.usage["input_tokens"] == 200
+
+
 def test_an_event_of_four_mebibytes_is_passed_on():
     big = b'data: {"type":"content_block_delta","text":"' + b"x" * 2**22 + b'"}\n\n'
     request = passthrough()

@@ -273,6 +273,14 @@ async def test_without_a_describer_the_log_has_a_hint(start, provider):
     assert "image omitted" in prompts(provider)[0]
 
 
+async def test_hints_about_models_that_clients_invent_are_bounded(start, provider, monkeypatch):
+    monkeypatch.setattr("ccproxy.worker.added_features.media.MAX_HINTS", 2)
+    proxy = await start(PROVIDER="zai", BIG_MODEL=BLIND)
+    for number in range(4):
+        await proxy.ask({**request(user(image())), "model": f"glm-5-{number}"})
+    assert len(proxy.lines("image.dropped")) == len(proxy.worker.hinted) == 2
+
+
 async def test_old_descriptions_are_deleted(start, provider, tmp_path, monkeypatch):
     monkeypatch.setattr("ccproxy.worker.added_features.description_store.KEPT_ON_DISK", 1)
     monkeypatch.setattr("ccproxy.worker.added_features.description_store.KEPT_IN_MEMORY", 1)
