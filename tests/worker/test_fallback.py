@@ -12,9 +12,10 @@ from yarl import URL
 
 from ccproxy.keys.sessions import SessionRef
 from ccproxy.worker.peers.held_fallbacks import HeldFallbacks
+from tests.fleet import eventually
 from tests.messages import prompt
 from tests.ports import free_port
-from tests.provider import Provider, chunk, completion, failure, hang_up, stream
+from tests.provider import Provider, chunk, completion, failure, hang_up, raw, stream
 from tests.worker.family import Family
 
 TO_GLM = '[fallback]\nKimi = ["GLM"]'
@@ -410,3 +411,19 @@ async def test_without_a_session_to_hold_each_request_tries_its_own_entry(family
     family.providers["Kimi"].script(failure(503, "overloaded"))
     await family.proxies["Kimi"].ask(headers=headers)
     assert not family.proxies["Kimi"].worker.held_fallbacks
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+async def test_the_bodies_of_a_request_that_another_entry_answers_are_not_kept(family, streams):
+    """The list of finished requests keeps its record, and no feature of this entry reads them."""
+    await family.start(TO_GLM, Kimi={"INSPECT": "on"}, GLM={})
+    kimi, records = family.proxies["Kimi"], []
+    kimi.worker.activity.on_finish.append(records.append)
+    await kimi.worker.session.switches.switch_recording(on=True)
+    body = b'{"choices": [{"message": {"content": "incomplete'
+    family.providers["Kimi"].script(stream(end="cut") if streams else raw(body))
+    for model in ("claude-opus-4-1", "GLM:glm-big"):
+        assert (await kimi.ask(prompt(stream=streams, model=model))).text == "ok"
+    await eventually(lambda: len(records) == 2)
+    assert [record.answered_by for record in records] == ["GLM", "GLM"]
+    assert [(record.held, record.recorded_answers) for record in records] == [(0, []), (0, [])]

@@ -30,6 +30,8 @@ MAX_HELD = 32 * 1024 * 1024
 """Bytes of all bodies together; the oldest bodies are deleted first."""
 
 Entry = dict[str, Any]
+Note = tuple[float, str, Mapping[str, Any]] | AccessRecord
+"""The time, kind and data of an event, or the record of a request."""
 
 
 class Inspector:
@@ -48,9 +50,7 @@ class Inspector:
         # A file's date may be in the future; that must not extend the period.
         start = None if inspects_since is None else min(inspects_since, wall())
         self._inspects_until = 0.0 if start is None else start + INSPECTION_SECONDS
-        self._notes: deque[tuple[float, str, Mapping[str, Any]] | AccessRecord] = deque(
-            maxlen=MAX_NOTES
-        )
+        self._notes: deque[Note] = deque(maxlen=MAX_NOTES)
 
     @property
     def inspects(self) -> bool:
@@ -64,15 +64,12 @@ class Inspector:
 
     def note(self, kind: str, **data: Any) -> None:  # noqa: ANN401 - any JSON value
         """Add an event of *kind*."""
-        self._notes.append((self._wall(), kind, data))
+        self._append((self._wall(), kind, data))
 
     def note_request(self, record: AccessRecord) -> None:
         """Add a finished request to a model; its entries are created only when they are read."""
         self._end_inspection()
-        oldest = self._notes[0] if len(self._notes) == MAX_NOTES else None
-        if isinstance(oldest, AccessRecord):
-            oldest.trim_bodies(0)  # other lists keep the record for longer
-        self._notes.append(record)
+        self._append(record)
         if record.bodies is not None:
             record.trim_bodies(MAX_HELD_BODY if self.inspects else 0)
             self._delete_old_bodies()
@@ -103,8 +100,19 @@ class Inspector:
     def clear(self) -> int:
         """Delete everything; return the number of entries."""
         count = len(self.entries(limit=MAX_NOTES * len(KINDS)))
+        self._delete_bodies()
         self._notes.clear()
         return count
+
+    def _append(self, note: Note) -> None:
+        if len(self._notes) == MAX_NOTES and isinstance(oldest := self._notes[0], AccessRecord):
+            oldest.trim_bodies(0)  # other lists keep the record for longer
+        self._notes.append(note)
+
+    def _delete_bodies(self) -> None:
+        for note in self._notes:
+            if isinstance(note, AccessRecord):
+                note.trim_bodies(0)
 
     def _delete_old_bodies(self) -> None:
         """Delete bodies, oldest first, until the rest fits into the limit."""
@@ -125,13 +133,9 @@ class Inspector:
         if not self._inspects_until or self.inspects:
             return
         self._inspects_until = 0.0
-        for note in self._notes:
-            if isinstance(note, AccessRecord):
-                note.trim_bodies(0)
+        self._delete_bodies()
 
-    def _entries_of(
-        self, note: tuple[float, str, Mapping[str, Any]] | AccessRecord
-    ) -> Iterator[Entry]:
+    def _entries_of(self, note: Note) -> Iterator[Entry]:
         if isinstance(note, AccessRecord):
             yield from self._request_entries(note)
             return

@@ -54,6 +54,7 @@ class Session:
     def note(self, record: AccessRecord, headers: Mapping[str, str]) -> Used | None:
         """Count and record a finished request; return None if another worker answered it."""
         if record.answered_by:
+            record.drop_bodies()
             return None
         used = self.usage.note(record)
         if used.extra:

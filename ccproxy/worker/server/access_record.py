@@ -241,6 +241,11 @@ class AccessRecord(msgspec.Struct, kw_only=True):
         if self.bodies is not None:
             self.bodies.trim(limit)
 
+    def drop_bodies(self) -> None:
+        """Delete the bodies and the provider's answers."""
+        self.trim_bodies(0)
+        self.recorded_answers = []
+
     @property
     def held(self) -> int:
         """The size of the stored bodies, in bytes."""

@@ -75,6 +75,23 @@ def test_kinds_and_limits():
     assert types(ring) == []
 
 
+def test_deleted_entries_have_no_bodies():
+    """Other lists keep the record of a request for longer."""
+    ring, ended = log(inspects_since=1e9), record(bodies=Bodies(request=b"secret"))
+    ring.note_request(ended)
+    assert ended.held
+    ring.clear()
+    assert not ended.held
+
+
+def test_entries_that_others_replace_have_no_bodies():
+    ring, ended = log(inspects_since=1e9), record(bodies=Bodies(request=b"secret"))
+    ring.note_request(ended)
+    for number in range(MAX_NOTES):
+        ring.note("config", number=number)
+    assert not ended.held
+
+
 def test_without_inspection_bodies_are_not_kept_in_memory():
     ring, ended = log(), record(bodies=Bodies(request=b"secret", response=b"secret"))
     ring.note_request(ended)
