@@ -42,6 +42,9 @@ USER_CODE_LENGTH = 8
 _DEVICE, _SESSION = "device-", "session-"
 """Prefixes of record names, so that no record is read as another kind."""
 _ID_BYTES = 16
+_ID_END = len(TOKEN_PREFIX) + 2 * _ID_BYTES
+_FAMILY = slice(_ID_END, _ID_END + 43)
+"""The part of a refresh token that all refresh tokens of a session share: 256 random bits."""
 _MOST_TRIES = 10
 """Maximum number of attempts to change a record that others keep changing."""
 
@@ -94,6 +97,8 @@ class SignedIn(_Record, frozen=True):
     refresh: str
     refreshed: float
     since: float
+    family: str
+    """The hash of the part that its refresh tokens share."""
     old_refresh: str = ""
 
 
@@ -181,9 +186,11 @@ class SignIns:
     async def open_session(self, approval: str) -> TokenPair:
         """Open a session for the sealed *approval* and return its tokens."""
         identifier, now = secrets.token_hex(_ID_BYTES), self._clock()
-        name, pair = _SESSION + identifier, _new_pair(identifier)
+        head = TOKEN_PREFIX + identifier
+        access, family, refresh = (secrets.token_urlsafe(32) for _ in range(3))
+        pair = TokenPair(access=head + access, refresh=head + family + refresh)
         await self._write(
-            name,
+            _SESSION + identifier,
             None,
             SignedIn(
                 until=now + REFRESH_SECONDS,
@@ -193,6 +200,7 @@ class SignIns:
                 refresh=_digest(pair.refresh),
                 refreshed=now,
                 since=now,
+                family=_digest(family),
             ),
         )
         return pair
@@ -212,21 +220,23 @@ class SignIns:
         Exchange a refresh *token* for new tokens; return None if it is invalid.
 
         A refresh token is for one use. One that is used again after the grace period for lost
-        responses has been copied, so its session ends.
+        responses, or after its successor, has been copied, so its session ends.
         """
-        identifier, digest = _session_id(token), _digest(token)
-        pair = _new_pair(identifier)
+        digest, family = _digest(token), _digest(token[_FAMILY])
+        pair = self._successors(token)
 
         def exchange(
             session: SignedIn | None,
         ) -> tuple[SignedIn | None, tuple[SignedIn, TokenPair] | None]:
-            if session is None or digest not in (session.refresh, session.old_refresh):
-                return session, None
-            now, is_old = self._clock(), digest == session.old_refresh
-            if is_old and session.refreshed <= now - GRACE_SECONDS:
+            if session is None:
                 return None, None
-            # Within the grace period, keep the time of the first exchange, so the period is fixed.
-            refreshed = session.refreshed if is_old else now
+            now, is_old = self._clock(), digest == session.old_refresh
+            if is_old and session.refreshed > now - GRACE_SECONDS:
+                refreshed = session.refreshed  # of the first exchange: the grace period is fixed
+            elif digest == session.refresh:
+                refreshed = now
+            else:
+                return (None if family == session.family else session), None
             changed = replace(
                 session,
                 until=refreshed + REFRESH_SECONDS,
@@ -238,7 +248,7 @@ class SignIns:
             )
             return changed, (changed, pair)
 
-        return await self._change(_named(_SESSION, identifier), SignedIn, exchange)
+        return await self._change(_named(_SESSION, _session_id(token)), SignedIn, exchange)
 
     async def close_session(self, token: str) -> None:
         """End the session of an access or refresh token, if there is one."""
@@ -249,6 +259,13 @@ class SignIns:
             return (None if digest in own else session), None
 
         await self._change(_named(_SESSION, _session_id(token)), SignedIn, end)
+
+    def _successors(self, refresh: str) -> TokenPair:
+        """Return the tokens for a *refresh* token, the same whenever it is exchanged."""
+        access, secret = (self._hashed(f"{kind}\0{refresh}") for kind in ("access", "refresh"))
+        return TokenPair(
+            access=refresh[:_ID_END] + access, refresh=refresh[: _FAMILY.stop] + secret
+        )
 
     # Records.
 
@@ -303,11 +320,6 @@ class SignIns:
 
     def _hashed(self, text: str) -> str:
         return hmac.new(self._secret, text.encode("utf-8", "surrogatepass"), "sha256").hexdigest()
-
-
-def _new_pair(session: str) -> TokenPair:
-    access, refresh = (TOKEN_PREFIX + session + secrets.token_urlsafe(32) for _ in range(2))
-    return TokenPair(access=access, refresh=refresh)
 
 
 def _session_id(token: str) -> str:
