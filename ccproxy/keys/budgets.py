@@ -63,7 +63,7 @@ class Budget:
         if not (unit == TOKENS or len(unit) == 3) or (dollars and unit != "USD"):
             raise ValueError(f'{rule}, got "{text.strip()}"')
         limit = float(match["number"]) * _SCALES[match["scale"].lower()]
-        if limit <= 0:
+        if to_parts(limit, unit) <= 0:
             raise ValueError(f'must be above zero, got "{text.strip()}"')
         return cls(limit=limit, unit=unit, period=cast("Period", match["period"]), client=client)
 
