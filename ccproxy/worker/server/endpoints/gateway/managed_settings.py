@@ -46,7 +46,9 @@ def _read(file: Path) -> dict[str, object]:
             raise Problem("api_error", f"the settings are not sent: {text}")
         settings = read_json(file)
     except (OSError, ValueError) as error:
-        text = f"the settings in {file.name} are unreadable: {error}"
+        # Without the path, which is not for users.
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        text = f"the settings in {file.name} are unreadable: {reason}"
         raise Problem("api_error", text) from error
     if not isinstance(settings, dict):
         raise Problem("api_error", f"the settings in {file.name} are not a JSON object")
