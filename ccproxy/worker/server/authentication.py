@@ -212,4 +212,5 @@ def _host_name(host: str) -> str:
     name, bracket, rest = host.removeprefix("[").partition("]")
     if bracket and host.startswith("["):
         return host if rest.rstrip("0123456789") not in ("", ":") else name.lower()
-    return host.partition(":")[0].lower().rstrip(".")
+    name, _, port = host.partition(":")
+    return host if port.strip("0123456789") else name.lower().rstrip(".")

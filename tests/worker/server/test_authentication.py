@@ -80,6 +80,8 @@ def test_without_client_keys_every_client_is_accepted():
         ([], None),
         ([("Host", "evil.example")], 421),
         ([("Host", "evil.example:8081")], 421),
+        ([("Host", "localhost:@evil.example")], 421),
+        ([("Host", "localhost:8081/evil.example")], 421),
         ([("Host", "localhost.evil.example")], 421),
         ([("Host", "127.0.0.1.evil.example")], 421),
         ([("Host", "192.168.1.5:8081")], 421),
