@@ -34,7 +34,8 @@ def test_a_budget_is_read(text, limit, unit, period):
 @pytest.mark.parametrize(
     "text",
     ["", "5", "5/day", "5 USD", "5 USD/week", "-5 USD/day", "0 USD/day", "x USD/day",
-     "0.4 tokens/day", "$5 EUR/day", "5 dollars/day", "5 dollar/day", "1e9 USD/day", "9" * 13 + " USD/day"],
+     "$5 EUR/day", "5 dollars/day", "5 dollar/day", "1e9 USD/day",
+     "0.4 tokens/day", "9" * 13 + " USD/day"],
 )  # fmt: skip
 def test_invalid_budgets_are_rejected(text):
     with pytest.raises(ValueError, match=r"^must be"):
