@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from ccproxy.errors import Problem
 from ccproxy.store.database import Schema, open_database
 
 _SCHEMA = Schema(
@@ -41,19 +44,24 @@ class SignInRecords:
         self._clock = clock
 
     async def read(self, name: str) -> bytes | None:
-        """Return the record *name*, or None."""
-        row = self._connection.execute(
-            "SELECT data FROM records WHERE name = ?", (name,)
-        ).fetchone()
+        """Return the record *name*, or None; raises Problem like `replace`."""
+        with _as_problem():
+            row = self._connection.execute(
+                "SELECT data FROM records WHERE name = ?", (name,)
+            ).fetchone()
         return None if row is None else row["data"]
 
     async def replace(
         self, name: str, old: bytes | None, new: bytes | None, *, seconds: float
     ) -> bool:
-        """Store *new* for *seconds* if the record is still *old*; None means no record."""
+        """
+        Store *new* for *seconds* if the record is still *old*; None means no record.
+
+        Raises:
+            Problem: If the disk is full, or the file is damaged or locked for too long.
+        """
         now = self._clock()
         if old is None:
-            self._connection.execute("DELETE FROM records WHERE expires <= ?", (now,))
             statement = "INSERT OR IGNORE INTO records (data, expires, name) VALUES (?, ?, ?)"
             values: tuple[object, ...] = (new, now + seconds, name)
         elif new is None:
@@ -61,8 +69,21 @@ class SignInRecords:
         else:
             statement = "UPDATE records SET data = ?, expires = ? WHERE name = ? AND data = ?"
             values = (new, now + seconds, name, old)
-        return self._connection.execute(statement, values).rowcount == 1
+        with _as_problem():
+            if old is None:
+                self._connection.execute("DELETE FROM records WHERE expires <= ?", (now,))
+            return self._connection.execute(statement, values).rowcount == 1
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+@contextmanager
+def _as_problem() -> Iterator[None]:
+    """Convert SQLite's errors into one for the client, whose request may be repeated."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        text = f"the gateway cannot use its sign-ins: {error}"
+        raise Problem("api_error", text, status=503, should_retry=True) from error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from hashlib import sha256
 from io import BytesIO
 
 import pytest
 
+from ccproxy.worker.gateway.telemetry_relay import MOST_AT_ONCE
+from tests.fleet import eventually
 from tests.provider import failure, hang_up
 from tests.worker.gateway.team import (
     ANNA,
@@ -124,6 +127,21 @@ async def test_unreadable_settings_are_an_error_not_an_empty_policy(gateway, fil
         assert str(file.parent) not in message
 
 
+async def test_a_full_disk_refuses_sign_ins_and_keeps_sessions(gateway):
+    tokens = await sign_in(gateway)
+    connection = gateway.worker.gateway.sign_ins._records._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    for _ in range(29):
+        status, body = await form(gateway, "/oauth/device_authorization")
+        if status != 200:
+            break
+    assert (status, body["error"]["type"]) == (503, "api_error")
+    assert "disk is full" in body["error"]["message"]
+    assert (await gateway.ask(headers=bearer(tokens["access_token"]))).status == 200
+    assert not [line for line in gateway.log if line["level"] in ("error", "critical")]
+
+
 @pytest.mark.parametrize("signal", ["metrics", "logs", "traces"])
 async def test_telemetry_is_accepted_and_discarded(gateway, signal):
     for token, status in ((ANNA, 200), ("ccu_x", 401)):
@@ -166,6 +184,32 @@ async def test_a_lost_collector_disturbs_no_client(start, file, provider, answer
     provider.script(answer)
     assert [await export(gateway) for _ in range(3)] == [200] * 3
     assert [line["batches"] for line in gateway.lines("telemetry.dropped")] == [1], "once a minute"
+
+
+async def test_slow_uploads_do_not_raise_the_number_of_deliveries(start, file, provider):
+    """The bodies arrive at the same time, after every request was accepted."""
+    gate = asyncio.Event()
+    provider.script(failure(200, gate=gate))
+    gateway = await start(USERS=str(file), TELEMETRY_URL=provider.url)
+    arrived = asyncio.Event()
+
+    async def body():
+        yield b"{"
+        await arrived.wait()
+        yield b"}"
+
+    headers = {**bearer(ANNA), "Content-Type": "application/json"}
+    url = f"{gateway.url}/v1/logs"
+    exports = [
+        asyncio.ensure_future(gateway.session.post(url, data=body(), headers=headers))
+        for _ in range(MOST_AT_ONCE + 4)
+    ]
+    await eventually(lambda: len(gateway.worker.requests.tasks) == len(exports))
+    arrived.set()
+    await gateway.logged("telemetry.dropped")
+    gate.set()
+    assert {answer.status for answer in await asyncio.gather(*exports)} == {200}
+    assert len(provider.calls) == MOST_AT_ONCE
 
 
 @pytest.mark.parametrize(
