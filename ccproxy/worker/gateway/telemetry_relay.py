@@ -43,13 +43,11 @@ class TelemetryRelay:
         self._dropped = 0
         self._warned_at = -WARN_SECONDS
 
-    @property
-    def has_room(self) -> bool:
-        """Whether another batch may be read; otherwise it must be discarded."""
-        return self._running < MOST_AT_ONCE
-
     async def deliver(self, path: str, body: bytes, *, content_type: str, user: str) -> None:
-        """Send a batch from *user* to *path* of the collector."""
+        """Send a batch from *user* to *path* of the collector, or drop it."""
+        if self._running >= MOST_AT_ONCE:
+            self._drop("too many batches at once")
+            return
         self._running += 1
         headers = {"Content-Type": content_type, USER_HEADER: user}
         try:
@@ -64,13 +62,13 @@ class TelemetryRelay:
                 ) as answer,
             ):
                 if not answer.ok:
-                    self.drop(f"the collector answered with status {answer.status}")
+                    self._drop(f"the collector answered with status {answer.status}")
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            self.drop(explain(error))
+            self._drop(explain(error))
         finally:
             self._running -= 1
 
-    def drop(self, reason: str) -> None:
+    def _drop(self, reason: str) -> None:
         """Count a lost batch, and log losses at most once a minute."""
         self._dropped += 1
         now = time.monotonic()
