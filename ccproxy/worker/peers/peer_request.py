@@ -60,7 +60,7 @@ def without_limits(
     request: ClientRequest, headers: Sequence[tuple[str, str]]
 ) -> Sequence[tuple[str, str]]:
     """Return a provider's *headers*; for a user, without the limits of the provider's account."""
-    if request.user is None:
+    if not request.record.user:  # also set for a peer's request
         return headers
     return [one for one in headers if not one[0].lower().startswith(LIMIT_PREFIX)]
 

@@ -323,7 +323,7 @@ def passed_key(request: ClientRequest) -> str | None:
 
 def noted(request: ClientRequest, problem: Problem) -> Problem:
     """Record *problem*, and return it as the client may see it."""
-    if request.user is not None and problem.refusal is not None:
+    if problem.refusal is not None:
         problem.headers = tuple(without_limits(request, problem.headers))
     problem = redacted(problem, request.worker.logs.redact)
     request.record.fail(problem)

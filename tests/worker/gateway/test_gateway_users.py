@@ -12,7 +12,7 @@ from ccproxy.ipc.control_messages import RequestsRequest
 from ccproxy.store.usage_totals import summed
 from tests.fleet import eventually
 from tests.messages import prompt
-from tests.provider import completion
+from tests.provider import completion, failure
 from tests.worker.family import Family
 from tests.worker.gateway.team import ANNA, BOB, bearer, write_users
 from tests.worker.proxy import running
@@ -281,3 +281,21 @@ async def test_rights_and_budgets_hold_when_another_entry_answers(tmp_path):
         refused = await front.ask(body, headers=bearer(ANNA))
         assert limits(refused)["status"] == "rejected"
         assert "representative-claim" not in limits(refused)
+
+
+async def test_the_limits_of_a_peers_provider_are_not_the_users(tmp_path):
+    """Its headers are those by which the peer's own gateway would refuse the user."""
+    write_users(tmp_path / "users.toml", anna='budgets = ["1M tokens/day"]')
+    provider_limits = {
+        f"anthropic-ratelimit-unified-{name}": value
+        for name, value in (("status", "rejected"), ("overage-disabled-reason", "out_of_credits"))
+    }
+    async with Family(tmp_path) as family:
+        users = {"USERS": str(tmp_path / "users.toml")}
+        await family.start(Front=users, Back={"PROVIDER_API": "messages"})
+        family.providers["Back"].script(failure(429, "slow", headers=provider_limits))
+        body = prompt(model="Back:big", stream=False)
+        refused = await family.proxies["Front"].ask(body, headers=bearer(ANNA))
+        assert (refused.status, limits(refused)) == (429, {})
+        direct = await family.proxies["Back"].ask(prompt(stream=False))
+        assert limits(direct)["status"] == "rejected", "a client without a gateway gets them"
