@@ -3,7 +3,7 @@ ccproxy: Claude Code on any model provider, one supervised proxy process per pro
 
 `a <- b` means that b imports a:
 
-            errors   files   text
+            errors   files   text   bounded_dict
    protocol <- providers <- convert <- keys, routing    pure: no I/O, clock, randomness, environment
                                           |
                                         config          reads the user's files

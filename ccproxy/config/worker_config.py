@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from msgspec import structs
 
+from ccproxy.bounded_dict import MAX_MODELS
 from ccproxy.config import consistency as rules
 from ccproxy.config import provider_keys
 from ccproxy.config import settings as s
@@ -55,8 +56,6 @@ from ccproxy.routing.tiers import ModelMap
 if TYPE_CHECKING:
     from functools import _lru_cache_wrapper
 
-CACHED_MODELS = 256
-"""Maximum number of cached targets; clients can name any number of models."""
 PLACEHOLDER = "ccproxy-needs-no-key"
 """
 The key of a session on a proxy that requires none: without any credential, Claude Code asks the
@@ -228,7 +227,7 @@ class WorkerConfig:
 
     @cached_property
     def _targets(self) -> _lru_cache_wrapper[Target]:
-        return lru_cache(maxsize=CACHED_MODELS)(self._target)
+        return lru_cache(maxsize=MAX_MODELS)(self._target)
 
     def _target(self, model: str, asked_api: Api | None) -> Target:
         api = asked_api or self.api_of(model)
@@ -254,7 +253,7 @@ class WorkerConfig:
     @cached_property
     def _chat_urls(self) -> Callable[[str], str]:
         chat = partial(self._address.chat, azure=self.auth == "api-key")
-        return lru_cache(maxsize=256)(chat)
+        return lru_cache(maxsize=MAX_MODELS)(chat)
 
     @cached_property
     def _address(self) -> Address:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Literal, cast
 
+from ccproxy.bounded_dict import MAX_MODELS
 from ccproxy.providers.cards import UNKNOWN_MODEL, ModelCard, NameMatcher, name_matcher
 from ccproxy.providers.catalogue import ModelFacts, row_of, rows_by_name
 from ccproxy.providers.pricing import Price
@@ -28,7 +29,6 @@ Tier = Literal["big", "middle", "small"]
 TIERS: tuple[Tier, ...] = ("big", "middle", "small")
 
 LONG_WINDOW_MARK = "[1m]"
-_CACHED_NAMES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class ModelMap:
     @cached_property
     def pick(self) -> Callable[[str], str]:
         """A cached function that returns the model for a requested name."""
-        return lru_cache(maxsize=_CACHED_NAMES)(self._pick)
+        return lru_cache(maxsize=MAX_MODELS)(self._pick)
 
     def _pick(self, requested: str) -> str:
         name = without_mark(requested)
@@ -67,7 +67,7 @@ class ModelMap:
     @cached_property
     def card(self) -> Callable[[str], ModelCard]:
         """A cached function that returns the card for the provider's name of a model."""
-        return lru_cache(maxsize=_CACHED_NAMES)(self._card)
+        return lru_cache(maxsize=MAX_MODELS)(self._card)
 
     def _card(self, model: str) -> ModelCard:
         card = next((card for matches, card in self._by_pattern if matches(model)), self.unknown)

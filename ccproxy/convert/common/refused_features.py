@@ -19,13 +19,14 @@ quirks; direct mode by removing fields of the body.
 from __future__ import annotations
 
 import re
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, KeysView, Mapping
 from dataclasses import replace
 from typing import Any, Final, cast
 
 import msgspec
 
+from ccproxy.bounded_dict import BoundedDict
 from ccproxy.convert.errors import phrases
 from ccproxy.errors import ProviderRefusal
 from ccproxy.protocol.json_splice import fields_of
@@ -33,8 +34,6 @@ from ccproxy.providers.quirks import Api, Quirks, Target
 
 MAX_OPAQUE: Final = 10_000
 """Maximum number of stored digests of opaque data; the oldest are removed first."""
-_MAX_MODELS: Final = 256
-"""Maximum number of models whose refusals are stored; clients can name any number of models."""
 _MAX_FEATURES: Final = 100
 """Maximum number of features per model; beyond that, errors are probably misread."""
 _EFFORTS_PREFIX: Final = "efforts="
@@ -81,9 +80,9 @@ class LearnedRefusals:
     """The refusals of one worker's provider."""
 
     def __init__(self) -> None:
-        self._features: dict[tuple[Api, str], set[str]] = {}
-        self._opaque: OrderedDict[str, None] = OrderedDict()
-        self._apis: dict[str, Api] = {}
+        self._features: BoundedDict[tuple[Api, str], set[str]] = BoundedDict()
+        self._opaque: BoundedDict[str, None] = BoundedDict(MAX_OPAQUE)
+        self._apis: BoundedDict[str, Api] = BoundedDict()
 
     @property
     def opaque(self) -> KeysView[str]:
@@ -100,22 +99,18 @@ class LearnedRefusals:
         new = set(features) - refused
         if not new or len(refused) + len(new) > _MAX_FEATURES:
             return False
-        self._features.pop((api, model), None)
         self._features[api, model] = refused | new
-        _drop_oldest(self._features)
         return True
 
     def remove_measured(self, api: Api, model: str, quirks: Collection[str]) -> None:
         """Delete the refused features that the measured *quirks* describe more exactly."""
-        if refused := self._features.get((api, model)):
-            refused -= {name for name in refused if _CHANGES.get(name, {}).keys() & quirks}
+        refused = self._features.get((api, model), set())
+        refused -= {name for name in refused if _CHANGES.get(name, {}).keys() & quirks}
 
     def add_opaque(self, digests: Iterable[str]) -> bool:
         """Store *digests* of opaque data; return False if all are known."""
         new = {digest: None for digest in digests if digest not in self._opaque}
         self._opaque.update(new)
-        while len(self._opaque) > MAX_OPAQUE:
-            self._opaque.popitem(last=False)
         return bool(new)
 
     def api(self, model: str) -> Api | None:
@@ -127,7 +122,6 @@ class LearnedRefusals:
         if model in self._apis:
             return False
         self._apis[model] = api
-        _drop_oldest(self._apis)
         return True
 
     def forget(self) -> None:
@@ -160,14 +154,6 @@ class LearnedRefusals:
         self.add_opaque(map(str, data["opaque"]))
         self._features.update(features)
         self._apis.update(apis)
-        _drop_oldest(self._features)
-        _drop_oldest(self._apis)
-
-
-def _drop_oldest(models: dict[Any, Any]) -> None:
-    """Remove the models that refused something first, until `_MAX_MODELS` remain."""
-    while len(models) > _MAX_MODELS:
-        del models[next(iter(models))]
 
 
 def adapted(target: Target, learned: LearnedRefusals) -> Target:

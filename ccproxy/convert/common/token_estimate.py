@@ -26,6 +26,7 @@ from operator import mul
 import msgspec
 from msgspec import Raw
 
+from ccproxy.bounded_dict import BoundedDict
 from ccproxy.convert.common.image_size import size_of
 from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.protocol.literals import ABSENT
@@ -246,7 +247,6 @@ _SHARE = 0.2
 _LEAST, _MOST = 0.6, 2.5
 _TOO_SHORT = 500
 """Tokens; in shorter requests the template around the messages distorts the ratio."""
-_MAX_MODELS = 256
 
 
 class Calibration:
@@ -259,7 +259,7 @@ class Calibration:
     """
 
     def __init__(self) -> None:
-        self._factors: dict[str, tuple[float, int]] = {}
+        self._factors: BoundedDict[str, tuple[float, int]] = BoundedDict()
 
     def learn(self, model: str, *, estimated: int, reported: int) -> None:
         """Update the factor of *model* with its *reported* input tokens, including cached ones."""
@@ -268,11 +268,9 @@ class Calibration:
         ratio = reported / estimated
         if not _LEAST <= ratio <= _MOST:
             return
-        factor, times = self._factors.pop(model, (1.0, 0))
+        factor, times = self._factors.get(model, (1.0, 0))
         share = max(_SHARE, 1 / (times + 1))
         self._factors[model] = (factor + share * (ratio - factor), times + 1)
-        while len(self._factors) > _MAX_MODELS:
-            del self._factors[next(iter(self._factors))]
 
     def knows(self, model: str) -> bool:
         """Return True if *model* is calibrated."""
@@ -297,7 +295,8 @@ class Calibration:
         Raises:
             TypeError, ValueError: If the data is invalid.
         """
-        self._factors = {
+        restored = {
             str(model): (min(max(float(factor), _LEAST), _MOST), int(times))
             for model, (factor, times) in factors.items()
         }
+        self._factors.update(restored)

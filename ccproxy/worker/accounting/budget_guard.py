@@ -19,6 +19,7 @@ from datetime import datetime
 
 from structlog.typing import FilteringBoundLogger
 
+from ccproxy.bounded_dict import BoundedDict
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.errors import Problem
 from ccproxy.ipc.control_messages import BudgetRow
@@ -43,8 +44,6 @@ OUTPUT_TOKENS = 1000
 """Minimum assumed output; clients request 32,000 tokens and receive a few hundred."""
 LENGTH_DECAY = 0.9
 """Factor by which the longest answer decays with each request."""
-MOST_MODELS = 256
-"""Maximum number of models whose longest answer is kept; clients can name any number of models."""
 MOST_UNCOUNTED = 16
 """Maximum number of models without a price that the status names."""
 _SMOOTHING = 0.2
@@ -110,7 +109,7 @@ class BudgetGuard:
         self._clients_by_id: dict[str, Account] = {}
         self._users: dict[str, Account] = {}
         self._ratios: dict[str, float] = {}
-        self._longest: dict[str, float] = {}
+        self._longest: BoundedDict[str, float] = BoundedDict()
         """Tokens of the longest recent answer, by model."""
         self._warned: set[tuple[Account, Budget, Periods]] = set()
         self._uncounted: dict[str, None] = {}
@@ -317,10 +316,8 @@ class BudgetGuard:
 
     def _note_length(self, used: Used) -> None:
         """Keep the length of the longest recent answer."""
-        longest = self._longest.pop(used.model, 0.0) * LENGTH_DECAY
+        longest = self._longest.get(used.model, 0.0) * LENGTH_DECAY
         self._longest[used.model] = max(used.output, longest)
-        if len(self._longest) > MOST_MODELS:
-            del self._longest[next(iter(self._longest))]
 
     def _amount_of(self, usage: Mapping[str, int], unit: str, model: str) -> int:
         if unit == TOKENS:

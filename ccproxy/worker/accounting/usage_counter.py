@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from ccproxy.bounded_dict import MAX_MODELS
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.providers.pricing import Price
 from ccproxy.store.usage_totals import Totals, Used
@@ -21,8 +22,6 @@ from ccproxy.worker.server.access_record import AccessRecord
 
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Other session IDs are not counted: clients choose them."""
-MAX_MODELS = 256
-"""Maximum number of models that are counted by name; clients can name any number of models."""
 OTHER_MODELS = "other"
 
 
@@ -43,7 +42,7 @@ class UsageCounter:
         self._label = config.label
         self._writer = writer
         self._wall = wall
-        self._price: Callable[[str], Price | None] = lru_cache(maxsize=256)(config.models.price)
+        self._price: Callable[[str], Price | None] = lru_cache(MAX_MODELS)(config.models.price)
 
     def note(self, record: AccessRecord) -> Used:
         """Count a finished request to a model; return its usage."""

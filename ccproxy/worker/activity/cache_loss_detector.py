@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ccproxy.bounded_dict import BoundedDict
 from ccproxy.convert.prompt_prefix import Prompt, PromptPrefix, first_change
 from ccproxy.ipc.activity import CacheCause, CacheLoss
 from ccproxy.worker.server.access_record import AccessRecord
@@ -24,7 +25,6 @@ from ccproxy.worker.server.access_record import AccessRecord
 MAX_SESSIONS = 64
 MAX_CONVERSATIONS = 4
 """Per session or sub-agent: the main one, summaries, web searches."""
-MAX_MODELS = 256
 LEAST_LOSS = 1024
 """Tokens; smaller losses are below the block size of providers' caches."""
 LEAST_SHARE = 0.1
@@ -71,7 +71,7 @@ class CacheLossDetector:
         self._cost = cost
         self._clock = clock
         self._sessions: dict[tuple[str, str], _Session] = {}
-        self._caching: dict[str, None] = {}
+        self._caching: BoundedDict[str, None] = BoundedDict()
         """Models that have reported cached tokens."""
 
     def note(self, record: AccessRecord, read: ReadPrompt | None) -> CacheLoss | None:
@@ -124,8 +124,6 @@ class CacheLossDetector:
         """Return True if *model* has ever reported cached tokens; *tokens* is its latest count."""
         if tokens and model not in self._caching:
             self._caching[model] = None
-            if len(self._caching) > MAX_MODELS:
-                del self._caching[next(iter(self._caching))]
         return model in self._caching
 
     def _examine(
