@@ -179,8 +179,7 @@ def check_limits(env: EnvReader, minimum: int | None, maximum: int | None) -> No
 
 def check_budgets(env: EnvReader, models: ModelMap, client_keys: tuple[str, ...]) -> None:
     """Check that each budget can be enforced: prices are known, and client keys exist."""
-    names = dict.fromkeys(filter(None, (models.big, models.middle, models.small)))
-    unpriced = next((name for name in names if models.price(name) is None), None)
+    unpriced = next((name for name in models.tiers() if models.price(name) is None), None)
     for setting in (s.BUDGET, s.CLIENT_BUDGETS):
         if env.value(setting) is None:
             continue

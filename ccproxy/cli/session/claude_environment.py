@@ -167,11 +167,10 @@ def session_model(config: WorkerConfig, saved_model: str | None) -> str | None:
 
 def is_own_model(config: WorkerConfig, name: str) -> bool:
     """Return True if *name* is a model of a tier of this entry, with or without its label."""
-    models = config.models
     head, colon, tail = name.partition(":")
     if colon and head.lower() == config.label.lower():
         name = tail
-    return bool(name) and name in {models.big, models.middle, models.small, *TIERS.values()}
+    return bool(name) and name in {*config.models.tiers(), *TIERS.values()}
 
 
 def is_foreign_model(config: WorkerConfig, name: str) -> bool:

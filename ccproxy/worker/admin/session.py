@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.ipc.control_messages import SessionReply, SessionRequest
 from ccproxy.redaction import Redactor
+from ccproxy.routing.tiers import TIERS
 from ccproxy.store.overrides import overrides_path
 from ccproxy.store.usage_totals import Used, usage_writer
 from ccproxy.store.writer import Note
@@ -128,7 +129,7 @@ def make_session(
         label=config.label,
         provider=config.provider_name,
         base_url=config.base_url,
-        models=[config.models.big, config.models.middle, config.models.small],
+        models=[config.models.tier(tier) for tier in TIERS],
         history=config.history,
         inspect=inspector.inspects,
     )

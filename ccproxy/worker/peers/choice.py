@@ -158,7 +158,7 @@ class Chooser:
     def tiers(self) -> dict[str, str | None]:
         """Return the current model of each tier."""
         models, switched = self.config.models, self.switch.tiers
-        return {tier: switched.of(tier) or getattr(models, tier) for tier in TIERS}
+        return {tier: switched.of(tier) or models.tier(tier) for tier in TIERS}
 
     def target(self, name: str) -> Target:
         """Return the properties of the model *name*, of this entry or another."""

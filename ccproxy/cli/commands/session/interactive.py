@@ -149,6 +149,7 @@ class PromptCommand(NamedTuple):
 def _config(prompt: Prompt) -> bool:
     from ccproxy.cli.session.claude_environment import base_url
     from ccproxy.config.worker_config import load_worker
+    from ccproxy.routing.tiers import TIERS
 
     config = load_worker(prompt.entry.env_file, entry=prompt.entry)
     models = config.models
@@ -160,9 +161,7 @@ def _config(prompt: Prompt) -> bool:
         "env file": short_path(prompt.entry.env_file),
         "keys": str(len(config.api_keys)),
         "client key": "required" if config.client_keys else "not required",
-        "big, middle, small": ", ".join(
-            name or "as requested" for name in (models.big, models.middle, models.small)
-        ),
+        "big, middle, small": ", ".join(models.tier(tier) or "as requested" for tier in TIERS),
         "history": "on" if config.history else "off",
     }
     for name, value in rows.items():
