@@ -23,6 +23,7 @@ import msgspec
 from msgspec import Raw
 
 from ccproxy.errors import Problem
+from ccproxy.protocol.lenient_json import replace_lone_surrogates
 from ccproxy.protocol.literals import ABSENT, BRACKET, QUOTE, invalid_request, is_present, read
 
 Event = dict[str, Any]
@@ -188,12 +189,6 @@ MAX_BLOCKS: Final = 200_000
 
 _SLICE = 32 * 1024
 _ESCAPE = re.compile(rb"\\u[0-9a-fA-F]")
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_ESCAPES = re.compile(
-    rb"(\\[^u]"  # consumes escaped backslashes as pairs
-    rb"|\\u[dD][89aAbB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
-    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
-)
 
 
 class CharacterCounts(NamedTuple):
@@ -328,7 +323,7 @@ def scan_body(body: bytes) -> ScannedBody:
         raise invalid_request("The request body is not valid UTF-8") from error
     # A search for one byte is cheap, and rules out escapes in bodies that are mostly base64.
     has_escapes = b"\\" in body and _ESCAPE.search(body) is not None
-    if has_escapes and _SURROGATE.search(body):
+    if has_escapes:
         body = replace_lone_surrogates(body)
     return ScannedBody(body, count_characters(body), has_escapes, BASE64 in body)
 
@@ -389,13 +384,6 @@ def check_model(name: str) -> None:
     """
     if len(name) > _LONGEST_NAME:
         raise invalid_request(f"String should have at most {_LONGEST_NAME} characters", "model")
-
-
-def replace_lone_surrogates(body: bytes) -> bytes:
-    """Replace every lone surrogate in *body* with U+FFFD, because decoders refuse them."""
-    if b"\\u" not in body or _SURROGATE.search(body) is None:
-        return body
-    return _ESCAPES.sub(lambda match: match[1] or rb"\ufffd", body)
 
 
 def unknown_fields(body: bytes) -> tuple[str, ...]:

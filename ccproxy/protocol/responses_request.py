@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from ccproxy.errors import Problem
+from ccproxy.protocol.lenient_json import replace_lone_surrogates
 from ccproxy.protocol.literals import (
     ABSENT,
     BRACKET,
@@ -25,7 +26,7 @@ from ccproxy.protocol.literals import (
     is_string,
     read,
 )
-from ccproxy.protocol.messages import MAX_BLOCKS, MAX_MESSAGES, check_model, replace_lone_surrogates
+from ccproxy.protocol.messages import MAX_BLOCKS, MAX_MESSAGES, check_model
 
 
 class InputItem(msgspec.Struct, gc=False):

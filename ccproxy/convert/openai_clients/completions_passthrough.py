@@ -20,7 +20,8 @@ from ccproxy.errors import Problem
 from ccproxy.protocol.chat import DONE
 from ccproxy.protocol.conversation_outline import ConversationOutline, read_outline
 from ccproxy.protocol.json_splice import NOT_JSON
-from ccproxy.protocol.messages import check_model, replace_lone_surrogates
+from ccproxy.protocol.lenient_json import replace_lone_surrogates
+from ccproxy.protocol.messages import check_model
 from ccproxy.providers.quirks import Api
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')

@@ -13,7 +13,7 @@ from ccproxy.convert.context import ConversionContext
 from ccproxy.errors import BadAnswer
 from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import replace_value
-from ccproxy.protocol.messages import replace_lone_surrogates
+from ccproxy.protocol.lenient_json import replace_lone_surrogates
 
 
 class RequestOutline(Protocol):

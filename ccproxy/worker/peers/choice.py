@@ -22,7 +22,7 @@ from ccproxy.config.fleet import Entry, Fleet, local_table, read_fleet
 from ccproxy.config.routing_tables import read_routing_tables
 from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, Problem
-from ccproxy.protocol.messages import replace_lone_surrogates
+from ccproxy.protocol.lenient_json import replace_lone_surrogates
 from ccproxy.providers.quirks import Target
 from ccproxy.routing.decision import Decider
 from ccproxy.routing.entry_references import FleetModels
