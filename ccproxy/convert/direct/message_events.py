@@ -11,6 +11,7 @@ import msgspec
 from ccproxy.errors import STATUS_OF_KIND, BadAnswer, Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import object_of
+from ccproxy.protocol.lenient_json import string
 from ccproxy.protocol.messages import Event
 
 _EMPTY = {"text": "", "thinking": "", "signature": "", "input": {}}
@@ -37,8 +38,8 @@ def reading_events() -> Iterator[None]:
 
 def problem_of(error: Mapping[str, Any]) -> Problem:
     """Convert the *error* of an error event into a Problem."""
-    kind = error.get("type")
-    text = str(error.get("message") or "the provider failed without giving a reason")
+    kind = string(error.get("type"))
+    text = string(error.get("message")) or "the provider failed without giving a reason"
     return Problem(kind if kind in STATUS_OF_KIND else "api_error", text)
 
 

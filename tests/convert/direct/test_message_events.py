@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ccproxy.convert.direct.message_events import message_events
+from ccproxy.convert.direct.message_events import message_events, problem_of
 from ccproxy.errors import BadAnswer
 from tests.grammar import assemble, check
 
@@ -39,3 +39,16 @@ def test_the_events_make_the_same_message():
 def test_anything_else_is_a_bad_answer(body):
     with pytest.raises(BadAnswer, match="not a message"):
         message_events(body)
+
+
+@pytest.mark.parametrize("value", [None, 529, 1.5, True, ["x"], {"x": 1}, "", "made_up"])
+def test_an_error_without_a_known_type(value):
+    problem = problem_of({"type": value, "message": "busy"})
+    assert (problem.kind, problem.message) == ("api_error", "busy")
+
+
+@pytest.mark.parametrize("value", [None, 529, ["x"], {"x": 1}, ""])
+def test_an_error_without_text(value):
+    problem = problem_of({"type": "overloaded_error", "message": value})
+    assert problem.kind == "overloaded_error"
+    assert problem.message == "the provider failed without giving a reason"
