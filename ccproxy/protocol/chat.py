@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ccproxy.errors import BadAnswer
-from ccproxy.protocol.json_splice import NOT_JSON
+from ccproxy.protocol.json_splice import NOT_JSON, fields_of
 from ccproxy.protocol.lenient_json import check_objects, decode_leniently
 
 
@@ -156,7 +156,7 @@ _OUTPUT = ("content", "refusal", "function_call", "tool_calls")
 def _inner_chunk(data: bytes) -> Chunk | None:
     """Return the answer inside the envelope *data*, or None."""
     try:
-        fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        fields = fields_of(data) or {}
         chunks = (_DECODER.decode(fields[name]) for name in _ENVELOPES if name in fields)
         return next((chunk for chunk in chunks if chunk.choices is not None), None)
     except NOT_JSON:

@@ -23,6 +23,7 @@ import msgspec
 from msgspec import Raw
 
 from ccproxy.errors import Problem
+from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.protocol.lenient_json import replace_lone_surrogates
 from ccproxy.protocol.literals import ABSENT, BRACKET, QUOTE, invalid_request, is_present, read
 
@@ -397,7 +398,7 @@ def blocks_of(content: Raw) -> list[Block]:
     if opening == BRACKET:
         try:
             return _BLOCKS.decode(content)
-        except (msgspec.MsgspecError, RecursionError):
+        except NOT_JSON:
             return read(_BLOCKS, content, "content")  # decodes again to get the error text
     if opening == QUOTE:
         return [Block("text", content)]

@@ -186,8 +186,7 @@ def _is_search(tool: _Tool) -> bool:
 def _forced(fields: dict[str, Raw]) -> str:
     """Return the name of the tool that the client forces."""
     choice = msgspec.json.decode(fields["tool_choice"]) if "tool_choice" in fields else None
-    name = choice.get("name") if isinstance(choice, dict) else None
-    return name if isinstance(name, str) else ""
+    return string(choice.get("name")) if isinstance(choice, dict) else ""
 
 
 def _free_name(name: str, other_names: set[str]) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from ccproxy.protocol.json_splice import fields_of
+from ccproxy.protocol.lenient_json import string
 from ccproxy.protocol.messages import BASE64
 
 Content = dict[str, Any]
@@ -72,9 +73,9 @@ def text_block(text: str) -> Content:
 def data_of(block: Content) -> str:
     """Return the base64 data of a block, or an empty string."""
     source = block.get("source")
-    is_base64 = isinstance(source, dict) and source.get("type") == "base64"
-    data = source.get("data") if is_base64 and isinstance(source, dict) else None
-    return data if isinstance(data, str) else ""
+    if not isinstance(source, dict) or source.get("type") != "base64":
+        return ""
+    return string(source.get("data"))
 
 
 def media_type_of(block: Content) -> str:

@@ -156,11 +156,10 @@ class ServerToolLoop(ABC):
             self._pieces = None
 
     def _add_search(self, arguments: str, index: int) -> Iterator[Event]:
-        query = to_input(arguments).get("query")
         search = PendingSearch(
             call_id=self._call["id"],
             use_id=f"{self._new_id()}{_CALL}{self._call['id'].encode().hex()}",
-            query=query if isinstance(query, str) else "",
+            query=string(to_input(arguments).get("query")),
         )
         self.searches.append(search)
         self._index = index + 1

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from ccproxy.protocol import chat
+from ccproxy.protocol.json_splice import NOT_JSON
 
 _MAX_CHUNK = 4096
 """Bytes. No templates are learned from larger chunks, which are rare."""
@@ -119,7 +120,7 @@ def _decode(literal: bytes) -> str | None:
     """Return the text of a JSON string, or None if it needs repair (`protocol/chat.py`)."""
     try:
         return _STRING.decode(literal)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_JSON:
         return None
 
 

@@ -30,7 +30,8 @@ import msgspec
 
 from ccproxy.errors import BadAnswer
 from ccproxy.protocol.chat import ToolCallDelta
-from ccproxy.protocol.json_splice import NOT_JSON
+from ccproxy.protocol.json_splice import NOT_JSON, object_of
+from ccproxy.protocol.lenient_json import string
 
 _VALID_ID = re.compile(r"[A-Za-z0-9_-]+")
 _MAX_TWINS = 16
@@ -71,7 +72,7 @@ class ToolCall:
     @property
     def is_complete(self) -> bool:
         """True if the arguments are one whole JSON value."""
-        return self._extent.is_complete(self._parts)
+        return self._extent.is_complete(self._parts, self._size)
 
     @property
     def is_final(self) -> bool:
@@ -171,15 +172,18 @@ class _JsonExtent:
     def __init__(self) -> None:
         self._checked = 0  # number of parts
         self._was_valid = False
-        self._size = 0  # characters
         self._depth = 0
         self._in_string = False
         self._is_escaped = False  # the last part ended with a backslash
         self.has_container = False
         self._is_final = False  # no later text can make the value valid
 
-    def is_complete(self, parts: list[str]) -> bool:
-        """Return True if *parts*, which extend those of the previous call, are one JSON value."""
+    def is_complete(self, parts: list[str], size: int) -> bool:
+        """
+        Return True if *parts* are one JSON value.
+
+        They extend the parts of the previous call and have *size* characters.
+        """
         if self._checked == len(parts):
             return self._was_valid
         new = parts[self._checked :]
@@ -191,14 +195,13 @@ class _JsonExtent:
         self._was_valid = False
         if self._depth > 0 or self._in_string or self._is_final:
             return False
-        if not self.has_container and self._size > self._LONGEST_SCALAR:
+        if not self.has_container and size > self._LONGEST_SCALAR:
             return False
         self._was_valid = parse_json("".join(parts)) is not None
         self._is_final = self.has_container and not self._was_valid
         return self._was_valid
 
     def _scan(self, part: str) -> None:
-        self._size += len(part)
         start, self._is_escaped = int(self._is_escaped), False
         for match in self._TOKEN.finditer(part, start):
             char = match[0]
@@ -370,8 +373,8 @@ def to_input(arguments: str, *, is_cut: bool = False) -> dict[str, Any]:
             return _complete_members(arguments)
         return {"arguments": arguments} if arguments.strip() else {}
     value = parsed[0]
-    if isinstance(value, str) and (inner := parse_json(value)) and isinstance(inner[0], dict):
-        return inner[0]
+    if isinstance(value, str) and (inner := object_of(value)) is not None:
+        return inner
     if isinstance(value, dict):
         return value
     return {"arguments": value} if value else {}
@@ -392,8 +395,7 @@ def _complete_members(arguments: str) -> dict[str, Any]:
             depth -= 1
         elif char == "," and depth == 1:
             end = match.start()
-    members = parse_json(arguments[:end] + "}") if end else None
-    return members[0] if members and isinstance(members[0], dict) else {}
+    return object_of(arguments[:end] + "}") or {} if end else {}
 
 
 def parse_json(text: str) -> tuple[Any] | None:
@@ -416,10 +418,10 @@ def _text(value: object) -> str:
     """Return an id or a name as text; an id may be a number."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return value if isinstance(value, str) else ""
+    return string(value)
 
 
 def _thought_signature(extra: object) -> str | None:
     google = extra.get("google") if isinstance(extra, dict) else None
     signature = google.get("thought_signature") if isinstance(google, dict) else None
-    return signature if isinstance(signature, str) and signature else None
+    return string(signature) or None

@@ -59,7 +59,7 @@ def _partition(
     """Return the remaining tools and the names of the removed ones."""
     try:
         decoded = _TOOLS.decode(tools)
-    except msgspec.MsgspecError:
+    except NOT_JSON:
         return (), {}
     matches = re.compile("|".join(map(translate, patterns)), re.IGNORECASE).match
     named = [(_name(tool), bytes(tool)) for tool in decoded]

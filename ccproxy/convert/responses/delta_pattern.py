@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from ccproxy.protocol import sse
-from ccproxy.protocol.json_splice import STRING
+from ccproxy.protocol.json_splice import NOT_JSON, STRING
 
 _LONGEST_EVENT: Final = 2_048
 """In bytes; no patterns are built from longer events."""
@@ -68,7 +68,7 @@ class DeltaPattern:
                 break
             try:
                 text = _STRING_DECODER.decode(match[1])
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except NOT_JSON:
                 break
             if not text:
                 break

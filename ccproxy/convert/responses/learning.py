@@ -22,6 +22,7 @@ import msgspec
 from ccproxy.convert.common.refused_features import LearnedRefusals
 from ccproxy.convert.responses.reasoning_items import digest
 from ccproxy.errors import Problem, ProviderRefusal
+from ccproxy.protocol.json_splice import object_of
 from ccproxy.providers.quirks import Api
 
 _NEVER_DROPPED: Final = frozenset(("model", "input", "stream", "store", "tools"))
@@ -61,7 +62,6 @@ class _Body(msgspec.Struct):
 
 
 _BODY = msgspec.json.Decoder(_Body)
-_FIELDS = msgspec.json.Decoder(dict[str, Any])
 
 
 class Refusals:
@@ -94,7 +94,7 @@ class Refusals:
 
     def _learn_parameter(self, path: str, body: bytes, model: str) -> bool:
         name, _, inner = path.partition(".")
-        fields = _FIELDS.decode(body)
+        fields = object_of(body) or {}
         value = fields.get(name)
         is_sent = name in fields and (not inner or (isinstance(value, dict) and inner in value))
         if name in _NEVER_DROPPED or not is_sent:

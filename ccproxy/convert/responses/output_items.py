@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from ccproxy.convert.chat.tool_calls import ToolCall, to_input
+from ccproxy.convert.chat.tool_calls import ToolCall, parse_json, to_input
 from ccproxy.convert.responses.reasoning_items import PART_SEPARATOR
-from ccproxy.protocol.json_splice import NOT_JSON, object_of
+from ccproxy.protocol.json_splice import object_of
 from ccproxy.protocol.lenient_json import objects, string
 from ccproxy.protocol.responses import Item
 
@@ -133,8 +133,10 @@ class FunctionCall(OutputItem):
     @cached_property  # read again with every later event
     def is_doubtful(self) -> bool:
         """Whether the call may have been cut off in its arguments or before its name."""
+        if self._is_incomplete or not self.name:
+            return True
         text = self._text()
-        return self._is_incomplete or not self.name or (bool(text.strip()) and not _is_json(text))
+        return bool(text.strip()) and parse_json(text) is None
 
     def calls(self) -> Iterator[ToolCall]:
         """Yield the call, or the calls inside it if it is OpenAI's wrapper."""
@@ -194,7 +196,7 @@ def _tool_call(name: str, call_id: str, arguments: str) -> ToolCall:
     call.name = name
     call.provider_id = call_id
     call.is_whole = True
-    if arguments and not _is_json(arguments):
+    if arguments and parse_json(arguments) is None:
         arguments = msgspec.json.encode(to_input(arguments)).decode()
     call.add(arguments)
     return call
@@ -210,11 +212,3 @@ def _wrapped_calls(text: str) -> list[tuple[str, str]]:
         (name.removeprefix(_NAMESPACE), msgspec.json.encode(use.get("parameters") or {}).decode())
         for name, use in zip(names, uses, strict=True)
     ]
-
-
-def _is_json(text: str) -> bool:
-    try:
-        msgspec.json.decode(text)
-    except NOT_JSON:
-        return False
-    return True

@@ -15,15 +15,14 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw
 
+from ccproxy.convert.added_features.search_tool import SEARCH_TYPE
 from ccproxy.convert.chat.tools import NO_TOOLS, ToolSet, to_chat_choice, to_chat_tools
 from ccproxy.convert.common.conversion import Conversion
 from ccproxy.protocol.literals import is_present, read
 from ccproxy.protocol.messages import ToolChoice
 
-_SEARCH_TYPE: Final = "web_search_"
 _SEARCH: Final = {"type": "web_search"}
-_CLIENT_TOOLS = msgspec.json.Decoder(list[dict[str, Any]])
-_CHAT_TOOLS = msgspec.json.Decoder(list[dict[str, Any]])
+_TOOLS = msgspec.json.Decoder(list[dict[str, Any]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +59,17 @@ def to_responses_tools(tools: Raw, conversion: Conversion) -> ResponsesTools:
 
 
 def _converted(tools: Raw, functions: ToolSet, *, searches: bool) -> ResponsesTools:
-    client_tools = read(_CLIENT_TOOLS, tools, "tools")
+    client_tools = read(_TOOLS, tools, "tools")
     strict_names = {tool.get("name") for tool in client_tools if tool.get("strict") is True}
     client_names = {sent_name: name for name, sent_name in functions.sent_names.items()}
     definitions: list[dict[str, Any]] = []
-    for tool in _CHAT_TOOLS.decode(functions.definitions):
+    for tool in _TOOLS.decode(functions.definitions):
         function = tool["function"]
         is_strict = client_names[function["name"]] in strict_names
         definitions.append({"type": "function", **function, "strict": is_strict})
     search_name = None
     for tool in client_tools if searches else ():
-        is_search = str(tool.get("type")).startswith(_SEARCH_TYPE)
+        is_search = str(tool.get("type")).startswith(SEARCH_TYPE)
         if is_search and tool.get("name") not in functions.sent_names:
             search_name = str(tool.get("name"))
             definitions.append(_search(tool))
