@@ -1,10 +1,10 @@
 """
 Decoder and encoder of server-sent events.
 
-`Decoder.feed` splits its input into lines. The last, unfinished line is stored in pieces, so that
-the cost of a line of 4 MiB does not depend on the number of reads. Lines end in LF, CRLF or CR
-only (U+2028, U+0085, VT and FF are text). A CR ends its line at once; an LF at the start of the
-next read belongs to it.
+`Decoder.feed` splits its input into lines. The last, unfinished line is stored in a buffer that
+grows in place, so that time and memory do not depend on the number of reads. Lines end in LF, CRLF
+or CR only (U+2028, U+0085, VT and FF are text). A CR ends its line at once; an LF at the start of
+the next read belongs to it.
 
 The rules are those of the HTML standard ("Interpreting an event stream") with one exception:
 `close` delivers a last event without its blank line, because several providers omit that line.
@@ -55,8 +55,7 @@ class Decoder:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
-        self._unread: list[bytes] = []  # pieces of the unfinished line
-        self._unread_size = 0
+        self._unread = bytearray()  # the unfinished line
         self._after_cr = False
         self._event = b""
         self._data: list[bytes] = []
@@ -90,9 +89,8 @@ class Decoder:
         if lines:
             self._take_lines(lines, events)
         if rest:
-            self._unread.append(rest)
-            self._unread_size += len(rest)
-            if self._unread_size + self._size > self._limit:
+            self._unread += rest
+            if len(self._unread) + self._size > self._limit:
                 raise too_large(self._limit)
         self.idle = not (self._unread or self._data or self._event or self._after_cr)
         return events
@@ -105,9 +103,9 @@ class Decoder:
 
     def _take_lines(self, lines: list[bytes], events: list[ServerEvent]) -> None:
         if self._unread:
-            lines[0] = b"".join([*self._unread, lines[0]])
+            self._unread += lines[0]
+            lines[0] = bytes(self._unread)
             self._unread.clear()
-            self._unread_size = 0
         if not self.begun:
             self.begun = True
             lines[0] = lines[0].removeprefix(_BOM)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ccproxy.errors import Problem
 from ccproxy.protocol.sse import PING, Decoder, ServerEvent, encode
+from tests.traced import kept_by
 
 
 def cut(raw: bytes, size: int) -> list[bytes]:
@@ -84,6 +85,12 @@ def test_the_cost_of_a_long_line_does_not_depend_on_reads():
     (event,) = decode(cut(raw, 1024))
     assert len(event[1]) == 4 << 20
     assert time.process_time() - begin < 1.0  # seconds; quadratic would be about a minute
+
+
+def test_the_memory_of_a_line_does_not_depend_on_reads():
+    decoder = Decoder()
+    pieces = cut(b"x" * 20_000, 2)
+    assert kept_by(lambda: deque(map(decoder.feed, pieces), maxlen=0)) < 1.5 * 20_000
 
 
 @pytest.mark.parametrize(

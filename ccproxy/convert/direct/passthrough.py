@@ -237,8 +237,7 @@ class WholeEvents:
 
     def __init__(self, limit: int = sse.LIMIT) -> None:
         self._limit = limit
-        self._held: list[bytes] = []
-        self._held_size = 0
+        self._held = bytearray()
         self._seam = b""  # the last bytes, because the end of an event may span two reads
 
     @property
@@ -258,20 +257,23 @@ class WholeEvents:
         cut = end - len(self._seam)
         self._seam = window[-3:]
         if cut <= 0:
-            self._held.append(data)
-            self._held_size += len(data)
-            if self._held_size > self._limit:
+            self._held += data
+            if len(self._held) > self._limit:
                 raise sse.too_large(self._limit)
             return b""
-        whole = b"".join([*self._held, data[:cut]]) if self._held else data[:cut]
-        rest = data[cut:]
-        self._held, self._held_size = ([rest] if rest else []), len(rest)
+        whole, rest = data[:cut], data[cut:]
+        if self._held:
+            self._held += whole
+            whole = bytes(self._held)
+            self._held.clear()
+        self._held += rest
         self._seam = rest[-3:]
         return whole
 
     def rest(self) -> bytes:
         """Return the bytes held back."""
-        rest, self._held = b"".join(self._held), []
+        rest = bytes(self._held)
+        self._held.clear()
         return rest
 
 

@@ -11,6 +11,7 @@ from ccproxy.convert.direct.passthrough import Passthrough, WholeEvents
 from ccproxy.errors import Problem
 from tests.keys.shared import rules
 from tests.messages import prompt
+from tests.traced import kept_by
 
 START = b'event: message_start\ndata: {"type":"message_start","message":{"model":"up-big","x":1}}'
 TEXT = b'event: content_block_delta\ndata: {"type":"content_block_delta","text":"\xc3\xa9 \\n"}'
@@ -63,6 +64,14 @@ def test_the_withheld_data_is_bounded(piece):
     events = WholeEvents(limit=100)
     with pytest.raises(Problem, match="more than 100 bytes"):
         deque(map(events.feed, [piece] * 101))
+
+
+def test_the_memory_of_withheld_data_does_not_depend_on_reads():
+    events = WholeEvents()
+    pieces = [b"%d" % (10 + number % 90) for number in range(10_000)]
+    assert kept_by(lambda: deque(map(events.feed, pieces), maxlen=0)) < 1.5 * 20_000
+    assert events.rest() == b"".join(pieces)
+    assert events.is_between
 
 
 def test_the_limit_is_on_one_event():
