@@ -26,7 +26,7 @@ from ccproxy.text import printable
 
 MOST_PROXIES = 64
 """No hand-written configuration has more providers."""
-_KEY_REFERENCE = re.compile(r"\$(?:\{(?:env:)?(\w+)\}|(\w+))|os\.environ/(\w+)|\{env:(\w+)\}")
+_REFERENCE = re.compile(r"\$(?:\{(?:env:)?(\w+)\}|(\w+))|os\.environ/(\w+)|\{env:(\w+)\}")
 _LONGEST_NOTE = 2000
 """Characters that are searched for keys; YAML aliases may repeat a string of a megabyte."""
 _STAND_IN_KEY = "sk-" + "0" * 32
@@ -177,9 +177,7 @@ class ImportBuilder:
 
     def _resolve(self, key: str, name: str) -> tuple[str, str]:
         """Return the keys and "", or, if none is usable, "" and the variable that *key* names."""
-        match = _KEY_REFERENCE.fullmatch(key.strip())
-        variable = next(filter(None, match.groups()), "") if match else ""
-        text = self.environ.get(variable, "") if variable else key.strip()
+        text, variable = self._expand(key)
         if not text:
             return "", variable
         try:
@@ -188,9 +186,20 @@ class ImportBuilder:
             self.leave_out(f"the key of {name}", str(error))
             return "", variable
 
+    def _expand(self, text: str) -> tuple[str, str]:
+        """Return *text*, or the value of the variable that it refers to and the variable's name."""
+        text = text.strip()
+        match = _REFERENCE.fullmatch(text)
+        if match is None:
+            return text, ""
+        variable = next(filter(None, match.groups()))
+        return self.environ.get(variable, ""), variable
+
     def _client_key(self, settings: Mapping[str, str]) -> str:
         """Return the client key in *settings*, or a new one if it is missing or a placeholder."""
-        key = settings.get(s.ANTHROPIC_API_KEY.name, "")
+        key, variable = self._expand(settings.get(s.ANTHROPIC_API_KEY.name, ""))
+        if variable and not key:
+            self.leave_out("the client key", f"${variable} is not set; each entry gets a new one")
         try:
             if key and parsers.keys(key):
                 return key

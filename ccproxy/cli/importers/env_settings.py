@@ -43,7 +43,9 @@ def import_env_settings(values: Mapping[str, str], build: ImportBuilder) -> None
     for name, value in values.items():
         if name not in used:
             _import_variable(name, value.strip(), settings, build)
-    key = values.get(preferred["key"], "") if preferred else settings.pop("PROVIDER_API_KEY", "")
+    key = (
+        values.get(preferred["key"], "") if preferred else settings.pop(s.PROVIDER_API_KEY.name, "")
+    )
     address = settings.pop(s.PROVIDER_BASE_URL.name, "")
     try:
         provider = provider_settings(address) if address else {}

@@ -8,7 +8,8 @@ keys.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,35 +72,31 @@ def import_litellm_config(document: Mapping[str, Any], build: ImportBuilder) -> 
         raise failure(build.file, "has no model_list", fix)
     variables = table_of(document, "environment_variables")
     build.environ = {**{str(one): str(value) for one, value in variables.items()}, **build.environ}
-    common = dict(_common_settings(document, build))
+    common = dict(_common_settings(document))
     groups: dict[tuple[object, ...], _Group] = {}
     for number, deployment in enumerate(deployments, 1):
         if not isinstance(deployment, dict):
             build.leave_out(f"deployment {number}", "it is not a mapping")
         else:
             _add_deployment(deployment, groups, build)
-    labels: dict[str, str] = {}
+    labels: defaultdict[str, list[str]] = defaultdict(list)
     for group in _merged(groups.values()):
         settings = {**common, **group.settings, **_tiers(group)}
         label = build.add(group.name, settings, key=",".join(group.keys), models=[*group.models])
-        labels |= dict.fromkeys(group.models.values(), label)
+        for name in group.models.values():
+            labels[name].append(label)
         _note_names(group, label, build)
     for name, others in _fallbacks(document):
-        build.fall_back(labels.get(name, ""), [labels.get(other, "") for other in others])
+        for label in labels[name]:
+            build.fall_back(label, [one for other in others for one in labels[other]])
     for section in _SECTIONS[1:]:
         build.leave_out_rest(table_of(document, section), _SETTINGS, _REASONS)
     build.leave_out_rest(document, _SECTIONS, _REASONS)
 
 
-def _common_settings(
-    document: Mapping[str, Any], build: ImportBuilder
-) -> Iterator[tuple[str, str]]:
+def _common_settings(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the settings for every entry."""
-    general = table_of(document, "general_settings")
-    key = text_of(general, "master_key")
-    if key.startswith("os.environ/"):
-        key = build.environ.get(key.removeprefix("os.environ/"), "")
-    if key:
+    if key := text_of(table_of(document, "general_settings"), "master_key"):
         yield s.ANTHROPIC_API_KEY.name, key
     for section in ("router_settings", "litellm_settings"):
         table = table_of(document, section)
@@ -175,7 +172,7 @@ def _key_of(prefix: str, parameters: Mapping[str, Any]) -> str:
     return text_of(parameters, "api_key") or f"os.environ/{variable}"
 
 
-def _merged(groups: Any) -> list[_Group]:  # noqa: ANN401 - the values of a dict
+def _merged(groups: Iterable[_Group]) -> list[_Group]:
     """Return the groups, merging those that differ only in their key."""
     merged: dict[tuple[object, ...], _Group] = {}
     for group in groups:

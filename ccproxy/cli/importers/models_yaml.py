@@ -22,6 +22,7 @@ from ccproxy.cli.importers.builder import (
 )
 from ccproxy.cli.importers.document import failure
 from ccproxy.config import parsers
+from ccproxy.config import settings as s
 from ccproxy.errors import ConfigError, Mistake
 
 TOOL = "models.yaml"
@@ -74,11 +75,11 @@ def _models(document: object, file: Path) -> Iterator[dict[str, Any]]:
             {"model_id": name, **fields} if isinstance(fields, dict) else fields
             for name, fields in document.items()
         ]
-    is_list = isinstance(document, list) and document
-    if not is_list or not all(isinstance(fields, dict) for fields in document):  # type: ignore[attr-defined]
+    items: list[Any] = document if isinstance(document, list) else []
+    if not items or not all(isinstance(fields, dict) for fields in items):
         text = "contains no models: expected a list, or a mapping from model ids"
         raise failure(file, text, "see the format in: ccproxy import --help")
-    yield from document  # type: ignore[misc]
+    yield from items
 
 
 # Parsing one model.
@@ -92,18 +93,18 @@ def _settings_of(fields: Mapping[str, Any]) -> dict[str, str]:
     address = text_of(fields, "api_base")
     if not address:
         raise ValueError("api_base is missing")
-    settings = {"PROVIDER_BASE_URL": parsers.http_url(address), **same_models(upstream)}
+    settings = {s.PROVIDER_BASE_URL.name: parsers.http_url(address), **same_models(upstream)}
     if fields.get("direct") is True:
-        settings["PROVIDER_API"] = "messages"
+        settings[s.PROVIDER_API.name] = "messages"
     for setting, name in (
-        ("MAX_TOKENS_LIMIT", "max_tokens"),
-        ("CONTEXT_WINDOW", "max_input_tokens"),
+        (s.MAX_TOKENS_LIMIT, "max_tokens"),
+        (s.CONTEXT_WINDOW, "max_input_tokens"),
     ):
         if fields.get(name) is not None:
-            settings[setting] = str(parse_size(fields[name], name))
+            settings[setting.name] = str(parse_size(fields[name], name))
     settings |= header_settings(fields.get("extra_headers") or {})
     if body := _body(fields):
-        settings["EXTRA_BODY"] = json.dumps(body, ensure_ascii=False)
+        settings[s.EXTRA_BODY.name] = json.dumps(body, ensure_ascii=False)
     if key := text_of(fields, "api_key"):
         parsers.keys(key)
     return settings

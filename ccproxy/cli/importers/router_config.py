@@ -98,11 +98,8 @@ def import_router_config(document: Mapping[str, Any], build: ImportBuilder) -> N
 
 def _common_settings(document: Mapping[str, Any], build: ImportBuilder) -> dict[str, str]:
     """Return the file's global settings, which apply to every entry."""
-    client_key = text_of(document, "APIKEY")
-    if client_key.startswith("$"):
-        client_key = build.environ.get(client_key.strip("${}"), "")
     values = {
-        s.ANTHROPIC_API_KEY.name: client_key,
+        s.ANTHROPIC_API_KEY.name: text_of(document, "APIKEY"),
         s.UPSTREAM_PROXY.name: text_of(document, "PROXY_URL"),
     }
     try:
@@ -218,9 +215,5 @@ def _fallbacks(
     document: Mapping[str, Any], router: Mapping[str, Any], labels: Mapping[str, str]
 ) -> list[str]:
     chains = (router.get("fallback"), table_of(document, "fallback").get("default"))
-    targets = [_Target.parse(text) for chain in chains for text in _listed(chain)]
+    targets = [_Target.parse(text) for chain in chains for text in texts_of(chain)]
     return [labels.get(target.provider, "") for target in targets if target is not None]
-
-
-def _listed(value: object) -> list[Any]:
-    return value if isinstance(value, list) else [value]

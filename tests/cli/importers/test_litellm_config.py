@@ -182,3 +182,22 @@ def test_a_pipe_is_refused(home, ccproxy):
     done = ccproxy("import", home / "pipe")
     assert done.exit_code != 0
     assert "not a regular file" in done.stderr
+
+
+def test_each_deployment_of_a_name_has_its_fallbacks(home, run_import):
+    (home / "config.yaml").write_text("""\
+model_list:
+  - model_name: main
+    litellm_params: {model: deepseek/deepseek-chat, api_key: sk-0123456789abcdef-one}
+  - model_name: main
+    litellm_params: {model: groq/qwen, api_key: sk-0123456789abcdef-two}
+  - model_name: main
+    litellm_params: {model: openai/gpt, api_key: sk-0123456789abcdef-three, max_tokens: many}
+  - model_name: spare
+    litellm_params: {model: moonshot/kimi, api_key: sk-0123456789abcdef-four}
+litellm_settings:
+  fallbacks: [{main: [spare, unknown]}]
+""")
+    _, checked = run_import("config.yaml")
+    fallbacks = read_routing_tables(checked.fleet)[0].fallbacks
+    assert fallbacks["deepseek"] == fallbacks["groq"] == ("moonshot",)

@@ -167,6 +167,19 @@ def test_the_database_of_later_versions_has_the_same_document(home, run_import):
 WRONG = ["text", 5, None, True, [[]], {"a": {}}, ["use"]]
 
 
+@pytest.mark.parametrize(
+    "reference", ["$CLIENT", "${CLIENT}", "${env:CLIENT}", "os.environ/CLIENT"]
+)
+def test_a_client_key_may_be_a_variable(reference, home, run_import, monkeypatch):
+    provider = {"name": "a", "api_base_url": "https://x.example/v1", "api_key": "sk-0123456789abcd"}
+    (home / "config.json").write_text(json.dumps({"Providers": [provider], "APIKEY": reference}))
+    done, _ = run_import("config.json", "--verbose")
+    assert "the client key: $CLIENT is not set; each entry gets a new one" in done.stdout
+    monkeypatch.setenv("CLIENT", "client-0123456789abcdef")
+    _, checked = run_import("config.json")
+    assert checked.workers["a"].client_keys == ("client-0123456789abcdef",)
+
+
 @pytest.mark.parametrize("wrong", WRONG, ids=str)
 @pytest.mark.parametrize("name", ["name", "api_base_url", "api_key", "models", "transformer"])
 def test_wrong_types_are_left_out(home, ccproxy, name, wrong):
