@@ -14,10 +14,11 @@ from ccproxy.cli.setup.new_proxy import NewProxy, preset_of
 from ccproxy.cli.setup.questions import ask_endpoint, endpoint_name, paste_keys
 from ccproxy.cli.setup.server_models import find_api
 from ccproxy.cli.setup.temporary_worker import temporary_worker
+from ccproxy.config.env_text import masked_key
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.ipc.control_messages import KeyTest
-from ccproxy.text import counted, mask_key, printable
+from ccproxy.text import counted, printable
 
 _FIXES = {
     "authentication_error": "check the key, and that it is a key of this provider",
@@ -155,7 +156,7 @@ def _other_api(proxy: NewProxy, config: WorkerConfig) -> str:
 
 
 def _report(options: Options, result: KeyTest, key: str, *, number: int, count: int) -> None:
-    name = "" if not key else f"key {number} of {count} " * (count > 1) + f"{mask_key(key)}  "
+    name = "" if not key else f"key {number} of {count} " * (count > 1) + f"{masked_key(key)}  "
     if result.ok:
         mark = click.style("✓", fg="green")
         notify(options, f"  {mark} {name}works  ({result.seconds:.1f} s)")

@@ -21,11 +21,12 @@ from ccproxy.cli.setup import new_proxy
 from ccproxy.cli.setup.new_proxy import CUSTOM, NewProxy, preset_of
 from ccproxy.cli.setup.server_models import list_models, server_window
 from ccproxy.config import settings
+from ccproxy.config.env_text import masked_key, secret_of
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.providers.presets import Endpoint, Preset, generic_preset, load_presets
-from ccproxy.text import counted, mask_key, printable
+from ccproxy.text import counted, printable
 
 _MAX_EMPTY_PASTES = 2
 _MAX_SUGGESTIONS = 5
@@ -147,7 +148,7 @@ def paste_keys() -> tuple[str, ...]:
             nonlocal count
             for key in filter(None, map(str.strip, line.split(","))):
                 count += 1
-                print_error(f"  {counted(count, 'key')}: {mask_key(key)}")
+                print_error(f"  {counted(count, 'key')}: {masked_key(key)}")
 
         question = "Paste one or more keys, one per line; finish with an empty line (not shown):"
         lines = _read_hidden_lines(question, on_line=acknowledge)
@@ -244,7 +245,8 @@ def _model(options: InitOptions, preset: Preset, *, base_url: str, keys: Sequenc
     is_custom = preset is generic_preset()
     names = []
     if is_custom and options.is_interactive and not options.model:
-        names = [one.name for one in list_models(base_url, keys)[:_MAX_SUGGESTIONS]]
+        models = list_models(base_url, [*map(secret_of, keys)])
+        names = [one.name for one in models[:_MAX_SUGGESTIONS]]
     hint = f" (such as {', '.join(map(printable, names))})" * bool(names)
     default = None if is_custom else preset.big
     return options.get("model", f"Model{hint}", new_proxy.parse_model, default=default)

@@ -629,9 +629,9 @@ async def test_each_key_is_tested(tmp_path, provider):
     provider.script(completion("ok"), failure(401, "no such key"))
     async with FleetHome(tmp_path) as home:
         words = ["--base-url", provider.url, "--model", "m1", "--key-stdin", "--test"]
-        done = await with_stdin(home, f"{KEY}\n{OTHER}\n", "init", "--no-input", *words)
+        done = await with_stdin(home, f"{KEY};priority=2\n{OTHER}\n", "init", "--no-input", *words)
     assert done.returncode == 4, done.stderr
-    assert "✓ key 1 of 2 …cdef  works  (" in done.stderr
+    assert "✓ key 1 of 2 …cdef;priority=2  works  (" in done.stderr
     assert "✗ key 2 of 2 …3210  401 " in done.stderr
     assert [call.key for call in provider.calls] == [KEY, OTHER]
 
@@ -686,7 +686,9 @@ def a_conversation(url: str) -> Terminal:
         ("placeholder", ""),
         ("an empty line (not shown):", "\n"),
         ("no key was entered", ""),
-        ("an empty line (not shown):", f"{KEY}\n{OTHER}\n\n"),
+        ("an empty line (not shown):", f"{KEY};weight=2\n{OTHER}\n\n"),
+        ("1 key: …cdef;weight=2", ""),
+        ("2 keys: …3210", ""),
         ("Model (such as scripted-big, scripted-small): ", "sk-another-0123456789abcdef\n"),
         ("cannot be a key", ""),
         ("Model (such as scripted-big, scripted-small): ", "m1\n"),
@@ -698,7 +700,7 @@ def a_conversation(url: str) -> Terminal:
         ("must be a whole number of tokens", ""),
         ("Context window of m1 in tokens, such as 200k (empty: unknown): ", "\n"),
         ("Send a test request now? [Y/n]: ", "\n"),
-        ("key 1 of 2 …cdef  works  (", ""),
+        ("key 1 of 2 …cdef;weight=2  works  (", ""),
         ("key 2 of 2 …3210  works  (", ""),
         ("run Mine -- claude", ""),
     ]:
@@ -709,8 +711,11 @@ def a_conversation(url: str) -> Terminal:
 
 @pytest.mark.xdist_group("processes")
 async def test_a_dialog_at_a_terminal(home, provider):
+    names = [{"id": name} for name in ("scripted-big", "scripted-small")]
+    provider.pages["/v1/models"] = raw(json.dumps({"data": names}))
     terminal = await asyncio.to_thread(a_conversation, provider.url)
     assert await asyncio.to_thread(terminal.end) == 0
+    assert {call.key for call in provider.other} == {KEY}, "without its attributes"
     config = env_of(home, "mine")
     assert (config.base_url, config.models.big) == (provider.url, "m1")
     assert config.api_keys == (KEY, OTHER)
