@@ -69,16 +69,16 @@ def open_private(path: Path, flags: int) -> int:
         raise OSError(errno.ELOOP, text) from error
 
 
-def read_regular(path: Path, *, encoding: str = "utf-8") -> str:
+def read_regular(path: Path, *, encoding: str = "utf-8", newline: str | None = None) -> str:
     """
-    Return the text of *path*.
+    Return the text of *path*; *newline* has the meaning that it has for `open`.
 
     Raises:
         OSError: If it cannot be opened or read.
         UnicodeDecodeError: If it is not valid in *encoding*.
 
     """
-    with os.fdopen(open_regular(path), encoding=encoding) as file:
+    with os.fdopen(open_regular(path), encoding=encoding, newline=newline) as file:
         return file.read()
 
 

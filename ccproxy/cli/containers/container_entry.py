@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ccproxy.cli.render.terminal import short_path
+from ccproxy.cli.setup.config_edit import read_text
 from ccproxy.config import settings as s
 from ccproxy.config.fleet import Entry
 from ccproxy.config.parsers import without_credentials
 from ccproxy.errors import UsageError
-from ccproxy.files import read_regular
 
 _FILES = ("CA_BUNDLE", "USERS", "PROVIDER_API_KEYS_FILE", "TLS_CERT", "TLS_KEY")
 """Settings with file paths; a container does not have these files."""
@@ -58,17 +59,15 @@ class ContainerEntry:
         Return how long a container may need to stop; *delay* and *timeout* are defaults.
 
         Raises:
-            UsageError: If a value is not a number.
+            UsageError: If a value is not valid.
         """
-        values = {"DRAIN_DELAY": delay, "DRAIN_TIMEOUT": timeout}
         total = 0.0
-        for name, default in values.items():
-            text = self.settings.get(name, default)
+        for setting, default in ((s.DRAIN_DELAY, delay), (s.DRAIN_TIMEOUT, timeout)):
             try:
-                total += float(text)
+                total += setting.parse(self.settings.get(setting.name, default))
             except ValueError as error:
-                mistake = f'{self.label}: {name} must be a number of seconds, got "{text}"'
-                raise UsageError(f"{mistake}\n  fix: correct {self.env_file}") from error
+                text = f"{self.label}: {setting.name} {error}"
+                raise UsageError(f"{text}\n  fix: correct {short_path(self.env_file)}") from error
         return math.ceil(total)
 
 
@@ -104,8 +103,7 @@ def _settings(env_file: Path) -> dict[str, str]:
     """Return the settings in an env file that have a value."""
     from dotenv import dotenv_values
 
-    text = read_regular(env_file, encoding="utf-8-sig")
-    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    values = dotenv_values(stream=io.StringIO(read_text(env_file)), interpolate=False)
     return {name: value for name, value in values.items() if value and s.is_setting(name)}
 
 

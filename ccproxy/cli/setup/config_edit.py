@@ -1,8 +1,8 @@
 """
 Edit the user's configuration: add and remove entries, env files and keys.
 
-New files never overwrite existing ones. An edited file keeps every other line, its mode and its
-owner, and is replaced only if the result is valid.
+New files never overwrite existing ones. An edited file keeps every other line, its line ends, its
+mode and its owner, and is replaced only if the result is valid.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def _without_entry(text: str, entry: Entry) -> str:
 
 def read_keys(env_file: Path) -> tuple[str, ...]:
     """Return the provider's keys in an env file, or an empty tuple."""
-    return keys_in(read_regular(env_file))
+    return keys_in(read_text(env_file))
 
 
 def write_keys(env_file: Path, keys: Sequence[str]) -> None:
@@ -253,7 +253,24 @@ def write_keys(env_file: Path, keys: Sequence[str]) -> None:
         _replace(env_file, change, check=lambda _: None)
 
 
-# Replacing a file.
+# Reading and replacing a file.
+
+
+def read_text(path: Path, *, newline: str | None = None) -> str:
+    """
+    Return the text of a configuration file, without a byte order mark.
+
+    Raises:
+        ConfigError: If it is not UTF-8.
+        OSError: If it cannot be read.
+
+    """
+    try:
+        return read_regular(path, encoding="utf-8-sig", newline=newline)
+    except UnicodeDecodeError as error:
+        text = "is not UTF-8 text"
+        mistake = Mistake(file=path, line=None, text=text, fix="save it as UTF-8")
+        raise ConfigError([mistake]) from error
 
 
 def _replace(path: Path, change: Callable[[str], str], *, check: Callable[[str], object]) -> None:
@@ -271,11 +288,13 @@ def _replace(path: Path, change: Callable[[str], str], *, check: Callable[[str],
 def _try_replace(path: Path, change: Callable[[str], str], check: Callable[[str], object]) -> bool:
     """Replace the file unless it has changed since it was read; return True if it was replaced."""
     before = path.stat()
-    text = change(read_regular(path))
+    old = read_text(path, newline="")
+    text = change(old.replace("\r\n", "\n"))
     check(text)
+    has_only_crlf = "\r\n" in old and old.count("\r\n") == old.count("\n")
     return write_atomically(
         path,
-        text,
+        text.replace("\n", "\r\n") if has_only_crlf else text,
         mode=before.st_mode & 0o777,
         owner=(before.st_uid, before.st_gid) if os.geteuid() == 0 else None,  # kept under sudo
         is_current=lambda: _version(path.stat()) == _version(before),

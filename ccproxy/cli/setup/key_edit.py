@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from ccproxy.cli.command import Options
 from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import notify, short_path, show
-from ccproxy.cli.setup.config_edit import read_keys, write_keys
+from ccproxy.cli.setup.config_edit import read_keys, read_text, write_keys
 from ccproxy.cli.setup.questions import parse_keys, paste_keys
 from ccproxy.config.env_text import keys_file_in, masked_key, secret_of
 from ccproxy.config.fleet import Entry
 from ccproxy.errors import UsageError
-from ccproxy.files import read_regular
 from ccproxy.text import counted, mask_key
 
 
@@ -72,7 +71,7 @@ def remove_keys(options: Options, entry: Entry, ids: Sequence[str], *, yes: bool
 
 def _present_keys(entry: Entry) -> tuple[str, ...]:
     """Return the keys of *entry*, with their attributes; UsageError if another file holds them."""
-    if name := keys_file_in(read_regular(entry.env_file)):
+    if name := keys_file_in(read_text(entry.env_file)):
         text = f"the keys of {entry.label} are in {name} (PROVIDER_API_KEYS_FILE)"
         raise UsageError(f"{text}\n  fix: edit that file, then: ccproxy reload {entry.label}")
     return read_keys(entry.env_file)

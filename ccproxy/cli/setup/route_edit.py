@@ -17,10 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ccproxy.cli.setup.config_edit import change_table, toml_value
+from ccproxy.cli.setup.config_edit import change_table, read_text, toml_value
 from ccproxy.config.fleet import Fleet, open_table
 from ccproxy.errors import CcproxyError, UsageError
-from ccproxy.files import read_regular
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER = re.compile(r"\s*\[")
@@ -44,7 +43,7 @@ def preview_rule(fleet: Fleet, label: str, rule: str, model: str | None) -> Rule
         CcproxyError: If the rule is written in a form that cannot be changed.
 
     """
-    before = read_regular(_file_of(fleet, label))
+    before = read_text(_file_of(fleet, label))
     after = with_rule(before, label, rule, model)
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2)
     diff = "\n".join(list(lines)[2:])

@@ -63,6 +63,21 @@ def test_keys_are_replaced_and_every_other_line_stays(before, after, tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_line_ends_of_windows_stay(home):
+    file = home / "envs/kimi.env"
+    file.write_bytes(f"# mine\r\nPROVIDER_API_KEY={OLD}\r\n".encode())
+    write_keys(file, [NEW])
+    assert file.read_bytes() == f"# mine\r\nPROVIDER_API_KEY={NEW}\r\n".encode()
+    table = home / "ccproxy.toml"
+    before = table.read_bytes().replace(b"\n", b"\r\n")
+    table.write_bytes(before)
+    append(load_fleet(table), table, '[presets.y]\nbig = "b"\n')
+    assert table.read_bytes() == before + b'\r\n[presets.y]\r\nbig = "b"\r\n'
+    table.write_bytes(before + b"# mixed\n")
+    append(load_fleet(table), table, '[presets.y]\nbig = "b"\n')
+    assert b"\r" not in table.read_bytes()
+
+
 @pytest.mark.parametrize("key", ["sk-a#b-0123456789", "sk-it's-0123456789", 'sk-a"b\\c-012345'])
 def test_any_key_is_read_back(key, tmp_path):
     file = tmp_path / "a.env"

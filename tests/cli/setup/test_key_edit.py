@@ -75,6 +75,15 @@ def test_mistakes_change_nothing(words, typed, text, env_file, ccproxy):
         assert key not in done.output
 
 
+@pytest.mark.parametrize("words", [["add"], ["remove", "k1", "--yes"]], ids=["add", "remove"])
+def test_a_file_that_is_not_utf_8_is_not_changed(words, env_file, ccproxy):
+    before = env_file.read_bytes() + "# é".encode("latin-1")
+    env_file.write_bytes(before)
+    done = ccproxy("keys", "kimi-k2", *words, input=THIRD)
+    assert (done.exit_code, env_file.read_bytes()) == (78, before)
+    assert "is not UTF-8 text\n  envs/kimi.env\n  fix: save it as UTF-8" in done.stderr
+
+
 @pytest.mark.parametrize("action", ["add", "remove"])
 def test_a_label_is_needed(action, home, ccproxy):
     done = ccproxy("keys", action)

@@ -56,9 +56,18 @@ def test_a_container_is_stopped_after_its_drain(ccproxy, home):
     services = yaml.safe_load(ccproxy("export", "compose").stdout)["services"]
     grace = {name: service["stop_grace_period"] for name, service in services.items()}
     assert grace == {"kimi-k2": "136s", "glm-4-6": "40s"}
-    write_env(home, "kimi", f"{KIMI}DRAIN_TIMEOUT=soon\n")
+    for value in ("soon", "nan", "inf", "-1"):
+        write_env(home, "kimi", f"{KIMI}DRAIN_TIMEOUT={value}\n")
+        done = ccproxy("export", "compose")
+        assert done.exit_code == 2
+        assert "Kimi-K2: DRAIN_TIMEOUT must be a number of seconds" in done.stderr
+        assert "fix: correct envs/kimi.env" in done.stderr
+
+
+def test_an_env_file_that_is_not_utf_8_is_refused(ccproxy, home):
+    (home / "envs/kimi.env").write_bytes("PROVIDER=kimi\n# é".encode("latin-1"))
     done = ccproxy("export", "compose")
-    assert (done.exit_code, "DRAIN_TIMEOUT must be a number of seconds" in done.stderr) == (2, True)
+    assert (done.exit_code, "is not UTF-8 text\n  envs/kimi.env" in done.stderr) == (78, True)
 
 
 def test_two_labels_with_one_object_name_are_refused(ccproxy, home):
