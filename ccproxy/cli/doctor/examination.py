@@ -15,7 +15,7 @@ from ccproxy.cli.doctor import (
     network_checks,
     shell_checks,
 )
-from ccproxy.cli.doctor.finding import Finding, Level, Scene
+from ccproxy.cli.doctor.finding import Finding, Level, Scene, not_read
 from ccproxy.config.fleet_check import check_fleet
 from ccproxy.config.locations import find_config
 from ccproxy.config.secrets import secrets_of
@@ -79,7 +79,11 @@ def examine(config: str | None, *, online: bool, offline: bool) -> Scene:
     except ConfigError as error:
         return Scene(environ=environ, cwd=cwd, mistakes=error.mistakes, connects=not offline)
     checked = check_fleet(file)
-    status = fleet_status(checked.fleet)
+    status, status_error = None, None
+    try:
+        status = fleet_status(checked.fleet)
+    except OSError as error:
+        status_error = error
     return Scene(
         environ=environ,
         cwd=cwd,
@@ -88,17 +92,21 @@ def examine(config: str | None, *, online: bool, offline: bool) -> Scene:
         workers=checked.workers,
         mistakes=checked.mistakes,
         status=status,
-        changed=[row.label for row in status.proxies if row.changed],
+        status_error=status_error,
+        changed=[row.label for row in status.proxies if row.changed] if status else (),
         connects=not offline,
         tests_keys=online and not offline,
     )
 
 
 def results_of(scene: Scene) -> Iterator[CheckedFinding]:
-    """Run every check on *scene*."""
+    """Run every check on *scene*; a file that a check cannot read becomes a finding."""
     for name, check in CHECKS.items():
-        for finding in check(scene):
-            yield CheckedFinding(name, finding)
+        try:
+            for finding in check(scene):
+                yield CheckedFinding(name, finding)
+        except OSError as error:
+            yield CheckedFinding(name, not_read(error))
 
 
 def redactor(scene: Scene) -> Redactor:

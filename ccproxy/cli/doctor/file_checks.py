@@ -10,6 +10,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
@@ -79,10 +80,8 @@ def file_modes(scene: Scene) -> Iterator[Finding]:
     readable = [
         path
         for folder in _folders(scene.fleet)
-        if folder.is_dir()
-        for path in folder.iterdir()
-        if stat.S_ISREG(path.lstat().st_mode) and path.lstat().st_mode & 0o077
-        if path.name != ".gitkeep"
+        for path, facts in _content_of(folder)
+        if stat.S_ISREG(facts.st_mode) and facts.st_mode & 0o077 and path.name != ".gitkeep"
     ]
     for path in readable:
         fix = f"chmod 600 {shlex.quote(short_path(path))}"
@@ -140,8 +139,7 @@ def log_size(scene: Scene) -> Iterator[Finding]:
     if scene.fleet is None:
         return
     folder = scene.fleet.logs
-    files = list(folder.glob("*.log*")) if folder.is_dir() else []
-    total = sum(file.lstat().st_size for file in files)
+    total = sum(facts.st_size for path, facts in _content_of(folder) if ".log" in path.name)
     old = prune(folder, dry_run=True)
     if old:
         text = f"{counted(len(old), 'archive')} older than {RETENTION.days} days"
@@ -158,11 +156,14 @@ def log_times(scene: Scene) -> Iterator[Finding]:
     if scene.fleet is None:
         return
     limit = time.time() + DAY
-    future = [file for file in scene.fleet.logs.glob("*.log*") if file.lstat().st_mtime > limit]
+    future = [
+        path
+        for path, facts in _content_of(scene.fleet.logs)
+        if ".log" in path.name and facts.st_mtime > limit
+    ]
     if future:
-        text = (
-            f"{short_path(future[0])} has a modification time in the future: the clock was set back"
-        )
+        name = short_path(future[0])
+        text = f"{name} has a modification time in the future: the clock was set back"
         yield warn(text, fix="timedatectl set-ntp true")
     else:
         yield ok("no log file has a modification time in the future")
@@ -172,19 +173,29 @@ def _folders(fleet: Fleet) -> tuple[Path, ...]:
     return fleet.logs, fleet.pids, fleet.state
 
 
+def _content_of(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield the content of *folder* with its attributes, except what is deleted meanwhile."""
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        with suppress(FileNotFoundError):
+            yield path, path.lstat()
+
+
 def _folder(path: Path) -> Finding | None:
     name = short_path(path)
-    if not os.access(path if os.path.lexists(path) else path.parent, os.W_OK):
+    facts = path.lstat() if os.path.lexists(path) else None
+    quoted = shlex.quote(name)
+    # First, because a folder of another user is usually not writable either.
+    if facts is not None and facts.st_uid != os.getuid() and os.getuid() != 0:
+        return fail(f"{name} belongs to another user", fix=f"sudo chown -R $USER {quoted}")
+    if not os.access(path.parent if facts is None else path, os.W_OK):
         fix = "move ccproxy.toml and envs/ to a writable folder"
         return fail(f"{name} is not writable", fix=fix)
-    if not os.path.lexists(path):
+    if facts is None:
         return None  # created on demand
-    facts = path.lstat()
-    quoted = shlex.quote(name)
     if not stat.S_ISDIR(facts.st_mode):
         return fail(f"{name} is not a folder", fix=f"remove {quoted}")
-    if facts.st_uid != os.getuid() and os.getuid() != 0:
-        return fail(f"{name} belongs to another user", fix=f"sudo chown -R $USER {quoted}")
     if facts.st_mode & 0o022:
         return fail(
             f"other users can write to {name}",

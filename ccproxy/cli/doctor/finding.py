@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from ccproxy.cli.render.terminal import short_path
 from ccproxy.config.fleet import Fleet
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.errors import Mistake
@@ -51,6 +52,8 @@ class Scene:
     """The configurations of the entries with valid env files, by label."""
     mistakes: tuple[Mistake, ...] = ()
     status: FleetStatus | None = None
+    status_error: OSError | None = None
+    """Why there is no status although there is a table, such as a folder of another user."""
     changed: Sequence[str] = ()
     """The labels of entries whose files have changed since their workers started."""
     connects: bool = True
@@ -72,3 +75,11 @@ def warn(text: str, *, fix: str = "", repair: Callable[[], None] | None = None) 
 def fail(text: str, *, fix: str = "", repair: Callable[[], None] | None = None) -> Finding:
     """Return a finding about something that fails or is not safe."""
     return Finding(level=Level.FAIL, text=text, fix=fix, repair=repair)
+
+
+def not_read(error: OSError) -> Finding:
+    """Return a finding about a file that the system does not let this user read."""
+    text = error.strerror or str(error)
+    if isinstance(error.filename, str):
+        text = f"{short_path(Path(error.filename))}: {text}"
+    return fail(text, fix="run ccproxy doctor as the owner of the files")

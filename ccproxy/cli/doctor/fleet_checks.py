@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ccproxy import __version__
-from ccproxy.cli.doctor.finding import Finding, Scene, fail, ok, warn
+from ccproxy.cli.doctor.finding import Finding, Scene, fail, not_read, ok, warn
 from ccproxy.cli.render.outcome import UP, fix
 from ccproxy.cli.render.terminal import short_path, tilde
 from ccproxy.cli.service import cron, install
@@ -28,10 +28,12 @@ FIRST_UNPRIVILEGED_PORT = 1024
 def supervisor(scene: Scene) -> Iterator[Finding]:
     """Check that the supervisor answers and runs the installed version."""
     status = scene.status
+    if scene.status_error is not None:
+        yield not_read(scene.status_error)
     if status is None:
         return
     if status.note:
-        yield fail(status.note, fix="ccproxy start")
+        yield fail(status.note.removesuffix("; fix: ccproxy start"), fix="ccproxy start")
     elif status.supervisor is None:
         yield ok("not running")
     elif status.supervisor.version not in ("", __version__):
@@ -68,14 +70,14 @@ def changes(scene: Scene) -> Iterator[Finding]:
     """Check that the workers use the current files."""
     for label in scene.changed:
         yield warn(f"{label} has changed since its start", fix="ccproxy reload")
-    if not scene.changed:
+    if not scene.changed and scene.status_error is None:
         yield ok("no changes since the start")
 
 
 def keys(scene: Scene) -> Iterator[Finding]:
     """Check how many keys of each proxy can be used."""
     rows = scene.status.proxies if scene.status else ()
-    if not any(row.pids for row in rows):
+    if not any(row.pids for row in rows) and scene.status_error is None:
         yield ok("no proxy is running")
     for row in rows:
         counts = row.keys or {}

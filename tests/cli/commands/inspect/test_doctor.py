@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from email.utils import formatdate
@@ -23,7 +24,7 @@ from ccproxy.cli.doctor import machine_checks
 from ccproxy.cli.doctor.examination import CHECKS
 from ccproxy.cli.service import install
 from ccproxy.cli.session.claude_environment import MANAGED
-from tests.cli.conftest import write_env
+from tests.cli.conftest import command, write_env
 from tests.ports import free_port
 
 KEY = "sk-kimi-secret-number-one-1111"
@@ -213,6 +214,46 @@ def test_folders_that_are_not_writable_are_reported(home, read_only):
         "state is not writable",
     ]
     assert all("move ccproxy.toml" in fix for _, fix in folders)
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/usr/bin/setpriv").exists(),
+    reason="only root can run a command as another user",
+)
+def test_files_of_root_are_reported_and_the_other_checks_run():
+    """As after `sudo ccproxy start`."""
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        (home / "ccproxy.toml").write_text('proxies = ["18081:envs/demo.env:Demo"]\n')
+        write_env(home, "demo", "PROVIDER=demo\n")
+        for path in (home, *home.rglob("*")):
+            os.chown(path, 65534, 65534)
+        for folder in ("logs", "state"):
+            (home / folder).mkdir(mode=0o700)
+        words = ("-c", home / "ccproxy.toml", "doctor", "--json", "--offline")
+        done = subprocess.run(
+            ["/usr/bin/setpriv", "--reuid=65534", *command(*words)],
+            cwd=home, env={"HOME": name}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout)["checks"]
+    assert [(one["text"], one["fix"]) for one in of(report, "folders", "fail")] == [
+        ("logs belongs to another user", "sudo chown -R $USER logs"),
+        ("state belongs to another user", "sudo chown -R $USER state"),
+    ]
+    assert of(report, "supervisor", "fail")[0]["text"].endswith("Permission denied")
+    assert of(report, "file modes", "fail")[0]["text"] == "logs: Permission denied"
+    unknown = {"workers", "changes", "keys"}
+    assert {one["name"] for one in report} == set(CHECKS) - unknown
+
+
+def test_a_check_that_fails_does_not_stop_the_others(home, examine):
+    (home / "ccproxy.toml").write_text(f'proxies = ["18081:envs/{"x" * 300}.env:Demo"]\n')
+    report = examine()
+    (finding,) = of(report, "env files")
+    assert finding["text"].endswith(": File name too long")
+    assert finding["fix"] == "run ccproxy doctor as the owner of the files"
+    assert {one["name"] for one in report} == set(CHECKS)
 
 
 @pytest.mark.parametrize(
