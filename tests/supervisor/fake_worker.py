@@ -6,7 +6,7 @@ Its env file defines its faults:
 
     FAIL=text             report the text as an error, and exit with 78
     CRASH=code            exit at once
-    NEVER_READY=1         run, but never report that it is ready
+    NEVER_READY=n         run, but never report that it is ready, from the n-th process on
     HANG_AFTER=n          stop answering after n requests to the control socket
     STUBBORN=1            ignore SIGTERM and the drain
     CHILD=1               start a child in the same process group
@@ -62,7 +62,7 @@ class FakeWorker:
         signal.signal(signal.SIGTERM, self.on_term)
         if self.settings.get("CHILD"):
             subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-        if not self.settings.get("NEVER_READY"):
+        if self.options.index < int(self.settings.get("NEVER_READY", "1000")):
             self.serve()
         else:
             sys.stderr.write("still warming up\n")

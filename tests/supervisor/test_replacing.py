@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from ccproxy.errors import ConfigError, UsageError
+from ccproxy.supervisor.config_check import ConfigCheck
 from ccproxy.supervisor.control.protocol import ControlCommand
 from ccproxy.supervisor.fleet.worker_slot import START_LIMIT
 from tests.architecture import PATIENCE
 from tests.ports import free_port
 from tests.supervisor.conftest import Load, ask, eventually, is_alive, states
-from tests.supervisor.test_starting import ended, running
+from tests.supervisor.test_interrupted import workers_of
+from tests.supervisor.test_starting import ended, running, state_of
 
 HELD = "/held"
 """The path of an answer that the fake worker finishes after `home.release`."""
@@ -82,6 +87,82 @@ async def test_a_successor_may_start_for_as_long_as_the_command_waits(home):
     now = 11 * START_LIMIT
     await supervisor.execute(ControlCommand(op="status"))  # wakes the loop
     assert (await command).error == "Kimi: not ready after 150 s; the previous worker continues"
+    await ended(supervisor, life)
+
+
+def test_a_failed_restart_cuts_no_request_of_a_new_worker_that_served(home):
+    """Of two new workers the first serves until the second has had its time to start."""
+    home.add("Kimi", workers=2)
+    home.start()
+    old = set(home.row("Kimi").pids)
+    home.set("Kimi", NEVER_READY="2")
+    with ThreadPoolExecutor(1) as pool:
+        restart = pool.submit(home.request, "restart", "kimi", timeout=3.0)
+        eventually(lambda: len(home.events("worker.ready")) == 3)
+        for pid in old:
+            os.kill(pid, signal.SIGSTOP)  # so that the new worker gets the request
+        got: list[bytes] = []
+        reader = threading.Thread(target=stream, args=(home.ports["Kimi"], HELD, got))
+        reader.start()
+        eventually(lambda: got)
+        for pid in old:
+            os.kill(pid, signal.SIGCONT)
+        answer = restart.result()
+    assert answer.error == "Kimi: not ready in time; the previous worker continues"
+    assert {pid for pid in home.row("Kimi").pids if pid in old} == old
+    home.release("Kimi")
+    reader.join()
+    assert got == [b".", b"end"]
+    eventually(lambda: set(home.row("Kimi").pids) == old)
+
+
+def test_a_worker_that_is_killed_while_it_is_replaced_leaves_no_second_one(home):
+    home.add("Kimi")
+    home.start()
+    home.set("Kimi", NEVER_READY="1")
+    with ThreadPoolExecutor(1) as pool:
+        restart = pool.submit(home.request, "restart", "kimi", timeout=5.0)
+        eventually(lambda: len(home.events("worker.spawned")) == 2)
+        first, second = (event["pid"] for event in home.events("worker.spawned"))
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: len(home.events("worker.spawned")) == 3)
+        assert not restart.result().ok
+    eventually(lambda: home.events("worker.draining") or home.events("worker.late"))
+    eventually(lambda: workers_of(home) == {second})
+
+
+@pytest.mark.parametrize("op", ["start", "restart", "reload"])
+async def test_a_stop_takes_precedence_over_a_running_command(home, op):
+    """It arrives after the files were checked, while the fork server is still loading."""
+    for label in ("Kimi", "Glm"):
+        home.add(label)
+    checked = asyncio.Event()
+
+    class ObservedCheck(ConfigCheck):
+        async def __call__(self, labels, *, cwd, network=None):
+            result = await super().__call__(labels, cwd=cwd, network=network)
+            checked.set()
+            return result
+
+    may_end = home.path / "may-end"
+    may_end.touch()
+    wait = f"import os, time\nwhile not os.path.exists({str(may_end)!r}): time.sleep(0.02)"
+    supervisor, life = await running(
+        home, check=ObservedCheck(home.file), fork_server=(sys.executable, "-c", wait)
+    )
+    first = ("glm",) if op == "start" else ()
+    await supervisor.execute(ControlCommand(op="start", labels=first))
+    may_end.unlink()
+    checked.clear()
+    home.set("Kimi", COLOUR="blue")
+    late = asyncio.create_task(supervisor.execute(ControlCommand(op=op)))
+    await checked.wait()
+    await supervisor.execute(ControlCommand(op="stop", labels=("kimi",)))
+    may_end.touch()
+    assert (await late).error is None
+    assert await state_of(supervisor, "Kimi") == "stopped"
+    assert await state_of(supervisor, "Glm") == "ready"
+    assert json.loads((home.path / "state/unwanted.json").read_text()) == ["kimi"]
     await ended(supervisor, life)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ccproxy.errors import Busy, ConfigError, NotRunning, UsageError
+from ccproxy.supervisor.config_check import ConfigCheck
 from ccproxy.supervisor.control import client
 from ccproxy.supervisor.control.protocol import ControlCommand
 from ccproxy.supervisor.fleet.host import Settings
@@ -215,9 +216,11 @@ async def test_clients_of_a_crash_loop_get_an_error_until_it_is_fixed(home):
 # Hangs, with frequent probes.
 
 
-async def running(home: Home, **more: Any) -> tuple[Supervisor, asyncio.Task[None]]:
-    settings = Settings(worker_command=FAKE_WORKER, fork_server=(), **more)
-    resident = Supervisor(home.fleet, settings=settings)
+async def running(
+    home: Home, *, check: ConfigCheck | None = None, **more: Any
+) -> tuple[Supervisor, asyncio.Task[None]]:
+    settings = Settings(**{"worker_command": FAKE_WORKER, "fork_server": (), **more})
+    resident = Supervisor(home.fleet, settings=settings, check=check)
     serving = asyncio.Event()
     life = asyncio.create_task(resident.run(serving.set))
     await serving.wait()

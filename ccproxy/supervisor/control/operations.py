@@ -54,12 +54,11 @@ class _Replacement:
     old: list[WorkerSlot]
     new: list[WorkerSlot]
 
-    def outcome(self) -> tuple[list[WorkerSlot], list[WorkerSlot]]:
-        """Return the slots to stop with a drain and those to stop at once."""
-        serving = [slot for slot in self.old if slot.is_serving]
-        if all(slot.is_serving for slot in self.new):
-            return serving, []
-        return [], self.new if serving else []
+    @property
+    def has_failed(self) -> bool:
+        """Whether the old workers continue because a new one does not serve."""
+        is_served = any(slot.is_serving for slot in self.old)
+        return is_served and not all(slot.is_serving for slot in self.new)
 
 
 class Operations:
@@ -91,6 +90,12 @@ class Operations:
         self._turn = asyncio.Lock()
         self._turn_holder = ""
         self._turn_since = 0.0
+        self._turn_stops = 0
+        """The value of `_stops` when the operation that has its turn was requested."""
+        self._stops = 0
+        """How many times entries were stopped."""
+        self._last_stops: dict[str, int] = {}
+        """The value of `_stops` when each entry was last stopped, by its label in lowercase."""
 
     # Operations.
 
@@ -105,7 +110,7 @@ class Operations:
             self._check_ports(specs)
             await self._host.prepared()
             self._refuse_if_ending()
-            for spec in specs:
+            for spec in self._unless_stopped(specs):
                 self._want(spec, command)
             self._save_stopped()
             self._routing = self._routing or result.routing
@@ -117,6 +122,8 @@ class Operations:
     async def stop(self, command: ControlCommand) -> ControlReply:
         """Stop the entries and wait until their workers have exited."""
         stopping = [slot for slot in self._slots if self._is_selected(slot.spec.label, command)]
+        self._stops += 1
+        self._last_stops |= dict.fromkeys(command.labels, self._stops)
         self._stop_slots(stopping, command.drain)
         if not self.is_ending:
             self._save_stopped(command.labels)
@@ -210,26 +217,39 @@ class Operations:
         """
         Replace the workers of each spec; return the failures as text for the user.
 
-        A worker that serves is stopped only once its successor serves. A successor that fails
-        is stopped instead.
+        A worker that serves is stopped only when its successor serves. If a successor fails, all
+        of the entry's new workers are stopped instead. An entry that the user stops meanwhile is
+        not replaced.
         """
         await self._clear_ports(specs, command)
         if specs:
             await self._host.prepared()
         self._refuse_if_ending()
-        replacements = {spec.label: self._begin_replacement(spec, command) for spec in specs}
-        new = [slot for one in replacements.values() for slot in one.new]
+        remaining = self._unless_stopped(specs)
+        replacements = [(spec, self._begin_replacement(spec, command)) for spec in remaining]
+        new = [slot for _, one in replacements for slot in one.new]
         await self._loop.wait_for(lambda: self._has_settled(new), command.timeout)
+        self._refuse_if_ending()
+        remaining = self._unless_stopped(specs)
         errors = []
-        for label, replacement in replacements.items():
-            drained, failed = replacement.outcome()
-            if failed:
-                reasons = (slot.failure for slot in failed)
+        for spec, replacement in replacements:
+            if spec not in remaining:
+                continue
+            stopped = replacement.old
+            if replacement.has_failed:
+                stopped = replacement.new
+                reasons = (slot.failure for slot in stopped)
                 reason = next(filter(None, reasons), "not ready in time")
-                errors.append(f"{label}: {reason}; the previous worker continues")
-            self._stop_slots(drained, command.drain)
-            self._stop_slots(failed, 0.0)
+                errors.append(f"{spec.label}: {reason}; the previous worker continues")
+            # Even if the replacement has failed, some of the new workers may have requests.
+            self._stop_slots([slot for slot in stopped if slot.is_serving], command.drain)
+            self._stop_slots([slot for slot in stopped if not slot.is_serving], 0.0)
         return "\n".join(errors)
+
+    def _unless_stopped(self, specs: Sequence[Spec]) -> list[Spec]:
+        """Return the *specs* that no `stop` has named since the current operation was requested."""
+        stops = self._last_stops
+        return [one for one in specs if stops.get(one.label.lower(), 0) <= self._turn_stops]
 
     def _begin_replacement(self, spec: Spec, command: ControlCommand) -> _Replacement:
         old = self._wanted([spec.label])
@@ -389,6 +409,7 @@ class Operations:
     @asynccontextmanager
     async def _in_turn(self, command: ControlCommand) -> AsyncIterator[None]:
         self._refuse_if_ending()
+        stops = self._stops
         try:
             async with asyncio.timeout(TURN_LIMIT):
                 await self._turn.acquire()
@@ -398,6 +419,7 @@ class Operations:
             raise Busy(f"{text}\n  fix: try again when it has finished") from error
         self._turn_holder = command.command or f"ccproxy {command.op}"
         self._turn_since = self._host.now()
+        self._turn_stops = stops
         try:
             yield
         finally:
