@@ -114,6 +114,19 @@ def test_children_do_not_outlive_a_worker_that_exits(home):
     eventually(lambda: group_of(pid) == [])
 
 
+def test_children_do_not_outlive_an_adopted_worker_that_is_killed(home):
+    home.add("Kimi", CHILD="1")
+    home.start()
+    pid, supervisor = home.pid("Kimi"), home.supervise()
+    eventually(lambda: len(group_of(pid)) == 2)
+    os.kill(supervisor, signal.SIGKILL)
+    eventually(lambda: not is_alive(supervisor))
+    assert home.start() == {"Kimi": "ready"}
+    os.kill(pid, signal.SIGKILL)
+    # A killed process ends when the kernel schedules it.
+    eventually(lambda: group_of(pid) == [])
+
+
 def test_a_second_stop_cuts_the_first_drain_short(home):
     home.add("Kimi", STUBBORN="1")
     home.start()

@@ -64,6 +64,9 @@ FORK_SERVER_COMMAND = (*WORKER_COMMAND, "--fork-server")
 DRAIN_ANSWER = 1.0
 """Seconds that a worker may take to confirm a drain; after that it gets SIGTERM."""
 
+REAP_POLL = 0.1
+"""Seconds between two attempts to reap the killed children of a worker."""
+
 
 @dataclass(slots=True)
 class _Handles:
@@ -397,18 +400,21 @@ class LocalHost:
         if handles.ready_fd >= 0:
             self._read_pipe(slot, record, handles)
         self._close_pipe(handles)
+        record.identity.kill_orphans()
         code = None
         if handles.child is not None:
-            # Not reaped yet, so the pid still identifies this group; its children die with it.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(handles.child.pid, signal.SIGKILL)
             code = handles.child.wait()
+            self._reap_orphans(handles.child)
         if slot.record is record:
             slot.exited(code, output=last_lines(handles.output))
         level = "info" if slot.goal is Goal.STOPPED else "error"
         pid = record.identity.pid
         self._journal("worker.exited", level=level, label=slot.spec.label, pid=pid, code=code)
         self._wake()
+
+    def _reap_orphans(self, worker: ForkedProcess) -> None:
+        if not worker.reap_orphans():
+            asyncio.get_running_loop().call_later(REAP_POLL, self._reap_orphans, worker)
 
     def _reap(self, slot: WorkerSlot) -> None:
         record = slot.record

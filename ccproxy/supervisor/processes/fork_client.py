@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccproxy.supervisor.journal import Journal
+from ccproxy.supervisor.processes.identity import start_of
 
 _PADDING = " " * 4096
 """An argument that reserves space for a worker's command line, which has long paths."""
@@ -56,6 +57,20 @@ class ForkedProcess:
         except ChildProcessError:
             return None
         return os.waitstatus_to_exitcode(status)
+
+    def reap_orphans(self) -> bool:
+        """
+        Reap the children in its group that it has left to this process, a subreaper.
+
+        Return True if none remains, False if some have not exited yet. Call it after `wait`.
+        """
+        try:
+            while start_of(self.pid) is None:  # otherwise another process has its pid
+                if os.waitpid(-self.pid, os.WNOHANG) == (0, 0):
+                    return False
+        except ChildProcessError:
+            return True
+        return True
 
 
 @dataclass(slots=True)

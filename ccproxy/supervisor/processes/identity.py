@@ -60,6 +60,15 @@ class Identity:
             return False
         return is_leader and _delivered(lambda: os.killpg(self.pid, number))
 
+    def kill_orphans(self) -> None:
+        """
+        Kill the processes that remain in the group of this process after its exit.
+
+        The kernel gives its pid to no other process while the group exists.
+        """
+        if start_of(self.pid) is None:
+            _delivered(lambda: os.killpg(self.pid, signal.SIGKILL))
+
 
 def identify(pid: int) -> Identity | None:
     """Return the identity of the process that currently has *pid*, or None."""

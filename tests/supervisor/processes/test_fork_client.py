@@ -116,6 +116,18 @@ async def test_workers_outlive_supervisor_and_fork_server(tmp_path):
         assert await fleet.supervisor_pid() != supervisor
 
 
+async def test_the_children_of_a_killed_worker_leave_no_zombies(home):
+    """A supervisor that has forked workers is the new parent of their children."""
+    home.add("Kimi", CHILD="1")
+    async with serving(home, worker_command=FAKE_WORKER, fork_server=()) as resident:
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        await resident.execute(ControlCommand(op="start"))
+        pid = home.pid("Kimi")
+        (child,) = await eventually(lambda: psutil.Process(pid).children())
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: not psutil.pid_exists(child.pid))
+
+
 async def test_a_forked_worker_that_rejects_its_settings_is_not_retried(home):
     """Its exit code 78 and its message reach the supervisor."""
     home.add("Kimi", PROVIDER="kimi", PROVIDER_API_KEY="")
