@@ -20,7 +20,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ccproxy.build import installed_build
@@ -47,6 +47,8 @@ class CheckResult:
     """One per entry of the table; unchecked entries have no digest."""
     routing: str = ""
     """Hash of routes, fallback and presets, which workers read themselves."""
+    files: Mapping[str, tuple[int, ...] | None] = field(default_factory=dict)
+    """The status of each file before it was read, by path; None for a missing file."""
     mistakes: tuple[Mistake, ...] = ()
     """If there are any, the other fields are empty."""
 
@@ -66,7 +68,8 @@ class ConfigCheck:
         self._limit = limit
         self._command = command
         self._environment = environment
-        self._last: tuple[tuple[str, ...], object, CheckResult] | None = None
+        self._last: tuple[object, CheckResult] | None = None
+        """The inputs of the last check, without the files, and its result."""
 
     async def __call__(
         self,
@@ -88,22 +91,14 @@ class ConfigCheck:
         """
         selected = tuple(sorted(label.lower() for label in labels))
         environment = self._environment() if network is None else clean_environment(network)
-        if self._last is not None:
-            last_labels, fingerprint, result = self._last
-            if last_labels == selected and fingerprint == self._fingerprint(result, environment):
+        inputs = selected, dict(environment), installed_build()
+        if self._last is not None and self._last[0] == inputs:
+            result = self._last[1]
+            if all(file_status(Path(name)) == before for name, before in result.files.items()):
                 return result
         result = await self._run(selected, cwd, environment)
-        self._last = selected, self._fingerprint(result, environment), result
+        self._last = inputs, result
         return result
-
-    def _fingerprint(
-        self, result: CheckResult, environment: Mapping[str, str]
-    ) -> tuple[object, ...]:
-        """Return a value that differs whenever the result may differ, without reading a file."""
-        names = (name for spec in result.specs for name in (spec.env_file, spec.keys_file) if name)
-        files = [self._file, local_table(self._file), *map(Path, names)]
-        statuses: list[FileStatus] = [file_status(file) for file in files]
-        return installed_build(), dict(environment), statuses
 
     async def _run(
         self, labels: Sequence[str], cwd: str | None, environment: Mapping[str, str]
@@ -151,22 +146,24 @@ def _folder(path: str | None) -> Path | None:
 
 def check(file: Path, labels: Sequence[str]) -> CheckResult:
     """Check the table *file* and the env files of *labels*; raise ConfigError with all mistakes."""
+    files = {os.fspath(table): file_status(table) for table in (file, local_table(file))}
     fleet, table_mistakes = read_fleet(file)
     ports = {entry.port: entry.label for entry in fleet.entries}
     specs: list[Spec] = []
     mistakes: list[Mistake] = list(table_mistakes)
     for entry in fleet.entries:
+        files.setdefault(os.fspath(entry.env_file), file_status(entry.env_file))
         if labels and entry.label.lower() not in labels:
             specs.append(_unchecked_spec(entry))
             continue
         try:
-            specs.append(_checked_spec(entry, ports))
+            specs.append(_checked_spec(entry, ports, files))
         except ConfigError as error:
             # Two entries may share an env file; its mistakes are reported once.
             mistakes += [mistake for mistake in error.mistakes if mistake not in mistakes]
     if mistakes:
         raise ConfigError(mistakes)
-    return CheckResult(specs=tuple(specs), routing=_routing_digest(fleet.tables))
+    return CheckResult(specs=tuple(specs), routing=_routing_digest(fleet.tables), files=files)
 
 
 def _unchecked_spec(entry: Entry) -> Spec:
@@ -179,12 +176,15 @@ def _unchecked_spec(entry: Entry) -> Spec:
     )
 
 
-def _checked_spec(entry: Entry, ports: Mapping[int, str]) -> Spec:
+def _checked_spec(entry: Entry, ports: Mapping[int, str], files: dict[str, FileStatus]) -> Spec:
+    """Return the checked spec of *entry*, and add the status of its key file to *files*."""
     from ccproxy.config.worker_config import load_worker
 
     config = load_worker(entry.env_file, entry=entry, ports=ports)
     models = config.models
     keys_file = os.fspath(config.keys_file or "")
+    if config.keys_file:
+        files.setdefault(keys_file, file_status(config.keys_file))
     source = source_of(entry, keys_file)
     return replace(
         _unchecked_spec(entry),

@@ -124,6 +124,21 @@ async def test_an_unchanged_table_is_not_read_again(table: Path) -> None:
     assert third.specs[0].digest != second.specs[0].digest
 
 
+@pytest.mark.parametrize("edited", ["ccproxy.toml", "a.env", "keys.txt"])
+async def test_a_file_that_is_edited_during_a_check_is_read_again(table: Path, edited: str) -> None:
+    """A reload would otherwise report that nothing has changed until the next edit."""
+    (table.parent / "keys.txt").write_text("sk-one\n")
+    (table.parent / "keys.txt").chmod(0o600)
+    (table.parent / "a.env").write_text("PROVIDER=kimi\nPROVIDER_API_KEYS_FILE=keys.txt\n")
+    edit = f"open({str(table.parent / edited)!r}, 'a').write('#edited\\n')"
+    code = (
+        f"import sys; from ccproxy.supervisor.config_check import main; main(sys.argv[1:]); {edit}"
+    )
+    runs = ConfigCheck(table, command=[sys.executable, "-c", code])
+    first = await runs(["A"], cwd=None)
+    assert await runs(["A"], cwd=None) is not first
+
+
 async def test_mistakes_found_by_the_child_arrive_with_file_and_line(table: Path) -> None:
     with pytest.raises(ConfigError, match="MAX_RETRIES") as caught:
         await ConfigCheck(table)([], cwd=str(table.parent))
