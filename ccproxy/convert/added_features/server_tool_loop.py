@@ -25,6 +25,7 @@ from ccproxy.convert.added_features.media_blocks import Content, text_block
 from ccproxy.convert.added_features.search_answer import USE_PREFIX, use_block
 from ccproxy.convert.chat.answer import fold
 from ccproxy.convert.chat.tool_calls import to_input
+from ccproxy.convert.common.held_text import check_held
 from ccproxy.convert.direct.message_events import (
     block_events,
     encode_event,
@@ -89,6 +90,7 @@ class ServerToolLoop(ABC):
     def _start_round(self) -> None:
         self._rounds += 1
         self._decoder = sse.Decoder()
+        self._held = 0
         self._events: list[Event] = []
         self._pieces: list[str] | None = None  # input of the open search call
         self._call: Content = {}
@@ -110,6 +112,8 @@ class ServerToolLoop(ABC):
 
     def feed(self, data: bytes) -> bytes:
         """Convert bytes of the round's stream into bytes for the client."""
+        self._held += len(data)
+        check_held(self._held, share=0.1)  # an event of 120 bytes has a token of text
         out: list[bytes] = []
         with reading_events():
             for event in self._decoder.feed(data):

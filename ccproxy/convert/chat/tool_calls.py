@@ -28,6 +28,7 @@ from typing import Any
 
 import msgspec
 
+from ccproxy.convert.common.held_text import check_held
 from ccproxy.errors import BadAnswer
 from ccproxy.protocol.chat import ToolCallDelta
 from ccproxy.protocol.json_splice import NOT_JSON, object_of
@@ -114,7 +115,7 @@ class ToolCall:
         Add arguments: text, or a whole value (some servers send an object).
 
         Raises:
-            Problem: If the client has already received the whole call.
+            Problem: If the client has already received the whole call, or if they are too long.
         """
         if arguments is None:
             return
@@ -129,13 +130,13 @@ class ToolCall:
             self._extent = _JsonExtent()
         if text:
             self._parts.append(text)
-            self._size += len(text)
+            self._grow(len(text))
             self.has_arguments = self.has_arguments or not text.isspace()
 
     def absorb(self, parts: list[str], size: int) -> None:
         """Add *parts* of *size* characters that were already sent to the client."""
         self._parts += parts
-        self._size += size
+        self._grow(size)
         self._sent = len(self._parts)
         self.has_arguments = True
 
@@ -156,6 +157,10 @@ class ToolCall:
         if parse_json(text) == (arguments,):
             return text
         return _dump(arguments) if arguments else ""
+
+    def _grow(self, characters: int) -> None:
+        self._size += characters
+        check_held(self._size)
 
     def _unsent(self) -> str:
         unsent = self._parts[self._sent :]

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from ccproxy.convert.chat.tool_calls import ToolCall
+from ccproxy.convert.common.held_text import check_held
 from ccproxy.convert.common.thinking import (
     HIDDEN_TEXT,
     REASONING_DETAILS,
@@ -93,6 +94,8 @@ class MessageWriter:
         self.has_tools = False
         self.chars = 0
         """Length of the model's output, hidden or not."""
+        self._held = 0
+        """Characters that were kept so far: blank or hidden text, and reasoning details."""
         self._blank: dict[TextKind, list[str]] = {"thinking": [], "text": []}
         self._omitted: list[str] = []  # hidden text of the open thinking block
         self._details: list[dict[str, Any]] = []
@@ -125,6 +128,7 @@ class MessageWriter:
             blank = self._blank[kind]
             blank.append(text)
             if not text or text.isspace():
+                self._hold(text)
                 return
             text = "".join(blank)
             blank.clear()
@@ -190,12 +194,17 @@ class MessageWriter:
         self.chars += len(text)
         if self.block == "thinking" and self._context.omit_thinking:
             self._omitted.append(text)
+            self._hold(text)
         elif self.block == "text":
             self._add_delta({"type": "text_delta", "text": text})
         elif self.block == "thinking":
             self._add_delta({"type": "thinking_delta", "thinking": text})
         else:
             self._add_delta({"type": "input_json_delta", "partial_json": text})
+
+    def _hold(self, *texts: str) -> None:
+        self._held += sum(map(len, texts))
+        check_held(self._held)
 
     def _add_delta(self, delta: Event) -> None:
         self._out.append({"type": "content_block_delta", "index": self.index, "delta": delta})
@@ -207,6 +216,7 @@ class MessageWriter:
         if not self._context.hide_thinking:
             for detail in details:
                 merge_detail(self._details, detail)
+                self._hold(*(value for value in detail.values() if isinstance(value, str)))
 
     def queue_signature(self, call: ToolCall) -> None:
         """Queue the thought signature of *call*; its id must be set."""

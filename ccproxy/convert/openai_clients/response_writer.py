@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Raw
 
 from ccproxy.convert.added_features.deferred_tools import TOOL_SEARCH_TYPE
+from ccproxy.convert.common.held_text import check_held
 from ccproxy.convert.common.usage import token_count
 from ccproxy.convert.direct.message_events import problem_of
 from ccproxy.convert.openai_clients.openai_errors import stream_error
@@ -117,9 +118,11 @@ class ResponseWriter:
         self._tool = ToolKind("function", "")
         self._texts: list[Raw] = []
         self._signature = ""
+        self._held = 0
+        """Bytes of all texts: the last event repeats the whole output."""
 
     def take(self, event: MessageEvent) -> bytes:
-        """Return the Responses events for *event*."""
+        """Return the Responses events for *event*. Raises Problem if the output is too long."""
         delta, block = event.delta, event.content_block
         if event.type == "content_block_delta" and delta is not None:
             self._continue(delta)
@@ -244,7 +247,7 @@ class ResponseWriter:
     def _continue(self, delta: BlockDelta) -> None:
         match self._kind:
             case "text" if delta.type == "text_delta":
-                self._texts.append(delta.text)
+                self._hold(delta.text)
                 self._write_part(
                     "response.output_text.delta", content_index=0, delta=delta.text, logprobs=[]
                 )
@@ -253,16 +256,21 @@ class ResponseWriter:
                     part = {"type": "summary_text", "text": ""}
                     added = "response.reasoning_summary_part.added"
                     self._write_part(added, summary_index=0, part=part)
-                self._texts.append(delta.thinking)
+                self._hold(delta.thinking)
                 kind = "response.reasoning_summary_text.delta"
                 self._write_part(kind, summary_index=0, delta=delta.thinking)
             case "thinking":
                 self._signature += delta.signature
             case "tool_use" | "server_tool_use" if delta.type == "input_json_delta":
-                self._texts.append(delta.partial_json)
+                self._hold(delta.partial_json)
                 if self._kind == "tool_use" and self._tool.kind == "function":
                     kind = "response.function_call_arguments.delta"
                     self._write_part(kind, delta=delta.partial_json)
+
+    def _hold(self, text: Raw) -> None:
+        self._texts.append(text)
+        self._held += len(memoryview(text))
+        check_held(self._held)
 
     def _close(self) -> None:
         kind, self._kind = self._kind, ""

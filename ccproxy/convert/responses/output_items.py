@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ccproxy.convert.chat.tool_calls import ToolCall, parse_json, to_input
+from ccproxy.convert.common.held_text import check_held
 from ccproxy.convert.responses.reasoning_items import PART_SEPARATOR
 from ccproxy.protocol.json_splice import object_of
 from ccproxy.protocol.lenient_json import objects, string
@@ -117,6 +118,11 @@ class FunctionCall(OutputItem):
         self._call_id = string(item.call_id)
         self._arguments: object = None
         self._is_incomplete = False
+
+    def add_delta(self, part: PartKey, text: str) -> None:
+        """Add *text* to the arguments."""
+        super().add_delta(part, text)
+        check_held(sum(self.lengths.values()))
 
     def set_arguments(self, arguments: object) -> None:
         """Store the complete arguments, which replace the deltas."""

@@ -185,6 +185,7 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
         running.tasks.discard(task)
         worker.activity.release(record)
         finish_record(request, counts=route.is_for_model)
+        request.release_body()
 
 
 def _accept(request: ClientRequest) -> None:

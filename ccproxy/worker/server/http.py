@@ -113,6 +113,11 @@ class ClientRequest(HookedRequest):
             self.record.bodies.request = body
         return body
 
+    def release_body(self) -> None:
+        """Release the body and the exchange: an idle connection keeps its last request."""
+        self.chosen = self.read_prompt = None
+        self.dialect = MESSAGES
+
     async def model_body(self) -> bytes:
         """Read the body of a model request; raises the errors of `body` and `body_of_user`."""
         body = await self.body()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from typing import Any
 
 import pytest
 
+from ccproxy.convert.common import held_text
+from ccproxy.convert.exchange import Exchange
+from tests.fleet import eventually
 from tests.messages import prompt, read_answer
-from tests.provider import Provider, chunk, completion, failure, stream
+from tests.provider import Provider, chunk, completion, failure, stream, tool_call
 from tests.replies import data_line
 from tests.worker.family import Family
 from tests.worker.proxy import Proxy
@@ -169,3 +173,65 @@ async def test_the_log_has_key_and_attempts_of_a_request_that_failed(
     await proxy.ask(prompt(stream=True))
     line = await proxy.logged("request.finished")
     assert (line["attempts"], line["key"]) == (3, "…cccc")
+
+
+LONG = "x" * 5000
+OMITTED = {"type": "enabled", "budget_tokens": 50, "display": "omitted"}
+LONG_CALL = completion(tool_calls=[tool_call("Bash", {"command": LONG})])
+
+
+@pytest.mark.parametrize(
+    ("api", "answer", "fields"),
+    [
+        pytest.param("chat", LONG_CALL, {}, id="arguments, chat"),
+        pytest.param("responses", LONG_CALL, {}, id="arguments, responses"),
+        pytest.param(
+            "chat", completion("ok", reasoning=LONG), {"thinking": OMITTED}, id="hidden thinking"
+        ),
+        pytest.param("chat", stream(*[chunk("\n" * 100)] * 50), {}, id="blank text"),
+    ],
+)
+async def test_text_that_is_kept_until_its_end_is_bounded(
+    start: Any,
+    provider: Provider,
+    monkeypatch: Any,
+    api: str,
+    answer: Any,
+    fields: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(held_text, "MAX_HELD", 1000)
+    proxy = await start(PROVIDER_API=api)
+    provider.script(answer)
+    got = await proxy.ask(prompt(stream=True, **fields))
+    assert "answer is longer than" in got.error["message"]
+
+
+@pytest.mark.parametrize("api", ["chat", "responses", "messages"])
+async def test_text_that_is_passed_on_at_once_is_not_bounded(
+    start: Any, provider: Provider, monkeypatch: Any, api: str
+) -> None:
+    monkeypatch.setattr(held_text, "MAX_HELD", 1000)
+    proxy = await start(PROVIDER_API=api)
+    provider.script(completion(LONG, reasoning="y" * 5000))
+    assert (await proxy.ask(prompt(stream=True))).text == LONG
+
+
+async def test_the_output_of_a_converted_response_is_bounded(
+    proxy: Proxy, provider: Provider, monkeypatch: Any
+) -> None:
+    """Its last event repeats the whole output."""
+    monkeypatch.setattr(held_text, "MAX_HELD", 1000)
+    provider.script(completion(LONG))
+    body = {"model": "claude-opus-4-1", "input": "hello", "stream": True}
+    async with proxy.post("/v1/responses", body) as response:
+        last = json.loads((await response.read()).split(b"data: ")[-1])
+    assert last["type"] == "response.failed"
+    assert "answer is longer than" in last["response"]["error"]["message"]
+
+
+async def test_an_idle_connection_does_not_keep_its_last_exchange(proxy: Proxy) -> None:
+    await proxy.ask(prompt(stream=True))
+    await eventually(lambda: not proxy.worker.requests.tasks)
+    gc.collect()
+    exchanges = [each for each in gc.get_objects() if isinstance(each, Exchange)]
+    assert not [each for each in exchanges if proxy.worker.id_prefix in each.message_id]
