@@ -231,7 +231,8 @@ async def test_an_unusable_ledger_of_users_is_reported_and_status_shows_the_rest
         shutil.rmtree(ledger)
     ledger.write_text("not a folder")
     payers = proxy.worker.payers
-    assert (len(payers.rows()), payers.user_rows()) == (1, ())
+    # Removed files count as long as they are open.
+    assert (len(payers.rows()), len(payers.user_rows())) == (1, 1 if is_open else 0)
     if not is_open:
         answer = await proxy.ask(headers=bearer(ANNA))
         assert (answer.status, answer.error["type"]) == (500, "api_error")
