@@ -9,7 +9,6 @@ verified it.
 
 from __future__ import annotations
 
-import hmac
 import time
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Mapping
@@ -152,7 +151,7 @@ class IdentityProvider:
         own = self._settings.client_id
         if own not in audiences or (len(audiences) > 1 and claims.get("azp") != own):
             raise IdentityError("the ID token is for another client")
-        if not hmac.compare_digest(str(claims.get("nonce", "")).encode(), nonce.encode()):
+        if claims.get("nonce") != nonce:
             raise IdentityError("the ID token belongs to another sign-in")
 
     async def _read_keys(self, most_age: float) -> None:
@@ -167,8 +166,8 @@ class IdentityProvider:
                 # Only public signing keys: anyone who has a shared secret could sign with it.
                 if one.get("kty") in ("RSA", "EC") and one.get("use", "sig") == "sig":
                     keys.append(import_key(one))
-            except (JoseError, ValueError, AttributeError):
-                continue  # an unsupported kind of key
+            except (JoseError, ValueError, AttributeError, KeyError):
+                continue  # an unsupported kind of key; joserfc raises KeyError for a curve
         self._keys, self._keys_at = KeySet(keys), self._clock()
 
     async def _endpoint(self, name: str) -> str:

@@ -173,7 +173,9 @@ async def test_rotated_keys_are_read_again(gateway, identity):
     async with Browser(gateway.url) as browser:
         assert (await confirmed(browser, identity, await begin(gateway)))[0] == 200
         identity.key = new_key("second")
-        identity.listed = [{"kty": "oct", "k": "AAAA"}, {"kty": "new"}, "x", *identity.listed]
+        brainpool = {"kty": "EC", "crv": "BP-256", "x": "AA", "y": "AA"}
+        unsupported = [{"kty": "oct", "k": "AAAA"}, {"kty": "new"}, brainpool, "x"]
+        identity.listed = [*unsupported, *identity.listed]
         identity.listed.append(identity.key.as_dict(private=False))
         assert (await confirmed(browser, identity, await begin(gateway)))[0] == 403, (
             "a stranger cannot make the gateway ask at once again"
