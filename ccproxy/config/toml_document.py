@@ -105,9 +105,11 @@ class TomlDocument:
         self.lines = text.splitlines()
         try:
             return tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except RecursionError:
+            self._note_syntax_error("nested too deeply")
+        except ValueError as error:  # also of a number with thousands of digits
             self._note_syntax_error(str(error))
-            return None
+        return None
 
     def _note_syntax_error(self, message: str) -> None:
         name, fix = self.file.name, f"write entries as {self._list_example},"

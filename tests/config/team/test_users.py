@@ -48,6 +48,8 @@ def test_a_user_has_the_rights_of_the_role_unless_it_sets_them(tmp_path):
     ("text", "mistakes"),
     [
         ("[[user]\n", ["not valid TOML"]),
+        ("a = " + "[" * 10_000, ["nested too deeply"]),
+        ("a = " + "1" * 10_000, ["not valid TOML"]),
         ("user = 1", ["user must be a list of tables"]),
         ("user = [1]", ["user must be a table", "name must name a user, got None"]),
         ("roles = 1", ["roles must be a table"]),
