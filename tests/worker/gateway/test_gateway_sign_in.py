@@ -116,7 +116,17 @@ async def test_managed_settings_have_the_checksum_of_the_client(gateway, file):
             assert got.status == status
 
 
-@pytest.mark.parametrize("content", ["{", "[]", None], ids=["broken", "a list", "missing"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("{", id="broken"),
+        pytest.param("[]", id="a list"),
+        pytest.param('{"a": NaN}', id="not a number"),
+        pytest.param('{"a": "\\ud800"}', id="half a character"),
+        pytest.param('{"a":' * 100_000, id="nested too deeply"),
+        pytest.param(None, id="missing"),
+    ],
+)
 async def test_unreadable_settings_are_an_error_not_an_empty_policy(gateway, file, content):
     if content is not None:
         (file.parent / "anna.json").write_text(content)

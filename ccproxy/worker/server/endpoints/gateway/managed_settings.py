@@ -7,11 +7,13 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 from aiohttp import web
 
 from ccproxy.config.locations import is_writable_by_others
 from ccproxy.errors import Problem
-from ccproxy.files import read_json
+from ccproxy.files import read_regular
+from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.json_response import json_response
 
@@ -27,7 +29,7 @@ async def managed_settings(request: ClientRequest) -> web.Response:
         raise Problem("not_found_error", "no settings are set for this user")
     settings = await asyncio.to_thread(_read, user.settings)
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    checksum = "sha256:" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    checksum = "sha256:" + sha256(text.encode()).hexdigest()
     headers = {"ETag": f'"{checksum}"', "Cache-Control": "no-cache"}
     tags = [tag.strip() for tag in request.headers.get("If-None-Match", "").split(",")]
     if f'"{checksum}"' in tags:
@@ -44,8 +46,8 @@ def _read(file: Path) -> dict[str, object]:
             # Settings can run commands on every user's machine.
             text = f"other users may change {file.name}; run: chmod 600 {file.name}"
             raise Problem("api_error", f"the settings are not sent: {text}")
-        settings = read_json(file)
-    except (OSError, ValueError) as error:
+        settings = msgspec.json.decode(read_regular(file))
+    except (OSError, *NOT_JSON) as error:
         # Without the path, which is not for users.
         reason = error.strerror if isinstance(error, OSError) else str(error)
         text = f"the settings in {file.name} are unreadable: {reason}"
