@@ -22,7 +22,7 @@ from msgspec import Raw
 from ccproxy.errors import Problem
 from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import NOT_JSON
-from ccproxy.protocol.lenient_json import objects
+from ccproxy.protocol.lenient_json import objects, string
 from ccproxy.protocol.literals import is_present, is_string, text_of
 from ccproxy.protocol.messages import Event, Message, MessagesRequest, blocks_of
 
@@ -83,8 +83,8 @@ def classifier_context(safeguards: Raw) -> Any:  # noqa: ANN401 - the client's J
         listed = msgspec.json.decode(safeguards)
     except NOT_JSON:
         return None
-    for each in listed if isinstance(listed, list) else ():
-        if isinstance(each, dict) and each.get("type") == SAFEGUARD:
+    for each in objects(listed):
+        if each.get("type") == SAFEGUARD:
             return each.get("classifier_context") or {}
     return None
 
@@ -160,7 +160,7 @@ def read_verdicts(
     if message.get("stop_reason") == "max_tokens":
         return unavailable(calls, "truncated")
     texts = [each for each in objects(message.get("content")) if each.get("type") == "text"]
-    text = "\n".join(str(each.get("text")) for each in texts)
+    text = "\n".join(string(each.get("text")) for each in texts)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     verdict_lines = [_VERDICT.fullmatch(line) for line in lines]
     numbers = [int(match[1]) for match in verdict_lines if match is not None]

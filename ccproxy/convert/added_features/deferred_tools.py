@@ -224,8 +224,8 @@ def _argument_texts(schema: object) -> Iterator[str]:
     properties = schema.get("properties") if isinstance(schema, dict) else None
     for name, value in properties.items() if isinstance(properties, dict) else ():
         yield name
-        if isinstance(value, dict) and isinstance(value.get("description"), str):
-            yield value["description"][:_TEXT]
+        if isinstance(value, dict):
+            yield string(value.get("description"))[:_TEXT]
 
 
 def _terms(text: str) -> list[str]:

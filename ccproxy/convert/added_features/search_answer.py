@@ -16,6 +16,7 @@ import msgspec
 from ccproxy.convert.added_features.media_blocks import Content, text_block
 from ccproxy.convert.added_features.search_results import SearchOutcome, SearchResult
 from ccproxy.protocol.json_splice import fields_of
+from ccproxy.protocol.lenient_json import objects, string
 
 USE_PREFIX: Final = "srvtoolu_ccp"
 """Prefix of the ids of ccproxy's own searches."""
@@ -95,8 +96,7 @@ def found_text(content: object) -> str:
     if not isinstance(content, list):
         code = content.get("error_code") if isinstance(content, dict) else None
         return f"The web search failed: {code or 'unavailable'}"
-    lines = [_found_line(each) for each in content if isinstance(each, dict)]
-    return "\n".join(lines) or NO_RESULTS
+    return "\n".join(map(_found_line, objects(content))) or NO_RESULTS
 
 
 def _found_line(search_result: Content) -> str:
@@ -125,10 +125,11 @@ def _packed(text: str) -> str:
 
 
 def _unpacked(packed: object) -> str:
-    if not isinstance(packed, str) or not packed.startswith(_OWN):
+    text = string(packed)
+    if not text.startswith(_OWN):
         return ""
     try:
-        return base64.urlsafe_b64decode(packed.removeprefix(_OWN)).decode()
+        return base64.urlsafe_b64decode(text.removeprefix(_OWN)).decode()
     except (binascii.Error, ValueError):
         return ""
 

@@ -20,6 +20,7 @@ from ccproxy.convert.added_features.search_tool import SearchTool
 from ccproxy.convert.added_features.untrusted_text import without_imitations
 from ccproxy.convert.common.usage import token_count
 from ccproxy.protocol.json_splice import NOT_JSON
+from ccproxy.protocol.lenient_json import string
 from ccproxy.providers.search_backends import SearchBackend
 
 MAX_RESULTS: Final = 10
@@ -204,7 +205,7 @@ def _listed(answer: object, backend: SearchBackend) -> Iterator[SearchResult]:
 def _linked(answer: object, backend: SearchBackend) -> Iterator[SearchResult]:
     for path in backend.text_with_links:
         for text in _walk(answer, path):
-            for match in _LINK.finditer(text) if isinstance(text, str) else ():
+            for match in _LINK.finditer(string(text)):
                 url = match[0].rstrip(".,;:!?")
                 yield SearchResult(url=url, title=url)
 
@@ -244,16 +245,15 @@ def _is_plain_link(url: str) -> bool:
 
 def _first_texts(answer: object, paths: tuple[str, ...]) -> str:
     for path in paths:
-        texts = [text for text in _walk(answer, path) if isinstance(text, str)]
-        if text := _clean("\n".join(texts), MAX_SUMMARY):
+        if text := _clean("\n".join(map(string, _walk(answer, path))), MAX_SUMMARY):
             return text
     return ""
 
 
 def _first(item: Mapping[str, Any], names: tuple[str, ...]) -> str:
     """Return the first non-empty text at the paths *names*."""
-    values = (value for name in names for value in _walk(item, name))
-    return next((value for value in values if isinstance(value, str) and value.strip()), "")
+    texts = (string(value) for name in names for value in _walk(item, name))
+    return next((text for text in texts if text.strip()), "")
 
 
 def _walk(value: object, path: str) -> Iterator[Any]:

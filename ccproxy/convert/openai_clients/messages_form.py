@@ -34,7 +34,7 @@ from ccproxy.convert.openai_clients.tool_kinds import (
     sent_name,
 )
 from ccproxy.convert.responses.reasoning_items import PART_SEPARATOR
-from ccproxy.protocol.json_splice import fields_of
+from ccproxy.protocol.json_splice import fields_of, object_of
 from ccproxy.protocol.lenient_json import objects, string
 from ccproxy.protocol.literals import (
     ABSENT,
@@ -313,7 +313,7 @@ def _arguments(arguments: Raw) -> Raw | dict[str, Any]:
 
 def _shell_arguments(action: Raw) -> dict[str, Any]:
     """Return the arguments of a local shell call, without the empty fields of its action."""
-    fields = msgspec.json.decode(action) if is_object(action) else {}
+    fields = object_of(bytes(action)) or {}
     return {key: each for key, each in fields.items() if key != "type" and each not in (None, {})}
 
 

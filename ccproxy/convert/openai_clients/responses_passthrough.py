@@ -159,8 +159,8 @@ class ResponsesPassthrough(PassedExchange):
         return [_without_id(item) for item in items]
 
     def _opened(self, raw: Raw) -> Raw | dict[str, Any] | None:
-        item = msgspec.json.decode(raw)
-        if not isinstance(item, dict) or item.get("type") != "reasoning":
+        item = object_of(bytes(raw))
+        if item is None or item.get("type") != "reasoning":
             return raw
         content = self._seal.open_item(string(item.get("encrypted_content")))
         if content is None or digest(content) in self._rules.refusals.refused_reasoning:

@@ -17,6 +17,7 @@ from ccproxy.convert.common.usage import to_usage
 from ccproxy.convert.openai_clients.openai_errors import CONTEXT_LENGTH, error_code
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
+from ccproxy.protocol.json_splice import object_of
 from ccproxy.protocol.lenient_json import objects, string
 from ccproxy.providers.measurement import (
     ANSWER_TOKENS,
@@ -256,7 +257,7 @@ def _dict(value: object) -> dict[str, Any]:
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadAnswer("the answer is not a JSON object") from error
+    answer = object_of(data)
+    if answer is None:
+        raise BadAnswer("the answer is not a JSON object")
+    return answer
