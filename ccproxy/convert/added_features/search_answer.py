@@ -144,8 +144,8 @@ def without_own_searches(body: bytes) -> bytes:
     if fields is None or "messages" not in fields:
         return body
     messages = msgspec.json.decode(fields["messages"])
-    for message in messages:
-        if isinstance(message, dict) and isinstance(message.get("content"), list):
+    for message in objects(messages):
+        if isinstance(message.get("content"), list):
             message["content"] = [
                 changed for block in message["content"] for changed in _as_text(block)
             ]

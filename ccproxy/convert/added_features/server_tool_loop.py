@@ -211,8 +211,7 @@ class ServerToolLoop(ABC):
         end = dict(self._delta or {})
         if self._rounds == MAX_ROUNDS and self.searches:
             end["delta"] = {**end["delta"], "stop_reason": "end_turn"}  # no call is pending
-        served = {**self._usage.get("server_tool_use", {}), self.USAGE: self._searched}
-        usage = {**self._usage, "server_tool_use": served}
+        usage = add_usage(self._usage, {"server_tool_use": {self.USAGE: self._searched}})
         return encode_event({**end, "usage": usage}) + encode_event({"type": "message_stop"})
 
 

@@ -130,7 +130,7 @@ def _folded(events: Iterable[Event]) -> dict[str, Any]:
         match event["type"]:
             case "message_start":
                 start = event["message"]
-                message = {**start, "content": [], "usage": {**start["usage"]}}
+                message = {**start, "content": [], "usage": {**(start.get("usage") or {})}}
             case "content_block_start":
                 block, pieces = dict(event["content_block"]), []
                 message["content"].append(block)
@@ -142,20 +142,24 @@ def _folded(events: Iterable[Event]) -> dict[str, Any]:
                 message |= event["delta"]
                 if block.get("type") == "tool_use" and message["stop_reason"] in CUT_SHORT:
                     block["input"] = to_input("".join(pieces), is_cut=True)
-                message["usage"] |= event["usage"]
+                message["usage"] |= event.get("usage") or {}
     return message
 
 
-def _add_delta(block: dict[str, Any], pieces: list[str], delta: dict[str, str]) -> None:
-    if delta["type"] == "signature_delta":
-        block["signature"] = delta["signature"]
-        return
-    pieces.append(delta.get("text") or delta.get("thinking") or delta.get("partial_json") or "")
+def _add_delta(block: dict[str, Any], pieces: list[str], delta: dict[str, Any]) -> None:
+    match delta["type"]:
+        case "signature_delta":
+            block["signature"] = delta["signature"]
+        case "citations_delta":
+            block["citations"] = [*(block.get("citations") or ()), delta["citation"]]
+        case _:
+            text = delta.get("text") or delta.get("thinking") or delta.get("partial_json")
+            pieces.append(text or "")
 
 
 def _finish_block(block: dict[str, Any], text: str) -> None:
     match block["type"]:
-        case "tool_use" | "server_tool_use":
+        case "tool_use" | "server_tool_use" | "mcp_tool_use":
             block["input"] = to_input(text)
         case "text" | "thinking" as field:
             block[field] = text

@@ -13,7 +13,7 @@ from ccproxy.convert.chat.answer import fold
 from ccproxy.convert.direct.passthrough import Passthrough
 from ccproxy.convert.exchange import Exchange
 from ccproxy.protocol import sse
-from ccproxy.protocol.json_splice import fields_of
+from ccproxy.protocol.json_splice import fields_of, object_of
 from ccproxy.protocol.messages import blocks_of, read_request
 from ccproxy.worker.added_features.auto_mode import Judged, RequestedJudgement, requested_judgement
 from ccproxy.worker.added_features.media import MediaNeeds, as_text, media_needs
@@ -144,8 +144,7 @@ async def _whole_message(request: ClientRequest, added: Assistance) -> bytes:
         await source.pump(keep)
     stream = b"".join(pieces)
     events = sse.Decoder(limit=max(sse.LIMIT, len(stream))).feed(stream)
-    decoded = (msgspec.json.decode(event.data) for event in events)
-    return msgspec.json.encode(fold(event for event in decoded if event["type"] != "ping"))
+    return msgspec.json.encode(fold(object_of(event.data) or {} for event in events))
 
 
 def _streamed(body: bytes) -> bytes:

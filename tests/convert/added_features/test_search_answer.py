@@ -38,6 +38,12 @@ def test_results_of_earlier_turns(content, text):
     assert blocks.found_text(content) == text
 
 
+@pytest.mark.parametrize("messages", [5, "text", {"role": "user"}, [5, {"content": 5}]], ids=str)
+def test_unusual_messages_with_own_searches_are_not_changed(messages):
+    body = {"messages": messages, "x": blocks.USE_PREFIX}
+    assert json.loads(blocks.without_own_searches(json.dumps(body).encode())) == body
+
+
 def test_texts_have_citations():
     first, second = blocks.text_blocks(FOUND)
     assert first["text"] == "1. A (https://a.example/, 2026-10-02)\nIt is 42.\n\n"

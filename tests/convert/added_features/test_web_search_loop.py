@@ -84,6 +84,18 @@ def test_rounds_become_one_stream():
     assert stream.message["usage"]["server_tool_use"] == {"web_search_requests": 1}
 
 
+@pytest.mark.parametrize("usage", [5, None, {"web_search_requests": "one"}], ids=str)
+def test_an_unusual_count_of_the_provider_does_not_matter(usage):
+    rounds = loop()
+    out = rounds.feed(answer(search(), server_tool_use=usage))
+    rounds.end_round()
+    out += rounds.resolve([FOUND])
+    out += rounds.feed(answer(text("It is 42.")))
+    rounds.end_round()
+    stream = read_stream(out + rounds.close())
+    assert stream.message["usage"]["server_tool_use"] == {"web_search_requests": 1}
+
+
 def test_a_call_of_another_tool_ends_the_answer():
     rounds = loop(READ)
     out = rounds.feed(answer(search(), search(None, "call_2", "Read")))

@@ -134,6 +134,35 @@ def function(arguments, name="Read", **more):
     return {"type": "function", "function": {"name": name, "arguments": arguments}, **more}
 
 
+def test_events_of_other_providers():
+    """Direct mode also folds streams without usage, with citations and with hosted tools."""
+    use = {"type": "mcp_tool_use", "id": "mcptoolu_1", "name": "read", "input": {}}
+    citation = {"type": "char_location", "cited_text": "42"}
+    deltas = [
+        ({"type": "text", "text": ""}, {"type": "text_delta", "text": "It is 42."}),
+        ({"type": "text", "text": ""}, {"type": "citations_delta", "citation": citation}),
+        (use, {"type": "input_json_delta", "partial_json": '{"path":"a"}'}),
+    ]
+    events = [{"type": "message_start", "message": {"id": "msg_1"}}]
+    for index, (block, delta) in enumerate(deltas):
+        events += [
+            {"type": "content_block_start", "index": index, "content_block": block},
+            {"type": "content_block_delta", "index": index, "delta": delta},
+            {"type": "content_block_stop", "index": index},
+        ]
+    events.append({"type": "message_delta", "delta": {"stop_reason": "end_turn"}})
+    assert fold(events) == {
+        "id": "msg_1",
+        "content": [
+            {"type": "text", "text": "It is 42."},
+            {"type": "text", "text": "", "citations": [citation]},
+            {**use, "input": {"path": "a"}},
+        ],
+        "usage": {},
+        "stop_reason": "end_turn",
+    }
+
+
 def test_a_whole_message():
     assert message_of(whole("Hello")) == {
         "id": "msg_test",

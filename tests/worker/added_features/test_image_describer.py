@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 
 import pytest
 
+from ccproxy.convert.direct.message_events import message_events
 from tests.fleet import eventually
 from tests.messages import prompt
-from tests.provider import completion, failure, hang_up
+from tests.provider import completion, failure, hang_up, raw
 from tests.worker.family import Family
 
 BLIND = "glm-5.3"
 """A model of the preset zai without vision."""
+
+
+EVENT_STREAM = {"Content-Type": "text/event-stream"}
 
 
 def image(number=1):
@@ -231,6 +236,19 @@ async def test_half_an_emoji_does_not_break_the_conversation(start, provider, ap
     assert answer.status == 200
     assert "a cat" in prompts(provider)[0]
     assert "half \ufffd" in prompts(provider)[0]
+
+
+@pytest.mark.parametrize("data", [b'{"type":"ping"', b"[1]"], ids=["no JSON", "no object"])
+async def test_an_invalid_event_in_direct_mode_is_an_error_of_the_provider(start, provider, data):
+    """The answer is streamed even if the client requests a whole message."""
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "content": []}
+    events = message_events(json.dumps({**message, "stop_reason": "end_turn"}).encode())
+    odd = raw(b"data: %b\n\n%b" % (data, events), headers=EVENT_STREAM)
+    provider.script(lambda call: completion("a cat") if is_description(call) else odd)
+    proxy = await start(PROVIDER="zai", PROVIDER_API="messages", BIG_MODEL=BLIND, VISION="glm-5v")
+    answer = await proxy.ask(request(user(image())))
+    assert (answer.status, answer.error["type"]) == (502, "api_error")
+    assert "an event that is not valid" in answer.error["message"]
 
 
 async def test_direct_mode_describes_images_too(start, provider):
