@@ -1,5 +1,5 @@
 """
-Every reader of a provider's answer takes linear time for any content.
+Every reader of a provider's answer, and of images and domains in requests, takes linear time.
 
 Each input is the worst case for one reader and is read at two sizes. The test compares CPU time, so
 that a busy machine does not matter: for 8 times the input, a quadratic reader takes 64 times as
@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from ccproxy.convert.added_features.image_descriptions import images_of, questions_of
+from ccproxy.convert.added_features.media_blocks import MediaBody
+from ccproxy.convert.added_features.search_tool import SearchTool
 from ccproxy.convert.chat.relay import ChatRelay
 from ccproxy.convert.chat.text_calls import TextCalls
 from ccproxy.convert.chat.think_tags import ThinkTags
@@ -133,7 +136,27 @@ def a_call_that_stays_doubtful(size: int) -> None:
     respond([done, *[text] * (size // 16)])
 
 
+def questions_about_images(size: int) -> None:
+    source = {"type": "base64", "media_type": "image/png"}
+    images = [
+        {"type": "image", "source": {**source, "data": f"{number:08}"}}
+        for number in range(size // 40)
+    ]
+    questions = [{"role": "user", "content": "Which picture?"}] * (size // 40)
+    messages = [{"role": "user", "content": images}, *questions]
+    body = MediaBody(json.dumps({"messages": messages}).encode())
+    assert len(list(questions_of(body, images_of(body)))) == len(questions)
+
+
+def results_and_domains(size: int) -> None:
+    domains = [f"d{number}.example" for number in range(size // 8)]
+    admits = SearchTool(blocked_domains=domains).url_filter()
+    assert all(admits(f"https://e{number}.example/") for number in range(size // 8))
+
+
 WORKS: dict[str, Work] = {
+    "questions about images": questions_about_images,
+    "results and domains": results_and_domains,
     "items in falling order": lambda n: respond(added("message", n // 8, -1)),
     "items without a number": lambda n: respond(added("message", n // 8)),
     "a final answer with other items": lambda n: respond(

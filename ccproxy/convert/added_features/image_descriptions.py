@@ -10,8 +10,10 @@ Text in an image may try to deceive a model, so descriptions are framed as data.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from ccproxy.convert.added_features.media_blocks import (
@@ -86,6 +88,7 @@ class ImageQuestion:
 def images_of(body: MediaBody) -> list[SeenImage]:
     """Return the distinct images of a conversation."""
     images_by_key: dict[str, SeenImage] = {}
+    wish_of = cache(lambda index: _last_text_block(body.message(index)))
     for index, block in body.media():
         if block["type"] != "image":
             continue
@@ -96,7 +99,7 @@ def images_of(body: MediaBody) -> list[SeenImage]:
                 number=len(images_by_key) + 1,
                 message=index,
                 key=key,
-                wish=_last_text_block(body.message(index)),
+                wish=wish_of(index),
             )
     return list(images_by_key.values())
 
@@ -113,12 +116,12 @@ def questions_of(body: MediaBody, images: list[SeenImage]) -> Iterator[ImageQues
     users = [index for index in range(first, len(body)) if _is_turn(body.message(index))]
     for index in users:
         text = _last_text_block(body.message(index))
-        before = [image for image in images if image.message < index]
-        if index in holders or not before or not _MENTION.search(text):
+        earlier = bisect_left(images, index, key=lambda image: image.message)
+        if index in holders or not earlier or not _MENTION.search(text):
             continue
-        number = _NUMBER.search(text)
-        by_number = {image.number: image for image in before}
-        image = by_number.get(int(number[1]) if number else 0, before[-1])
+        match = _NUMBER.search(text)
+        number = int(match[1]) if match else earlier
+        image = images[number - 1 if 1 <= number <= earlier else earlier - 1]
         is_latest = index == users[-1] and not _is_answered(body, index)
         yield ImageQuestion(image=image, text=text, message=index, is_latest=is_latest)
 

@@ -126,8 +126,9 @@ def read_results(backend: SearchBackend, body: bytes, tool: SearchTool) -> Searc
         if code not in backend.ok_codes:
             return failed(f"{backend.title} answered with code {_clean(str(code), 100)}")
     results = _linked(answer, backend) if backend.text_with_links else _listed(answer, backend)
+    admits = tool.url_filter()
     unique_results = _distinct(
-        each for each in results if _is_plain_link(each.url) and _is_admitted(each, backend, tool)
+        each for each in results if _is_plain_link(each.url) and admits(_source(each, backend))
     )
     if not unique_results and (silent := _silent_sources(answer, backend)):
         return failed(f"{backend.title} has no results, because sources failed: {silent}")
@@ -227,9 +228,9 @@ def _distinct(results: Iterator[SearchResult]) -> tuple[SearchResult, ...]:
     return tuple(unique_results.values())
 
 
-def _is_admitted(result: SearchResult, backend: SearchBackend, tool: SearchTool) -> bool:
-    url = f"https://{result.title}/" if backend.hidden_hosts else result.url
-    return tool.admits(url)
+def _source(result: SearchResult, backend: SearchBackend) -> str:
+    """Return the URL to check against the domains; its host is the title if links redirect."""
+    return f"https://{result.title}/" if backend.hidden_hosts else result.url
 
 
 def _is_plain_link(url: str) -> bool:

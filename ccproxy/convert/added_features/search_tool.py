@@ -9,6 +9,8 @@ hallucinate. Other clients combine the search with their own tools.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -46,11 +48,15 @@ class SearchTool(msgspec.Struct, frozen=True):
         """Whether both kinds of domains are set, which the API refuses."""
         return bool(self.allowed_domains and self.blocked_domains)
 
-    def admits(self, url: str) -> bool:
-        """Return True if the domains allow a result with *url*."""
-        if self.allowed_domains:
-            return any(_is_in(url, domain) for domain in self.allowed_domains)
-        return not any(_is_in(url, domain) for domain in self.blocked_domains or ())
+    def url_filter(self) -> Callable[[str], bool]:
+        """Return a function that returns True if the domains allow a result with its URL."""
+        # Indexed, because a client may list megabytes of domains.
+        paths: dict[str, list[str]] = defaultdict(list)
+        for domain in self.allowed_domains or self.blocked_domains or ():
+            host, path = _host_and_path(domain)
+            paths[host].append(path)
+        is_allowed = bool(self.allowed_domains)
+        return lambda url: _is_listed(url, paths) is is_allowed
 
 
 class _Head(msgspec.Struct):
@@ -113,17 +119,21 @@ def side_query(request: MessagesRequest) -> str | None:
     return texts[-1][match.end() :].strip() if match else None
 
 
-def _is_in(url: str, domain: str) -> bool:
-    """Return True if *url* belongs to *domain*, a host with an optional path, or a subdomain."""
+def _host_and_path(domain: str) -> tuple[str, str]:
+    """Return the host of *domain* and the beginning of the paths that it includes."""
+    host, _, path = domain.split("://", 1)[-1].partition("/")
+    return host.lower().removeprefix("*.").removeprefix("www.").rstrip("."), path.rstrip("*")
+
+
+def _is_listed(url: str, paths: Mapping[str, list[str]]) -> bool:
+    """Return True if *paths* includes the host of *url*, or a parent domain, and its path."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return False
-    host = (parts.hostname or "").lower()
-    name, _, path = (
-        domain.partition("://")[2].partition("/") if "://" in domain else (domain.partition("/"))
-    )
-    name = name.lower().removeprefix("*.").removeprefix("www.").rstrip(".")
-    if not name or (host != name and not host.endswith(f".{name}")):
-        return False
-    return parts.path.lstrip("/").startswith(path.rstrip("*"))
+    host, path = (parts.hostname or "").rstrip("."), parts.path.lstrip("/")
+    while host:
+        if any(path.startswith(beginning) for beginning in paths.get(host, ())):
+            return True
+        host = host.partition(".")[2]
+    return False

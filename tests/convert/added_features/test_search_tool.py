@@ -84,11 +84,15 @@ def test_the_query(message, query):
         (["*.a.example"], None, "https://b.a.example/", True),
         ([""], None, "https://a.example/", False),
         (None, ["a.example"], "https://b.a.example/", False),
+        (None, ["a.example"], "https://A.example./", False),
+        (None, ["a.example/x", "a.example/y"], "https://a.example/y/1", False),
         (None, ["a.example"], "https://c.example/", True),
+        (["a.example"], None, "http://[::1", False),
     ],
 )
 def test_domains(allowed, blocked, url, admitted):
-    assert SearchTool(allowed_domains=allowed, blocked_domains=blocked).admits(url) is admitted
+    tool = SearchTool(allowed_domains=allowed, blocked_domains=blocked)
+    assert tool.url_filter()(url) is admitted
 
 
 def test_both_kinds_of_domains_contradict():
