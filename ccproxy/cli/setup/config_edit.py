@@ -124,7 +124,7 @@ def append(fleet: Fleet, table: Path, text: str) -> None:
         load_fleet(fleet.file, {table: draft})
 
     try:
-        _replace(table, change, check=check)
+        replace_text(table, change, check=check)
     except ConfigError as error:
         fix = f"add this by hand\n{text.rstrip()}"
         raise CcproxyError(f"cannot append to {short_path(table)}\n  fix: {fix}") from error
@@ -205,7 +205,7 @@ def change_table(
             raise ConfigError(new)
 
     with exclusive(fleet.home):
-        _replace(table, change, check=check_draft)
+        replace_text(table, change, check=check_draft)
 
 
 def _without_entry(text: str, entry: Entry) -> str:
@@ -250,7 +250,7 @@ def write_keys(env_file: Path, keys: Sequence[str]) -> None:
         raise CcproxyError(f"cannot change the keys in {file}\n  fix: edit {name} by hand")
 
     with exclusive(env_file.parent):
-        _replace(env_file, change, check=lambda _: None)
+        replace_text(env_file, change, check=lambda _: None)
 
 
 # Reading and replacing a file.
@@ -273,12 +273,17 @@ def read_text(path: Path, *, newline: str | None = None) -> str:
         raise ConfigError([mistake]) from error
 
 
-def _replace(path: Path, change: Callable[[str], str], *, check: Callable[[str], object]) -> None:
+def replace_text(
+    path: Path, change: Callable[[str], str], *, check: Callable[[str], object]
+) -> None:
     """
     Replace the text of *path* with the result of *change*, if *check* accepts it.
 
-    A symbolic link is kept. Editors do not take the lock of `exclusive`: if the file changes while
-    this runs, *change* is applied to the new text.
+    The mode, the owner and a symbolic link are kept. Editors do not take the lock of `exclusive`:
+    if the file changes while this runs, *change* is applied to the new text.
+
+    Raises:
+        OSError: If the file cannot be read or written.
     """
     path = path.resolve()
     while not _try_replace(path, change, check):

@@ -115,15 +115,15 @@ def oidc_approval(email: str) -> str:
     return OIDC_PREFIX + sha256(same_email(email).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def read_users(file: Path) -> Users:
+def read_users(file: Path, text: str | None = None) -> Users:
     """
-    Read *file*.
+    Read *file*, or *text* as its content.
 
     Raises:
         ConfigError: With every mistake in the file.
 
     """
-    document = TomlDocument(file, list_name="user", list_example="[[user]]")
+    document = TomlDocument(file, list_name="user", list_example="[[user]]", text=text)
     users = list(_Reader(document).users()) if document.is_valid else []
     if file.is_file() and is_writable_by_others(file):
         fix = f"chmod 600 {display_path(file)}"

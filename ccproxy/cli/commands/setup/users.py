@@ -13,8 +13,8 @@ from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import columns, notify, short_path, show, show_json
 from ccproxy.cli.selection import open_readable_part
+from ccproxy.cli.setup.config_edit import exclusive, replace_text, write_new
 from ccproxy.errors import UsageError
-from ccproxy.files import locked, read_regular, write_atomically
 from ccproxy.text import printable
 
 FILE_NAME = "users.toml"
@@ -87,7 +87,7 @@ def users(
         raise UsageError(f"{action} needs a name\n  fix: ccproxy users {action} NAME")
     if oidc and (action != "add" or not email):
         raise UsageError("--oidc is for a new user\n  fix: ccproxy users add NAME --oidc --email …")
-    with locked(path.with_name(f".{path.name}.lock"), timeout=10):
+    with exclusive(path.parent):
         token = _change(path, action, name, _block(name, role, email, oidc=oidc))
     if as_json:
         show_json({"user": name, "token": token or None})
@@ -106,26 +106,64 @@ def _change(path: Path, action: str, name: str, block: str) -> str:
 
     *block* is the table of a new user, without its tokens.
     """
-    from ccproxy.config.team.users import TOKEN_PREFIX, hash_token, read_users
+    from ccproxy.config.team.users import TOKEN_PREFIX, hash_token
 
-    users = read_users(path).by_name if path.exists() else {}
-    text = read_regular(path) if path.exists() else _HEADER
     has_no_token = action == "revoke" or (action == "add" and _OIDC in block)
     token = "" if has_no_token else TOKEN_PREFIX + secrets.token_urlsafe(32)
-    hashes = [hash_token(token)] if token else []
-    tokens = json.dumps(hashes)
+    hashes = (hash_token(token),) if token else ()
+
+    def change(text: str) -> str:
+        return _changed(path, text, action, name, block, tokens=json.dumps(hashes))
+
+    def check(text: str) -> None:
+        _check(path, text, name, hashes, is_end=action == "revoke")
+
+    if path.exists():
+        replace_text(path, change, check=check)
+    else:
+        text = change(_HEADER)
+        check(text)
+        write_new(path, text)
+    return token
+
+
+def _changed(path: Path, text: str, action: str, name: str, block: str, *, tokens: str) -> str:
+    """
+    Return *text*, the content of *path*, with the change applied.
+
+    Raises:
+        ConfigError: If *text* has mistakes.
+        UsageError: If a new user exists already, or another user does not exist.
+    """
+    from ccproxy.config.team.users import read_users
+
+    users = read_users(path, text).by_name
     if action == "add":
         if name in users:
             raise UsageError(f'"{name}" exists already\n  fix: ccproxy users renew {name}')
-        text = text.rstrip("\n") + f"\n\n{block}tokens = {tokens}\n"
-    elif name not in users:
+        return text.rstrip("\n") + f"\n\n{block}tokens = {tokens}\n"
+    if name not in users:
         raise UsageError(f'{short_path(path)} has no user "{name}"\n  fix: ccproxy users')
-    else:
-        text = _with_value(text, name, "tokens", tokens)
-        if action == "revoke" and users[name].uses_oidc:
-            text = _with_value(text, name, "oidc", "false")
-    _write_checked(path, text, name, tuple(hashes), is_end=action == "revoke")
-    return token
+    text = _with_value(text, name, "tokens", tokens)
+    if action == "revoke" and users[name].uses_oidc:
+        text = _with_value(text, name, "oidc", "false")
+    return text
+
+
+def _check(path: Path, text: str, name: str, hashes: tuple[str, ...], *, is_end: bool) -> None:
+    """
+    Check that *text*, the new content of *path*, is valid and gives *name* the tokens *hashes*.
+
+    Raises:
+        ConfigError: If it is not valid.
+        UsageError: If the user has other tokens.
+    """
+    from ccproxy.config.team.users import read_users
+
+    user = read_users(path, text).by_name.get(name)
+    if user is None or user.tokens != hashes or (user.uses_oidc and not hashes and is_end):
+        fix = f"write it there as tokens = {json.dumps(hashes)}"
+        raise UsageError(f"{short_path(path)}: the tokens of {name} were not found\n  fix: {fix}")
 
 
 def _block(name: str, role: str, email: str, *, oidc: bool) -> str:
@@ -147,24 +185,6 @@ def _with_value(text: str, name: str, key: str, value: str) -> str:
         changed, count = old.subn(rf"\g<1>{key} = {value}", part, count=1)
         parts[index] = changed if count else f"{part.rstrip()}\n{key} = {value}\n\n"
     return "".join(parts)
-
-
-def _write_checked(
-    path: Path, text: str, name: str, hashes: tuple[str, ...], *, is_end: bool
-) -> None:
-    """Write *text* if it is valid and gives *name* the token *hashes*; else raise an error."""
-    from ccproxy.config.team.users import read_users
-
-    draft = path.with_name(f".{path.name}.draft")
-    write_atomically(draft, text)
-    try:
-        user = read_users(draft).by_name.get(name)
-    finally:
-        draft.unlink(missing_ok=True)
-    if user is None or user.tokens != hashes or (user.uses_oidc and not hashes and is_end):
-        fix = f"write it there as tokens = {json.dumps(hashes)}"
-        raise UsageError(f"{short_path(path)}: the tokens of {name} were not found\n  fix: {fix}")
-    write_atomically(path, text)
 
 
 def _list(path: Path, *, as_json: bool) -> None:

@@ -85,7 +85,22 @@ def test_mistakes_do_not_change_the_file(ccproxy, home):
         done = ccproxy("users", *words)
         assert done.exit_code != 0
         assert text in done.stderr
+        assert "draft" not in done.stderr, "the message names the user's file"
         assert file.read_text() == OWN
+    assert [path.name for path in home.iterdir() if "users" in path.name] == ["users.toml"]
+
+
+def test_the_file_keeps_its_mode_and_its_link(ccproxy, home):
+    target = home / "shared" / "team.toml"
+    target.parent.mkdir()
+    target.write_text(OWN)
+    target.chmod(0o640)
+    (home / "users.toml").symlink_to(target)
+    for words in (("renew", "anna"), ("add", "carl"), ("revoke", "bob")):
+        assert ccproxy("users", *words).exit_code == 0
+        assert (home / "users.toml").readlink() == target
+        assert target.stat().st_mode & 0o777 == 0o640
+    assert set(read_users(target).by_name) == {"anna", "bob", "carl"}
 
 
 def test_the_list(ccproxy, home):
