@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -91,7 +92,8 @@ class Log:
 def logs_of(folder: Path, label: str) -> list[Log]:
     """Return the logs of the proxy *label*, one for each of its processes."""
     name = re.compile(rf"({re.escape(label)}(?:\.\d+)?\.log)(\.\d{{8}}_\d{{6}})?")
-    matches = [match for path in _file_names(folder) if (match := name.fullmatch(path))]
+    sizes = _file_sizes(folder)
+    matches = [match for path in sizes if (match := name.fullmatch(path))]
     # The current file has no time stamp and is the newest.
     matches.sort(key=lambda match: match[2] or "~", reverse=True)
     return [
@@ -99,8 +101,7 @@ def logs_of(folder: Path, label: str) -> list[Log]:
             source=label,
             path=folder / log,
             parts=tuple(
-                (path, path.stat().st_size)
-                for path in (folder / match[0] for match in matches if match[1] == log)
+                (folder / match[0], sizes[match[0]]) for match in matches if match[1] == log
             ),
         )
         for log in sorted({f"{label}.log", *(match[1] for match in matches)})
@@ -228,8 +229,13 @@ def sorted_by_time(lines: Iterable[LogLine]) -> list[LogLine]:
     return [line for _, line in sorted(timed, key=lambda pair: pair[0])]
 
 
-def _file_names(folder: Path) -> list[str]:
-    try:
-        return [path.name for path in folder.iterdir() if path.is_file()]
-    except FileNotFoundError:
-        return []
+def _file_sizes(folder: Path) -> dict[str, int]:
+    """Return the sizes of the regular files in *folder*, by name."""
+    sizes = {}
+    with suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):  # a worker may rename or delete it at any time
+                status = path.stat()
+                if stat.S_ISREG(status.st_mode):
+                    sizes[path.name] = status.st_size
+    return sizes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
 
@@ -188,7 +189,9 @@ def _sharing_text(pool: PoolSharing) -> str:
 
 
 def _log_line(fleet: Fleet) -> str:
-    files = list(fleet.logs.glob("*.log*")) if fleet.logs.is_dir() else []
-    total = sum(file.lstat().st_size for file in files)
-    content = f"{format_size(total)} in {counted(len(files), 'file')}"
+    sizes = []
+    for file in fleet.logs.glob("*.log*") if fleet.logs.is_dir() else ():
+        with suppress(FileNotFoundError):  # a worker may delete an archive at any time
+            sizes.append(file.lstat().st_size)
+    content = f"{format_size(sum(sizes))} in {counted(len(sizes), 'file')}"
     return f"Logs {content} (kept 3 days): {tilde(fleet.logs)}"

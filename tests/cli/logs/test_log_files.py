@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ccproxy.cli.logs.log_files import Follower, LogFilter, backwards, last_lines, logs_of
+from tests.cli.vanishing_files import vanishing
 
 
 def line(event, *, ago=0.0, level="info", **fields):
@@ -85,6 +86,13 @@ def test_a_rotation_loses_nothing(tmp_path, follower_of):
     file.write_text("after\n")
     assert texts(follower) == ["last", "after"]
     assert texts(follower) == []
+
+
+def test_archives_that_are_deleted_at_the_same_time_are_left_out(tmp_path):
+    with vanishing(tmp_path):
+        for _ in range(5000):
+            (log,) = logs_of(tmp_path, "x")
+            assert len(log.parts) <= 1
 
 
 def test_a_log_that_is_created_later_is_followed_from_its_beginning(tmp_path, follower_of):

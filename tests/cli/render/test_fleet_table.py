@@ -19,6 +19,7 @@ from ccproxy.ipc.control_messages import BudgetRow, PoolSharing, RetiringModel
 from ccproxy.supervisor.control.client import FleetStatus
 from ccproxy.supervisor.control.protocol import SupervisorInfo
 from ccproxy.supervisor.control.status import Row
+from tests.cli.vanishing_files import vanishing
 
 REFUSED = "failed 7 times, next try in 22 s. Last line: BASE_URL is not a valid URL"
 PORT = "port 8083 in use by node (pid 4411, user root)"
@@ -43,6 +44,11 @@ def row(
         reason=reason,
         **more,
     )
+
+
+def test_an_archive_that_is_deleted_at_the_same_time_is_not_counted(text, tmp_path):
+    with vanishing(tmp_path / "logs"):
+        assert all("Logs 0 B in" in text(row("a"))[-1] for _ in range(60))
 
 
 @pytest.fixture
