@@ -184,7 +184,10 @@ def home_folder(environ: Mapping[str, str]) -> Path:
 
 def display_path(path: Path) -> Path:
     """Return *path* as messages show it: relative to the current folder if it is inside it."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # the current folder was deleted
+        return path
     is_below = here != here.parent and path.is_relative_to(here)
     return path.relative_to(here) if is_below else path
 

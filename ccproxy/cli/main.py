@@ -121,11 +121,29 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """Run the command line."""
+    _open_closed_streams()
     sys.excepthook = _report_internal_error
     if os.environ.get("_CCPROXY_COMPLETE", "").startswith("pwsh"):
         # Add PowerShell to the shells that click supports.
         importlib.import_module("ccproxy.cli.commands.setup.completion")
     cli.main()
+
+
+def _open_closed_streams() -> None:
+    """
+    Open /dev/null in place of each standard stream that the caller has closed.
+
+    The next file to be opened would otherwise get its descriptor, and the output of this process
+    and its children.
+    """
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+            os.set_inheritable(fd, True)
+            setattr(sys, name, os.fdopen(fd, mode))
 
 
 def _report(error: Exception, options: Options) -> int:

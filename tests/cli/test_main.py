@@ -456,6 +456,31 @@ def test_a_closed_pipe_is_not_an_error(home):
     assert child.wait() == 1
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_is_not_an_error(closed, home):
+    """The files that the command opens do not get the descriptor of the stream."""
+    shell = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh"]
+    for words, code in ((["check"], 0), (["nonsense"], 2)):
+        done = subprocess.run([*shell, *command(*words)], capture_output=True, check=False)
+        assert (done.returncode, b"internal" in done.stderr) == (code, False), done.stderr
+
+
+@pytest.mark.parametrize("words", [["check"], ["-c", "../other.toml", "check"]])
+def test_a_deleted_current_folder_is_reported(words, tmp_path):
+    folder = tmp_path / "deleted"
+    folder.mkdir()
+    script = 'rmdir "$PWD"; exec "$@"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, "sh", *command(*words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+    )
+    assert "internal error" not in done.stderr
+    assert done.returncode in (1, 78)
+
+
 def test_marks_are_ascii_if_the_encoding_lacks_them(process, home):
     result = process("env", env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert result.returncode == 2

@@ -43,6 +43,8 @@ def error_text(error: Exception, *, verbose: bool = False) -> str:
             return "Nothing was changed."
         case click.Abort():
             return "interrupted"
+        case FileNotFoundError(filename=None) if _is_current_folder_gone():
+            return _labelled("the current folder was deleted\n  fix: cd to another folder")
         case OSError(filename=str(name)):
             path = shlex.quote(str(_existing_part(name)))
             fix = _FIX_BY_ERRNO.get(error.errno or 0, "").format(path=path)
@@ -66,6 +68,14 @@ def _mistake_text(mistake: Mistake) -> str:
     if mistake.fix:
         rest.append(f"fix: {printable_lines(mistake.fix)}")
     return "\n  ".join([text, *rest])
+
+
+def _is_current_folder_gone() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _existing_part(name: str) -> Path:

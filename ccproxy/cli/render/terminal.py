@@ -18,7 +18,7 @@ import click
 
 from ccproxy.cli.command import Options
 from ccproxy.cli.render.command_lines import callable_here
-from ccproxy.files import home_folder
+from ccproxy.files import display_path, home_folder
 from ccproxy.text import printable
 
 MARKS = {
@@ -111,9 +111,8 @@ def tilde(path: Path) -> str:
 
 def short_path(path: Path) -> str:
     """Return *path* relative to the current folder if it is inside, else as `tilde` does."""
-    here = Path.cwd()
-    is_below = here != here.parent and path.is_relative_to(here)
-    return printable(str(path.relative_to(here))) if is_below else tilde(path)
+    below = display_path(path)
+    return tilde(path) if below == path else printable(str(below))
 
 
 class HasAddress(Protocol):
