@@ -286,8 +286,11 @@ def write_user_settings(path: Path, document: Mapping[str, Any]) -> None:
     """Replace the user's settings in *path*, formatted as by Claude Code; the mode is kept."""
     target = path.resolve()  # the file may be a symlink into a dotfiles repository
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(target, text, mode=mode)
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    try:
+        write_atomically(target, text + "\n", mode=mode)
+    except UnicodeEncodeError:  # half of an emoji, which has no UTF-8 encoding
+        write_atomically(target, json.dumps(document, indent=2) + "\n", mode=mode)
 
 
 def _paths(environ: Mapping[str, str], cwd: Path) -> Iterator[tuple[Path, bool]]:

@@ -17,10 +17,12 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from ccproxy.cli.session.claude_settings import write_user_settings
+from ccproxy.cli.session.claude_settings import read_user_settings, write_user_settings
+from ccproxy.errors import UsageError
 from ccproxy.files import read_object, write_atomically
-from ccproxy.routing.names import parse_ref
+from ccproxy.routing.names import ModelRef, parse_ref
 
 _OWN = "user.saved"
 """The user's own model by settings file; null if the file has none. No label has this suffix."""
@@ -48,12 +50,15 @@ class SavedModel:
 
         It becomes the choice for its own label, because the session that saved it is unknown.
         """
-        name = self._read()
-        ref = parse_ref(name, self._labels) if isinstance(name, str) else None
+        document = self._read()
+        if document is None:
+            return ""
+        name = document.get("model")
+        ref = self._fleet_model(name)
         if ref is None:
             self._remember_own(name)
             return ""
-        self._put_back()
+        self._put_back(document)
         self._keep_choice(ref.label, str(name))
         return str(name)
 
@@ -71,22 +76,30 @@ class SavedModel:
             os.close(lock)
 
     def _end(self, label: str, *, is_only: bool) -> None:
-        name = self._read()
-        ref = parse_ref(name, self._labels) if isinstance(name, str) else None
+        document = self._read() or {}
+        name = document.get("model")
+        ref = self._fleet_model(name)
         if ref is None:
             return
         # Another running session may have saved the name, so it is a choice for its own label.
         self._keep_choice(label if is_only else ref.label, str(name))
-        self._put_back()
+        self._put_back(document)
+
+    def _fleet_model(self, name: object) -> ModelRef | None:
+        """Return the entry and model that *name* means, or None if it is not one of the fleet."""
+        return parse_ref(name, self._labels) if isinstance(name, str) else None
 
     # The files.
 
-    def _read(self) -> object:
-        """Return the saved model, or None."""
-        return read_object(self._settings).get("model")
+    def _read(self) -> dict[str, Any] | None:
+        """Return the user's settings; None if they are unreadable, which Claude Code reports."""
+        try:
+            return read_user_settings(self._settings)
+        except (OSError, UsageError):
+            return None
 
-    def _put_back(self) -> None:
-        document = read_object(self._settings)
+    def _put_back(self, document: dict[str, Any]) -> None:
+        """Write the user's settings *document* with the user's own model."""
         own = read_object(self._folder / _OWN).get(str(self._settings))
         if own is None:
             document.pop("model", None)

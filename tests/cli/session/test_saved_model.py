@@ -86,6 +86,20 @@ def test_values_that_are_not_models_are_unchanged(text, saved, settings):
     assert settings.read_text() == text
 
 
+def test_settings_that_cannot_be_read_leave_the_users_own_model(saved, settings):
+    settings.write_text("{")
+    assert saved.clean() == ""
+    save(settings, model="Kimi:small")
+    assert saved.clean() == "Kimi:small"
+    assert model(settings) == "opus"
+
+
+def test_half_an_emoji_in_the_settings_is_kept(saved, settings):
+    with saved.session("Kimi"):
+        save(settings, model="Kimi:small", tip="a\ud83d")
+    assert json.loads(settings.read_text()) == {"model": "opus", "tip": "a\ud83d"}
+
+
 def test_a_failed_start_changes_nothing(saved, settings):
     with pytest.raises(FileNotFoundError), saved.session("Kimi"):
         raise FileNotFoundError

@@ -134,14 +134,14 @@ def _write_vscode(session: Session, label: str, *, yes: bool) -> None:
         raise UsageError(
             f"{tilde(file)} cannot be changed: it is not JSON\n  fix: {fix}"
         ) from error
-    settings = vscode_settings(session, present)
-    if settings == present:
+    if vscode_settings(session, present) == present:
         show(f"Unchanged: {tilde(file)}")
         return
     token = ", which then contains the token" if session else ""
     fix = f"ccproxy env {label} --for vscode --write --yes"
     confirm(f"Change {tilde(file)}{token}?", yes=yes, fix=fix)
-    write_user_settings(file, settings)
+    present = read_user_settings(file)  # it may have changed while the user was asked
+    write_user_settings(file, vscode_settings(session, present))
     undo = "" if not session else "  Undo:  ccproxy env --unset --for vscode --write"
     show(f"Changed {tilde(file)}; reload the window of VS Code.{undo}")
 

@@ -51,8 +51,7 @@ def statusline(options: Options, *, install: bool, uninstall: bool, yes: bool) -
     if install and uninstall:
         raise UsageError("--install and --uninstall cannot be combined\n  fix: use one of them")
     settings = user_settings_file(os.environ)
-    document = read_user_settings(settings)
-    line = document.pop("statusLine", None)
+    line = read_user_settings(settings).get("statusLine")
     if is_ours(line) is install:
         done = "already installed" if install else "not installed"
         show(f"The status line is {done} in {tilde(settings)}.")
@@ -60,6 +59,8 @@ def statusline(options: Options, *, install: bool, uninstall: bool, yes: bool) -
     fix = f"ccproxy statusline {'--install' if install else '--uninstall'} --yes"
     confirm(f"Change statusLine in {tilde(settings)}?", yes=yes, fix=fix)
     if install:
+        document = read_user_settings(settings)  # it may have changed while the user was asked
+        line = document.get("statusLine")
         keep_status_line(fleet.state, settings, line)
         program = status_program(sys.executable, fleet.home)
         document["statusLine"] = status_setting(program, status_command(line))

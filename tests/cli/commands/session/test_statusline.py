@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.cli.terminal import Terminal
+
 OWN = {"type": "command", "command": "echo mine", "padding": 1}
 
 
@@ -84,6 +86,16 @@ def test_mistakes_change_nothing(text, args, words, settings, demo, process):
     done = process("statusline", *args)
     assert (done.returncode, words in done.stderr) == (2, True), done.stderr
     assert settings.read_text() == text
+
+
+def test_settings_that_change_while_the_user_is_asked_are_kept(settings, demo):
+    terminal = Terminal("statusline", "--install")
+    terminal.wait_for("Change statusLine in")
+    settings.write_text(json.dumps({"statusLine": OWN, "theme": "light"}))
+    terminal.type("y\n")
+    assert terminal.end() == 0, terminal.seen
+    assert read(settings)["theme"] == "light"
+    assert "--wrap" in read(settings)["statusLine"]["command"]
 
 
 def test_the_line_is_printed(demo, process):
