@@ -96,20 +96,21 @@ def pick_entry(fleet: Fleet, *, fix: str) -> Entry:
         return fleet.entries[0]
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(f"the label is missing\n  fix: {fix}; labels: {', '.join(labels)}")
+    numbered = {str(number): entry for number, entry in enumerate(fleet.entries, 1)}
     width = len(str(len(labels)))
-    for number, label in enumerate(labels, 1):
-        click.echo(f"  {number:>{width}}  {label}", err=True)
+    for number, entry in numbered.items():
+        click.echo(f"  {number:>{width}}  {entry.label}", err=True)
 
     def parse(typed: str) -> Entry:
-        if typed.isdecimal() and 1 <= int(typed) <= len(labels):
-            return fleet.entries[int(typed) - 1]
+        if typed in numbered:
+            return numbered[typed]
         try:
             return choose_one(fleet, typed)
         except UsageError as error:
             raise click.UsageError(str(error).partition("\n")[0]) from error
 
-    entry: Entry = click.prompt("Provider, number or label", value_proc=parse, err=True)
-    return entry
+    chosen: Entry = click.prompt("Provider, number or label", value_proc=parse, err=True)
+    return chosen
 
 
 def known_labels(fleet: Fleet, running: Sequence[str], typed: Sequence[str]) -> list[str]:

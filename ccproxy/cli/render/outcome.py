@@ -18,6 +18,7 @@ from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import address, notify, print_error, show
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import CcproxyError, NotReady, PortInUse
+from ccproxy.log_rotation import crash_file
 from ccproxy.supervisor.control.protocol import ControlReply
 from ccproxy.supervisor.control.status import Row
 from ccproxy.text import counted, format_duration, printable
@@ -128,7 +129,7 @@ def show_last_lines(fleet: Fleet, rows: Sequence[Row]) -> None:
 
 def _crash_output(log: Path) -> list[str]:
     """Return the last stderr lines of the process that writes *log*, if they are recent."""
-    file = log.with_suffix(".out")
+    file = crash_file(log)
     try:
         is_recent = file.stat().st_mtime > time.time() - RECENT_SECONDS
         return file.read_text(errors="replace").splitlines()[-LAST_LINES:] if is_recent else []

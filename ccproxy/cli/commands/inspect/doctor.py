@@ -14,6 +14,7 @@ from ccproxy import __version__
 from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.command_lines import callable_here
 from ccproxy.cli.render.terminal import notify, show
+from ccproxy.errors import UsageError
 from ccproxy.files import home_folder
 from ccproxy.text import counted, printable
 
@@ -43,6 +44,8 @@ def doctor(
 
     Shows the problems; -v shows every check. Exits with 1 if a check fails.
     """
+    if online and offline:
+        raise UsageError("--online and --offline cannot be combined\n  fix: use one of them")
     # Reads presets: too slow to load for --help.
     from ccproxy.cli.doctor.examination import as_json_of, examine, redactor, results_of
 

@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -53,6 +54,8 @@ def interactive(options: Options, label: str | None) -> None:
         notify(options, "Type help for a list of commands, quit to leave.")
     failed = False
     for line in _typed_lines(prompt) if is_terminal else sys.stdin:
+        with suppress(CcproxyError):  # the command reports mistakes in the table
+            prompt.fleet = open_fleet(options)  # the last one may have added an entry
         failed = not prompt.execute(line) or failed
         if prompt.is_closed:
             break

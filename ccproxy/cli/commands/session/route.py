@@ -76,7 +76,10 @@ def route(
             fleet_models=fleet_models(fleet),
         )
         request_headers = recorded_headers | _parse_headers(headers)
-        explanation = decider.explain(body, request_headers, fallback=fallback)
+        try:
+            explanation = decider.explain(body, request_headers, fallback=fallback)
+        except UsageError as error:
+            raise UsageError(f"{file}: {error}") from error
         result = asdict(explanation)
         lines = [f"{printable(result['model'])}   {printable(result['reason'])}"]
         lines += _fact_lines(result["facts"])
@@ -136,7 +139,7 @@ def _read_request(file: str) -> tuple[bytes, dict[str, str]]:
     data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     try:
         content = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not JSON: {error}") from error
     if isinstance(content, dict) and isinstance(content.get("body"), dict):
         headers = content.get("headers") or {}

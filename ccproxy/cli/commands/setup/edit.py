@@ -40,13 +40,17 @@ def edit(options: Options, label: str | None) -> None:
     command = editor_command(os.environ)
     before = _content(path)
     while True:
-        code = subprocess.call([*command, str(path)])  # noqa: S603 - the user's own editor
+        try:
+            code = subprocess.call([*command, str(path)])  # noqa: S603 - the user's own editor
+        except OSError as error:
+            text = f"cannot run the editor {command[0]}: {error.strerror}"
+            raise CcproxyError(f"{text}\n  fix: correct $VISUAL or $EDITOR") from error
         if code != 0:
             raise CcproxyError(f"{command[0]} failed with exit code {code}")
-        error = _check(fleet.file)
-        if error is None:
+        mistakes = _check(fleet.file)
+        if mistakes is None:
             break
-        print_error(error_text(error))
+        print_error(error_text(mistakes))
         if not click.confirm("Edit it again?", default=True, err=True):
             raise SystemExit(78)
     if _content(path) == before:
@@ -56,9 +60,15 @@ def edit(options: Options, label: str | None) -> None:
 
 
 def editor_command(environ: Mapping[str, str]) -> list[str]:
-    """Return the user's editor as a command; UsageError if there is none."""
+    """Return the user's editor as a command; UsageError if there is none, or it has bad quotes."""
     for name in ("VISUAL", "EDITOR"):
-        if words := shlex.split(environ.get(name, "")):
+        try:
+            words = shlex.split(environ.get(name, ""))
+        except ValueError as error:
+            raise UsageError(
+                f"${name} is not a command: {error}\n  fix: export {name}=…"
+            ) from error
+        if words:
             return words
     program = next(filter(None, map(shutil.which, _EDITORS)), None)
     if program is None:

@@ -39,7 +39,8 @@ def remove(options: Options, label: str, *, delete_env: bool, yes: bool) -> None
         raise UsageError(f"{text}\n  fix: leave out --delete-env")
     keys = f" and delete {short_path(entry.env_file)} with its keys" if delete_env else ""
     question = f"Remove {entry.label} (port {entry.port}){keys}?"
-    confirm(question, yes=yes, fix=f"ccproxy remove {entry.label} --yes")
+    option = " --delete-env" if delete_env else ""
+    confirm(question, yes=yes, fix=f"ccproxy remove {entry.label} --yes{option}")
     remove_entry(fleet, entry)
     show(f"Removed {entry.label} from {short_path(entry.table or fleet.file)}.")
     _stop(options, fleet, entry)

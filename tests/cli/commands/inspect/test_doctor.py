@@ -471,6 +471,12 @@ def test_a_clock_before_the_installation(home, examine, monkeypatch):
     assert of(examine(), "clock")[0]["level"] == "fail"
 
 
+def test_online_and_offline_exclude_each_other(home, ccproxy):
+    done = ccproxy("doctor", "--online", "--offline")
+    assert done.exit_code == 2
+    assert "cannot be combined" in done.stderr
+
+
 def test_without_a_table(ccproxy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = ccproxy("doctor", "--offline", "--json")

@@ -74,6 +74,12 @@ def test_empty_lines_and_lines_after_quit_are_ignored(home, say):
     assert (done.exit_code, done.stderr) == (0, "")
 
 
+def test_an_entry_that_was_just_added_can_be_selected(home, say):
+    done = say("init --no-input --preset demo --label new", "providers new")
+    assert done.exit_code == 0, done.stderr
+    assert "Now managing new." in done.stdout
+
+
 def test_selecting_another_proxy(home, say):
     done = say("providers glm-4.6", "config")
     assert "Now managing GLM-4.6." in done.stdout

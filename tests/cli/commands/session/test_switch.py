@@ -178,7 +178,8 @@ def test_an_explanation_as_json(fleet, ccproxy):
     ("text", "options", "expected"),
     [
         ("{", [], "is not JSON"),
-        ("[]", [], "Input should be"),
+        ("[" * 100_000, [], "is not JSON"),
+        ("[]", [], "request.json: Input should be"),
         ("{}", [], "model"),
         ('{"headers": 3, "body": {}}', [], "headers must be an object"),
         (json.dumps(request()), ["-H", "nonsense"], '"nonsense" is not a header'),
