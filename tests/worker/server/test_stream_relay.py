@@ -221,9 +221,12 @@ async def test_the_output_of_a_converted_response_is_bounded(
 ) -> None:
     """Its last event repeats the whole output."""
     monkeypatch.setattr(held_text, "MAX_HELD", 1000)
-    provider.script(completion(LONG))
+    gate = asyncio.Event()
+    provider.script(stream(chunk("hi"), gate, *[chunk("x" * 100)] * 50))
     body = {"model": "claude-opus-4-1", "input": "hello", "stream": True}
     async with proxy.post("/v1/responses", body) as response:
+        await response.content.readuntil(b"output_text.delta")
+        gate.set()
         last = json.loads((await response.read()).split(b"data: ")[-1])
     assert last["type"] == "response.failed"
     assert "answer is longer than" in last["response"]["error"]["message"]
