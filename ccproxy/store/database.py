@@ -23,6 +23,9 @@ from ccproxy.files import locked, open_private
 LOCK_SECONDS = 5.0
 """Maximum seconds to wait for another process's lock."""
 
+OPEN_SECONDS = 10.0
+"""Maximum seconds to wait while another process opens the same file, which includes its check."""
+
 MAX_DAMAGED = 3
 """Number of damaged files that are kept; older ones are deleted."""
 
@@ -68,12 +71,12 @@ def open_database(path: Path, schema: Schema) -> DatabaseFile:
 
     Raises:
         CcproxyError: If a newer ccproxy wrote it.
-        OSError: If its folder cannot be written.
+        OSError: If its folder cannot be written, or another process does not finish opening it.
         sqlite3.Error: If the disk is full, or another process keeps it locked for too long.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Keeps two processes from both handling a damaged file, or both creating a new one.
-    with locked(path.with_name(f"{path.name}.lock")):
+    with locked(path.with_name(f"{path.name}.lock"), timeout=OPEN_SECONDS):
         set_aside = None if _is_sound(path) else _set_aside(path)
         status = _create(path)
         connection = _connect(path)

@@ -14,6 +14,7 @@ from contextlib import closing
 import pytest
 
 from ccproxy.errors import CcproxyError
+from ccproxy.files import locked
 from ccproxy.store.database import (
     Schema,
     database_errors,
@@ -185,6 +186,15 @@ def test_only_the_last_damaged_files_are_kept(tmp_path, monkeypatch):
         path.unlink()
     damaged = sorted(path.read_bytes()[12:13] for path in tmp_path.glob("x.sqlite3.damaged.*"))
     assert damaged == [b"3", b"4", b"5"]
+
+
+def test_a_process_that_never_finishes_opening_a_file_does_not_block_others(tmp_path, monkeypatch):
+    """For example because it is suspended; a supervisor that waited for it could not exit."""
+    monkeypatch.setattr("ccproxy.store.database.OPEN_SECONDS", 0.05)
+    path = tmp_path / "x.sqlite3"
+    with locked(tmp_path / "x.sqlite3.lock"), pytest.raises(TimeoutError, match="is locked by"):
+        open_database(path, SCHEMA)
+    open_database(path, SCHEMA).connection.close()
 
 
 def test_a_locked_file_is_not_treated_as_damaged(tmp_path, monkeypatch):
