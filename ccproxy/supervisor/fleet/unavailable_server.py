@@ -15,6 +15,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from ccproxy.supervisor.fleet.plan import Phase, Port
 from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
@@ -47,7 +48,8 @@ class UnavailableServer:
         for address in self._copies.keys() - looping.keys():
             self._stop(address)
         for address in looping.keys() - self._copies.keys():
-            self._start(looping[address])
+            with suppress(OSError):  # no descriptor is free; the next `update` tries again
+                self._start(looping[address])
 
     async def close(self) -> None:
         """Stop answering."""

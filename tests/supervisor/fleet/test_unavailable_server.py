@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import resource
 import socket
 from dataclasses import dataclass, field
 
@@ -15,6 +17,7 @@ from ccproxy.supervisor.processes.identity import Identity
 from ccproxy.supervisor.sockets.listeners import Listeners
 from ccproxy.supervisor.state.records import Spec, WorkerRecord
 from tests.ports import free_port
+from tests.supervisor.sockets.test_unix_server import open_descriptors, use_up_descriptors
 
 HELLO = b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 NOW = 1000.0
@@ -94,6 +97,20 @@ async def test_a_client_gets_an_error_of_the_messages_api(port):
             "See why: ccproxy status, ccproxy logs Kimi",
         },
     }
+
+
+async def test_without_free_descriptors_the_next_update_tries_again(port):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_descriptors() + 8, limits[1]))
+    used = use_up_descriptors()
+    try:
+        port.slot(crashes=5)
+    finally:
+        for fd in used:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    port.responder.update(port.slots)
+    assert (await port.ask())[0][0] == "HTTP/1.1 503 Service Unavailable"
 
 
 async def test_a_client_that_was_already_waiting_gets_the_error_too(port):
