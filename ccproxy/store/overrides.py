@@ -19,7 +19,7 @@ from ccproxy.routing.names import NO_TIERS, Tiers
 from ccproxy.routing.switching import NO_SWITCH, ModelSwitch
 from ccproxy.routing.tiers import TIERS
 
-_UNREADABLE = (OSError, ValueError, TypeError, AttributeError)
+_UNREADABLE = (OSError, ValueError, TypeError, AttributeError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

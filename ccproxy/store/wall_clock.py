@@ -92,7 +92,7 @@ class WallClock:
             fields = read_json(self._path)
             times = {name: float(value) for name, value in fields.items() if name != "boot"}
             return _Check(boot=str(fields["boot"]), **times)
-        except (OSError, AttributeError, KeyError, TypeError, ValueError):
+        except (OSError, AttributeError, KeyError, TypeError, ValueError, OverflowError):
             return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import stat
 import subprocess
@@ -115,7 +116,13 @@ def test_an_empty_switch_leaves_no_file(switch_file):
     write_switch(switch_file, NO_SWITCH)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"big": 5}', '{"preset": ["fast"]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "null", '{"big": 5}', '{"preset": ["fast"]}'),
+        pytest.param(json.dumps({"until": 10**400}), id="400 digits"),
+    ],
+)
 def test_an_unreadable_switch_is_ignored(switch_file, text):
     switch_file.write_text(text)
     assert read_switch(switch_file) is NO_SWITCH

@@ -74,7 +74,11 @@ def test_a_dry_run_records_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", json.dumps({"boot": "another", "wall": 0, "steady": 0})]
+    "text",
+    [
+        *("", "{", "[]", "{}", json.dumps({"boot": "another", "wall": 0, "steady": 0})),
+        pytest.param(json.dumps({"boot": "b", "wall": 10**400, "steady": 0}), id="400 digits"),
+    ],
 )
 def test_without_an_earlier_check_the_clock_is_trusted(tmp_path: Path, text: str) -> None:
     (tmp_path / "clock.json").write_text(text)

@@ -129,7 +129,7 @@ def describe_holder(fleet: Fleet) -> str:
         holder = read_json(fleet.state / NAME)
         command, pid = str(holder["command"]), int(holder["pid"])
         seconds = max(0, math.ceil(time.time() - float(holder["since"])))
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError, OverflowError):
         return "busy: another ccproxy command holds the lock\n  fix: try again in a moment"
     return (
         f"busy: `{command}` (pid {pid}) has held the lock for {seconds} s\n"

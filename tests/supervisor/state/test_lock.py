@@ -37,6 +37,21 @@ def test_the_lock_names_its_only_holder(fleet: Fleet) -> None:
     assert_free(fleet)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", '{"command": "x", "pid": 1, "since": null}'),
+        pytest.param('{"command": "x", "pid": 1e999, "since": 1}', id="an infinite pid"),
+        pytest.param('{"command": "x", "pid": 1, "since": -1e999}', id="an infinite time"),
+    ],
+)
+def test_an_unreadable_holder_is_not_named(fleet: Fleet, text: str) -> None:
+    with Lock(fleet, command="ccproxy start"):
+        (fleet.state / "supervisor.lock").write_text(text)
+        with pytest.raises(Busy, match="another ccproxy command holds the lock"):
+            Lock(fleet, command="test").__enter__()
+
+
 def test_a_child_inherits_the_lock_without_a_gap(fleet: Fleet) -> None:
     code = "import sys; print('mine', flush=True); sys.stdin.read()"
     with Lock(fleet, command="ccproxy start") as lock:
