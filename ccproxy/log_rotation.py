@@ -21,7 +21,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -49,6 +49,17 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def log_path(folder: Path, label: str, index: int = 1) -> Path:
     """Return the log file of process *index* (from 1) of a worker; the first has no number."""
     return folder / (f"{label}.log" if index == 1 else f"{label}.{index}.log")
+
+
+def log_pattern(label: str, labels: Iterable[str]) -> str:
+    """
+    Return a regular expression for the names of the log files of the worker *label*.
+
+    One of the *labels* may look like a process of *label*: GLM-4.6.log belongs to GLM-4.6, if there
+    is such an entry, and not to the sixth process of GLM-4.
+    """
+    others = "|".join(re.escape(other) for other in labels if other != label)
+    return rf"(?!(?:{others})\.(?:\d+\.)?log){re.escape(label)}(?:\.\d+)?\.log"
 
 
 def crash_file(log: Path) -> Path:
@@ -116,6 +127,7 @@ class LogFile:
     def _open(self) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._fd = open_private(self.path, APPEND)
+        self._torn = False
         status = os.fstat(self._fd)
         self._size = status.st_size
         self._status = status
@@ -159,7 +171,6 @@ class LogFile:
         with suppress(OSError):  # retried at the next check
             self._open()
             os.close(old)
-            self._torn = False
 
     def _append(self, lines: bytes) -> bool:
         data = b"\n" + lines + b"\n" if self._torn else lines + b"\n"
@@ -201,13 +212,16 @@ def archive(path: Path, *, now: float) -> Path | None:
     return target
 
 
-def archive_label(folder: Path, label: str, *, now: float | None = None) -> tuple[Path, ...]:
+def archive_label(
+    folder: Path, label: str, labels: Iterable[str] = (), *, now: float | None = None
+) -> tuple[Path, ...]:
     """
     Archive all logs of a worker before a user starts it; return the archives.
 
-    Call it only while none of the worker's processes run: they would keep writing to the archive.
+    *labels* are those of all workers. Call it only while none of the worker's processes run: they
+    would keep writing to the archive.
     """
-    name = re.compile(rf"{re.escape(label)}(\.\d+)?\.log")
+    name = re.compile(log_pattern(label, labels))
     at = time.time() if now is None else now
     logs = [path for path in _files(folder) if name.fullmatch(path.name)]
     return tuple(target for path in logs if (target := archive(path, now=at)) is not None)

@@ -283,6 +283,13 @@ def test_a_start_archives_only_the_logs_of_its_label(tmp_path):
     assert set(names(tmp_path)) == stored | moved
 
 
+def test_the_logs_of_an_entry_with_a_longer_label_are_not_archived(tmp_path):
+    for name in ("GLM-4.log", "GLM-4.2.log", "GLM-4.6.log", "GLM-4.6.2.log"):
+        (tmp_path / name).write_text("x")
+    moved = archive_label(tmp_path, "GLM-4", ["GLM-4", "GLM-4.6", "GLM-5"], now=NOON)
+    assert [path.name.partition(".log")[0] for path in moved] == ["GLM-4.2", "GLM-4"]
+
+
 # Retention.
 
 

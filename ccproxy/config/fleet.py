@@ -277,7 +277,7 @@ class _TableReader:
 
 
 def _duplicates(entries: Iterable[Entry], more: Iterable[Entry]) -> Iterator[Mistake]:
-    """Yield a mistake for each entry of the local table that repeats a port or label."""
+    """Yield a mistake for each entry of the local table that repeats a port, label or log file."""
     first = list(entries)
     for entry in more:
         for other in first:
@@ -286,6 +286,8 @@ def _duplicates(entries: Iterable[Entry], more: Iterable[Entry]) -> Iterator[Mis
                 what = f"label {entry.label}"
             elif other.port == entry.port:
                 what = f"port {entry.port}"
+            elif shared := _log_names(entry) & _log_names(other):
+                what = f"{min(shared)}.log"
             if what and entry.table and other.table:
                 location = f"{display_path(other.table)}:{other.line}"
                 yield Mistake(
@@ -294,6 +296,12 @@ def _duplicates(entries: Iterable[Entry], more: Iterable[Entry]) -> Iterator[Mis
                     text=f"{what} is used twice, also in {location}",
                     fix="give one of them another port or label",
                 )
+
+
+def _log_names(entry: Entry) -> set[str]:
+    """Return the names of the logs of an entry's processes, in lower case."""
+    label = entry.label.lower()
+    return {label, *(f"{label}.{number}" for number in range(2, entry.workers + 1))}
 
 
 def _free_port(used: set[int], *, above: int) -> int:

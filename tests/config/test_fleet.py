@@ -451,17 +451,23 @@ def test_the_local_table_may_have_the_only_entry(write):
     assert len(load_fleet(file).entries) == 1
 
 
+THREE_PROCESSES = '[[proxy]]\nport = 8099\nenv_file = "m.env"\nlabel = "Many"\nworkers = 3\n'
+
+
 @pytest.mark.parametrize(
     ("local", "text"),
     [
         ('proxies = ["8090:e.env:kimi-k3"]\n', "label kimi-k3 is used twice, also in "),
         ('proxies = ["8081:e.env:Mine"]\n', "port 8081 is used twice, also in "),
+        ('proxies = ["8090:e.env:Many.3"]\n', "many.3.log is used twice, also in "),
         ("routs = 1\n", "routs is not a setting"),
         ("proxies = [\n", "is not valid TOML"),
+        (f"proxies = []\nx = {'9' * 5000}\n", "is not valid TOML"),
+        (f"x = {'[' * 9999}{']' * 9999}\n", "is not valid TOML"),
     ],
 )
 def test_mistakes_in_the_local_table_name_it(local, text, write):
-    file = write("ccproxy.toml", SHORT)
+    file = write("ccproxy.toml", f"{SHORT}\n{THREE_PROCESSES}")
     write("ccproxy.local.toml", local)
     fleet, (mistake, *_) = read_fleet(file)
     assert text in mistake.text

@@ -19,6 +19,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ccproxy.log_rotation import log_pattern
+
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _BLOCK_BYTES = 64 * 1024
 _POLL_SECONDS = 0.2
@@ -89,9 +91,9 @@ class Log:
     parts: tuple[tuple[Path, int], ...]
 
 
-def logs_of(folder: Path, label: str) -> list[Log]:
-    """Return the logs of the proxy *label*, one for each of its processes."""
-    name = re.compile(rf"({re.escape(label)}(?:\.\d+)?\.log)(\.\d{{8}}_\d{{6}})?")
+def logs_of(folder: Path, label: str, labels: Iterable[str] = ()) -> list[Log]:
+    """Return the logs of *label*, one of the table's *labels*, one for each of its processes."""
+    name = re.compile(rf"({log_pattern(label, labels)})(\.\d{{8}}_\d{{6}})?")
     sizes = _file_sizes(folder)
     matches = [match for path in sizes if (match := name.fullmatch(path))]
     # The current file has no time stamp and is the newest.

@@ -110,7 +110,7 @@ def show_last_lines(fleet: Fleet, rows: Sequence[Row]) -> None:
     for row in rows:
         if row.state in UP or not _is_late(row):
             continue
-        logs = logs_of(fleet.logs, row.label)
+        logs = logs_of(fleet.logs, row.label, fleet.labels.values())
         # Archives belong to earlier starts.
         current = [
             replace(one, parts=tuple(p for p in one.parts if p[0] == one.path)) for one in logs

@@ -202,7 +202,8 @@ class Operations:
         """Create the missing slots of *spec*, and retry those without a process."""
         slots = {slot.index: slot for slot in self._wanted([spec.label])}
         if not any(slot.record for slot in self._of(spec.label)):
-            archive_label(self._fleet.logs, spec.label)
+            labels = {slot.spec.label for slot in self._slots}
+            archive_label(self._fleet.logs, spec.label, labels)
         for index in range(1, spec.workers + 1):
             slot = slots.get(index)
             if slot is None:

@@ -84,7 +84,8 @@ def logs(
     )
     if count is None:
         count = DEFAULT_COUNT if since is None and request is None else 10**9
-    files = [log for source in sources for log in logs_of(fleet.logs, source)]
+    names = fleet.labels.values()
+    files = [log for source in sources for log in logs_of(fleet.logs, source, names)]
     text = _formatter(options, with_label=len(sources) > 1, as_json=as_json)
     if not _print_lines(files, conditions, count=count, follows=follows, text=text):
         notify(options, f"No matching log lines in {short_path(fleet.logs)}.")
