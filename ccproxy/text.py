@@ -109,7 +109,7 @@ def format_duration(seconds: float) -> str:
 def format_size(count: int) -> str:
     """Return *count* bytes in the largest unit that leaves a whole number: `41 MB`."""
     number, units = float(count), ["B", "kB", "MB", "GB", "TB"]
-    while number >= 1000 and len(units) > 1:
+    while number >= 999.5 and len(units) > 1:
         number /= 1000
         units.pop(0)
     return f"{number:.0f} {units[0]}"

@@ -78,7 +78,8 @@ def test_durations_are_shown_in_two_units(seconds, expected):
 
 
 @pytest.mark.parametrize(
-    ("count", "expected"), [(0, "0 B"), (999, "999 B"), (41_000_000, "41 MB"), (10**15, "1000 TB")]
+    ("count", "expected"),
+    [(0, "0 B"), (999, "999 B"), (999_600, "1 MB"), (41_000_000, "41 MB"), (10**15, "1000 TB")],
 )
 def test_sizes_are_shown_in_decimal_units(count, expected):
     assert text.format_size(count) == expected

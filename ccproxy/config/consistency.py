@@ -16,7 +16,7 @@ from ccproxy.config import settings as s
 from ccproxy.config.fleet import Entry
 from ccproxy.config.parsers import is_loopback, without_credentials
 from ccproxy.config.reader import EnvReader, Value, is_open_to_others
-from ccproxy.files import display_path
+from ccproxy.files import display_path, read_regular
 from ccproxy.keys.budgets import EVERY_CLIENT, TOKENS
 from ccproxy.protocol.headers import is_framing_header, is_header_name, is_header_value
 from ccproxy.providers.presets import Endpoint, Preset, load_presets
@@ -148,14 +148,15 @@ def ca_bundle(env: EnvReader) -> Path | None:
 
 def _bundle_problem(path: Path, path_text: str) -> tuple[str, str] | None:
     """Return why the file *path* is not a CA bundle, and the fix, or None if it is one."""
-    if not path.is_file():
+    try:
+        content = read_regular(path, encoding="latin-1")
+    except FileNotFoundError:
         text = f'must be a file of certificates, got "{path_text}"'
         return text, "correct the path, or remove it"
-    try:
-        holds_private_key = b"PRIVATE KEY-----" in path.read_bytes()
     except OSError as error:
-        return f'"{path_text}" cannot be read: {error.strerror}', "make it readable"
-    if holds_private_key:
+        text = f'"{path_text}" cannot be read: {error.strerror}'
+        return text, "name a readable file, or remove it"
+    if "PRIVATE KEY-----" in content:
         text = f'"{path_text}" contains a private key'
         return text, "keep only the certificates in it"
     import ssl  # costs 15 ms, and most users do not need their own file

@@ -29,7 +29,7 @@ from ccproxy.config.settings import (
     is_setting,
 )
 from ccproxy.errors import Mistake
-from ccproxy.files import display_path, expand_home
+from ccproxy.files import display_path, expand_home, read_regular
 from ccproxy.text import closest
 
 T = TypeVar("T")
@@ -182,7 +182,7 @@ def read_file(file: Path, *, entry: Entry | None) -> EnvReader:
     reader = EnvReader(file, values)
     reader.is_read = False
     try:
-        content = file.read_text(encoding="utf-8-sig")
+        content = read_regular(file, encoding="utf-8-sig")
     except FileNotFoundError:
         reader.mistakes.append(_missing_file(file, entry))
     except OSError as error:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from ccproxy.config.fleet import Entry
@@ -685,10 +688,28 @@ def test_a_binary_file(write, complaints):
     assert complaints(load_worker, file) == [lines(f"{X}: is not UTF-8 text", "save it as UTF-8")]
 
 
-def test_a_folder_instead_of_a_file(here, complaints):
-    (here / X).mkdir(parents=True)
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["a folder", "a pipe"])
+def test_only_a_regular_file_is_read(here, complaints, make):
+    (here / X).parent.mkdir()
+    make(here / X)
     [expected] = complaints(load_worker, here / X)
-    assert expected.startswith(f"{X}: cannot be read: ")
+    assert expected.startswith(f"{X}: cannot be read: not a regular file")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "CA_BUNDLE={}",
+        "USERS={}",
+        "PROVIDER_API_KEYS_FILE={}",
+        "PUBLIC_URL=https://x.example\nTLS_CERT={0}\nTLS_KEY={0}",
+    ],
+)
+@pytest.mark.parametrize("name", ["x" * 300, "x\0y", "pipe"], ids=["long", "null byte", "pipe"])
+def test_a_file_that_cannot_be_read_is_a_mistake(write, complaints, setting, name):
+    file = write(X, f"PROVIDER=ollama\n{setting.format(name)}\n")
+    os.mkfifo(file.parent / "pipe")
+    assert complaints(load_worker, file)
 
 
 # Without a file.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ccproxy.config.parsers import split_url, without_credentials
+from ccproxy.protocol.headers import is_header_name, is_header_value
 
 _TRACES_PATH = "/v1/traces"
 """The path for traces in OTLP over HTTP, used if the address has none."""
@@ -67,6 +68,9 @@ def parse_traces_headers(value: str) -> Mapping[str, str]:
 
     """
     pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-    if not all(name.strip() and text.strip() for name, _, text in pairs):
+    headers = {name.strip(): text.strip() for name, _, text in pairs}
+    if not all(
+        is_header_name(name) and text and is_header_value(text) for name, text in headers.items()
+    ):
         raise ValueError("must be like Authorization=Bearer …,X-Scope=…")
-    return {name.strip(): text.strip() for name, _, text in pairs}
+    return headers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ccproxy.config import settings as s
 from ccproxy.config.reader import EnvReader
-from ccproxy.files import display_path
+from ccproxy.files import display_path, open_regular
 
 if TYPE_CHECKING:
     import ssl
@@ -54,8 +55,12 @@ def read_tls(env: EnvReader) -> TlsFiles | None:
     if not env.read(s.PUBLIC_URL).startswith("https://"):
         text = "TLS_CERT needs PUBLIC_URL, the https:// address for which it was issued"
         env.note(certificate, text, fix=f"add PUBLIC_URL={s.PUBLIC_URL.example}")
+    if None in (env.read(s.TLS_CERT), env.read(s.TLS_KEY)):
+        return None
     files = TlsFiles(certificate=env.path(certificate.text), key=env.path(key.text))
     try:
+        for path in (files.certificate, files.key):
+            os.close(open_regular(path))  # OpenSSL would wait for the other end of a FIFO
         files.load()
         if files.key.stat().st_mode & _OTHERS:
             fix = f"chmod 600 {display_path(files.key)}"

@@ -125,7 +125,7 @@ def read_users(file: Path, text: str | None = None) -> Users:
     """
     document = TomlDocument(file, list_name="user", list_example="[[user]]", text=text)
     users = list(_Reader(document).users()) if document.is_valid else []
-    if file.is_file() and is_writable_by_others(file):
+    if document.is_valid and is_writable_by_others(file):
         fix = f"chmod 600 {display_path(file)}"
         document.note(None, "other users may change this file, and thereby add users", fix)
     if document.mistakes:

@@ -230,7 +230,7 @@ def test_headers_are_read():
         "Authorization": "Bearer a=b",
         "X": "1",
     }
-    for value in ("secret", "X=", "=secret"):
+    for value in ("secret", "X=", "=secret", "Bad name=secret", "X=secret\x07"):
         with pytest.raises(ValueError, match="must be like") as raised:
             parse_traces_headers(value)
         assert "secret" not in str(raised.value)
