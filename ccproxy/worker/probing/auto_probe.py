@@ -92,7 +92,8 @@ class AutoProbe:
             measurement = Measurement(model, schemas=schema_forms())
             try:
                 is_complete = await self._send(client, measurement, parts)
-                self._apply(client, model, measurement)
+                if measurement.quirks:
+                    self._apply(client, model, measurement)
             except (CcproxyError, OSError, ValueError) as error:
                 reason = self._worker.logs.redact(str(error))
                 events.warning("model.unmeasured", model=model, reason=reason)
@@ -121,7 +122,7 @@ class AutoProbe:
     def _apply(self, client: ProbeClient, model: str, measurement: Measurement) -> None:
         """Save the measured quirks, and apply them to the next request."""
         worker, quirks = self._worker, measurement.quirks
-        differs = save_measured(worker, model, quirks, keeps_earlier=True)
+        differs = save_measured(worker, model, quirks)
         worker.config.take_measured(model, quirks)
         worker.rules.learned.remove_measured("chat", model, quirks.keys())
         log_measured(worker, model, client, differs)

@@ -12,6 +12,7 @@ import msgspec
 from ccproxy.config.catalogue.measured_profiles import (
     MeasuredModel,
     Profiles,
+    measured_quirks,
     profiles_path,
     read_profiles,
     save_profile,
@@ -48,12 +49,10 @@ async def probe(
     measurement = Measurement(model, schemas=schema_forms())
     try:
         stopped = await _measure(client, measurement, most)
-        limits = MeasuredLimits()
+        limits = None
         if not stopped:
             limits = await measure_limits(worker, client, measurement, overflow=overflow)
-        differs = save_measured(
-            worker, model, measurement.quirks, limits=limits, keeps_earlier=False
-        )
+        differs = save_measured(worker, model, measurement.quirks, limits)
     except Problem as problem:
         cause = "" if problem.kind == "billing_error" else "the provider does not answer: "
         return Refusal(error=cause + problem.message)
@@ -70,7 +69,7 @@ async def probe(
         differs=tuple(f"{name}: {_text(value)}" for name, value in sorted(differs.items())),
         unmeasured=tuple(UNMEASURED),
         stopped=stopped,
-        limits=tuple(limits.lines),
+        limits=tuple(limits.lines) if limits else (),
     )
 
 
@@ -103,23 +102,22 @@ def save_measured(
     worker: Worker,
     model: str,
     quirks: Mapping[str, Any],
-    *,
     limits: MeasuredLimits | None = None,
-    keeps_earlier: bool,
 ) -> Mapping[str, Any]:
     """
     Save *quirks* in the profile of *model*; return those that differ from the assumed ones.
 
-    With *keeps_earlier*, keep quirks and limits that were measured earlier.
+    A complete measurement also has *limits* and replaces the profile; otherwise, the profile keeps
+    its other quirks and its limits.
 
     Raises:
         OSError: If the profile cannot be written.
     """
     config = worker.config
     path = profiles_path(worker.session.recorder.state, config.base_url)
-    earlier = read_profiles(path) if keeps_earlier else None
+    earlier = read_profiles(path) if limits is None else None
     profile = earlier.models.get(model) if earlier else None
-    merged = {**(profile.quirks if profile else {}), **quirks}
+    merged = {**measured_quirks(earlier).get(model, {}), **quirks}
     if limits is None:
         limits = MeasuredLimits(
             max_output=profile.max_output if profile else None,

@@ -80,6 +80,20 @@ async def test_the_limits_of_a_day(start, provider, monkeypatch, settings, limit
     assert len(proxy.lines("model.measuring")) == 1
 
 
+async def test_a_model_without_any_request_has_no_profile(start, provider, monkeypatch, tmp_path):
+    """A profile would make every later process treat the model as measured."""
+    monkeypatch.setattr(auto_probe, "MOST_A_DAY", 3)
+    provider.script(played(QUIRKS))
+    proxy = await start(BIG_MODEL="first", SMALL_MODEL="second", AUTO_PROBE="1")
+    for name in ("first", "second"):  # both begin before the first one reaches the limit
+        proxy.worker.auto_probe.note_answer(name, "chat")
+    await eventually(lambda: len(proxy.lines("model.unmeasured")) == 2)
+    profiles = read_profiles(profiles_path(tmp_path / "state", proxy.worker.config.base_url))
+    assert profiles is not None
+    assert set(profiles.models) == {"first"}
+    assert [line["model"] for line in proxy.lines("model.measured")] == ["first"]
+
+
 async def test_a_new_day_has_new_limits(start, provider, monkeypatch):
     monkeypatch.setattr(auto_probe, "MOST_A_DAY", 1)
     now = [0.0]

@@ -89,6 +89,18 @@ async def test_the_cost_limit_ends_a_measurement(start, provider):
     assert len(provider.calls) < 20
 
 
+async def test_a_measurement_that_is_stopped_keeps_the_earlier_profile(start, provider, tmp_path):
+    provider.script(played(QUIRKS))
+    proxy = await start(PRICES="odd-model=1000/1000", BIG_MODEL="odd-model")
+    path = profiles_path(tmp_path / "state", proxy.worker.config.base_url)
+    await probe(proxy.worker, "odd-model", most=100.0)
+    before = read_profiles(path)
+    reply = await probe(proxy.worker, "odd-model", most=0.1)
+    assert isinstance(reply, ProbeReply)
+    assert reply.stopped
+    assert read_profiles(path) == before
+
+
 async def test_the_requests_count_in_usage_and_budgets(start, provider):
     provider.script(played(QUIRKS))
     proxy = await start(PRICES="*=1000/1000", BIG_MODEL="odd-model", BUDGET="0.3 USD/day")
