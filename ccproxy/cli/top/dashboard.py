@@ -35,9 +35,8 @@ from ccproxy.cli.top.view_text import (
 )
 from ccproxy.ipc.activity import RequestTimeline
 from ccproxy.supervisor.control.status import Row
-from ccproxy.text import printable, printable_lines
+from ccproxy.text import counted, printable, printable_lines
 
-REFRESH_SECONDS = 1.0
 LOG_LINES = "200"
 MAX_ROWS = 100
 """The maximum number of requests in the table."""
@@ -52,7 +51,7 @@ up, down      select an entry or a request
 Tab           move between the tables
 Enter         timeline of the request, or keys of the entry
 r             restart the entry; its port stays open
-d             drain: stop the entry after its requests
+d             stop the entry; running requests get 30 s to finish
 s             switch the models of the entry to a preset
 k             enable or disable keys of the entry
 l             logs of the entry
@@ -99,13 +98,13 @@ class Dashboard(App[None]):
         *,
         run: RunCommand,
         url_of: Callable[[str], str],
-        interval: float | None = None,
+        interval: float,
     ) -> None:
         super().__init__()
         self._view = view
         self._run_command = run
         self._url_of = url_of
-        self._interval = interval or REFRESH_SECONDS
+        self._interval = interval
         self._only_failed = False
         self._snapshot = Snapshot()
         self._shown: list[RequestTimeline] = []
@@ -173,10 +172,11 @@ class Dashboard(App[None]):
             self._steer(["restart", row.label])
 
     def action_drain(self) -> None:
-        """Stop the selected entry when its requests have ended, if the user confirms."""
+        """Stop the selected entry if the user confirms; running requests get time to finish."""
         if (row := self._entry) is not None:
-            words = ["stop", row.label]
-            text = f"Stop {row.label} when its {row.in_flight} requests have ended?"
+            words = ["stop", row.label, "--drain", "30s"]
+            running = counted(row.in_flight, "running request")
+            text = f"Stop {row.label}? {running} would get 30 s to finish."
             answers = OptionList(Option("Stop it", id="yes"), Option("Keep it running", id="no"))
             self.push_screen(QuestionScreen(text, answers), partial(self._confirm, words))
 

@@ -126,8 +126,10 @@ class FleetView:
                 request = event.request
                 if request is None:
                     continue
-                if event.event == "request.started":
-                    self._running[request.id, request.label] = request
+                name = (request.id, request.label)
+                # The start of a request that `_read_past` has read may arrive afterwards.
+                if event.event == "request.started" and name not in self._known:
+                    self._running[name] = request
                 elif event.event == "request.finished":
                     self._finish(request)
             alive = {label for label, row in self._watch.rows.items() if row.in_flight}

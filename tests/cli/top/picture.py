@@ -76,7 +76,7 @@ class _Source:
 
 async def draw(path: Path) -> None:
     """Write the picture to *path*."""
-    app = Dashboard(_Source(), run=lambda _: "", url_of=str)
+    app = Dashboard(_Source(), run=lambda _: "", url_of=str, interval=3600)
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause()
         picture = app.export_screenshot(title="ccproxy top")

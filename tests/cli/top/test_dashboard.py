@@ -101,7 +101,7 @@ async def test_states_need_no_color(monkeypatch, source, commands):
     [
         pytest.param(["r"], "restart Kimi", id="restart"),
         pytest.param(["down", "r"], "restart GLM", id="restart the second"),
-        pytest.param(["d", "enter"], "stop Kimi", id="drain"),
+        pytest.param(["d", "enter"], "stop Kimi --drain 30s", id="stop"),
         pytest.param(["s", *"fast", "enter"], "switch Kimi fast", id="switch"),
         pytest.param(["s", *"reset", "enter"], "switch Kimi --reset", id="switch back"),
         pytest.param(["k", "down", "enter"], "keys Kimi disable k2", id="disable a key"),
@@ -118,11 +118,18 @@ async def test_a_key_runs_a_command(pilot, commands, keys, expected):
     await pilot.app.workers.wait_for_complete()
 
 
+async def test_the_question_before_a_stop_names_the_running_requests(pilot):
+    await pilot.press("d")
+    await pilot.pause()
+    question = str(pilot.app.screen.query_one(Static).render())
+    assert question == "Stop Kimi? 1 running request would get 30 s to finish."
+
+
 @pytest.mark.parametrize(
     "keys",
     [
-        pytest.param(["d", "escape"], id="drain, cancelled"),
-        pytest.param(["d", "down", "enter"], id="drain, refused"),
+        pytest.param(["d", "escape"], id="stop, cancelled"),
+        pytest.param(["d", "down", "enter"], id="stop, refused"),
         pytest.param(["s", "escape"], id="switch, cancelled"),
         pytest.param(["s", "enter"], id="switch to nothing"),
         pytest.param(["k", "escape"], id="keys, cancelled"),

@@ -16,6 +16,7 @@ from ccproxy.cli.selection import complete_label, known_labels, open_fleet
 from ccproxy.cli.single_proxy import table_arguments
 from ccproxy.config.fleet import Fleet
 
+REFRESH_SECONDS = 1.0
 PLAIN_SECONDS = 5.0
 COMMAND_SECONDS = 120.0
 """The time limit for a command started by a keystroke; a restart waits for running requests."""
@@ -52,20 +53,21 @@ def top(
     Watch entries with their rates, keys and costs, and the requests as they run.
 
     Keys: arrows and Tab move, Enter shows the timeline of a request, r restarts an entry, d stops
-    it after its requests, s switches its models, k enables or disables keys, l shows logs, f shows
-    failed requests only, q quits. Needs Textual (pip install 'ccproxy-fleet[top]'); without it, or
-    if the output is not a terminal, the view is printed and not interactive.
+    it (running requests get 30 s), s switches its models, k enables or disables keys, l shows logs,
+    f shows failed requests only, q quits. Needs Textual (pip install 'ccproxy-fleet[top]').
+    Without it, or if the output is not a terminal, the view is printed and not interactive.
     """
     from ccproxy.cli.top import plain_view
     from ccproxy.cli.top.fleet_view import FleetView
 
     fleet = open_fleet(options)
+    interval = interval or (PLAIN_SECONDS if plain else REFRESH_SECONDS)
     with closing(FleetView(fleet, known_labels(fleet, [], labels) if labels else None)) as view:
         view.start()
         if once:
             show(plain_view.screen(view.snapshot()))
         elif plain:
-            plain_view.speak(view, interval=interval or PLAIN_SECONDS)
+            plain_view.speak(view, interval=interval)
         elif _is_terminal() and _has_textual():
             from ccproxy.cli.fleet_models import entry_url
             from ccproxy.cli.top.dashboard import Dashboard
@@ -79,7 +81,7 @@ def top(
         else:
             if not _has_textual():
                 notify(options, "For keys and tables: pip install 'ccproxy-fleet[top]'")
-            plain_view.refresh(view, interval=interval or 2.0)
+            plain_view.refresh(view, interval=interval)
 
 
 def run_command(fleet: Fleet, words: Sequence[str]) -> str:
