@@ -6,6 +6,8 @@ The Helm chart renders valid objects for each set of values in `ci/`.
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +19,7 @@ from ccproxy import __version__
 from ccproxy.cli.containers.container_entry import container_entry
 from ccproxy.cli.containers.kubernetes_objects import helm_values, kubernetes_objects
 from ccproxy.config.fleet import Entry
+from ccproxy.config.settings import HEADER_PREFIX, NAMES, REDIS_URL, is_secret_setting
 from tests.cli.conftest import command
 from tests.fleet import ROOT
 
@@ -84,6 +87,15 @@ def test_rendered_objects_are_valid(file):
 def test_invalid_values_are_rejected(entry):
     with pytest.raises(Exception, match="schema"):
         render({"entries": {"kimi": entry}})
+
+
+def test_the_schema_refuses_the_settings_that_the_export_moves_to_secrets():
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    entry = schema["properties"]["entries"]["additionalProperties"]
+    pattern = re.compile(entry["properties"]["env"]["propertyNames"]["not"]["pattern"])
+    names = {*NAMES, f"{HEADER_PREFIX}X_TOKEN_OF_TEAM"}
+    refused = {name for name in names if pattern.search(name)}
+    assert refused == {name for name in names if is_secret_setting(name)} | {REDIS_URL.name}
 
 
 def test_the_monitor_scrapes_the_metrics_port():

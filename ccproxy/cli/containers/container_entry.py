@@ -40,6 +40,8 @@ class ContainerEntry:
     """The names of the secret settings."""
     files: tuple[str, ...]
     """The names of the settings with file paths."""
+    lacks_client_key: bool
+    """True if its env file allows no client, which a container's worker reports as an error."""
     ports: tuple[int, ...]
     """The ports to which it connects: the provider's and Redis's."""
 
@@ -89,6 +91,7 @@ def container_entry(entry: Entry) -> ContainerEntry:
         },
         secrets=tuple(name for name in secrets if name not in _LEFT_OUT),
         files=tuple(name for name in _FILES if name in settings),
+        lacks_client_key=not settings.keys() & {"ANTHROPIC_API_KEY", "USERS", "ALLOW_PUBLIC"},
         ports=tuple(sorted({443, *filter(None, map(_port_of, settings.values()))})),
     )
 

@@ -12,7 +12,7 @@ from ccproxy.cli.containers.compose_file import compose_file
 from ccproxy.cli.containers.container_entry import ContainerEntry, container_entry
 from ccproxy.cli.containers.kubernetes_objects import helm_values, kubernetes_objects
 from ccproxy.cli.containers.yaml_text import yaml_lines
-from ccproxy.cli.render.terminal import notify, show
+from ccproxy.cli.render.terminal import notify, short_path, show
 from ccproxy.cli.selection import choose, complete_label, open_fleet
 from ccproxy.errors import UsageError
 
@@ -41,6 +41,9 @@ def export(options: Options, *, form: str, labels: tuple[str, ...]) -> None:
             notify(options, f"{entry.label}: {name} names a file; mount it, and set {name}")
         if form != "compose":
             notify(options, entry.create_secret)
+        elif entry.lacks_client_key:
+            text = f"{entry.label}: containers require a client key; add ANTHROPIC_API_KEY to"
+            notify(options, f"{text} {short_path(entry.env_file)} (openssl rand -hex 32)")
     for line in _lines(form, entries):
         show(line)
 

@@ -32,6 +32,17 @@ def test_compose_refers_to_the_env_files(ccproxy, home):
     assert services["kimi-k2"]["ports"] == ["127.0.0.1:18081:8080"]
 
 
+@pytest.mark.parametrize(
+    ("line", "is_needed"),
+    [("", True), ("ANTHROPIC_API_KEY=ccp_0123456789abcdef\n", False), ("ALLOW_PUBLIC=on\n", False)],
+    ids=["no client key", "client key", "open to all"],
+)
+def test_compose_names_a_missing_client_key(line, is_needed, ccproxy, home):
+    write_env(home, "kimi", KIMI + line)
+    note = "Kimi-K2: containers require a client key; add ANTHROPIC_API_KEY to envs/kimi.env"
+    assert (note in ccproxy("export", "compose", "kimi").stderr) == is_needed
+
+
 def test_helm_has_plain_settings_and_the_name_of_a_secret(ccproxy, home):
     write_env(home, "kimi", f'{KIMI}HOST=0.0.0.0\nUSERS=users.toml\nKEY_MAX_IN_FLIGHT="8"\n')
     (home / "envs/users.toml").write_text("")
