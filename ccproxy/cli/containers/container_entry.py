@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Mapping
@@ -11,11 +10,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ccproxy.cli.render.terminal import short_path
-from ccproxy.cli.setup.config_edit import read_text
 from ccproxy.config import settings as s
 from ccproxy.config.fleet import Entry
 from ccproxy.config.parsers import without_credentials
-from ccproxy.errors import UsageError
+from ccproxy.config.reader import read_file
+from ccproxy.errors import ConfigError, UsageError
 
 _FILES = ("CA_BUNDLE", "USERS", "PROVIDER_API_KEYS_FILE", "TLS_CERT", "TLS_KEY")
 """Settings with file paths; a container does not have these files."""
@@ -74,8 +73,13 @@ class ContainerEntry:
 
 
 def container_entry(entry: Entry) -> ContainerEntry:
-    """Return the container settings of *entry*, read from its env file."""
-    settings = _settings(entry.env_file)
+    """
+    Return the container settings of *entry*, read from its env file.
+
+    Raises:
+        ConfigError: If the file cannot be read, or lines of it cannot be parsed.
+    """
+    settings = _settings(entry)
     secrets = [name for name, value in settings.items() if _is_secret(name, value)]
     if "ANTHROPIC_API_KEY" not in secrets:
         secrets.append("ANTHROPIC_API_KEY")  # a container listens on every address
@@ -102,12 +106,13 @@ def _is_secret(name: str, value: str) -> bool:
     return s.is_secret_setting(name) or name == s.REDIS_URL.name or has_login
 
 
-def _settings(env_file: Path) -> dict[str, str]:
-    """Return the settings in an env file that have a value."""
-    from dotenv import dotenv_values
-
-    values = dotenv_values(stream=io.StringIO(read_text(env_file)), interpolate=False)
-    return {name: value for name, value in values.items() if value and s.is_setting(name)}
+def _settings(entry: Entry) -> dict[str, str]:
+    """Return the settings in the env file of *entry* that have a value."""
+    env = read_file(entry.env_file, entry=entry)
+    if env.mistakes:
+        raise ConfigError(env.mistakes)
+    values = env.prefixed("")
+    return {one.name: one.text for one in values if one.text and s.is_setting(one.name)}
 
 
 def _port_of(value: str) -> int | None:

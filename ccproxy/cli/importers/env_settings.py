@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from ccproxy.cli.importers.builder import ImportBuilder, names, provider_settings
 from ccproxy.cli.importers.document import failure
 from ccproxy.config import settings as s
-from ccproxy.text import did_you_mean
+from ccproxy.text import counted, did_you_mean
 
 TOOL = "an env file"
 _PREFERENCE = "PREFERRED_PROVIDER"
@@ -25,17 +24,10 @@ _PLACES = {
 }
 
 
-def env_values(text: str) -> dict[str, str]:
-    """Return the variables in the *text* of an env file; empty ones are left out."""
-    # python-dotenv takes quadratic time on a long run of blanks.
-    text = re.sub(r"[ \t]{100,}", " ", text)
-    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
-    return {name: value for name, value in values.items() if value and value.strip()}
-
-
-def import_env_settings(values: Mapping[str, str], build: ImportBuilder) -> None:
-    """Import the variables of an env file as one proxy."""
+def import_env_settings(text: str, build: ImportBuilder) -> None:
+    """Import the variables in the *text* of an env file as one proxy."""
     build.tool = TOOL
+    values = _values_in(text, build)
     preferences = names("preferred_providers")
     preferred = preferences.get(values.get(_PREFERENCE, "").strip().lower(), {})
     used = {_PREFERENCE, *(one["key"] for one in preferences.values())} if preferred else set()
@@ -64,6 +56,18 @@ def import_env_settings(values: Mapping[str, str], build: ImportBuilder) -> None
             if other != preferred and other["key"] in values:
                 build.leave_out(other["key"], f"{_PREFERENCE} selects another provider")
     build.add(settings.get(s.PROVIDER.name) or "imported", settings, key=key)
+
+
+def _values_in(text: str, build: ImportBuilder) -> dict[str, str]:
+    """Return the variables in the *text* of an env file; empty ones are left out."""
+    # python-dotenv takes quadratic time on a long run of blanks.
+    text = re.sub(r"[ \t]{100,}", " ", text)
+    bindings = list(parse_stream(io.StringIO(text)))
+    if broken := [one for one in bindings if one.error]:
+        lines = counted(len(broken), "line")
+        build.leave_out(lines, f"not NAME=value, the first at line {broken[0].original.line}")
+    values = {one.key: one.value for one in bindings if one.key}
+    return {name: value for name, value in values.items() if value and value.strip()}
 
 
 def _import_variable(name: str, value: str, settings: dict[str, str], build: ImportBuilder) -> None:

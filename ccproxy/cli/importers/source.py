@@ -14,7 +14,7 @@ from ccproxy.cli.importers.document import (
     parse_yaml,
     read_bytes,
 )
-from ccproxy.cli.importers.env_settings import env_values, import_env_settings
+from ccproxy.cli.importers.env_settings import import_env_settings
 from ccproxy.cli.importers.litellm_config import import_litellm_config
 from ccproxy.cli.importers.models_yaml import import_models
 from ccproxy.cli.importers.router_config import import_router_config
@@ -82,7 +82,7 @@ def _import_text(text: str, file: Path, build: ImportBuilder) -> None:
     settings = [line for line in lines if line and not line.startswith("#")]
     first = settings[0].removeprefix("export ") if settings else ""
     if first.partition("=")[0].strip().isidentifier() and "=" in first:
-        import_env_settings(env_values(text), build)
+        import_env_settings(text, build)
         return
     document = parse_yaml(text, file)
     if isinstance(document, dict) and "model_list" in document:

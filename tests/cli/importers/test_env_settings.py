@@ -105,6 +105,14 @@ def test_a_file_without_a_provider_is_refused(write, refused, text, expected):
     assert expected in refused(write(text))
 
 
+def test_lines_that_cannot_be_parsed_are_left_out(write, run_import, caplog):
+    done, checked = run_import(write(f"{GROQ}A='open\n# a comment\n= b\n"))
+    assert imported(checked).provider == "groq"
+    line = GROQ.count("\n") + 1
+    assert f"2 lines: not NAME=value, the first at line {line}" in done.stdout
+    assert caplog.records == [], "no message of the parser"
+
+
 def test_a_wrong_value_is_left_out(write, run_import):
     done, checked = run_import(write(GROQ + "REQUEST_TIMEOUT=90s\n"))
     assert imported(checked).request_timeout == 600

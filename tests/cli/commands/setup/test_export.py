@@ -75,10 +75,20 @@ def test_a_container_is_stopped_after_its_drain(ccproxy, home):
         assert "fix: correct envs/kimi.env" in done.stderr
 
 
-def test_an_env_file_that_is_not_utf_8_is_refused(ccproxy, home):
-    (home / "envs/kimi.env").write_bytes("PROVIDER=kimi\n# é".encode("latin-1"))
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        pytest.param("# é".encode("latin-1"), "is not UTF-8 text\n  envs/kimi.env", id="encoding"),
+        pytest.param(b"A='x\n", "quote of A is not closed\n  envs/kimi.env:1", id="a quote"),
+        pytest.param(None, 'the env file "envs/kimi.env" of Kimi-K2 does not exist', id="none"),
+    ],
+)
+def test_an_env_file_that_cannot_be_read_is_refused(content, error, ccproxy, home):
+    file = home / "envs/kimi.env"
+    file.unlink() if content is None else file.write_bytes(content)
     done = ccproxy("export", "compose")
-    assert (done.exit_code, "is not UTF-8 text\n  envs/kimi.env" in done.stderr) == (78, True)
+    assert (done.exit_code, done.stdout) == (78, "")
+    assert error in done.stderr
 
 
 def test_two_labels_with_one_object_name_are_refused(ccproxy, home):
