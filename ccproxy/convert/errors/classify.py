@@ -27,6 +27,7 @@ from ccproxy.convert.errors.retry_after import wait_in_body, wait_in_headers, wa
 from ccproxy.errors import Problem, ProviderRefusal
 from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.protocol.lenient_json import has_too_many_objects
+from ccproxy.protocol.literals import ABSENT, is_present
 from ccproxy.providers.quirks import Quirks
 
 LONGEST_CLIENT_WAIT = 60
@@ -130,11 +131,12 @@ def is_error_body(body: bytes) -> bool:
         return _is_error_list(body)
     if _has_error(outline):
         return True
-    has_answer = any(part != _NULL for part in (outline.choices, outline.content))
-    return not has_answer and bool(outline.detail or outline.errors or outline.message)
-
-
-_NULL = msgspec.Raw(b"null")
+    # An envelope around an answer has a message, too ("ok").
+    is_envelope = outline.choices is ABSENT and b'"choices"' in body
+    if is_envelope or is_present(outline.choices) or is_present(outline.content):
+        return False
+    texts = (outline.detail, outline.errors, outline.message, outline.msg)
+    return any((*texts, outline.error_message, outline.error_msg))
 
 
 class _BaseResp(msgspec.Struct):
@@ -148,11 +150,15 @@ class _Outline(msgspec.Struct):
     base_resp: _BaseResp | None = None
     object: Any = None
     type: Any = None
-    choices: msgspec.Raw = _NULL
-    content: msgspec.Raw = _NULL
+    choices: msgspec.Raw = ABSENT
+    content: msgspec.Raw = ABSENT
     detail: Any = None
     errors: Any = None
     message: Any = None
+    msg: Any = None
+    """Z.ai: `{"code": 500, "msg": "…", "success": false}`."""
+    error_message: Any = None
+    error_msg: Any = None
 
 
 _OUTLINE = msgspec.json.Decoder(_Outline)

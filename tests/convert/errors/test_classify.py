@@ -325,6 +325,12 @@ def test_limit_headers_mean_that_the_limit_is_the_keys(headers, counts):
         ({"message": "x", "code": "c"}, True),
         ({"message": "x", "choices": [{"message": {}}]}, False),
         ({"message": "x", "content": []}, False),
+        ({"message": "ok", "error": None, "data": {"choices": [{"message": {}}]}}, False),
+        ({"message": "x", "error": None, "choices": None}, True),
+        ({"status": "449", "msg": "x", "body": None}, True),
+        ({"code": 500, "msg": "x", "success": False}, True),
+        ({"error_code": 336003, "error_msg": "x"}, True),
+        ({"error_message": "x"}, True),
         ([{"error": {"code": 400}}], True),
         ([], False),
         ("text", False),
@@ -378,6 +384,7 @@ def test_an_event_that_is_not_an_object_is_not_an_error(data):
 def test_a_status_inside_a_200_is_the_status():
     assert read(200, {"error": {"code": 403, "message": "x"}}).status == 403
     assert read(200, {"error": {"message": "x"}}).status == 502
+    assert read(200, {"status": "449", "msg": "x", "body": None}).status == 449
 
 
 # Any input.
