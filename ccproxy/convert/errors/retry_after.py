@@ -23,8 +23,9 @@ _STAMP = re.compile(
 _IN_TEXT = re.compile(
     r"(?:try again|retry|retry again|reset|resets|available|wait)(?: \w+)? "
     r"(?:in|after)?\s*(?::\s*)?"
-    r"(?P<time>(?:\d+(?:\.\d+)?\s*(?:ms|milliseconds?|hours?|minutes?|mins?|seconds?|secs?|[hms])"
-    r"(?![a-z])[\s,]*)+)",
+    r"(?P<time>(?:\d+(?:\.\d+)?\s*"
+    r"(?:ms|milliseconds?|days?|hours?|minutes?|mins?|seconds?|secs?|[dhms])"
+    r"(?![a-z])[\s,]*(?:and\s+)?)+)",
     re.IGNORECASE,
 )
 _RESET = re.compile(r"(?:anthropic-ratelimit-[a-z-]+-reset|x-ratelimit-reset(?:-[a-z-]+)?)$")
@@ -119,9 +120,9 @@ def _moment(value: str) -> float | None:
 
 
 def _short_units(text: str) -> str:
-    """Return "1m30s" for "1 minute, 30 seconds"."""
+    """Return "1h1m30s" for "1 hour, 1 minute and 30 seconds"."""
     shorter = re.sub(r"milliseconds?", "ms", text, flags=re.IGNORECASE)
-    return re.sub(r"\s*(ms|[hms])[a-z]*[\s,]*", r"\1", shorter.lower())
+    return re.sub(r"\s*(ms|[dhms])[a-z]*[\s,]*(?:and\s+)?", r"\1", shorter.lower())
 
 
 def _number(value: str | None) -> float | None:
