@@ -30,6 +30,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ccproxy.errors import BadAnswer
+
 PREFIX = "ccproxy1."
 """Prefix of ccproxy's signatures; the number is the version of the format."""
 THOUGHT_SIGNATURES = "thought_signatures"
@@ -62,9 +64,17 @@ class Signer:
         self._key = key
 
     def mint(self, origin: Origin) -> str:
-        """Return the signature of *origin*; the same origin yields the same signature."""
+        """
+        Return the signature of *origin*; the same origin yields the same signature.
+
+        Raises:
+            BadAnswer: If the carried data is nested too deeply.
+        """
         content = [origin.provider, origin.model, dict(origin.carried)]
-        body = json.dumps(content, separators=(",", ":")).encode()
+        try:
+            body = json.dumps(content, separators=(",", ":")).encode()
+        except RecursionError as error:
+            raise BadAnswer("The provider's reasoning is nested too deeply") from error
         return PREFIX + base64.urlsafe_b64encode(self._tag(body) + body).decode().rstrip("=")
 
     def open(self, signature: object) -> Origin | None:

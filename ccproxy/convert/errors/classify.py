@@ -26,7 +26,7 @@ from ccproxy.convert.errors.overflow_wording import overflow_message
 from ccproxy.convert.errors.retry_after import wait_in_body, wait_in_headers, wait_until_reset
 from ccproxy.errors import Problem, ProviderRefusal
 from ccproxy.protocol.json_splice import NOT_JSON
-from ccproxy.protocol.lenient_json import has_too_many_objects
+from ccproxy.protocol.lenient_json import has_too_many_objects, objects
 from ccproxy.protocol.literals import ABSENT, is_present
 from ccproxy.providers.quirks import Quirks
 
@@ -188,10 +188,9 @@ def _is_error_list(body: bytes) -> bool:
 
 
 def _choice_error(outline: _Outline) -> bytes:
-    """Return an error inside the first choice (OpenRouter's upstreams) as a body, else b""."""
-    choices = decode(bytes(outline.choices))
-    first = choices[0] if isinstance(choices, list) and choices else None
-    error = first.get("error") if isinstance(first, dict) else None
+    """Return the error inside a choice (OpenRouter's upstreams) as a body, or b""."""
+    choices = objects(decode(bytes(outline.choices)))
+    error = next((choice["error"] for choice in choices if choice.get("error")), None)
     return msgspec.json.encode({"error": error}) if error else b""
 
 

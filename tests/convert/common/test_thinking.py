@@ -21,6 +21,7 @@ from ccproxy.convert.common.thinking import (
     text_of_detail,
     unpack_details,
 )
+from ccproxy.errors import BadAnswer
 
 SIGNER = Signer(b"one")
 ORIGIN = Origin(
@@ -35,6 +36,15 @@ def test_a_signature_opens_to_its_origin():
 def test_the_same_origin_has_the_same_signature():
     assert SIGNER.mint(ORIGIN) == Signer(b"one").mint(ORIGIN)
     assert SIGNER.mint(ORIGIN) != SIGNER.mint(Origin(provider="gemini", model="g-3"))
+
+
+def test_data_that_is_nested_too_deeply_is_a_bad_answer():
+    """A decoder's limit depends on the calls around it, so it may accept what this one refuses."""
+    data = []
+    for _ in range(10_000):
+        data = [data]
+    with pytest.raises(BadAnswer, match="nested too deeply"):
+        SIGNER.mint(Origin(provider="a", model="m", carried={"reasoning_details": data}))
 
 
 def test_a_signature_has_plain_characters_only():

@@ -365,6 +365,7 @@ def test_a_body_that_is_not_json_is_not_an_error_body(body):
         ),
         ({"error": {"message": "odd"}}, Cause.SERVER),
         ({"choices": [{"error": {"code": 429, "message": "x"}}]}, Cause.RATE_LIMIT),
+        ({"choices": [{"delta": {}}, {"error": {"code": 429}}]}, Cause.RATE_LIMIT),
         ({"base_resp": {"status_code": 1027, "status_msg": "sensitive"}}, Cause.CONTENT),
         ({"object": "error", "message": "x", "error": "", "code": 400}, Cause.BAD_REQUEST),
         ({"type": "error", "error": {"type": "overloaded_error", "message": "x"}}, Cause.OVERLOAD),
