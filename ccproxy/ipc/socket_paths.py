@@ -33,9 +33,17 @@ def worker_sockets(home: str | Path) -> list[str]:
     """Return the paths of the workers' control sockets that exist."""
     sockets = _sockets(f"{os.fspath(home)}/state", "")
     folder = _runtime_folder()
-    if os.path.isdir(folder):  # noqa: PTH112 - without pathlib
+    if _is_own(folder):
         sockets |= _sockets(folder, f"{_mark(home)}-")
     return sorted(sockets)
+
+
+def _is_own(folder: str) -> bool:
+    """Return True if this user owns *folder*; in /tmp, anyone could create it first."""
+    try:
+        return os.lstat(folder).st_uid == os.getuid()
+    except OSError:
+        return False
 
 
 def _sockets(folder: str, prefix: str) -> set[str]:

@@ -72,6 +72,18 @@ def test_the_sockets_of_workers_are_found_in_both_folders(
     assert names == [elsewhere.name, "Glm.2.cd.sock", "Kimi.1.ab.sock"]
 
 
+def test_the_sockets_in_a_folder_of_another_user_are_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    planted = runtime_path(tmp_path, "Qwen.1.ef.sock")
+    planted.parent.mkdir()
+    planted.touch()
+    assert worker_sockets(tmp_path) == [str(planted)]
+    monkeypatch.setattr(os, "getuid", lambda: planted.parent.stat().st_uid + 1)
+    assert worker_sockets(tmp_path) == []
+
+
 @pytest.mark.parametrize("home", ["/" + "x" * 150, "home"], ids=["runtime", "state"])
 def test_a_folder_that_others_can_write_to_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
