@@ -96,6 +96,16 @@ def endpoint_of(env: EnvReader, preset: Preset) -> Endpoint:
     return default
 
 
+def no_endpoint(env: EnvReader) -> Endpoint:
+    """Return the endpoint of a server without a preset, which has no regions and plans."""
+    for setting in (s.PROVIDER_REGION, s.PROVIDER_PLAN):
+        value = env.value(setting)
+        if value is not None and env.value(s.PROVIDER) is None:
+            text = f"{setting.name} has no effect without PROVIDER"
+            env.note(value, text, fix="add PROVIDER=the name of the preset, or remove it")
+    return Endpoint(name="")
+
+
 def _check_endpoint(env: EnvReader, value: Value, url: str, api: Api) -> None:
     """Check that the address is not an endpoint of the other API."""
     try:

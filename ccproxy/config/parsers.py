@@ -173,6 +173,15 @@ def hosts(value: str) -> tuple[str, ...]:
     return tuple(host.rstrip(".") for host in names)
 
 
+def host(value: str) -> str:
+    """Parse one address or name to listen on; an IPv6 address may be in brackets."""
+    try:
+        (name,) = hosts(re.sub(r"^\[(.*)\]$", r"\1", value))
+    except ValueError as error:
+        raise ValueError(f'must be one address or name, without a port, got "{value}"') from error
+    return name
+
+
 def networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
     """Parse addresses and networks such as 10.0.0.0/8."""
     try:
@@ -237,10 +246,13 @@ def _client_budget(item: str) -> Budget:
 
 
 def model(value: str) -> str:
-    """Parse the name of a model."""
-    if not is_header_value(value) or len(value) > 256 or "," in value:
+    """Parse the name of a model; Claude Code's mark `[1m]` after it is removed."""
+    from ccproxy.routing.tiers import without_mark
+
+    name = without_mark(value)
+    if not name or not is_header_value(name) or len(name) > 256 or "," in name:
         raise ValueError(f'must be the name of one model, got "{value}"')
-    return value
+    return name
 
 
 def keys(value: str) -> tuple[str, ...]:

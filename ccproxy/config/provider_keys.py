@@ -105,7 +105,7 @@ def _listed_keys(env: EnvReader) -> tuple[str, ...] | None:
 def _read_keys(path: Path) -> tuple[tuple[str, ...], str, str]:
     """Return the keys in a file, its problem and the fix, both empty if there is no problem."""
     try:
-        content = read_regular(path)
+        content = read_regular(path, encoding="utf-8-sig")
         is_exposed = is_open_to_others(path)
     except OSError as error:
         return (), f" cannot be read: {error.strerror}", "correct the name, or make it readable"

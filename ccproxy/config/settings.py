@@ -154,7 +154,7 @@ PASS_MODELS = Setting(
     source="preset, else gpt-* o1* o3* o4* …",
 )
 HOST = Setting(
-    parse=parsers.text,
+    parse=parsers.host,
     default="127.0.0.1",
     meaning="the address to listen on",
     example="127.0.0.1",

@@ -39,7 +39,6 @@ from ccproxy.protocol.headers import AuthStyle
 from ccproxy.providers.catalogue import ModelFacts
 from ccproxy.providers.presets import (
     DEMO_ADDRESS,
-    Endpoint,
     Preset,
     bypass_url,
     generic_preset,
@@ -364,7 +363,7 @@ def _provider(env: EnvReader, named: str | None) -> tuple[str, Preset, Mapping[s
     """Return the name of the preset, the preset for the account's endpoint, and its models."""
     provider = named or _recognized_preset(env)
     preset = load_presets()[provider] if provider else generic_preset()
-    endpoint = rules.endpoint_of(env, preset) if named else Endpoint(name="")
+    endpoint = rules.endpoint_of(env, preset) if named else rules.no_endpoint(env)
     rows = provider_rows(provider, endpoint)
     return endpoint.preset or provider, preset.at(endpoint), rows
 

@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from ccproxy.providers.pricing import Price
 from ccproxy.providers.quirks import Api, EffortWord
 
+TokenCount = Annotated[int, msgspec.Meta(ge=1)]
 Status = Literal["current", "preview", "deprecated", "retired"]
 FORMAT = 1
 """The version of the file format; files of other versions cannot be read."""
@@ -43,11 +44,11 @@ class ModelFacts(
     """The date from which the provider refuses or replaces the model, YYYY-MM-DD."""
     successor: str = ""
     """The replacement that the provider or the catalogue recommends."""
-    window: int | None = None
+    window: TokenCount | None = None
     """The context window in tokens, for input plus output."""
-    max_input: int | None = None
+    max_input: TokenCount | None = None
     """The maximum number of input tokens, if less than the window."""
-    max_output: int | None = None
+    max_output: TokenCount | None = None
     images: bool | None = None
     pdf: bool | None = None
     api: Api | None = None

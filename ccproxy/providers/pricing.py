@@ -9,7 +9,7 @@ rates.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -23,18 +23,20 @@ _SECONDS_PER_DAY = 86400
 _FIRST_WEEKDAY = 4
 """1970-01-01 was a Thursday."""
 
+Amount = Annotated[float, msgspec.Meta(ge=0)]
+
 
 class Rates(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
     """Amounts per million tokens, or None where the provider publishes none."""
 
-    input: float
-    output: float
-    cache_read: float | None = None
-    cache_write: float | None = None
+    input: Amount
+    output: Amount
+    cache_read: Amount | None = None
+    cache_write: Amount | None = None
     """For the five-minute cache (Anthropic)."""
-    cache_write_1h: float | None = None
+    cache_write_1h: Amount | None = None
     """For the one-hour cache (Anthropic and Kimi)."""
 
 

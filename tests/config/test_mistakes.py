@@ -426,6 +426,14 @@ def test_names_of_other_programs_are_ignored(write, line):
             id="a plan that the region does not have",
         ),
         pytest.param(
+            f"PROVIDER_BASE_URL=https://x.example\nPROVIDER_API_KEY={KEY}\nPROVIDER_PLAN=coding",
+            lines(
+                f"{X}:3: PROVIDER_PLAN has no effect without PROVIDER",
+                "add PROVIDER=the name of the preset, or remove it",
+            ),
+            id="a plan of no provider",
+        ),
+        pytest.param(
             f"PROVIDER=groq\nPROVIDER_API_KEY={KEY}\nPROVIDER_REGION=china",
             lines(
                 f'{X}:3: PROVIDER_REGION: Groq has no address "china"',

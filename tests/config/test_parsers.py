@@ -57,6 +57,9 @@ from ccproxy.providers.pricing import Price
         (parsers.http_url, "HTTPS://api.example.com/v1/#", "https://api.example.com/v1"),
         (parsers.public_url, "https://llm.example.com:", "https://llm.example.com"),
         (parsers.proxy_url, "http://user:pw@proxy:3128", "http://user:pw@proxy:3128"),
+        (parsers.host, "[::1]", "::1"),
+        (parsers.host, "0.0.0.0", "0.0.0.0"),
+        (parsers.model, "kimi-k3[1m]", "kimi-k3"),
     ],
 )
 def test_accepted_values(parse, text, value):
@@ -114,6 +117,11 @@ def test_accepted_values(parse, text, value):
         ),
         (parsers.api, "grpc", 'must be auto, chat, responses or messages, got "grpc"'),
         (parsers.model, "a,b", 'must be the name of one model, got "a,b"'),
+        (parsers.model, "[1m]", 'must be the name of one model, got "[1m]"'),
+        *(
+            (parsers.host, value, f'must be one address or name, without a port, got "{value}"')
+            for value in ("127.0.0.1:8080", "[::1]:8080", "a,b", ",", "http://h", "a b")
+        ),
         (parsers.text, "a\nb", "must be one line without control characters"),
         (parsers.keys, " , ", "contains no key, only commas"),
         (

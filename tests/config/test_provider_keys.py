@@ -166,6 +166,11 @@ def test_a_mistake_in_the_file_of_keys_names_its_line(write, complaints, content
     assert not any(secret in complaint for secret in (A, B, C))
 
 
+def test_a_file_of_keys_saved_on_windows_is_read(write):
+    write("envs/own.keys", "").write_bytes(b"\xef\xbb\xbf" + f"{A}\r\n{B}\r\n".encode())
+    assert load(write, "PROVIDER_API_KEYS_FILE=own.keys\n").api_keys == (A, B)
+
+
 def test_a_file_of_keys_that_cannot_be_read(write, complaints):
     [complaint] = complaints(load, write, "PROVIDER_API_KEYS_FILE=own.keys\n")
     assert "envs/own.keys cannot be read: No such file or directory" in complaint

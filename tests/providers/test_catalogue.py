@@ -123,6 +123,10 @@ def test_the_default_models_are_not_retired(name, endpoint):
         pytest.param({**FACTS, "date": "soon"}, 'date must be .* got "soon"', id="a date of words"),
         pytest.param({**FACTS, "retires": "2027"}, "retires must be", id="a year as a date"),
         pytest.param({**FACTS, "windows": 1}, "unknown field", id="a field that does not exist"),
+        pytest.param({**FACTS, "window": 0}, "Expected `int` >= 1", id="an empty window"),
+        pytest.param(
+            {**FACTS, "price": {"input": -1, "output": 1}}, "Expected `float` >= 0", id="a refund"
+        ),
         pytest.param({**FACTS, "efforts": ["hard"]}, "hard", id="an effort that does not exist"),
     ],
 )

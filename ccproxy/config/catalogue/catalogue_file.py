@@ -78,7 +78,7 @@ def shipped_catalogue() -> Catalogue:
 def _read(file: Path, _changed: int, _size: int) -> Catalogue:
     try:
         return parse_catalogue(file.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _invalid(file, error) from error
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from ccproxy.files import read_regular, write_atomically
+from ccproxy.files import locked, read_regular, write_atomically
 from ccproxy.providers.quirks import Quirks
 
 FOLDER = "profiles"
@@ -79,10 +79,11 @@ def save_profile(path: Path, profiles: Profiles, model: str, measured: MeasuredM
     Raises:
         OSError: If it cannot be written.
     """
-    old = read_profiles(path)
-    models = {**(old.models if old else {}), model: measured}
-    new = msgspec.structs.replace(profiles, models=models)
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(new)).decode())
+    with locked(path.with_suffix(".lock")):  # several processes measure models of one provider
+        old = read_profiles(path)
+        models = {**(old.models if old else {}), model: measured}
+        new = msgspec.structs.replace(profiles, models=models)
+        write_atomically(path, msgspec.json.format(msgspec.json.encode(new)).decode())
 
 
 def _typed(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def read_refreshed(file: Path) -> Catalogue:
     try:
         catalogue = parse_catalogue(read_regular(file).encode())
         catalogue.everything()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         text = f"this is not a valid catalogue of models: {error}"
         raise _mistake(file, text, "correct it, or get another one") from error
     shipped = shipped_catalogue()

@@ -240,6 +240,10 @@ def test_an_installed_catalogue_older_than_the_release_is_ignored(fleet, ccproxy
             lambda text: text.replace('"deepseek-v5": {', '"deepseek-v5": {"a":1,'),
             id="a wrong row",
         ),
+        pytest.param(
+            lambda text: text.replace('"deepseek-v5": {', '"deepseek-v5": ' + "[" * 100_000),
+            id="deep nesting",
+        ),
     ],
 )
 def test_a_damaged_installed_catalogue_is_reported_with_a_fix(change, fleet, ccproxy, newer):
