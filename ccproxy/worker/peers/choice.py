@@ -23,6 +23,7 @@ from ccproxy.config.routing_tables import read_routing_tables
 from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.errors import ConfigError, Problem
 from ccproxy.protocol.lenient_json import replace_lone_surrogates
+from ccproxy.protocol.messages import check_model
 from ccproxy.providers.quirks import Target
 from ccproxy.routing.decision import Decider
 from ccproxy.routing.entry_references import FleetModels
@@ -184,9 +185,11 @@ class Chooser:
         Choose the entry and model for a request; without *messages*, by the model's name alone.
 
         Raises:
-            Problem: If the request loops between entries, or names an unknown entry.
+            Problem: If the request loops between entries or names an unknown entry, or if the
+                model's name is too long.
         """
         hop, name = _hop(headers), _name_of(body)
+        check_model(name)
         if not name or (not hop and self._is_plain(name)):
             return Chosen(body=body, name=name)
         decider = self._decider(self._switch_for(headers, messages or (lambda: body)))

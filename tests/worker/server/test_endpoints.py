@@ -267,6 +267,13 @@ async def test_the_length_of_a_models_name_is_limited(start, provider, api, path
     assert error["type"] == "invalid_request_error"
     assert error["message"] == "model: String should have at most 256 characters"
     assert not provider.calls
+    assert proxy.worker.config.models.pick.cache_info().currsize == 0, "the name is not cached"
+
+
+async def test_the_length_of_a_name_in_a_path_is_limited(proxy):
+    async with proxy.get(f"/v1/models/{'m' * 257}") as response:
+        assert response.status == 400
+    assert proxy.worker.config.models.pick.cache_info().currsize == 0
 
 
 async def test_a_models_name_of_the_maximum_length_is_accepted(proxy, provider):

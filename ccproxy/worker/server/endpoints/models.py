@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from ccproxy.config.team.users import User
+from ccproxy.protocol.messages import check_model
 from ccproxy.routing.model_listing import by_title
 from ccproxy.routing.names import DISCOVERY_PREFIX, model_for
 from ccproxy.routing.tiers import TIERS
@@ -50,9 +51,10 @@ async def list_models(request: ClientRequest) -> web.Response:
 
 
 async def show_model(request: ClientRequest) -> web.Response:
-    """Return the model that one name maps to."""
+    """Return the model that one name maps to; 400 if the name is too long."""
     worker = request.worker
     name = request.path.removeprefix(PREFIX)
+    check_model(name)
     model = model_for(worker.config.models, worker.chooser.switch.tiers, name)
     return json_response(_row(worker, name, model))
 
