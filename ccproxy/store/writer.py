@@ -26,6 +26,8 @@ Item = TypeVar("Item")
 
 COLLECT_SECONDS = 1.0
 MAX_QUEUE = 10_000
+MAX_BYTES = 64 * 1024 * 1024
+"""Maximum total size of the queued items."""
 RETRY_SECONDS = 30.0
 """Seconds between two attempts to open or write a file after a failure."""
 
@@ -38,7 +40,8 @@ class Writer(Generic[Item]):
     Writes items of one kind into the file at *path*.
 
     *write* receives a batch. *warn* is called, in the thread, with messages for the user about a
-    damaged or removed file and about failures. Only `close` blocks.
+    damaged or removed file and about failures. *size_of* returns the size of an item in bytes;
+    without it, only the number of items is limited. Only `close` blocks.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Writer(Generic[Item]):
         *,
         write: Callable[[sqlite3.Connection, Sequence[Item]], None],
         warn: Note,
+        size_of: Callable[[Item], int] = lambda _: 0,
     ) -> None:
         self.path = path
         self.lost = 0
@@ -55,9 +59,12 @@ class Writer(Generic[Item]):
         self._schema = schema
         self._write = write
         self._warn = warn
+        self._size_of = size_of
         self._items: deque[Item] = deque()
+        self._bytes = 0
         self._questions: deque[tuple[list[Item], _Answer]] = deque()
-        self._take_lock = threading.Lock()
+        self._lock = threading.Lock()
+        """Held while the queue changes; never during work on the file."""
         self._has_work = threading.Event()
         self._is_urgent = threading.Event()
         self._is_closing = False
@@ -69,12 +76,10 @@ class Writer(Generic[Item]):
 
     def put(self, item: Item) -> None:
         """Queue *item* for writing."""
-        if len(self._items) >= MAX_QUEUE:
-            with self._take_lock:
-                if self._items:
-                    self._items.popleft()
-                    self.lost += 1
-        self._items.append(item)
+        with self._lock:
+            self._items.append(item)
+            self._bytes += self._size_of(item)
+            self._discard_excess()
         if not self._has_work.is_set():
             self._has_work.set()
 
@@ -104,6 +109,12 @@ class Writer(Generic[Item]):
         self._has_work.set()
         self._thread.join()
 
+    def _discard_excess(self) -> None:
+        """Discard the oldest items beyond the limits; the lock is held."""
+        while len(self._items) > MAX_QUEUE or self._bytes > MAX_BYTES:
+            self._bytes -= self._size_of(self._items.popleft())
+            self.lost += 1
+
     # In the thread.
 
     def _run(self) -> None:
@@ -126,8 +137,11 @@ class Writer(Generic[Item]):
             self._has_work.set()
 
     def _take(self) -> list[Item]:
-        with self._take_lock:  # two threads take items, and each must get all of them
-            return [self._items.popleft() for _ in range(len(self._items))]
+        with self._lock:
+            items = list(self._items)
+            self._items.clear()
+            self._bytes = 0
+        return items
 
     def _store(self, batch: list[Item]) -> sqlite3.Connection | None:
         """Write *batch*; return the connection, or None if the file cannot be used."""
@@ -137,7 +151,10 @@ class Writer(Generic[Item]):
                 self._write(connection, batch)
             self._failure = ""
         except (CcproxyError, OSError, sqlite3.Error) as error:
-            self._items.extendleft(reversed(batch))
+            with self._lock:
+                self._items.extendleft(reversed(batch))
+                self._bytes += sum(map(self._size_of, batch))
+                self._discard_excess()
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - the thread must survive any item
             self.lost += len(batch)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,11 +23,11 @@ SCHEMA = Schema(version=1, tables="CREATE TABLE one (x INTEGER)")
 class Rig:
     """A writer, the batches that it wrote and its warnings."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, **options: Any) -> None:
         self.batches: list[list[int]] = []
         self.warnings: list[str] = []
         self.writer: Writer[int] = Writer(
-            path, SCHEMA, write=self._write, warn=self.warnings.append
+            path, SCHEMA, write=self._write, warn=self.warnings.append, **options
         )
 
     def _write(self, connection: sqlite3.Connection, batch: Sequence[int]) -> None:
@@ -228,6 +229,22 @@ def test_the_oldest_of_too_many_waiting_items_are_discarded(path: Path) -> None:
     assert rig.writer.lost == 5
     path.rmdir()
     assert rig.stored()[0] == 5
+    rig.writer.close()
+
+
+def test_the_size_of_waiting_items_is_limited(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "MAX_BYTES", 100)
+    path.mkdir(parents=True)
+    rig = Rig(path, size_of=lambda item: item)
+    for number in (101, 30, 31, 32, 33, 34):
+        rig.writer.put(number)
+        with pytest.raises(CcproxyError):
+            rig.stored()
+    path.rmdir()
+    stored = rig.stored()
+    assert (len(stored), rig.writer.lost) == (3, 3)
+    rig.writer.put(90)
+    assert rig.stored() == [*stored, 90]
     rig.writer.close()
 
 

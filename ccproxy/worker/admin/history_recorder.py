@@ -62,7 +62,7 @@ class HistoryRecorder:
         self._warn = warn
         path = home / "state" / history.FILE_NAME
         self._writer: Writer[FinishedExchange] = Writer(
-            path, history.SCHEMA, write=self._write, warn=warn
+            path, history.SCHEMA, write=self._write, warn=warn, size_of=_size_of
         )
         self._clock = WallClock(path.parent)
         self._next_prune = 0.0
@@ -197,6 +197,10 @@ class HistoryRecorder:
         except OSError as error:
             self._warn(f"exports/{self.file_name} cannot be written: {error.strerror}")
             self._end_file()
+
+
+def _size_of(exchange: FinishedExchange) -> int:
+    return len(exchange.user) + len(exchange.answer)
 
 
 def _is_conversation(body: bytes, headers: Mapping[str, str]) -> bool:
