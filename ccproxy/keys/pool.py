@@ -18,6 +18,7 @@ under a lock, or again after a conflict.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,6 +78,8 @@ ACCOUNT_LIMIT_NO_SUCCESS = 10.0
 ACCOUNT_PROBE_EVERY = 5.0
 _MOST_MODELS = 256
 """Maximum number of models with a last success or account limit; clients may name any number."""
+_LONGEST_MODEL = 128
+"""Maximum characters of a model's name in the state, whose size is limited."""
 
 NO_LIMITS = KeyLimits()
 ROTATION = KeyPolicy()
@@ -191,6 +194,7 @@ class KeyPool:
         self, state: PoolState, model: str, skip: Collection[str], session: SessionRef | None
     ) -> Lease:
         """Lease a key as `take` does, as an operation on *state*; raises the same Problem."""
+        model = bounded_name(model)
         now, wall = self._clock(), self._wall()
         limits = self._account_limits_to_probe(state, model, now)
         usable = self._usable(state, model, skip, now, wall)
@@ -214,6 +218,7 @@ class KeyPool:
         """
         if self._limits.in_flight is None:
             return self.take_from(state, model, skip, session)
+        model = bounded_name(model)
         now, process = self._clock(), self._backend.process
         usable = self._usable(state, model, skip, now, self._wall())
         names = {key.name for key, _ in usable}
@@ -287,7 +292,7 @@ class KeyPool:
 
     def take_key(self, key_id: str, model: str) -> Lease:
         """Lease the key *key_id* for a test, whatever its state; KeyError if it is unknown."""
-        key = self._by_id[key_id]
+        key, model = self._by_id[key_id], bounded_name(model)
 
         def lease_key(state: PoolState) -> Lease:
             now, wall = self._clock(), self._wall()
@@ -325,6 +330,7 @@ class KeyPool:
 
     def peek(self, model: str) -> str | None:
         """Return a usable key without leasing it, or None; this counts towards no limit."""
+        model = bounded_name(model)
         with self._backend.reading() as state:
             usable = [key for key in self._keys if self._obstacle(state, key, model) is None]
         return usable[0].secret if usable else None
@@ -332,7 +338,7 @@ class KeyPool:
     def is_full(self, model: str, *, skip: Collection[str] = ()) -> bool:
         """Return True if only the limit of requests in flight prevents a lease."""
         with self._backend.reading() as state:
-            return self._is_full(state, model, skip)
+            return self._is_full(state, bounded_name(model), skip)
 
     def _is_full(self, state: PoolState, model: str, skip: Collection[str]) -> bool:
         obstacles = [self._obstacle(state, key, model) for key in self._keys if key.id not in skip]
@@ -430,7 +436,7 @@ class KeyPool:
     ) -> Problem:
         """Return why no key can be leased; *last* is the provider's error for this request."""
         with self._backend.reading() as state:
-            return self._refusal(state, model, skip, last)
+            return self._refusal(state, bounded_name(model), skip, last)
 
     def _refusal(
         self, state: PoolState, model: str, skip: Collection[str], last: Problem | None = None
@@ -691,6 +697,14 @@ class KeyPool:
     def _notice_remote_change(self) -> None:
         self.on_change()
         self.on_release()
+
+
+def bounded_name(model: str) -> str:
+    """Return the name of *model* in the state: if it is long, a hash replaces its end."""
+    if len(model) <= _LONGEST_MODEL:
+        return model
+    digest = hashlib.blake2b(model.encode(), digest_size=12).hexdigest()
+    return f"{model[: _LONGEST_MODEL - len(digest) - 1]}…{digest}"
 
 
 def _noop() -> None:

@@ -23,7 +23,7 @@ import secrets
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -70,6 +70,8 @@ class SharedMemoryBackend:
         self._map = mmap.mmap(self._fd, allocate(self._fd, _SIZE))
         self._depth = 0
         self._seen = -1
+        self._has_news = False
+        """True if another process has changed the state since the last `on_remote_change`."""
         self._detached_until = 0.0
         self._has_own_changes = False
         self._baseline: Baseline = {}
@@ -158,6 +160,7 @@ class SharedMemoryBackend:
         """Read the state if it has changed, and keep this process's unshared changes."""
         if self._version == self._seen:
             return
+        self._has_news = True
         own, self._state = self._state, self._read()
         self._seen = self._version
         self._state.sessions.adopt(own.sessions)
@@ -210,10 +213,13 @@ class SharedMemoryBackend:
         self._polls += 1
         if not self.is_detached:
             if self._polls % POLLS_PER_REAPING == 0:
-                self._reap_dead()
+                with suppress(OSError):  # no descriptor is free; try again in a second
+                    self._reap_dead()
             if self._version != self._seen:
                 with self.reading():
                     pass
+            if self._has_news:
+                self._has_news = False
                 self.on_remote_change()
         self.watch()
 
@@ -223,8 +229,7 @@ class SharedMemoryBackend:
             dead = state.processes() - self.live_processes() - {self.process}
             if dead and not self.is_detached:
                 self._write(state.without_processes(dead))
-        if dead:
-            self.on_remote_change()
+        self._has_news |= bool(dead)
 
     def _is_live(self, number: int) -> bool:
         fd = open_private(self._slot(number), _FLAGS)

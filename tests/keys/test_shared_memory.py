@@ -19,9 +19,11 @@ from ccproxy.keys.backend import AccountLimit, PoolState
 from ccproxy.keys.key_state import Cooldown, KeyLimits, KeyState
 from ccproxy.keys.partition import KeyBaseline, merge
 from ccproxy.keys.pool import KeyPool
+from ccproxy.keys.sessions import MIN_CACHED, SessionRef
 from ccproxy.keys.shared_memory import SharedMemoryBackend
 from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
 from ccproxy.worker.upstream.key_queue import KeyQueue
+from tests.descriptors import exhausted
 
 KEYS = ("sk-first-key-aaaa", "sk-second-key-bbbb", "sk-third-key-cccc")
 ROOT = Path(__file__).parent.parent.parent
@@ -411,6 +413,54 @@ async def test_a_poll_reports_the_changes_of_others_only_while_attached(machine)
     two.backend._poll()
     assert reported == ["changed"]
     assert two.snapshot()[0].state == "cooldown"
+
+
+@pytest.mark.parametrize("polls_per_reaping", [1, 1000])
+async def test_a_change_that_was_already_read_is_reported(machine, monkeypatch, polls_per_reaping):
+    """A request that waits for a key of another process learns of it only by this report."""
+    monkeypatch.setattr(shared_memory, "POLLS_PER_REAPING", polls_per_reaping)
+    one, two = machine.process(), machine.process()
+    reported: list[str] = []
+    two.backend.on_remote_change = lambda: reported.append("changed")
+    ask(one)
+    if polls_per_reaping > 1:
+        two.snapshot()
+    two.backend._poll()
+    two.backend._poll()
+    assert reported == ["changed"]
+
+
+async def test_polling_continues_when_no_descriptor_is_free(machine, monkeypatch):
+    """Otherwise requests would never learn that a key of another process is free again."""
+    monkeypatch.setattr(shared_memory, "POLLS_PER_REAPING", 1)
+    one, two = machine.process(), machine.process()
+    reported = asyncio.Event()
+    two.backend.on_remote_change = reported.set
+    with exhausted():
+        two.backend._poll()
+    ask(one)
+    await asyncio.wait_for(reported.wait(), 30)
+
+
+def test_long_names_of_models_do_not_fill_the_memory(machine):
+    pool = machine.process()
+    for number in range(200):
+        session = SessionRef(id=f"s{number}", name="s", tokens=MIN_CACHED)
+        pool.release(pool.take("m" * 50_000 + str(number), session=session))
+    assert ask(pool) == "k3"
+
+
+def test_long_names_of_models_are_distinguished(machine):
+    pool = machine.process(keys=KEYS[:2])
+    names = ["m" * 50_000 + end for end in "ab"]
+    lease = pool.take(names[0])
+    pool.settle(lease, LIMITED)
+    pool.release(lease)
+    for name, count in zip(names, (1, 2), strict=True):
+        leases = [pool.take(name) for _ in range(4)]
+        assert len({one.id for one in leases}) == count
+        for one in leases:
+            pool.release(one)
 
 
 def test_changes_of_a_process_are_preserved_while_the_lock_is_stuck(machine, monkeypatch, request):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import resource
 import socket
 from dataclasses import dataclass, field
 
@@ -16,8 +14,8 @@ from ccproxy.supervisor.fleet.worker_slot import WorkerSlot
 from ccproxy.supervisor.processes.identity import Identity
 from ccproxy.supervisor.sockets.listeners import Listeners
 from ccproxy.supervisor.state.records import Spec, WorkerRecord
+from tests.descriptors import exhausted
 from tests.ports import free_port
-from tests.supervisor.sockets.test_unix_server import open_descriptors, use_up_descriptors
 
 HELLO = b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 NOW = 1000.0
@@ -100,15 +98,8 @@ async def test_a_client_gets_an_error_of_the_messages_api(port):
 
 
 async def test_without_free_descriptors_the_next_update_tries_again(port):
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (open_descriptors() + 8, limits[1]))
-    used = use_up_descriptors()
-    try:
+    with exhausted():
         port.slot(crashes=5)
-    finally:
-        for fd in used:
-            os.close(fd)
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     port.responder.update(port.slots)
     assert (await port.ask())[0][0] == "HTTP/1.1 503 Service Unavailable"
 

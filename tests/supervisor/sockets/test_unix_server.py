@@ -19,6 +19,7 @@ from ccproxy.ipc.control_messages import StateRequest, WorkerState
 from ccproxy.supervisor.processes.descriptors import DescriptorReserve, raise_soft_limit
 from ccproxy.supervisor.sockets.unix_server import UnixServer, ask_worker_async
 from ccproxy.supervisor.sockets.unix_socket import NoAnswer, exchange
+from tests.descriptors import exhausted
 
 Send = Callable[[bytes], None]
 
@@ -152,36 +153,15 @@ async def test_a_folder_with_wrong_permissions_is_an_error_instead_of_the_second
 # Descriptors.
 
 
-def open_descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-def use_up_descriptors() -> list[int]:
-    used: list[int] = []
-    while True:
-        try:
-            used.append(os.open(os.devnull, os.O_RDONLY))
-        except OSError:
-            return used
-
-
 async def test_a_request_is_answered_without_free_descriptors(server: UnixServer) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     await ask(server.path)
     client = socket.socket(socket.AF_UNIX)
     client.setblocking(False)
     loop = asyncio.get_running_loop()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (open_descriptors() + 8, hard))
-    used = use_up_descriptors()
-    try:
+    with client, exhausted():
         await loop.sock_connect(client, str(server.path))
         await loop.sock_sendall(client, b'{"op": "ping"}\n')
         answer = await asyncio.wait_for(loop.sock_recv(client, 100), 30)
-    finally:
-        for fd in used:
-            os.close(fd)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        client.close()
     assert answer == b'{"op": "ping"}\n'
 
 
