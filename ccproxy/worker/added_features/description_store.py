@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 
 from structlog.typing import FilteringBoundLogger
 
@@ -122,7 +124,12 @@ class DescriptionStore:
         if now - self._cleaned < _CLEAN_SECONDS:
             return
         self._cleaned = now
-        by_age = sorted((file.stat().st_mtime, file) for file in self._folder.iterdir())
-        for position, (changed, file) in enumerate(reversed(by_age)):
+        by_age: list[tuple[float, Path]] = []
+        for file in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # another worker's draft, which it has renamed
+                status = file.lstat()
+                if S_ISREG(status.st_mode):
+                    by_age.append((status.st_mtime, file))
+        for position, (changed, file) in enumerate(sorted(by_age, reverse=True)):
             if position >= KEPT_ON_DISK or now - changed > KEPT_SECONDS:
                 file.unlink(missing_ok=True)

@@ -305,10 +305,13 @@ async def test_old_descriptions_are_deleted(start, provider, tmp_path, monkeypat
     folder = tmp_path / "state" / "descriptions"
     folder.mkdir(parents=True)
     (folder / "old").write_text("old")
+    (folder / "folder").mkdir()
+    (folder / "gone").symlink_to(tmp_path / "missing")
     scripted(provider)
     proxy = await start(PROVIDER="zai", BIG_MODEL=BLIND, VISION="glm-5v")
     await proxy.ask(request(user(image(1), image(2))))
     assert not (folder / "old").exists()
+    assert proxy.lines("image.unsaved") == []
 
 
 async def test_a_full_disk_does_not_matter(start, provider, tmp_path):
