@@ -238,11 +238,11 @@ class MessagesForm:
         return {}
 
     def _tool_fields(self) -> dict[str, Any]:
+        choice = self._choice()
         if not self.tools.definitions:
             return {}
-        choice = self._choice()
         fields: dict[str, Any] = {"tools": self.tools.definitions}
-        if self.request.parallel_tool_calls is False:
+        if self.request.parallel_tool_calls is False and choice != _CHOICES["none"]:
             choice = {"type": "auto", **(choice or {}), "disable_parallel_tool_use": True}
         if choice is not None:
             fields["tool_choice"] = choice

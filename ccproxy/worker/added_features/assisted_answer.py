@@ -12,6 +12,7 @@ from aiohttp import web
 from ccproxy.convert.chat.answer import fold
 from ccproxy.convert.direct.passthrough import Passthrough
 from ccproxy.convert.exchange import Exchange
+from ccproxy.errors import BadAnswer
 from ccproxy.protocol import sse
 from ccproxy.protocol.json_splice import fields_of, object_of
 from ccproxy.protocol.messages import blocks_of, read_request
@@ -34,6 +35,7 @@ from ccproxy.worker.server.http import ClientRequest
 from ccproxy.worker.server.message_response import WholeResponse
 from ccproxy.worker.server.provider_exchange import ModelExchange, begin_exchange
 from ccproxy.worker.server.stream_relay import StreamSource, relay_stream
+from ccproxy.worker.upstream.provider_answer import MAX_WHOLE
 
 
 class Assistance(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,16 +136,17 @@ async def _whole(request: ClientRequest, added: Assistance) -> web.StreamRespons
 
 
 async def _whole_message(request: ClientRequest, added: Assistance) -> bytes:
-    pieces: list[bytes] = []
+    stream = bytearray()
 
     def keep(data: bytes) -> bool:
-        pieces.append(data)
+        stream.extend(data)
+        if len(stream) > MAX_WHOLE:
+            raise BadAnswer(f"The provider's answer is larger than {MAX_WHOLE >> 20} MiB")
         return True
 
     async with _source(request, added) as source:
         await source.pump(keep)
-    stream = b"".join(pieces)
-    events = sse.Decoder(limit=max(sse.LIMIT, len(stream))).feed(stream)
+    events = sse.Decoder(limit=max(sse.LIMIT, len(stream))).feed(bytes(stream))
     return msgspec.json.encode(fold(object_of(event.data) or {} for event in events))
 
 

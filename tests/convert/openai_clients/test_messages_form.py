@@ -368,6 +368,18 @@ def test_only_the_allowed_tools_are_sent():
     assert made["tool_choice"] == {"type": "any"}
 
 
+def test_a_choice_between_no_tools_is_omitted():
+    choice = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "file_search"}]}
+    made = converted(tools=[FUNCTION], tool_choice=choice)
+    assert made.keys().isdisjoint(("tools", "tool_choice"))
+
+
+def test_the_choice_of_no_tool_has_no_field_for_parallel_calls():
+    """The API refuses the field, and direct mode would then omit every tool_choice."""
+    made = converted(tools=[FUNCTION], tool_choice="none", parallel_tool_calls=False)
+    assert made["tool_choice"] == {"type": "none"}
+
+
 def test_tools_that_are_added_later():
     items = [{"type": "additional_tools", "tools": [OTHER]}, USER]
     items += [SEARCH, {**FOUND, "tools": [{**FUNCTION, "name": "h"}]}]

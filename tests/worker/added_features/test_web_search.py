@@ -311,6 +311,16 @@ async def test_the_model_searches_in_rounds(start, provider, engine, api, stream
     assert "The answer is 42." in second.body.decode()
 
 
+@DIALECTS
+async def test_a_whole_answer_has_a_limit(start, provider, engine, monkeypatch, api):
+    monkeypatch.setattr("ccproxy.worker.added_features.assisted_answer.MAX_WHOLE", 1 << 20)
+    provider.script(completion("word " * (1 << 18)))
+    proxy = await start(PROVIDER_API=api, WEB_SEARCH=f"searxng:{engine.url}")
+    answer = await proxy.ask(prompt(tools=[SEARCH, READ]))
+    assert answer.status == 502
+    assert answer.error["message"] == "The provider's answer is larger than 1 MiB"
+
+
 @STREAMS
 async def test_calls_of_the_clients_tools_end_the_answer(start, provider, engine, stream):
     calls = [
