@@ -26,6 +26,7 @@ from ccproxy.convert.added_features.server_tool_loop import (
     ServedTool,
     ServerToolLoop,
 )
+from ccproxy.protocol.json_splice import object_of
 
 TOO_MANY: Final = "The limit of searches for this request is reached; answer with what was found."
 _RESULT: Final = "web_search_tool_result"
@@ -38,7 +39,6 @@ _QUERY: Final = {
     "properties": {"query": {"type": "string", "description": "What to search for"}},
     "required": ["query"],
 }
-_CHOICE: Final = Raw(b'{"type":"auto"}')
 
 
 def web_search_calls(name: str) -> ServedTool:
@@ -65,13 +65,14 @@ class WebSearchLoop(ServerToolLoop):
             parameters = {"description": _DESCRIPTION, "input_schema": _QUERY}
             function = Raw(msgspec.json.encode({"name": self._tool.name, **parameters}))
         fields: dict[str, Any] = {**self._fields, "messages": self._messages, "stream": True}
-        tools = without_search(self._fields["tools"], function)
-        if tools:
-            fields["tools"] = tools
-        if self._rounds > 1 and "tool_choice" in fields:
-            fields["tool_choice"] = _CHOICE  # a forced search would repeat forever
-        if not tools:
-            fields = {name: fields[name] for name in fields.keys() - {"tools", "tool_choice"}}
+        fields["tools"] = without_search(self._fields["tools"], function)
+        if not fields["tools"]:
+            del fields["tools"]
+            fields.pop("tool_choice", None)
+        elif self._rounds > 1 and "tool_choice" in fields:
+            choice = object_of(bytes(fields["tool_choice"])) or {}
+            choice.pop("name", None)  # a forced search would repeat forever
+            fields["tool_choice"] = {**choice, "type": "auto"}
         return msgspec.json.encode(fields)
 
     def allowed(self) -> list[PendingSearch]:

@@ -61,16 +61,18 @@ def text(words):
 
 
 def test_rounds_become_one_stream():
-    rounds = loop(READ, tool_choice={"type": "any"})
+    one_call = {"disable_parallel_tool_use": True}
+    forced = {"type": "tool", "name": "web_search", **one_call}
+    rounds = loop(READ, tool_choice=forced)
     first = json.loads(rounds.body)
     assert [tool["name"] for tool in first["tools"]] == ["web_search", "Read"]
-    assert (first["tool_choice"], first["stream"]) == ({"type": "any"}, True)
+    assert (first["tool_choice"], first["stream"]) == (forced, True)
     out = rounds.feed(answer(text("Look."), search(), cache={"a": 1}) + sse.PING)
     rounds.end_round()
     assert rounds.needs_round
     out += rounds.resolve([FOUND for _ in rounds.allowed()])
     second = json.loads(rounds.body)
-    assert second["tool_choice"] == {"type": "auto"}
+    assert second["tool_choice"] == {"type": "auto", **one_call}
     assert [message["role"] for message in second["messages"]] == ["user", "assistant", "user"]
     assert second["messages"][1]["content"][1] == search()
     assert "42" in second["messages"][2]["content"][0]["content"]
