@@ -2,10 +2,12 @@
 The server of GET /metrics, on a separate port or socket, never on the clients' port.
 
 Requests from web pages are refused as on the clients' port, including those that use DNS rebinding.
+The same limits of time and size apply, because the port requires no key.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from pathlib import Path
@@ -18,7 +20,11 @@ from ccproxy.errors import Problem
 from ccproxy.worker.metrics.exposition import CONTENT_TYPE
 from ccproxy.worker.metrics.worker_metrics import WorkerMetrics
 from ccproxy.worker.server.authentication import Authenticator
+from ccproxy.worker.server.http import ClientRequest, ClientServer
 from ccproxy.worker.worker import Worker
+
+MAX_SCRAPERS = 16
+"""Maximum number of connections, which must not use up the file descriptors of the worker."""
 
 
 class MetricsServer:
@@ -30,24 +36,29 @@ class MetricsServer:
         # On addresses other than loopback, a scraper may use any host name.
         allowed = worker.config.allowed_hosts if is_loopback(address.host) else ()
         self._authenticator = Authenticator((), host=address.host, allowed_hosts=allowed)
-        app = web.Application()
-        app.router.add_get("/metrics", self._answer)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._http = ClientServer(self._answer, worker)
+        self._http.max_connections = MAX_SCRAPERS
+        self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Start listening; OSError if the address is not available."""
-        await self._runner.setup()
-        address = self._address
+        loop, address = asyncio.get_running_loop(), self._address
         if address.path:
-            await web.SockSite(self._runner, _private_socket(Path(address.path))).start()
+            listener = _private_socket(Path(address.path))
+            self._server = await loop.create_unix_server(self._http, sock=listener)
         else:
-            await web.TCPSite(self._runner, address.host, address.port).start()
+            self._server = await loop.create_server(self._http, address.host, address.port)
 
     async def close(self) -> None:
-        """Stop listening."""
-        await self._runner.cleanup()
+        """Stop listening, and close the connections."""
+        if self._server is not None:
+            self._server.close()
+        self._http.pre_shutdown()
+        await self._http.shutdown(timeout=0.1)
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: ClientRequest) -> web.Response:
+        if request.path != "/metrics" or request.method not in ("GET", "HEAD"):
+            return web.Response(status=404, text="only GET /metrics exists here\n")
         try:
             self._authenticator.check_origin(request.headers, request.raw_path)
         except Problem as problem:

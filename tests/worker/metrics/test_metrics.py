@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import stat
@@ -12,7 +13,7 @@ import pytest
 from ccproxy.config.services.monitoring_addresses import MetricsAddress, parse_metrics_address
 from ccproxy.worker.metrics import declarations
 from ccproxy.worker.metrics.exposition import Exposition, Histogram, Metric
-from ccproxy.worker.metrics.metrics_server import MetricsServer
+from ccproxy.worker.metrics.metrics_server import MAX_SCRAPERS, MetricsServer
 from ccproxy.worker.metrics.worker_metrics import WorkerMetrics
 from tests.fleet import eventually
 from tests.messages import prompt
@@ -87,6 +88,35 @@ async def test_pages_read_no_metrics(start, host, headers, status):
     url = f"http://127.0.0.1:{port}/metrics"
     async with proxy.session.get(url, headers=headers) as answer:
         assert answer.status == status
+    await server.close()
+
+
+async def test_silent_connections_leave_room_for_the_scraper(start):
+    """Otherwise strangers could use up the file descriptors of the worker."""
+    proxy = await start()
+    port = free_port()
+    server = MetricsServer(proxy.worker, MetricsAddress(host="127.0.0.1", port=port))
+    await server.start()
+    opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3 * MAX_SCRAPERS)]
+    assert await scrape(f"http://127.0.0.1:{port}/metrics")
+    closed = [reader for reader, _ in opened if reader.at_eof()]
+    assert len(closed) > 2 * MAX_SCRAPERS
+    await server.close()
+    for _, writer in opened:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("HEAD", "/metrics", 200), ("POST", "/metrics", 404), ("GET", "/v1/messages", 404)],
+)
+async def test_nothing_but_metrics_is_served(start, method, path, status):
+    proxy = await start()
+    port = free_port()
+    server = MetricsServer(proxy.worker, MetricsAddress(host="127.0.0.1", port=port))
+    await server.start()
+    async with proxy.session.request(method, f"http://127.0.0.1:{port}{path}") as answer:
+        assert (answer.status, "Server" in answer.headers) == (status, False)
     await server.close()
 
 
