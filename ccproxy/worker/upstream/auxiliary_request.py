@@ -47,9 +47,9 @@ async def auxiliary_request(
 
 async def read_limited(answer: aiohttp.ClientResponse, most: int) -> bytes:
     """Return the body of *answer*; raise AuxiliaryRequestError if it exceeds *most* bytes."""
-    body = b""
+    body = bytearray()  # not bytes: a server may send small pieces
     while len(body) <= most and (more := await answer.content.read(most + 1)):
         body += more
     if len(body) > most:
         raise AuxiliaryRequestError(f"the answer is larger than {most >> 10} KiB")
-    return body
+    return bytes(body)
