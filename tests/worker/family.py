@@ -50,6 +50,11 @@ class Family:
         table = (self.home / "ccproxy.toml").read_text()
         self._save(table.replace(f'"{self.proxies[label].port}:', f'"{port}:'))
 
+    def rename_file(self, label: str, name: str) -> None:
+        """Rename the env file of *label*, and use the new name in the table."""
+        (self.home / f"{label}.env").rename(self.home / name)
+        self._save((self.home / "ccproxy.toml").read_text().replace(f"{label}.env", name))
+
     def _save(self, table: str) -> None:
         file = self.home / "ccproxy.toml"
         file.write_text(table)

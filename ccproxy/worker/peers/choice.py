@@ -116,7 +116,7 @@ class Chooser:
         self._table = Watched(table, self._read_table, beside=local_table(table))
         self.switch_file = switch_path(state, config.label)
         self._switch = Watched(self.switch_file, read_switch)
-        self._siblings: dict[str, Watched[WorkerConfig | None]] = {}
+        self._siblings: dict[str, tuple[Entry, Watched[WorkerConfig | None]]] = {}
         self._switches: dict[str, Watched[ModelSwitch]] = {}
         self._pending = PendingSwitch()
         self._wall = wall
@@ -139,11 +139,10 @@ class Chooser:
             return None
         if entry.label == self.config.label:
             return self.config
-        path = entry.env_file
-        watched = self._siblings.get(entry.label)
-        if watched is None:
-            watched = Watched(path, lambda path: _load(path, entry))
-            self._siblings[entry.label] = watched
+        known, watched = self._siblings.get(entry.label, (None, None))
+        if watched is None or known != entry:  # the table may name another file
+            watched = Watched(entry.env_file, lambda path: _load(path, entry))
+            self._siblings[entry.label] = entry, watched
         return watched.get()
 
     def workers(self) -> dict[str, WorkerConfig]:

@@ -332,6 +332,15 @@ async def test_a_restarted_sibling_is_found_at_its_new_port(family, tmp_path):
     assert len(family.providers["GLM"].calls) == 1
 
 
+async def test_another_file_of_a_sibling_is_read_without_a_restart(family):
+    await family.start(Kimi={}, GLM={})
+    kimi = family.proxies["Kimi"]
+    assert (await kimi.ask(prompt(model="GLM:big"))).text == "ok"
+    family.rename_file("GLM", "other.env")
+    assert (await kimi.ask(prompt(model="GLM:big"))).text == "ok"
+    assert family.requested() == {"GLM": ["glm-big", "glm-big"]}
+
+
 async def test_the_token_is_sent_only_to_the_sibling(family):
     """Client headers with the names of the fleet's headers are not passed on, either."""
     await family.start(Kimi={"PROVIDER_API": "messages"})
