@@ -31,6 +31,8 @@ WAITED = "preferred_key_after_wait"
 REFUSED_REQUEST = "refused_request"
 REMOVED = "removed"
 """Reasons for a move, in addition to the obstacles of a key."""
+_LONGEST_MODEL = 128
+"""Maximum characters of a model's name in the state, whose size is limited."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +54,14 @@ Candidate = tuple[PoolKey, KeyState]
 def salted_name(key: str, salt: bytes) -> str:
     """Return the name of a key's state, from which the key cannot be derived."""
     return hmac.new(salt, key.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:32]
+
+
+def bounded_name(model: str) -> str:
+    """Return the name of *model* in the state: if it is long, a hash replaces its end."""
+    if len(model) <= _LONGEST_MODEL:
+        return model
+    digest = hashlib.blake2b(model.encode(), digest_size=12).hexdigest()
+    return f"{model[: _LONGEST_MODEL - len(digest) - 1]}…{digest}"
 
 
 def select_in_turn(usable: Sequence[Candidate]) -> Candidate:

@@ -18,7 +18,6 @@ under a lock, or again after a conflict.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +49,7 @@ from ccproxy.keys.key_selection import (
     REMOVED,
     Candidate,
     PoolKey,
+    bounded_name,
     salted_name,
     select_by_weight,
     select_for_session,
@@ -78,8 +78,6 @@ ACCOUNT_LIMIT_NO_SUCCESS = 10.0
 ACCOUNT_PROBE_EVERY = 5.0
 _MOST_MODELS = 256
 """Maximum number of models with a last success or account limit; clients may name any number."""
-_LONGEST_MODEL = 128
-"""Maximum characters of a model's name in the state, whose size is limited."""
 
 NO_LIMITS = KeyLimits()
 ROTATION = KeyPolicy()
@@ -156,9 +154,9 @@ class KeyPool:
         self._is_weighted = policy.is_weighted
         self._backend = self.backend = backend or LocalBackend()
         self._backend.on_remote_change = self._notice_remote_change
-        self.on_change: Callable[[], None] = _noop
+        self.on_change: Callable[[], None] = lambda: None
         """Called whenever the part of the state that is saved to disk changes."""
-        self.on_release: Callable[[], None] = _noop
+        self.on_release: Callable[[], None] = lambda: None
         """Called when another process may have released a lease."""
 
     def __len__(self) -> int:
@@ -330,10 +328,10 @@ class KeyPool:
 
     def peek(self, model: str) -> str | None:
         """Return a usable key without leasing it, or None; this counts towards no limit."""
-        model = bounded_name(model)
+        name = bounded_name(model)
         with self._backend.reading() as state:
-            usable = [key for key in self._keys if self._obstacle(state, key, model) is None]
-        return usable[0].secret if usable else None
+            usable = (key for key in self._keys if self._obstacle(state, key, name) is None)
+            return next((key.secret for key in usable), None)
 
     def is_full(self, model: str, *, skip: Collection[str] = ()) -> bool:
         """Return True if only the limit of requests in flight prevents a lease."""
@@ -697,15 +695,3 @@ class KeyPool:
     def _notice_remote_change(self) -> None:
         self.on_change()
         self.on_release()
-
-
-def bounded_name(model: str) -> str:
-    """Return the name of *model* in the state: if it is long, a hash replaces its end."""
-    if len(model) <= _LONGEST_MODEL:
-        return model
-    digest = hashlib.blake2b(model.encode(), digest_size=12).hexdigest()
-    return f"{model[: _LONGEST_MODEL - len(digest) - 1]}…{digest}"
-
-
-def _noop() -> None:
-    """Do nothing."""
