@@ -22,7 +22,7 @@ from fnmatch import fnmatchcase
 from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
-from ccproxy.config.parsers import is_loopback
+from ccproxy.config.parsers import is_loopback, split_url
 
 _PORTS = {"http": 80, "https": 443}
 _WITH_PORT = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*):(?P<port>[0-9]{1,5})")
@@ -41,7 +41,7 @@ def proxy_for(
     if configured:
         return configured
     _, proxy = _from_environment(url, os.environ if environ is None else environ)
-    return proxy if proxy.startswith(("http://", "https://")) else None
+    return proxy if proxy and not _problem(proxy) else None
 
 
 def unsupported_proxy(
@@ -55,13 +55,24 @@ def unsupported_proxy(
     if configured or is_loopback(urlsplit(url).hostname or ""):
         return None
     name, proxy = _from_environment(url, os.environ if environ is None else environ)
-    if not proxy or proxy.startswith(("http://", "https://")):
+    if not proxy or not (problem := _problem(proxy)):
         return None
-    scheme = proxy.partition("://")[0]
     return (
-        f"{name} is ignored: {scheme} proxies are not supported; requests to the provider go "
-        "directly. Set UPSTREAM_PROXY to an http:// proxy"
+        f"{name} is ignored: {problem}; requests to the provider go directly. Set UPSTREAM_PROXY "
+        "to an http:// proxy"
     )
+
+
+def _problem(proxy: str) -> str:
+    """Return why *proxy* cannot be used, or an empty string."""
+    scheme = proxy.partition("://")[0]
+    if scheme not in _PORTS:
+        return f"{scheme} proxies are not supported"
+    try:
+        split_url(proxy)
+    except ValueError:
+        return "it is not a valid address"
+    return ""
 
 
 def _from_environment(url: str, environ: Mapping[str, str]) -> tuple[str, str]:

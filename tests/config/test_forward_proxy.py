@@ -96,6 +96,16 @@ def test_an_unsupported_proxy_is_reported(name, scheme):
     assert "secret" not in text
 
 
+@pytest.mark.parametrize("host", ["[::1", "corp:port", "corp:99999", "", "corp x"])
+def test_an_invalid_proxy_is_reported(host):
+    environ = {"HTTPS_PROXY": f"http://user:secret@{host}"}
+    assert proxy_for(URL, None, environ) is None
+    text = unsupported_proxy(URL, None, environ)
+    assert text is not None
+    assert text.startswith("HTTPS_PROXY is ignored: it is not a valid address;")
+    assert "secret" not in text
+
+
 @pytest.mark.parametrize(
     ("url", "configured", "environ"),
     [
