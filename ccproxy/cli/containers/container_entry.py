@@ -40,7 +40,7 @@ class ContainerEntry:
     files: tuple[str, ...]
     """The names of the settings with file paths."""
     lacks_client_key: bool
-    """True if its env file allows no client, which a container's worker reports as an error."""
+    """True if it has neither client keys nor users: its container would exit at once."""
     ports: tuple[int, ...]
     """The ports to which it connects: the provider's and Redis's."""
 

@@ -69,9 +69,9 @@ def workers(scene: Scene) -> Iterator[Finding]:
 def changes(scene: Scene) -> Iterator[Finding]:
     """Check that the workers use the current files."""
     for label in scene.changed:
-        yield warn(f"{label} has changed since its start", fix="ccproxy reload")
+        yield warn(f"the files of {label} have changed since it started", fix="ccproxy reload")
     if not scene.changed and scene.status_error is None:
-        yield ok("no changes since the start")
+        yield ok("no file has changed since the start")
 
 
 def keys(scene: Scene) -> Iterator[Finding]:

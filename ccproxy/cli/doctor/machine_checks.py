@@ -82,7 +82,7 @@ def clock(_scene: Scene) -> Iterator[Finding]:
     """Check the clock, on which certificates and log retention depend."""
     installed = Path(__file__).stat().st_mtime
     if time.time() < installed - 86400:
-        yield fail("the clock is earlier than the installation of ccproxy", fix=_SET_CLOCK)
+        yield fail("the clock shows a time before ccproxy was installed", fix=_SET_CLOCK)
     else:
         yield ok(time.strftime("%Y-%m-%d %H:%M:%S %Z"))
 

@@ -43,7 +43,7 @@ def providers(scene: Scene) -> Iterator[Finding]:
         for check in checks:
             yield from check.result()
     if not configs:
-        yield ok("only the demo provider")
+        yield ok("only the demo provider" if scene.workers else "no valid entry")
 
 
 def keys(scene: Scene) -> Iterator[Finding]:
@@ -70,7 +70,7 @@ def _provider(config: WorkerConfig, environ: Mapping[str, str]) -> list[Finding]
     host, port = _address(url)
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):
         text = f"{config.label}: the name {host} cannot be resolved (DNS)"
         return [fail(text, fix=f"check PROVIDER_BASE_URL; nslookup {host}")]
     try:
@@ -101,7 +101,7 @@ def _through_proxy(config: WorkerConfig, url: SplitResult, proxy: SplitResult) -
             connection.connect()
         except ssl.SSLError:
             connection.close()  # the HEAD request connects again and reports the certificate
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             text = f"{config.label}: {host} cannot be reached through {name} ({_reason(error)})"
             return [fail(text, fix="check UPSTREAM_PROXY or HTTPS_PROXY, and its login")]
         return _head_request(config, connection, "/", route=f" through {name}")
@@ -140,8 +140,8 @@ def _head_request(
     except ssl.SSLError as error:
         text = f"{config.label}: the TLS handshake with {host} fails ({error.reason})"
         return [fail(text, fix="check PROVIDER_BASE_URL")]
-    except (OSError, HTTPException):
-        text = f"{config.label}: {host}{route} does not respond within {STEP_SECONDS:.0f} s"
+    except (OSError, HTTPException, UnicodeError) as error:
+        text = f"{config.label}: no HTTP response from {host}{route} ({_reason(error)})"
         return [warn(text, fix="try again; check UPSTREAM_PROXY, VPN and firewall")]
     finally:
         connection.close()
@@ -179,7 +179,14 @@ def _address(url: SplitResult) -> tuple[str, int]:
     return url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
 
 
-def _reason(error: OSError) -> str:
-    if isinstance(error, TimeoutError):
-        return "no response"
-    return error.strerror or str(error) or type(error).__name__
+def _reason(error: Exception) -> str:
+    """Return the cause of a failed connection; a name that DNS cannot have is a UnicodeError."""
+    match error:
+        case TimeoutError():
+            return f"none within {STEP_SECONDS:.0f} s"
+        case UnicodeError():
+            return "the name is not valid"
+        case OSError(strerror=str(text)):
+            return text
+        case _:
+            return printable(str(error))[:80] or type(error).__name__

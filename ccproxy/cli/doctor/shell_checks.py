@@ -103,7 +103,8 @@ def base_url(scene: Scene) -> Iterator[Finding]:
         return
     try:
         split = urlsplit(url)
-        host, port = split.hostname or "", split.port
+        host = split.hostname or ""
+        port = split.port or {"http": 80, "https": 443}.get(split.scheme)
     except ValueError:
         host, port, split = "", None, urlsplit("")
     labels = {entry.port: entry.label for entry in scene.fleet.entries} if scene.fleet else {}
@@ -156,7 +157,7 @@ def leftovers(scene: Scene) -> Iterator[Finding]:
         yield fail(text, fix=f"unset {name}")
     active = scene.environ.get(ACTIVE)
     if active and scene.fleet is not None and scene.fleet.entry(active) is None:
-        text = f"this shell is set to {printable(active)}, which is not in the table"
+        text = f"this shell uses {printable(active)}, which is not in the table"
         yield warn(text, fix='eval "$(ccproxy env --unset)"')
     elif not switches:
         count = sum(name in scene.environ for name in MANAGED)

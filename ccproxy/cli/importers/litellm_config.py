@@ -37,7 +37,7 @@ _SETTINGS = (
     *("master_key", "drop_params", "set_verbose"),
 )
 _REASONS = {
-    "environment_variables": "only its keys are used; set the rest where ccproxy starts",
+    "environment_variables": "only keys are used; set the others in the environment of ccproxy",
     "model_group_alias": "a model of an entry is named LABEL:model; see ccproxy switch",
     "routing_strategy": "the keys of an entry take turns; KEY_STRATEGY changes that",
     "context_window_fallbacks": "set long_context below [routes.LABEL]",

@@ -93,7 +93,7 @@ def test_deployments_become_entries(config, run_import, ccproxy):
     assert not mistakes
     assert tables.fallbacks == {"deepseek": ("groq", "openai")}
     for line in (
-        "bedrock-claude: it is signed with AWS credentials",
+        "bedrock-claude: its requests are signed with AWS credentials",
         "embed: its mode is embedding; Claude Code needs chat models",
         'other: the provider "cohere_chat" has no preset, and api_base is not set',
         "local: input_cost_per_token: ccproxy has no such setting",

@@ -360,6 +360,7 @@ def test_an_outdated_unit_is_reported_with_the_command_that_renews_it(
         ),
         ({"ANTHROPIC_API_KEY": "sk-ant-1"}, "credentials", "warn", "a plain `claude` uses"),
         ({"ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}, "base url", "fail", "has port 9"),
+        ({"ANTHROPIC_BASE_URL": "http://127.0.0.1"}, "base url", "fail", "has port 80"),
         ({"ANTHROPIC_BASE_URL": "http://localhost:18081/v1"}, "base url", "warn", "has a path"),
         ({"ANTHROPIC_BASE_URL": "http://localhost:18081"}, "base url", "ok", "Kimi-K2"),
         (
@@ -501,6 +502,42 @@ def test_a_name_that_cannot_be_resolved(home, examine):
     assert (report["level"], "(DNS)" in report["text"]) == ("fail", True)
 
 
+@pytest.mark.parametrize("host", ["a..b", f"{'x' * 64}.example"])
+def test_a_name_that_is_not_valid(host, home, examine):
+    at(home, f"https://{host}/v1")
+    (report,) = of(examine("-q"), "providers")
+    assert (report["level"], "(DNS)" in report["text"]) == ("fail", True)
+    at(home, "https://x.example/v1", UPSTREAM_PROXY=f"http://{host}:80")
+    (report,) = of(examine("-q"), "providers")
+    assert (report["level"], "(the name is not valid)" in report["text"]) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"", "Remote end closed connection without response"),
+        (b"\x1b[2Jgarbage\r\n", "\\x1b[2Jgarbage"),
+    ],
+)
+def test_a_server_that_does_not_speak_http(answer, reason, home, examine):
+    def serve(server):
+        server.accept()[0].close()  # the connection test
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        at(home, f"http://127.0.0.1:{server.getsockname()[1]}/v1")
+        server.settimeout(30)
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        (report,) = of(examine("-q"), "providers")
+        thread.join()
+    assert report["level"] == "warn"
+    assert f"no HTTP response from 127.0.0.1 ({reason}" in report["text"]
+
+
 def test_a_provider_that_refuses_connections(home, examine):
     at(home, f"http://127.0.0.1:{free_port()}/v1")
     (report,) = of(examine("-q"), "providers")
@@ -639,8 +676,8 @@ def test_a_bypassed_proxy_and_changed_files_are_warned_about(demo, process, exam
     assert "Demo   (bypassed: requests do not use these keys)" in process("keys", "demo").stdout
     assert "note: Demo is bypassed: its rules do not apply" in process("route", "demo").stderr
     assert [(one["text"], one["fix"]) for one in of(checks, "changes", "warn")] == [
-        ("Demo has changed since its start", "ccproxy reload"),
-        ("Other has changed since its start", "ccproxy reload"),
+        ("the files of Demo have changed since it started", "ccproxy reload"),
+        ("the files of Other have changed since it started", "ccproxy reload"),
     ]
     assert "bypassed → api.anthropic.com" in process("reload").stdout
 
