@@ -132,7 +132,7 @@ def write(crontab: bytes) -> None:
     done = _crontab("-", text=crontab)
     if done.returncode != 0:
         message = done.stderr.decode(errors="replace").strip()
-        raise CcproxyError(f"crontab rejected the line: {message or done.returncode}")
+        raise CcproxyError(f"crontab rejected the change: {message or done.returncode}")
 
 
 def _crontab(argument: str, *, text: bytes = b"") -> subprocess.CompletedProcess[bytes]:

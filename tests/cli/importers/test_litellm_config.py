@@ -201,3 +201,14 @@ litellm_settings:
     _, checked = run_import("config.yaml")
     fallbacks = read_routing_tables(checked.fleet)[0].fallbacks
     assert fallbacks["deepseek"] == fallbacks["groq"] == ("moonshot",)
+
+
+@pytest.mark.parametrize("limit", ["8000", "many"], ids=["valid", "not valid"])
+def test_the_number_of_providers_is_limited(limit, home, refused):
+    parameters = {"model": "openai/x", "api_key": "sk-0123456789abcdef", "max_tokens": limit}
+    rows = [
+        {"model_name": "x", "litellm_params": {**parameters, "api_base": f"https://h{n}.example"}}
+        for n in range(65)
+    ]
+    (home / "config.json").write_text(json.dumps({"model_list": rows}))
+    assert "has more than 64 providers" in refused("config.json")
