@@ -17,7 +17,7 @@ import msgspec
 
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.keys.account_report import AccountReport
-from ccproxy.keys.verdict import Effect, Verdict
+from ccproxy.keys.verdict import Effect, Next, Verdict
 
 LONGEST_COOLDOWN = 3600.0
 """Seconds: a rate limit with a longer retry-after is still probed after an hour."""
@@ -260,6 +260,19 @@ class KeyState:
         while len(self.cooldowns) > _MOST_COOLDOWNS:
             oldest = next(other for other in self.cooldowns if other not in (WHOLE_KEY, name))
             del self.cooldowns[oldest]
+
+    def rest(self, model: str, seconds: float, *, now: float, wall: float) -> None:
+        """Start a cooldown for *model*, because an answer's headers report a used-up limit."""
+        verdict = Verdict(
+            effect=Effect.COOLDOWN,
+            next=Next.END,
+            is_per_model=True,
+            seconds=seconds,
+            status=REPORTED,
+            cause=Cause.RATE_LIMIT,
+            error_text="the answer's headers report that the limit is used up",
+        )
+        self.refuse(model, verdict, now=now, wall=wall, jitter=0.0)
 
     def note_account(self, report: AccountReport, *, now: float, wall: float) -> None:
         """

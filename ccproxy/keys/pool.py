@@ -58,7 +58,6 @@ from ccproxy.keys.key_selection import (
 from ccproxy.keys.key_state import (
     LONGEST_COOLDOWN,
     NO_ERROR,
-    REPORTED,
     KeyLimits,
     KeyState,
     Obstacle,
@@ -66,7 +65,7 @@ from ccproxy.keys.key_state import (
 )
 from ccproxy.keys.policy import KeyPolicy
 from ccproxy.keys.sessions import Move, SavedSession, SessionRef
-from ccproxy.keys.verdict import Effect, Next, Verdict
+from ccproxy.keys.verdict import Effect, Verdict
 from ccproxy.text import mask_key
 
 ACCOUNT_LIMIT_KEYS = 3
@@ -399,21 +398,8 @@ class KeyPool:
 
     def rest(self, lease: Lease, seconds: float) -> None:
         """Cool the key down, because an answer's headers report that a limit is used up."""
-        verdict = Verdict(
-            effect=Effect.COOLDOWN,
-            next=Next.END,
-            is_per_model=True,
-            seconds=seconds,
-            status=REPORTED,
-            cause=Cause.RATE_LIMIT,
-            error_text="the answer's headers report that the limit is used up",
-        )
-
-        def refuse(key_state: KeyState) -> None:
-            now, wall = self._clock(), self._wall()
-            key_state.refuse(lease.model, verdict, now=now, wall=wall, jitter=0.0)
-
-        self._change(lease.id, refuse)
+        now, wall = self._clock(), self._wall()
+        self._change(lease.id, lambda key: key.rest(lease.model, seconds, now=now, wall=wall))
 
     def note_account(self, key_id: str, report: AccountReport) -> None:
         """Store the provider's report on a key's account; raises KeyError if the key is unknown."""
@@ -454,8 +440,7 @@ class KeyPool:
         waits = [one.seconds for one in obstacles if one.reason in TEMPORARY]
         if waits:
             return limit_problem(f"{text}.{error}", min(waits))
-        reasons = {obstacle.reason for obstacle in obstacles}
-        no_credit = Cause.OUT_OF_CREDIT.value in reasons
+        no_credit = any(one.reason == Cause.OUT_OF_CREDIT.value for one in obstacles)
         kind = "billing_error" if no_credit else "authentication_error"
         return Problem(kind, f"{text}.{error}", should_retry=False)
 
