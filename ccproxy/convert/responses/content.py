@@ -16,6 +16,8 @@ Item = dict[str, Any]
 """An item of `input`; its strings are `Raw` literals."""
 
 _PDF_SUFFIX: Final = b".pdf"
+_UNNAMED: Final = Raw(b'"document.pdf"')
+_DATA_URL: Final = b'"data:'
 
 
 def input_content(parts: Sequence[Part], *, flat: bool) -> Raw | list[Item]:
@@ -30,10 +32,16 @@ def _input_part(part: Part) -> Item:
             return {"type": "input_text", "text": part["text"]}
         case "image_url":
             return {"type": "input_image", "image_url": part["image_url"]["url"]}
+        case "document_url":  # the form of PDF files that the provider's Chat Completions accept
+            return _document(part.get("document_name", _UNNAMED), part["document_url"])
         case _:
-            file = part["file"]
-            name = _with_suffix(file["filename"])
-            return {"type": "input_file", "filename": name, "file_data": file["file_data"]}
+            return _document(part["file"]["filename"], part["file"]["file_data"])
+
+
+def _document(name: Raw, url: Raw) -> Item:
+    if bytes(memoryview(url)[: len(_DATA_URL)]) != _DATA_URL:
+        return {"type": "input_text", "text": wrap_literal("[document: ", url, "]")}
+    return {"type": "input_file", "filename": _with_suffix(name), "file_data": url}
 
 
 def _with_suffix(name: Raw) -> Raw:

@@ -210,6 +210,17 @@ def test_text_as_a_list_is_the_same_item_as_the_text():
     assert items(marked) == items(user("Hi"))
 
 
+def test_files_of_a_provider_that_names_them_by_url_in_chat():
+    url = {"type": "document", "source": {"type": "url", "url": "https://e.org/a.pdf"}}
+    (item,) = items(user(pdf(title="report"), pdf(), url), to=target(pdf="document_url"))
+    data = f"data:application/pdf;base64,{PDF}"
+    assert item["content"] == [
+        {"type": "input_file", "filename": "report.pdf", "file_data": data},
+        {"type": "input_file", "filename": "document.pdf", "file_data": data},
+        {"type": "input_text", "text": "[document: https://e.org/a.pdf]"},
+    ]
+
+
 def test_images_and_files():
     url = {"type": "image", "source": {"type": "url", "url": "https://e.org/b.png"}}
     (item,) = items(user("Look", image(), url, pdf(title="report")))
