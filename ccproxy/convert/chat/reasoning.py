@@ -18,7 +18,12 @@ from typing import Any, Final
 from msgspec import Raw
 
 from ccproxy.convert.common.conversion import Conversion
-from ccproxy.convert.common.effort import EFFORTS, ReasoningRequest, nearest_effort
+from ccproxy.convert.common.effort import (
+    EFFORTS,
+    ReasoningRequest,
+    lowest_effort,
+    nearest_effort,
+)
 from ccproxy.convert.common.thinking import (
     HIDDEN_TEXT,
     REASONING_DETAILS,
@@ -61,9 +66,8 @@ def _no_fields(_request: ReasoningRequest, _quirks: Quirks) -> dict[str, Any]:
 
 def _effort(request: ReasoningRequest, quirks: Quirks) -> dict[str, Any]:
     if request.thinks is False:
-        off = next((value for value in ("none", "minimal") if value in quirks.efforts), None)
-        lowest = next((value for value in EFFORTS if value in quirks.efforts), None)
-        return {"reasoning_effort": off or lowest} if off or lowest else {}
+        lowest = lowest_effort(quirks.efforts)
+        return {"reasoning_effort": lowest} if lowest else {}
     effort = request.effort_or_budget()
     if effort is None and request.thinks and "none" in quirks.efforts:
         effort = "medium"  # such a model does not reason by default

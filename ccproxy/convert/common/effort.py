@@ -58,6 +58,11 @@ def requested_reasoning(request: MessagesRequest) -> ReasoningRequest:
     return ReasoningRequest(thinks=True, effort=effort, budget=budget)
 
 
+def lowest_effort(allowed: tuple[str, ...]) -> str | None:
+    """Return the lowest *allowed* value, preferably "none", or None if only "default" is."""
+    return next((value for value in EFFORTS if value in allowed), None)
+
+
 def nearest_effort(effort: str, allowed: tuple[str, ...]) -> str:
     """
     Return the allowed value nearest to *effort*, the higher one if two are equally near.

@@ -28,9 +28,9 @@ from ccproxy.convert.common.conversion import (
     session_key,
 )
 from ccproxy.convert.common.effort import (
-    EFFORTS,
     NO_THINKING,
     ReasoningRequest,
+    lowest_effort,
     nearest_effort,
     requested_reasoning,
 )
@@ -206,7 +206,7 @@ def _reasoning(requested: ReasoningRequest, quirks: Quirks, *, hide: bool) -> di
 
 def _effort(requested: ReasoningRequest, quirks: Quirks) -> str | None:
     if requested.thinks is False:
-        return min(quirks.efforts, key=EFFORTS.index, default=None)
+        return lowest_effort(quirks.efforts)
     if effort := requested.effort_or_budget():
         return nearest_effort(effort, quirks.efforts)
     # Models that accept "none" may not reason by default.

@@ -193,6 +193,20 @@ def test_the_auto_mode_classifier_gets_no_reasoning():
     assert always["max_output_tokens"] >= 4_096
 
 
+@pytest.mark.parametrize(
+    ("efforts", "sent"),
+    [
+        pytest.param(("none", "default"), {"effort": "none"}, id="Groq's Qwen"),
+        pytest.param(("high", "low"), {"effort": "low"}, id="in any order"),
+        pytest.param(("default",), None, id="only the default"),
+        pytest.param((), None, id="none"),
+    ],
+)
+def test_disabled_thinking_is_the_lowest_effort(efforts, sent):
+    body = ask(user("Hi"), to=target(efforts=efforts), thinking={"type": "disabled"})
+    assert body.get("reasoning") == sent
+
+
 # Content.
 
 
