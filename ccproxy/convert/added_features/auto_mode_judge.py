@@ -63,6 +63,7 @@ NUMBER allow
 NUMBER block REASON
 where REASON is at most 20 words for the agent."""
 
+_LINE_BREAK = re.compile(r"[\r\n]")
 _VERDICT = re.compile(r"(\d{1,4})[.:)]?\s+(allow|block)\b[\s:.,–-]*(.*)", re.IGNORECASE)
 
 
@@ -98,7 +99,7 @@ def judge_request(
     """Return the fields of the request to the judge, without the model."""
     settings = msgspec.json.encode(context).decode()[:MAX_CONTEXT]
     # A line break is only white space in JSON, but here it could start another call.
-    lines = (f"{each.name} {each.arguments}".replace("\n", " ") for each in calls)
+    lines = (_LINE_BREAK.sub(" ", f"{each.name} {each.arguments}") for each in calls)
     numbered = "\n".join(f"{number} {line}" for number, line in enumerate(lines, 1))
     text = (
         f"<settings>\n{settings}\n</settings>\n\n"

@@ -21,7 +21,7 @@ from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.errors import STATUS_OF_KIND, Problem
 from ccproxy.protocol.json_splice import NOT_JSON
 
-_RECOGNISED_OVERFLOW = re.compile(
+_RECOGNIZED_OVERFLOW = re.compile(
     r"prompt is too long|input length and `?max_tokens`? exceed context limit"
     r"|maximum context length|capability_rejected: prompt_too_long",
     re.IGNORECASE,
@@ -72,6 +72,6 @@ def _is_relayed(cause: Cause, body: bytes) -> bool:
         error = _DECODER.decode(body).error
     except NOT_JSON:
         return False
-    if cause is Cause.OVERFLOW and not _RECOGNISED_OVERFLOW.search(error.message):
+    if cause is Cause.OVERFLOW and not _RECOGNIZED_OVERFLOW.search(error.message):
         return False
     return error.type in STATUS_OF_KIND and not phrases.LOGIN.search(error.message)

@@ -1,4 +1,4 @@
-"""The base class of exchanges that need no conversion: the provider has the client's API."""
+"""The base class of exchanges that need no conversion: the provider serves the client's API."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class MediaNeeds(NamedTuple):
 
     images: bool
     pdfs: bool
-    sees: bool
+    vision: bool
     """Whether the model accepts images."""
     model: str
 
@@ -66,8 +66,8 @@ async def as_text(request: ClientRequest, body: bytes, needs: MediaNeeds) -> byt
     media = MediaBody(body)
     store = request.worker.descriptions
     if needs.pdfs:
-        await _read_pdfs(request, media, needs, shows_pictures=needs.sees or store is not None)
-    if store is not None and not needs.sees:
+        await _read_pdfs(request, media, needs, shows_pictures=needs.vision or store is not None)
+    if store is not None and not needs.vision:
         await ImageDescriber(request, store).describe(media)
     return media.body()
 

@@ -1,5 +1,5 @@
 """
-Send ccproxy's own requests to a model of any entry: the judge of auto mode, the image describer.
+Send ccproxy's own requests to a model of any entry, for auto mode and image descriptions.
 
 If the model belongs to another entry, its worker handles the request like any other, and charges
 the sender of the client's request. Otherwise this worker sends the request to the provider, with a

@@ -29,7 +29,7 @@ LONG_SIDE = 1500
 """The longer side of a picture in pixels."""
 REASONS = {
     "password": "it is encrypted and needs a password",
-    "Data format": "it is damaged, or no PDF",
+    "Data format": "it is damaged or not a PDF",
     "Security": "it is encrypted in an unknown way",
 }
 """Phrase in the library's message -> reason why the file cannot be opened."""
@@ -88,14 +88,14 @@ def _picture(page: Any) -> str:  # noqa: ANN401 - pypdfium2 has no types
 def _png(width: int, height: int, rows: bytes) -> bytes:
     """Return a PNG with 8-bit grayscale pixels; each row begins with its filter, 0."""
 
-    def part(kind: bytes, data: bytes) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
         check = zlib.crc32(kind + data)
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
 
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     pixels = zlib.compress(rows, 6)
     signature = b"\x89PNG\r\n\x1a\n"
-    return signature + part(b"IHDR", head) + part(b"IDAT", pixels) + part(b"IEND", b"")
+    return signature + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def main() -> int:

@@ -1,8 +1,8 @@
 """
 Send searches to a back end.
 
-The client contacts only addresses from the settings and `search_backends.toml`, does not follow
-redirects, and does not log queries. A failed search is not sent to another back end, so a query
+Requests go only to addresses from the settings and `search_backends.toml`. Redirects are not
+followed, and queries are not logged. A failed search is not sent to another back end, so a query
 reaches only parties that the user has chosen.
 """
 

@@ -86,7 +86,9 @@ async def _measure_overflow(
         limits.lines.append(f"too-long request: not measured: {error}")
         return
     if problem is None:
-        limits.lines.append("too-long request: accepted; the window is larger or it is shortened")
+        limits.lines.append(
+            "too-long request: accepted; the window is larger, or the prompt was shortened"
+        )
     elif problem.refusal is None:
         limits.lines.append("too-long request: recognized, so that Claude Code compacts")
     elif problem.kind in _NOT_ABOUT_LENGTH:

@@ -108,9 +108,11 @@ def test_a_call_that_does_not_fit_is_not_judged():
     assert not is_judged(ToolCallToJudge("t", "Write", "x" * auto_mode_judge.MAX_CALL))
 
 
-def test_a_call_is_one_line():
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"], ids=["LF", "CR", "CRLF"])
+def test_a_call_is_one_line(end):
     """Line breaks are white space in JSON, and would make one call look like two."""
-    call = ToolCallToJudge("toolu_1", "Bash", '{"command":"rm"}\n2 Bash {"command":"ls"}')
+    arguments = f'{{"command":"rm"}}{end}2 Bash {{"command":"ls"}}'
+    call = ToolCallToJudge("toolu_1", "Bash", arguments)
     request = read_request(
         b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}]}'
     )

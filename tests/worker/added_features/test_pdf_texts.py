@@ -60,8 +60,8 @@ async def test_a_damaged_page_does_not_hide_the_others():
     ("data", "error"),
     [
         ("%%%", "not valid base64"),
-        (encoded(b"no PDF"), "damaged, or no PDF"),
-        (encoded(HELLO[:60]), "damaged, or no PDF"),
+        (encoded(b"no PDF"), "damaged or not a PDF"),
+        (encoded(HELLO[:60]), "damaged or not a PDF"),
         (encoded(ENCRYPTED), "encrypted and needs a password"),
     ],
     ids=["no base64", "no PDF", "broken", "encrypted"],
