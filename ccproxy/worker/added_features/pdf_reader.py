@@ -34,6 +34,7 @@ REASONS = {
 }
 """Phrase in the library's message -> reason why the file cannot be opened."""
 DAMAGED = "[this page is damaged]"
+CUT = "\n[the rest of this page is left out]"
 SCANNED = 16
 """A page with fewer characters is returned as a picture."""
 
@@ -61,7 +62,9 @@ def read(data: bytes) -> dict[str, Any]:
         picture = ""
         try:
             page = document[index]
-            text = page.get_textpage().get_text_range().strip().replace("\r\n", "\n")[:room]
+            text = page.get_textpage().get_text_range().strip().replace("\r\n", "\n")
+            if len(text) > room:
+                text = text[:room] + CUT
             if len(text) < SCANNED and pictures < MAX_PICTURES:
                 picture = _picture(page)
                 pictures += 1

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from ccproxy.worker.added_features import pdf_texts
-from ccproxy.worker.added_features.pdf_reader import DAMAGED
+from ccproxy.worker.added_features.pdf_reader import CUT, DAMAGED
 from ccproxy.worker.added_features.pdf_texts import PdfTexts
 from tests.messages import prompt
 from tests.pdf_files import ENCRYPTED, document, encoded, pages_of, pdf
@@ -42,6 +42,16 @@ async def test_a_page_without_text_becomes_an_image():
 async def test_the_number_of_pages_is_bounded():
     read = await pages_of(encoded(pdf(*["A page with some words"] * 101)))
     assert (len(read.pages), read.total) == (100, 101)
+
+
+async def test_the_number_of_characters_is_bounded(monkeypatch, tmp_path):
+    source = pdf_texts._READER.read_text()
+    reader = tmp_path / "reader.py"
+    reader.write_text(source.replace("MAX_CHARACTERS = 300_000", "MAX_CHARACTERS = 25"))
+    monkeypatch.setattr(pdf_texts, "_READER", reader)
+    read = await pages_of(encoded(pdf("This page is whole.", "This page is cut.", "Left out")))
+    assert [page.text for page in read.pages] == ["This page is whole.", f"This p{CUT}"]
+    assert read.total == 3
 
 
 async def test_a_damaged_page_does_not_hide_the_others():
