@@ -186,6 +186,13 @@ def require_table(fleet: Fleet) -> None:
         raise UsageError(f"a proxy of `ccproxy up --port` has no ccproxy.toml\n  fix: {fix}")
 
 
+def require_env_file(entry: Entry) -> None:
+    """Raise UsageError for a proxy whose settings are the environment variables of its process."""
+    if entry.env_file == FROM_ENVIRONMENT:
+        text = f"the settings of {entry.label} are in the environment of `ccproxy up` only"
+        raise UsageError(f"{text}\n  fix: ccproxy up --env FILE --port {entry.port}")
+
+
 def _default_label(env_file: Path | None, environ: Mapping[str, str]) -> str:
     name = env_file.stem if env_file is not None else environ.get("PROVIDER", "")
     return re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-")[:32] or "proxy"

@@ -29,6 +29,7 @@ from ccproxy.cli.session.claude_settings import (
     saved_model,
 )
 from ccproxy.cli.session.fleet_picker import NO_PICKER, FleetPicker, fleet_picker
+from ccproxy.cli.single_proxy import require_env_file
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.config.worker_config import WorkerConfig, load_worker
 from ccproxy.routing.entry_references import FleetModels
@@ -129,7 +130,9 @@ def plan_session(fleet: Fleet, entry: Entry) -> SessionPlan:
 
     Raises:
         ConfigError: If the settings of *entry* have mistakes.
+        UsageError: If *entry* has no env file.
     """
+    require_env_file(entry)
     config = load_worker(entry.env_file, entry=entry)
     models = fleet_models(fleet)
     files = read_settings_files(os.environ, Path.cwd())

@@ -9,8 +9,9 @@ import click
 from ccproxy.cli.command import Options, command, drain_option
 from ccproxy.cli.render.terminal import notify, print_error
 from ccproxy.cli.selection import complete_label, known_labels, open_readable_part
+from ccproxy.cli.single_proxy import has_table
 from ccproxy.config.fleet import Fleet
-from ccproxy.errors import NotRunning
+from ccproxy.errors import NotRunning, UsageError
 from ccproxy.supervisor.control.client import fleet_status, request
 from ccproxy.supervisor.control.protocol import ControlReply, Progress
 from ccproxy.supervisor.control.status import Row
@@ -36,6 +37,10 @@ def stop(options: Options, labels: tuple[str, ...], *, drain: float, now: bool) 
     status = fleet_status(fleet)
     chosen = known_labels(fleet, [row.label for row in status.proxies], labels)
     running = [row for row in status.proxies if row.pids and row.label in chosen]
+    if running and not has_table(fleet):
+        pids = " ".join(str(pid) for row in running for pid in row.pids)
+        text = "proxies of `ccproxy up --port` have no supervisor that could stop them"
+        raise UsageError(f"{text}\n  fix: kill {pids}")
     has_target = running or (not labels and status.supervisor is not None)
     answer = None
     if has_target:

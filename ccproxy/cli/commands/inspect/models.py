@@ -12,6 +12,7 @@ from ccproxy.cli.command import Options, command
 from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import columns, short_path, show, show_json, tilde
 from ccproxy.cli.selection import choose_one, complete_label, open_fleet
+from ccproxy.cli.single_proxy import require_table
 from ccproxy.errors import UsageError
 from ccproxy.text import counted, printable
 
@@ -69,6 +70,7 @@ def _show(options: Options, label: str | None, *, online: bool, as_json: bool) -
     from ccproxy.supervisor.control.worker_requests import offered_models
 
     fleet = open_fleet(options)
+    require_table(fleet)
     checked = check_fleet(fleet.file)
     labels = [choose_one(fleet, label).label] if label else [one.label for one in fleet.entries]
     if label and labels[0] not in checked.workers:

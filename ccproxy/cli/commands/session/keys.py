@@ -16,6 +16,7 @@ from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import columns, show, show_json, warn_unsaved
 from ccproxy.cli.selection import choose_one, open_entry, open_fleet
 from ccproxy.cli.session.completions import complete_key_words
+from ccproxy.cli.single_proxy import require_env_file
 from ccproxy.config.fleet import Fleet
 from ccproxy.errors import NotRunning, UsageError
 from ccproxy.ipc.control_messages import (
@@ -116,6 +117,7 @@ def keys(options: Options, words: tuple[str, ...], *, as_json: bool, yes: bool) 
         from ccproxy.cli.setup.key_edit import add_keys, remove_keys
 
         _, entry = open_entry(options, words[0])
+        require_env_file(entry)
         if words[1] == "add":
             add_keys(options, entry, words[2:])
         else:

@@ -15,6 +15,7 @@ from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.table import Column, table
 from ccproxy.cli.render.terminal import notify, show, show_json
 from ccproxy.cli.selection import complete_label, open_entry
+from ccproxy.cli.single_proxy import require_table
 from ccproxy.errors import ConfigError, UsageError
 from ccproxy.text import printable
 
@@ -57,6 +58,7 @@ def route(
     )
 
     fleet, entry = open_entry(options, label)
+    require_table(fleet)
     label = entry.label
     checked = check_fleet(fleet.file)
     if checked.mistakes:

@@ -13,6 +13,7 @@ from ccproxy.cli.render.terminal import notify, show, show_json
 from ccproxy.cli.selection import complete_label, open_entry
 from ccproxy.cli.session.completions import complete_model, complete_model_preset
 from ccproxy.cli.session.model_switch import apply_switch
+from ccproxy.cli.single_proxy import require_table
 from ccproxy.errors import ConfigError, UsageError
 from ccproxy.text import format_duration, printable
 
@@ -69,6 +70,7 @@ def switch(
     from ccproxy.routing.tiers import TIERS
 
     fleet, entry = open_entry(options, label)
+    require_table(fleet)
     label = entry.label
     checked = check_fleet(fleet.file)
     if label not in checked.workers:

@@ -16,6 +16,7 @@ from ccproxy.cli.command import Options, command
 from ccproxy.cli.render.error_text import error_text
 from ccproxy.cli.render.terminal import notify, print_error, short_path
 from ccproxy.cli.selection import choose_one, complete_label, open_readable_part
+from ccproxy.cli.single_proxy import require_table
 from ccproxy.errors import CcproxyError, ConfigError, UsageError
 
 _EDITORS = ("sensible-editor", "nano", "vim", "vi")
@@ -36,6 +37,7 @@ def edit(options: Options, label: str | None) -> None:
     if not sys.stdin.isatty():
         raise UsageError("edit needs a terminal\n  fix: run it in a terminal")
     fleet, _ = open_readable_part(options)
+    require_table(fleet)
     path = choose_one(fleet, label).env_file if label else fleet.file
     command = editor_command(os.environ)
     before = _content(path)

@@ -14,6 +14,7 @@ from ccproxy.cli.containers.kubernetes_objects import helm_values, kubernetes_ob
 from ccproxy.cli.containers.yaml_text import yaml_lines
 from ccproxy.cli.render.terminal import notify, short_path, show
 from ccproxy.cli.selection import choose, complete_label, open_fleet
+from ccproxy.cli.single_proxy import require_table
 from ccproxy.errors import UsageError
 
 FORMS = ("compose", "kubernetes", "helm")
@@ -34,7 +35,9 @@ def export(options: Options, *, form: str, labels: tuple[str, ...]) -> None:
     No secrets are printed: the Compose file refers to the env files, the other formats refer to
     Kubernetes Secrets. The commands that create the Secrets are shown.
     """
-    entries = [container_entry(entry) for entry in choose(open_fleet(options), labels)]
+    fleet = open_fleet(options)
+    require_table(fleet)
+    entries = [container_entry(entry) for entry in choose(fleet, labels)]
     _check_names(entries)
     for entry in entries:
         for name in entry.files:

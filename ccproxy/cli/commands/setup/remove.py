@@ -11,6 +11,7 @@ from ccproxy.cli.command import Options, command
 from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import notify, short_path, show
 from ccproxy.cli.selection import complete_label, open_entry
+from ccproxy.cli.single_proxy import require_table
 from ccproxy.config.fleet import Entry, Fleet
 from ccproxy.errors import NotRunning, UsageError
 
@@ -32,6 +33,7 @@ def remove(options: Options, label: str, *, delete_env: bool, yes: bool) -> None
     from ccproxy.cli.setup.config_edit import remove_entry
 
     fleet, entry = open_entry(options, label)
+    require_table(fleet)
     users = [other.label for other in fleet.entries if other.env_file == entry.env_file]
     if delete_env and len(users) > 1:
         others = ", ".join(name for name in users if name != entry.label)

@@ -203,7 +203,7 @@ def test_help_lists_every_setting_with_its_default(ccproxy):
 def test_keys_and_status_find_a_proxy_without_a_table(state, process):
     port = free_port()
     settings = {"PROVIDER": "kimi", "PROVIDER_API_KEY": "sk-kimi-1111,sk-kimi-2222"}
-    with running("--port", port, until="is ready", **settings):
+    with running("--port", port, until="is ready", **settings) as (child, _):
         output = process("keys")
         assert (output.returncode, output.stderr) == (0, "")
         assert [line.split()[:3] for line in output.stdout.splitlines()[2:]] == [
@@ -214,6 +214,21 @@ def test_keys_and_status_find_a_proxy_without_a_table(state, process):
         assert json.loads(process("keys", "--json").stdout)["proxies"][0]["keys"][1]["state"] == (
             "disabled"
         )
+        own_files = sorted(state.rglob("*"))
+        for words, text in {
+            "stop": f"fix: kill {child.pid}\n",
+            "env kimi": f"fix: ccproxy up --env FILE --port {port}\n",
+            "run kimi -- true": f"fix: ccproxy up --env FILE --port {port}\n",
+            "keys kimi add": f"fix: ccproxy up --env FILE --port {port}\n",
+            "models": "has no ccproxy.toml",
+            "route kimi": "has no ccproxy.toml",
+            "switch kimi": "has no ccproxy.toml",
+            "remove kimi --yes": "has no ccproxy.toml",
+            "export compose": "has no ccproxy.toml",
+        }.items():
+            refused = process(*words.split())
+            assert (refused.returncode, text in refused.stderr) == (2, True), refused.stderr
+        assert sorted(state.rglob("*")) == own_files, "no supervisor was started"
         status = process("status")
         assert f"127.0.0.1:{port}" in status.stdout
         assert "supervisor down" not in status.stdout
