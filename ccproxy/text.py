@@ -80,6 +80,21 @@ def printable_json(text: str) -> str:
     return "".join(char if _is_harmless(char) else json.dumps(char)[1:-1] for char in text)
 
 
+def text_width(text: str) -> int:
+    """Return the number of terminal columns that *text* fills."""
+    return len(text) if text.isascii() else sum(map(_width_of, text))
+
+
+def shortened(text: str, width: int) -> str:
+    """Return *text* in at most *width* terminal columns, with `…` where it is cut."""
+    if text_width(text) <= width:
+        return text
+    text = text[:width]
+    while text and text_width(text) >= width:
+        text = text[:-1]
+    return f"{text}…"
+
+
 def parse_duration(text: str) -> float:
     """
     Return the seconds in `15s`, `10m`, `12h`, `3d`, `500ms` or `90` (seconds).
@@ -142,6 +157,12 @@ def format_dollars(amount: float | None, *, is_partial: bool = False) -> str:
 def counted(count: int, noun: str) -> str:
     """Return `1 worker` or `3 workers`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _width_of(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0  # it combines with the preceding character
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def _is_harmless(char: str) -> bool:

@@ -53,7 +53,7 @@ def output(arguments: Sequence[str], data: bytes, environ: Mapping[str, str]) ->
     elif LINES in arguments:
         lines = session_lines(view, facts)
     else:
-        lines = [status_line(view, facts, columns=columns, color="NO_COLOR" not in environ)]
+        lines = [status_line(view, facts, columns=columns, color=not environ.get("NO_COLOR"))]
     return "".join(f"{line}\n" for line in [*wrapped.lines(), *lines])
 
 

@@ -10,11 +10,17 @@ out from the end. A long note about a problem is cut before the context is left 
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import NamedTuple
 
 from ccproxy.statusline.session_view import SessionView
-from ccproxy.text import format_dollars, format_duration, format_tokens, printable
+from ccproxy.text import (
+    format_dollars,
+    format_duration,
+    format_tokens,
+    printable,
+    shortened,
+    text_width,
+)
 
 GAP = "  "
 SLOW_SECONDS = 5.0
@@ -42,13 +48,13 @@ def status_line(view: SessionView, facts: ClientFacts, *, columns: int, color: b
     """Return the line, at most *columns* wide; *color* highlights the note."""
     head, note, figures = _head(view, facts), _note(view), _figures(view, facts)
     if note and figures:  # a long note leaves room for the first figure, the context
-        room = columns - _width(GAP.join([head, "", figures[0]]))
-        note = _cut(note, room) if room >= LEAST_NOTE else note
+        room = columns - text_width(GAP.join([head, "", figures[0]]))
+        note = shortened(note, room) if room >= LEAST_NOTE else note
     parts = [head, *filter(None, [note]), *figures]
     least = 2 if note else 1
-    while len(parts) > least and _width(GAP.join(parts)) > columns:
+    while len(parts) > least and text_width(GAP.join(parts)) > columns:
         parts.pop()
-    line = _cut(GAP.join(parts), columns)
+    line = shortened(GAP.join(parts), columns)
     if color and note and len(line) > len(head):
         start = len(head) + len(GAP)
         end = min(len(line), start + len(note))
@@ -58,7 +64,7 @@ def status_line(view: SessionView, facts: ClientFacts, *, columns: int, color: b
 
 def no_answer_line(label: str, *, columns: int) -> str:
     """Return the line for an entry whose proxy does not answer."""
-    return _cut(f"{label}: the proxy does not answer; fix: ccproxy start {label}", columns)
+    return shortened(f"{label}: the proxy does not answer; fix: ccproxy start {label}", columns)
 
 
 def session_lines(view: SessionView, facts: ClientFacts) -> list[str]:
@@ -94,10 +100,9 @@ def _note(view: SessionView) -> str:
         parts.append(own.error)
     if own.reason:
         parts.append(own.reason)
-    parts += [
-        f"budget {100 * row.spent / row.limit:.0f} % of {row.limit:,g} {row.unit} per {row.period}"
-        for row in own.low_budgets
-    ]
+    for row in own.low_budgets:
+        limit = f"{row.limit:,.12g} {row.unit} per {row.period}"
+        parts.append(f"budget {100 * row.spent / row.limit:.0f} % of {limit}")
     note = "; ".join(parts)
     return printable(note[:MAX_REASON])
 
@@ -121,17 +126,3 @@ def _figures(view: SessionView, facts: ClientFacts) -> list[str]:
     if (share := view.cache_share) is not None:
         figures.append(f"cache {share:.0%}")
     return figures
-
-
-def _width(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
-
-
-def _cut(text: str, columns: int) -> str:
-    if _width(text) <= columns:
-        return text
-    while text and _width(text) >= columns:
-        text = text[:-1]
-    return f"{text}…"

@@ -13,6 +13,7 @@ import html
 import os
 import signal
 import sys
+import threading
 import webbrowser
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -109,9 +110,18 @@ class _Link:
         if sys.stdin.isatty():
             show("  Enter: another link; Ctrl-C: end")
         if opens:
-            page = f'<meta http-equiv="refresh" content="0;url={html.escape(link)}">'
+            self._open(link)
+
+    def _open(self, link: str) -> None:
+        page = f'<meta http-equiv="refresh" content="0;url={html.escape(link)}">'
+        try:
             write_atomically(self._file, page)
-            webbrowser.open(self._file.as_uri())
+        except OSError as error:
+            print_error(f"warning: the browser was not opened: {error.strerror}")
+            return
+        # A browser in the terminal runs until it is closed; meanwhile the page must be served.
+        arguments = (self._file.as_uri(),)
+        threading.Thread(target=webbrowser.open, args=arguments, daemon=True).start()
 
     def remove_file(self) -> None:
         """Remove the file with the used link."""

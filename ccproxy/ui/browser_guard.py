@@ -14,7 +14,6 @@ Links from other pages are refused as well, because nothing needs them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -91,7 +90,7 @@ class BrowserGuard:
         return self._refusal_without_session(request)
 
     def _refusal_without_session(self, request: web.Request) -> tuple[int, str] | None:
-        path = urlsplit(request.rel_url.path).path
+        path = request.path
         if path in OPEN_PATHS:
             return None
         cookie = request.cookies.get(self.cookie_name, "")

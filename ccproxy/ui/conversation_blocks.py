@@ -8,6 +8,7 @@ estimates are scaled to that total. Parts that cannot be parsed are shown as tex
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 import msgspec
 from msgspec import Raw
@@ -46,7 +47,7 @@ def prompt_blocks(body: str, *, reported: int = 0) -> list[PromptBlock]:
         request = read_request(body.encode("utf-8", "replace"))
     except (Problem, RecursionError):
         return []
-    blocks = [block for block, _ in zip(_blocks(request), range(MAX_BLOCKS), strict=False)]
+    blocks = [*islice(_blocks(request), MAX_BLOCKS)]
     estimated = sum(block.tokens for block in blocks)
     if reported and estimated:
         for block in blocks:

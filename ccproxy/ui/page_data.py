@@ -211,7 +211,8 @@ def _routes_of(checked: CheckedFleet, label: str) -> dict[str, Any]:
 
 def _number(query: Query, name: str, default: int, most: int) -> int:
     text = query.get(name, "")
-    return min(int(text), most) if text.isascii() and text.isdecimal() else default
+    is_number = text.isascii() and text.isdecimal() and len(text) < 10
+    return min(int(text), most) if is_number else default
 
 
 VIEWS: Mapping[str, Callable[[Fleet, Query], dict[str, Any]]] = {

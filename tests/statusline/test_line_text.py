@@ -47,6 +47,12 @@ def line(columns: int = 200, color: bool = False, others=(), **fields: Any) -> s
             id="an unknown window",
         ),
         pytest.param(
+            {"low_budgets": (LowBudget(unit="tokens", period="day", limit=2e6, spent=1.8e6),)},
+            [],
+            "Kimi · kimi-k3  budget 90 % of 2,000,000 tokens per day  25% of 200K",
+            id="a budget in tokens",
+        ),
+        pytest.param(
             {"low_budgets": (LowBudget(unit="USD", period="day", limit=5, spent=4.2),)},
             [],
             "Kimi · kimi-k3  budget 84 % of 5 USD per day  25% of 200K",

@@ -15,6 +15,8 @@ import pytest
 
 import ccproxy
 from ccproxy.statusline.__main__ import output
+from ccproxy.statusline.entry_state import EntryState
+from ccproxy.statusline.session_view import SessionView
 from tests.fleet import FleetHome, eventually
 from tests.messages import prompt
 from tests.provider import Provider, completion, failure
@@ -172,3 +174,12 @@ def test_the_program_imports_no_slow_module():
     )
     slow = {"asyncio", "click", "dataclasses", "inspect", "msgspec", "pathlib", "subprocess"}
     assert not slow & set(done.stdout.decode().split())
+
+
+@pytest.mark.parametrize(
+    ("environ", "colors"), [({}, 1), ({"NO_COLOR": ""}, 1), ({"NO_COLOR": "1"}, 0)]
+)
+def test_an_empty_no_color_does_not_disable_colors(environ, colors, monkeypatch):
+    view = SessionView(own=EntryState(label="kimi", reason="no key is ready"))
+    monkeypatch.setattr("ccproxy.statusline.__main__.view_session", lambda *_, **__: view)
+    assert output(["--home", "/"], b"{}", environ).count("\x1b[33m") == colors

@@ -187,12 +187,12 @@ async def read_link(ui: asyncio.subprocess.Process) -> str:
 
 
 @asynccontextmanager
-async def serve_page(home: FleetHome, *words: str) -> AsyncIterator[LiveFleet]:
-    """Run `ccproxy ui` for the fleet of *home*."""
+async def serve_page(home: FleetHome, *, browser: str = "") -> AsyncIterator[LiveFleet]:
+    """Run `ccproxy ui` for the fleet of *home*, with *browser* if it is not empty."""
     ui = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ccproxy", "ui", "--no-open", *words),
+        *(sys.executable, "-m", "ccproxy", "ui", *([] if browser else ["--no-open"])),
         cwd=home.path,
-        env=home.environ,
+        env={**home.environ, "BROWSER": browser},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
     )

@@ -251,6 +251,8 @@ async def test_the_rows_of_usage_are_bounded(page, tmp_path):
     assert (len(content["rows"]), content["left_out"]) == (MAX_USAGE_ROWS, 3)
     assert content["rows"][0]["session"] == f"s{count - 1}"
     assert content["total"]["requests"] == count
+    huge = await page.ask("GET", f"/api/usage?days={'9' * 5000}")
+    assert huge.status == 200
 
 
 async def read_events(answer, count):

@@ -8,11 +8,13 @@ line names them.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import click
+
+from ccproxy.text import shortened as text_shortened
+from ccproxy.text import text_width
 
 GAP = "  "
 
@@ -90,12 +92,7 @@ def _total(widths: dict[int, int]) -> int:
 
 def _shortened(text: str, width: int) -> str:
     """Return *text* in at most *width* columns; it loses its color if it is shortened."""
-    if _width(text) <= width:
-        return text
-    text = click.unstyle(text)[:width]
-    while _width(text) >= width:
-        text = text[:-1]
-    return f"{text}…"
+    return text if _width(text) <= width else text_shortened(click.unstyle(text), width)
 
 
 def _padded(cell: str, width: int, column: Column) -> str:
@@ -105,14 +102,5 @@ def _padded(cell: str, width: int, column: Column) -> str:
 
 
 def _width(text: str) -> int:
-    """Return the number of terminal columns that *text* fills."""
-    text = click.unstyle(text)
-    if text.isascii():
-        return len(text)
-    return sum(map(_width_of, text))
-
-
-def _width_of(char: str) -> int:
-    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
-        return 0  # it combines with the preceding character
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+    """Return the number of terminal columns that *text*, which may contain colors, fills."""
+    return text_width(click.unstyle(text))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import sys
 
@@ -10,7 +12,7 @@ import aiohttp
 import pytest
 
 from ccproxy.ui.browser_guard import TOKEN_HEADER
-from tests.fleet import FleetHome
+from tests.fleet import FleetHome, eventually
 from tests.ports import free_port
 from tests.ui.live_fleet import serve_page
 
@@ -32,6 +34,26 @@ async def test_it_prints_a_working_link_and_exits_on_a_signal(home):
             assert set(await answer.json()) == {"token"}
         live.ui.terminate()
         assert await live.ui.wait() == 0
+
+
+async def test_the_page_is_served_while_a_browser_runs_in_the_terminal(home, tmp_path):
+    browser = tmp_path / "browser"
+    opened = tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho $$ "$1" > {opened}\nexec sleep 1000\n')
+    browser.chmod(0o755)
+    async with serve_page(home, browser=str(browser)) as live, aiohttp.ClientSession() as client:
+        pid, url = (await eventually(lambda: opened.exists() and opened.read_text())).split()
+        assert url.startswith("file://")
+        async with client.get(live.url) as answer:
+            assert answer.status == 200
+        os.kill(int(pid), signal.SIGKILL)
+
+
+async def test_without_a_writable_folder_the_link_is_printed(home):
+    (home.path / "state").write_text("not a folder")
+    async with serve_page(home, browser="true") as live, aiohttp.ClientSession() as client:
+        answer = await client.get(live.url)
+        assert answer.status == 200
 
 
 async def test_a_used_port(home):
