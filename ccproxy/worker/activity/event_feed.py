@@ -137,10 +137,10 @@ class EventFeed:
     def _send_batch(self) -> None:
         if not self._batch:
             return
-        data, events = b"".join(encode_line(make()) for make in self._batch), len(self._batch)
-        self._batch.clear()
+        batch, self._batch = self._batch, []
+        data = b"".join(encode_line(make()) for make in batch)
         for watcher in self._watchers:
-            watcher.send(data, events)
+            watcher.send(data, len(batch))
 
     async def _send_queue(self, connection: socket.socket, watcher: _Watcher) -> None:
         await watcher.send_queue()

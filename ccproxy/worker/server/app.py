@@ -191,13 +191,18 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
 def _accept(request: ClientRequest) -> None:
     """Prepare the record of a model request."""
     worker, record = request.worker, request.record
-    record.session = request.headers.get(SESSION_HEADER, "")[:_MAX_ID]
-    record.agent = request.headers.get(AGENT_ID_HEADER, "")[:_MAX_ID]
+    record.session = _id_in(request, SESSION_HEADER)
+    record.agent = _id_in(request, AGENT_ID_HEADER)
     if worker.session.keeps_bodies:
         record.bodies = Bodies()
     if record.session:
         worker.session.clients.begin(record, request.headers)
     worker.activity.accept(record)
+
+
+def _id_in(request: ClientRequest, header: str) -> str:
+    """Return the id in *header*; bytes that are not UTF-8 arrive as lone surrogates."""
+    return request.headers.get(header, "")[:_MAX_ID].encode("utf-8", "replace").decode()
 
 
 async def _answer(request: ClientRequest, route: Route) -> web.StreamResponse:

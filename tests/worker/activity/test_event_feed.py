@@ -23,6 +23,15 @@ async def feed():
     return EventFeed("Kimi", collect_seconds=0)
 
 
+async def test_an_event_that_cannot_be_encoded_is_not_sent_again(feed):
+    def fail():
+        raise UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
+
+    with pytest.raises(UnicodeEncodeError):
+        feed.publish(fail)
+    feed.publish(partial(event, 1))
+
+
 class Watching:
     """A connection to a feed."""
 

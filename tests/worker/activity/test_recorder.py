@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from ccproxy.ipc.activity import encode_line
 from ccproxy.ipc.control_messages import RequestsRequest
 from ccproxy.worker.activity.recorder import MAX_FINISHED
 from tests.fleet import eventually
@@ -191,6 +192,32 @@ async def test_a_move_of_a_session_is_an_event(start, provider):
     assert (move["source"], move["target"]) == ("k1 …0001", "k2 …0002")
     assert move["reason"] == "the key is rate-limited"
     assert move["cached_tokens_lost"] > 4000
+    writer.close()
+    await asyncio.wait({serving})
+    theirs.close()
+
+
+async def test_an_id_that_is_not_utf8_disturbs_neither_requests_nor_watchers(proxy):
+    feed = proxy.worker.activity.feed
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    reader, writer = await asyncio.open_connection(sock=ours)
+    serving = asyncio.ensure_future(feed.serve(theirs, first=()))
+    await eventually(lambda: feed.is_watched)
+    body = json.dumps(prompt()).encode()
+    fields = [
+        b"POST /v1/messages HTTP/1.1",
+        b"Host: localhost",
+        b"x-claude-code-session-id: \xff1",
+        b"x-claude-code-agent-id: \xff2",
+        b"Content-Length: %d" % len(body),
+        b"Connection: close",
+    ]
+    received = await proxy.exchange(b"\r\n".join([*fields, b"", body]))
+    assert received.startswith(b"HTTP/1.1 200 ")
+    one = json.loads(await reader.readline())["request"]
+    assert (one["session"], one["agent"]) == ("?1", "?2")
+    assert encode_line(proxy.worker.activity.requests(RequestsRequest()))
     writer.close()
     await asyncio.wait({serving})
     theirs.close()
