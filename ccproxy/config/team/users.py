@@ -18,6 +18,7 @@ can be neither reversed nor guessed, and needs no salt.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -56,9 +57,9 @@ class User:
     tokens: tuple[str, ...] = field(default=(), repr=False)
     """Hashes, as `hash_token` returns them."""
     entries: tuple[str, ...] = ()
-    """Labels of the permitted entries; empty: every entry."""
+    """Labels of the permitted entries; if empty, all."""
     models: tuple[str, ...] = ()
-    """Glob patterns for the provider's models that are permitted; empty: every model."""
+    """Glob patterns for the permitted models (the provider's names); if empty, all."""
     budgets: tuple[Budget, ...] = ()
     settings: Path | None = None
     """The JSON file with the settings that Claude Code receives."""
@@ -125,7 +126,8 @@ def read_users(file: Path, text: str | None = None) -> Users:
     """
     document = TomlDocument(file, list_name="user", list_example="[[user]]", text=text)
     users = list(_Reader(document).users()) if document.is_valid else []
-    if document.is_valid and is_writable_by_others(file):
+    # Not Path.is_file, which raises for a name that is too long.
+    if os.path.isfile(file) and is_writable_by_others(file):  # noqa: PTH113
         fix = f"chmod 600 {display_path(file)}"
         document.note(None, "other users may change this file, and thereby add users", fix)
     if document.mistakes:
@@ -180,7 +182,7 @@ class _Reader:
         name = row.get("name")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             fix = "use letters, digits and . _ @ + -, at most 64 characters"
-            self._document.note(line, f"name must name a user, got {name!r}", fix)
+            self._document.note(line, f"name must be the name of a user, got {name!r}", fix)
             return None
         role = self._text(row, "role", line)
         if role and role not in roles:

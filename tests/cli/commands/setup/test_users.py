@@ -80,7 +80,7 @@ def test_mistakes_do_not_change_the_file(ccproxy, home):
         (("revoke", "nobody"), 'has no user "nobody"'),
         (("add",), "add needs a name"),
         (("add", "x", "--role", "admin"), '"admin" is not a role'),
-        (("add", "a b"), "name must name a user"),
+        (("add", "a b"), "name must be the name of a user"),
     ):
         done = ccproxy("users", *words)
         assert done.exit_code != 0
