@@ -94,7 +94,7 @@ class NotReady(CcproxyError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRefusal:
-    """The content of a provider's error, as its handlers need it."""
+    """The parts of a provider's error that its handlers need."""
 
     status: int
     """The HTTP status; 0 for an error inside an answer that had begun."""

@@ -71,8 +71,8 @@ PROVIDER = Setting(
 PROVIDER_API_KEY = Setting(
     parse=parsers.keys,
     default=(),
-    meaning="the provider's API key, or several separated by commas, each with ;priority=2 (1 is "
-    "used first) or ;weight=3 after it if need be",
+    meaning="the provider's API key, or several separated by commas, each optionally followed by "
+    ";priority=2 (1 is used first) or ;weight=3",
     example="sk-…",
     aliases=("OPENAI_API_KEY",),
     is_secret=True,
@@ -115,7 +115,8 @@ PROVIDER_API: Setting[parsers.ApiChoice, parsers.ApiChoice] = Setting(
 ANTHROPIC_API_KEY = Setting(
     parse=parsers.client_keys,
     default=(),
-    meaning="client keys, separated by commas; Claude Code must send one; empty: none required",
+    meaning="client keys, separated by commas, one of which every request must contain; if empty, "
+    "no key is required",
     example="ccp_…",
     is_secret=True,
 )
@@ -162,7 +163,7 @@ HOST = Setting(
 PORT = Setting(
     parse=parsers.port,
     default=None,
-    meaning="only compared with the port in ccproxy.toml",
+    meaning="checked against the port in ccproxy.toml, which is used",
     example="8081",
     source="the table's",
 )
@@ -271,7 +272,7 @@ TLS_KEY = Setting(
 MAX_CONNECTIONS = Setting(
     parse=parsers.connections,
     default=1024,
-    meaning="maximum number of open client connections per process; others get a 503",
+    meaning="maximum number of open client connections per process; further ones get a 503",
     example="4096",
 )
 LOG_LEVEL = Setting(
@@ -304,7 +305,7 @@ CONTEXT_WINDOW = Setting(
 MAX_TOOLS = Setting(
     parse=parsers.tools,
     default=None,
-    meaning="maximum tools in a request, at least 8; the model searches for the others",
+    meaning="maximum number of tools in a request, at least 8; the model can search for the others",
     example="40",
     source="the provider's limit",
 )
@@ -317,7 +318,7 @@ LONG_CONTEXT_THRESHOLD = Setting(
 REQUEST_TIMEOUT = Setting(
     parse=parsers.seconds,
     default=600.0,
-    meaning="seconds without data before the provider's first byte",
+    meaning="maximum seconds without data from the provider before the answer begins",
     example="600",
 )
 MAX_RETRIES = Setting(
@@ -352,7 +353,7 @@ FALLBACK_HOLD = Setting(
     parse=parsers.seconds_or_never,
     default=600.0,
     meaning="seconds that a session stays with the fallback that has answered it for 5 minutes, "
-    "unless its prompt begins anew; 0 = try its own entry for each request",
+    "unless the prefix of its prompt changes; 0 = try its own entry for each request",
     example="600",
 )
 KEY_MAX_IN_FLIGHT = Setting(
@@ -396,7 +397,7 @@ REDIS_TIMEOUT = Setting(
 REDIS_REPLICAS = Setting(
     parse=parsers.replicas,
     default=1,
-    meaning="how many replicas share the limits while a new one has not reached Redis yet",
+    meaning="the number of replicas that a new one assumes until it has reached Redis",
     example="3",
 )
 METRICS = Setting(
@@ -500,8 +501,8 @@ ACCOUNT_INTERVAL = Setting(
 BUDGET = Setting(
     parse=parsers.budgets,
     default=(),
-    meaning="what the proxy may spend per day and month, in a currency or in tokens; then its "
-    "requests get a 429",
+    meaning="the maximum that the proxy may spend per day or month, in US dollars or tokens; "
+    "beyond it, requests get a 429",
     example="5 USD/day, 100 USD/month, 20M tokens/day",
     source="none",
 )

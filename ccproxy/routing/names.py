@@ -59,7 +59,7 @@ NO_TIERS = Tiers()
 
 
 class RoutingEntry(Protocol):
-    """The settings of an entry that routing uses; implemented by `config.worker.WorkerConfig`."""
+    """The settings of an entry that routing uses: `config/worker_config.py` implements it."""
 
     @property
     def label(self) -> str:

@@ -19,7 +19,7 @@ class ServiceSettings:
     redis_timeout: float
     """Maximum seconds to connect to Redis, and for each of its replies."""
     redis_replicas: int
-    """How many replicas share the limits until this one has reached Redis."""
+    """The number of replicas that this one assumes until it has reached Redis."""
     metrics: MetricsAddress | None
     """The address that serves GET /metrics, or None."""
     traces: TracesAddress | None

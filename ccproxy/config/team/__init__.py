@@ -1,1 +1,1 @@
-"""The users of a gateway."""
+"""The settings of a team's gateway: its users, sign-in and certificate."""

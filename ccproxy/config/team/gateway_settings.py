@@ -22,7 +22,7 @@ class OidcSettings:
     issuer: str
     client_id: str
     client_secret: str = field(repr=False)
-    """Empty: a public client."""
+    """Empty for a public client."""
     session_seconds: float
     """Lifetime of a session that the provider approved."""
 
@@ -32,21 +32,21 @@ class GatewaySettings:
     """The users of an entry, and how they reach it and sign in."""
 
     users_file: Path | None
-    """None: no users, and therefore no gateway."""
+    """None if the entry has no users, so it is no gateway."""
     public_url: str
-    """The gateway's origin; empty: the origin of the request, on loopback only."""
+    """The gateway's origin; if empty, the origin of the request, on loopback only."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     """Reverse proxies whose X-Forwarded-For is trusted."""
     telemetry_url: str | None
-    """Where the clients' telemetry is forwarded; None: it is discarded."""
+    """The address to which clients' telemetry is forwarded; None to discard it."""
     oidc: OidcSettings | None
-    """Identity provider for sign-ins; None: personal tokens only."""
+    """The identity provider for sign-ins; None if users have only personal tokens."""
     tls: TlsFiles | None
-    """The certificate for https; None: the port serves http."""
+    """The certificate for https; None if the port serves http."""
 
 
 def read_gateway(env: EnvReader) -> GatewaySettings:
-    """Return the settings; note mistakes in them and in the users file in *env*."""
+    """Return the settings; mistakes in them and in the users file are noted in *env*."""
     path = _users_file(env)
     return GatewaySettings(
         users_file=path,
