@@ -93,7 +93,6 @@ def examine(config: str | None, *, online: bool, offline: bool) -> Scene:
         mistakes=checked.mistakes,
         status=status,
         status_error=status_error,
-        changed=[row.label for row in status.proxies if row.changed] if status else (),
         connects=not offline,
         tests_keys=online and not offline,
     )

@@ -17,6 +17,7 @@ from ccproxy.config.fleet import Fleet
 from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.errors import Mistake
 from ccproxy.supervisor.control.client import FleetStatus
+from ccproxy.supervisor.control.status import Row
 
 
 class Level(StrEnum):
@@ -54,12 +55,15 @@ class Scene:
     status: FleetStatus | None = None
     status_error: OSError | None = None
     """Why there is no status although there is a table, such as a folder of another user."""
-    changed: Sequence[str] = ()
-    """The labels of entries whose files have changed since their workers started."""
     connects: bool = True
     """Whether checks may open connections to the providers."""
     tests_keys: bool = False
     """Whether each provider gets a test request."""
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The status of each proxy; empty if there is no status."""
+        return self.status.proxies if self.status else ()
 
 
 def ok(text: str) -> Finding:

@@ -45,9 +45,8 @@ def supervisor(scene: Scene) -> Iterator[Finding]:
 
 def workers(scene: Scene) -> Iterator[Finding]:
     """Check the state of each proxy's workers."""
-    rows = scene.status.proxies if scene.status else ()
-    is_running = any(row.pids for row in rows)
-    for row in rows:
+    is_running = any(row.pids for row in scene.rows)
+    for row in scene.rows:
         reason = f": {printable(row.reason)}" if row.reason else ""
         if row.passes_to and row.state in UP:
             text = f"{row.label} is bypassed: requests go to {printable(row.passes_to)} unchanged"
@@ -68,18 +67,18 @@ def workers(scene: Scene) -> Iterator[Finding]:
 
 def changes(scene: Scene) -> Iterator[Finding]:
     """Check that the workers use the current files."""
-    for label in scene.changed:
+    changed = [row.label for row in scene.rows if row.changed]
+    for label in changed:
         yield warn(f"the files of {label} have changed since it started", fix="ccproxy reload")
-    if not scene.changed and scene.status_error is None:
+    if not changed and scene.status_error is None:
         yield ok("no file has changed since the start")
 
 
 def keys(scene: Scene) -> Iterator[Finding]:
     """Check how many keys of each proxy can be used."""
-    rows = scene.status.proxies if scene.status else ()
-    if not any(row.pids for row in rows) and scene.status_error is None:
+    if not any(row.pids for row in scene.rows) and scene.status_error is None:
         yield ok("no proxy is running")
-    for row in rows:
+    for row in scene.rows:
         counts = row.keys or {}
         total, ready = counts.get("total", 0), counts.get("ready", 0)
         if not row.pids or not total:

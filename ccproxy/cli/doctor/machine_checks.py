@@ -108,7 +108,7 @@ def memory(scene: Scene) -> Iterator[Finding]:
     workers = sum(entry.workers for entry in scene.fleet.entries) if scene.fleet else 0
     needed = WORKER_BYTES * workers
     free = psutil.virtual_memory().available
-    is_running = scene.status is not None and any(row.pids for row in scene.status.proxies)
+    is_running = any(row.pids for row in scene.rows)
     if free < needed and not is_running:
         text = f"{format_size(free)} of memory available, the workers need {format_size(needed)}"
         yield warn(text, fix="start fewer proxies: ccproxy start LABEL")

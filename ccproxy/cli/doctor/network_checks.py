@@ -51,7 +51,7 @@ def keys(scene: Scene) -> Iterator[Finding]:
     if not scene.tests_keys:
         yield ok("not tested; --online sends one small request to each provider")
         return
-    running = {row.label for row in scene.status.proxies if row.pids} if scene.status else set()
+    running = {row.label for row in scene.rows if row.pids}
     for label, config in scene.workers.items():
         if label in running:
             yield _test_request(label, config)

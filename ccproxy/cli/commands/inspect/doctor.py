@@ -103,11 +103,10 @@ def _print(
 
 
 def _report(scene: Scene, results: Sequence[CheckedFinding]) -> str:
-    rows = scene.status.proxies if scene.status else ()
     lines = [
         f"ccproxy {__version__}, Python {platform.python_version()}, {platform.platform()}",
         *(f"{finding.level:<4}  {check}: {printable(finding.text)}" for check, finding in results),
-        *(f"      {row.label}: {row.state}, keys {dict(row.keys or {})}" for row in rows),
+        *(f"      {row.label}: {row.state}, keys {dict(row.keys or {})}" for row in scene.rows),
     ]
     home = str(home_folder(os.environ))
     text = "\n".join(lines)
