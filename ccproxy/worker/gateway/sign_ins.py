@@ -97,8 +97,8 @@ class SignedIn(_Record, frozen=True):
     refresh: str
     refreshed: float
     since: float
-    family: str
-    """The hash of the part that its refresh tokens share."""
+    family: str = ""
+    """The hash of the part that its refresh tokens share; empty in records of older versions."""
     old_refresh: str = ""
 
 

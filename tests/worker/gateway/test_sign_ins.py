@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -183,6 +184,18 @@ async def test_a_changed_refresh_token_ends_no_session(sign_ins):
     for text in (access, access + refresh[len(access) :], refresh[:60] + "x" + refresh[61:]):
         assert await sign_ins.refresh(text) is None
     assert await sign_ins.refresh(refresh) is not None
+
+
+async def test_a_session_of_an_older_version_can_be_renewed(sign_ins):
+    pair = await opened(sign_ins)
+    name = f"session-{pair.access[4:36]}"
+    old = await sign_ins._records.read(name)
+    fields = json.loads(old)
+    del fields["family"]
+    await sign_ins._records.replace(name, old, json.dumps(fields).encode(), seconds=60)
+    assert await user_of(sign_ins, pair.access) == ANNA
+    _, new = await sign_ins.refresh(pair.refresh)
+    assert await sign_ins.refresh(new.refresh) is not None
 
 
 @pytest.mark.parametrize("part", ["refresh", "access"])
