@@ -21,7 +21,8 @@ USER_HEADER = "x-ccproxy-user"
 MOST_AT_ONCE = 8
 """Maximum number of concurrent deliveries; a batch can have up to 4 MiB."""
 WARN_SECONDS = 60.0
-_TIMEOUT = aiohttp.ClientTimeout(total=10)
+DELIVERY_SECONDS = 5.0
+"""Time limit for one delivery; OTLP exporters wait 10 s for a response, which then is an error."""
 
 
 class TelemetryRelay:
@@ -50,9 +51,10 @@ class TelemetryRelay:
             return
         self._running += 1
         headers = {"Content-Type": content_type, USER_HEADER: user}
+        timeout = aiohttp.ClientTimeout(total=DELIVERY_SECONDS)
         try:
             async with (
-                open_session(self._ca_bundle, timeout=_TIMEOUT) as session,
+                open_session(self._ca_bundle, timeout=timeout) as session,
                 session.post(
                     self._url + path,
                     data=BytesIO(body),  # bytes would be written at once, up to 4 MiB

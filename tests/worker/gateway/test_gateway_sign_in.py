@@ -9,6 +9,7 @@ from io import BytesIO
 
 import pytest
 
+from ccproxy.worker.gateway import telemetry_relay
 from ccproxy.worker.gateway.telemetry_relay import MOST_AT_ONCE
 from tests.fleet import eventually
 from tests.provider import failure, hang_up
@@ -194,6 +195,15 @@ async def test_a_lost_collector_disturbs_no_client(start, file, provider, answer
     provider.script(answer)
     assert [await export(gateway) for _ in range(3)] == [200] * 3
     assert [line["batches"] for line in gateway.lines("telemetry.dropped")] == [1], "once a minute"
+
+
+async def test_a_silent_collector_does_not_keep_clients_waiting(start, file, provider, monkeypatch):
+    assert telemetry_relay.DELIVERY_SECONDS < 10, "the exporters' own time limit"
+    monkeypatch.setattr(telemetry_relay, "DELIVERY_SECONDS", 0.1)
+    provider.script(failure(200, gate=asyncio.Event()))
+    gateway = await start(USERS=str(file), TELEMETRY_URL=provider.url)
+    assert await export(gateway) == 200
+    assert (await gateway.logged("telemetry.dropped"))["batches"] == 1
 
 
 async def test_slow_uploads_do_not_raise_the_number_of_deliveries(start, file, provider):
