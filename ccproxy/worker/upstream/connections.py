@@ -101,8 +101,10 @@ def explain(error: BaseException) -> str:
         case aiohttp.ClientHttpProxyError():
             hint = "; set its login in UPSTREAM_PROXY" if error.status == 407 else ""
             return f"the forward proxy refused the connection ({error.status}){hint}"
-        case aiohttp.ServerTimeoutError() | TimeoutError():
+        case aiohttp.ConnectionTimeoutError():
             return "the connection attempt timed out"
+        case TimeoutError():
+            return "it did not respond in time"
         case aiohttp.ServerDisconnectedError():
             return "it closed the connection without a response"
         case aiohttp.ClientResponseError():

@@ -29,6 +29,8 @@ def connector_error(kind, number=errno.ECONNREFUSED):
         (aiohttp.ServerDisconnectedError(), "closed the connection"),
         (aiohttp.ClientPayloadError("x"), "middle of the response"),
         (aiohttp.ConnectionTimeoutError(), "the connection attempt timed out"),
+        (aiohttp.SocketTimeoutError(), "it did not respond in time"),
+        (TimeoutError(), "it did not respond in time"),
         (aiohttp.ClientConnectionError(), "connection failed"),
         (OSError(), "connection failed"),
         (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
