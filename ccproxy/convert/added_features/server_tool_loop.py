@@ -191,11 +191,7 @@ class ServerToolLoop(ABC):
             results.append(_tool_result(search.call_id, shown_content))
         if self.needs_round:
             answer = {"role": "assistant", "content": fold(self._events)["content"]}
-            self._messages = [
-                *self._messages,
-                Raw(msgspec.json.encode(answer)),
-                Raw(msgspec.json.encode({"role": "user", "content": results})),
-            ]
+            self._messages = [*self._messages, *map(_encoded, (answer, _user_message(results)))]
             self._start_round()
         return b"".join(events)
 
@@ -229,6 +225,9 @@ def with_calls(body: bytes, tool: ServedTool) -> list[Raw]:
     pending: list[Content] = []
     for raw in messages:
         message = msgspec.json.decode(raw)
+        if pending and message.get("role") != "user":
+            written.append(_encoded(_user_message(pending)))
+            pending = []
         if message.get("role") == "assistant" and isinstance(message.get("content"), list):
             turns, pending = _turns(message, tool)
         elif pending:
@@ -236,9 +235,9 @@ def with_calls(body: bytes, tool: ServedTool) -> list[Raw]:
         else:
             written.append(raw)
             continue
-        written += [Raw(msgspec.json.encode(turn)) for turn in turns]
+        written += map(_encoded, turns)
     if pending:
-        written.append(Raw(msgspec.json.encode({"role": "user", "content": pending})))
+        written.append(_encoded(_user_message(pending)))
     return written
 
 
@@ -257,7 +256,9 @@ def _turns(message: dict[str, Any], tool: ServedTool) -> tuple[list[dict[str, An
             results.append(_tool_result(_call_id(block.get("tool_use_id")), shown_content))
         else:
             if results:
-                turns += [{**message, "content": blocks}, {"role": "user", "content": results}]
+                if blocks:
+                    turns.append({**message, "content": blocks})
+                turns.append(_user_message(results))
                 blocks, results = [], []
             blocks.append(block)
     if blocks:
@@ -276,6 +277,14 @@ def _with_results(message: dict[str, Any], results: list[Content]) -> dict[str, 
     if isinstance(content, str):
         content = [text_block(content)]
     return {**message, "content": [*results, *(content or [])]}
+
+
+def _user_message(results: list[Content]) -> dict[str, Any]:
+    return {"role": "user", "content": results}
+
+
+def _encoded(message: Mapping[str, Any]) -> Raw:
+    return Raw(msgspec.json.encode(message))
 
 
 def _tool_result(use_id: str, content: object) -> Content:

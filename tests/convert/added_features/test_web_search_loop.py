@@ -264,6 +264,21 @@ def user(*content):
             [assistant(RESULT), user(text("c"))], [user(GIVEN, text("c"))], id="only a result"
         ),
         pytest.param(
+            [assistant(USE, RESULT), assistant(text("b"))],
+            [assistant(CALL), user(GIVEN), assistant(text("b"))],
+            id="the assistant follows",
+        ),
+        pytest.param(
+            [assistant(USE), assistant(RESULT, text("b"))],
+            [assistant(CALL), user(GIVEN), assistant(text("b"))],
+            id="the next message begins with the result",
+        ),
+        pytest.param(
+            [assistant(USE, RESULT), {"role": "system", "content": "s"}, user(text("c"))],
+            [assistant(CALL), user(GIVEN), {"role": "system", "content": "s"}, user(text("c"))],
+            id="a system message follows",
+        ),
+        pytest.param(
             [
                 assistant(
                     USE | {"id": "srvtoolu_ccp_1_call_6331"},
