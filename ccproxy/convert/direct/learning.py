@@ -223,7 +223,14 @@ def _merged(messages: Iterable[_Message]) -> list[_Message]:
             merged[-1].content += blocks
         else:
             merged.append(_Message(role, blocks))
+    for message in merged:
+        if message.role == "user":  # the API requires results before text
+            message.content.sort(key=lambda block: not _is_result(block))
     return merged
+
+
+def _is_result(block: object) -> bool:
+    return isinstance(block, dict) and block.get("type") == "tool_result"
 
 
 def _blocks(content: object) -> list[Any]:

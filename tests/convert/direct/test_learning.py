@@ -209,6 +209,21 @@ def test_late_system_messages_become_reminders_of_the_user(text):
     assert lessons.apply(body, "other") == body
 
 
+def test_results_precede_a_reminder():
+    call = {"type": "tool_use", "id": "t", "name": "Read", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "text"}
+    messages = [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": [call]},
+        {"role": "system", "content": "The date changed."},
+        {"role": "user", "content": [result]},
+    ]
+    body = encoded(messages=messages)
+    rest = json.loads(Lessons().learn(refused('Unexpected role "system"'), body, "m") or b"")
+    content = rest["messages"][-1]["content"]
+    assert [block["type"] for block in content] == ["tool_result", "text"]
+
+
 def test_a_refused_role_without_a_system_message_teaches_nothing():
     lessons = Lessons()
     body = encoded()
