@@ -68,12 +68,7 @@ def without_fields(body: bytes, names: Collection[str]) -> bytes:
     fields = fields_of(body)
     if fields is None or not any(name in fields for name in names):
         return body
-    rest = (
-        b"%b:%b" % (msgspec.json.encode(name), raw)
-        for name, raw in fields.items()
-        if name not in names
-    )
-    return b"{" + b",".join(rest) + b"}"
+    return msgspec.json.encode({name: raw for name, raw in fields.items() if name not in names})
 
 
 def _value_at(body: bytes, path: tuple[str, ...]) -> bytes | None:

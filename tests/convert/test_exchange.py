@@ -141,7 +141,7 @@ def test_unknown_fields_are_listed_as_dropped():
     assert request.dropped == ("container", "another", "next_years_field")
 
 
-def test_a_learnt_factor_makes_the_margin_smaller():
+def test_a_learned_factor_makes_the_margin_smaller():
     names = rules(window=2600)
     names.calibration.learn("up-big", estimated=4000, reported=4000)
     with pytest.raises(Problem, match="prompt is too long"):

@@ -160,7 +160,7 @@ class EarlierThinking:
         # The origin is None if another model produced the block.
         self._blocks: list[tuple[Raw, Origin | None]] = []
         for block in blocks:
-            origin = _origin(block, conversion)
+            origin = origin_of(block, conversion)
             self._blocks.append((_visible_text(block, origin), origin))
 
     def text(self) -> Raw | None:
@@ -237,7 +237,7 @@ def _visible_text(block: Block, origin: Origin | None) -> Raw:
     return literal(text) if text else EMPTY
 
 
-def _origin(block: Block, conversion: Conversion) -> Origin | None:
+def origin_of(block: Block, conversion: Conversion) -> Origin | None:
     """Return the origin of *block* if it is the target, else None."""
     origin = conversion.signer.open(text_of(block.signature))
     target = conversion.target

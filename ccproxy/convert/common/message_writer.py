@@ -93,7 +93,7 @@ class MessageWriter:
         """The call of the open block."""
         self.has_tools = False
         self.chars = 0
-        """Length of the model's output, hidden or not."""
+        """Characters of the model's output, including hidden ones."""
         self._held = 0
         """Characters that were kept so far: blank or hidden text, and reasoning details."""
         self._blank: dict[TextKind, list[str]] = {"thinking": [], "text": []}

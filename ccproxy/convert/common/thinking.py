@@ -103,8 +103,8 @@ class ReasoningReader:
     """
     Reads the reasoning from the deltas of one answer.
 
-    OpenRouter sends the same text as `reasoning` and in `reasoning_details`. Once a plain field
-    has been seen, the details are only carried, not read.
+    OpenRouter sends the same text as `reasoning` and in `reasoning_details`. After the first plain
+    field, the details are carried but not read.
     """
 
     def __init__(self) -> None:

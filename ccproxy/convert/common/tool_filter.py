@@ -49,8 +49,7 @@ def without_tools(body: bytes, patterns: tuple[str, ...]) -> tuple[bytes, tuple[
         del fields["tools"]
     if "tool_choice" in fields and (not remaining or _name(fields["tool_choice"]) in removed):
         del fields["tool_choice"]
-    parts = (b"%b:%b" % (msgspec.json.encode(name), raw) for name, raw in fields.items())
-    return b"{" + b",".join(parts) + b"}", tuple(f"tools.{name}" for name in removed)
+    return msgspec.json.encode(fields), tuple(f"tools.{name}" for name in removed)
 
 
 def _partition(

@@ -20,6 +20,7 @@ import msgspec
 from ccproxy.convert.common.message_writer import AnswerContext, Event
 from ccproxy.errors import BadAnswer, Problem
 from ccproxy.protocol import sse
+from ccproxy.protocol.messages import error_body
 
 _BODY_LIMIT = 64 * 1024 * 1024
 """The maximum size in bytes of an answer that is not streamed."""
@@ -128,8 +129,7 @@ class AnswerRelay(ABC, Generic[Machine]):
             with contextlib.suppress(Problem):
                 return self.close()
         self.ended = True
-        error = {"type": problem.kind, "message": problem.message}
-        return sse.encode(b"error", encode({"type": "error", "error": error}))
+        return sse.encode(b"error", error_body(problem))
 
     # Defined by each dialect
 

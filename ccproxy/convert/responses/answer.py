@@ -35,8 +35,7 @@ _FAILURE = (
 
 def read_event(event: sse.ServerEvent, quirks: Quirks) -> StreamEvent | ProviderError:
     """Read one event of a stream. Raises BadAnswer if it is not JSON."""
-    decoded = decode_event(event.data)
-    decoded.type = decoded.type or event.event.decode("ascii", "replace")
+    decoded = _decoded(event)
     error = _error_in(decoded, event.data)
     return decoded if error is None else classify_error(200, {}, error, quirks=quirks)
 
@@ -65,11 +64,17 @@ def find_first_output(events: Sequence[sse.ServerEvent]) -> tuple[bool, bytes | 
     for event in events:
         if event.data.strip() == DONE:
             continue
-        decoded = decode_event(event.data)
-        decoded.type = decoded.type or event.event.decode("ascii", "replace")
+        decoded = _decoded(event)
         if decoded.type not in PREAMBLE_EVENTS:
             return True, _error_in(decoded, event.data)
     return False, None
+
+
+def _decoded(event: sse.ServerEvent) -> StreamEvent:
+    """Decode *event*; some servers send its type only as its name."""
+    decoded = decode_event(event.data)
+    decoded.type = decoded.type or event.event.decode("ascii", "replace")
+    return decoded
 
 
 def _error_in(event: StreamEvent, data: bytes) -> bytes | None:

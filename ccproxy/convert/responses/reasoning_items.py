@@ -17,8 +17,8 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
+from ccproxy.convert.chat.reasoning import origin_of
 from ccproxy.convert.common.conversion import Conversion
-from ccproxy.convert.common.thinking import Origin
 from ccproxy.protocol.literals import text_of
 from ccproxy.protocol.messages import Block
 from ccproxy.providers.quirks import Target
@@ -56,7 +56,9 @@ class ReasoningItems:
         self._blocks = blocks
         self._conversion = conversion
         self._refused = refused
-        self._origins = [self._origin(block) for block in blocks]
+        self._origins = [
+            origin_of(block, conversion) if block.type == "thinking" else None for block in blocks
+        ]
         self._late: dict[int, Packed] = {}
         for origin in self._origins:
             if origin is not None:
@@ -83,16 +85,6 @@ class ReasoningItems:
             for text in _summary_parts(packed["summary"], thinking)
         ]
         return {"type": "reasoning", "summary": summary, "encrypted_content": encrypted_content}
-
-    def _origin(self, block: Block) -> Origin | None:
-        """Return the origin of *block*, or None unless it is this request's provider and model."""
-        if block.type != "thinking":
-            return None
-        origin = self._conversion.signer.open(text_of(block.signature))
-        target = self._conversion.target
-        if origin is None or (origin.provider, origin.model) != (target.provider, target.model):
-            return None
-        return origin
 
 
 def _summary_parts(lengths: Sequence[int], thinking: str) -> list[str]:

@@ -93,10 +93,10 @@ def _convert(
 ) -> ConvertedRequest:
     target, quirks = conversion.target, conversion.quirks
     classifies = is_classifier(request)
-    wish = NO_THINKING if classifies else requested_reasoning(request)
+    requested = NO_THINKING if classifies else requested_reasoning(request)
     hide = classifies and quirks.always_reasons
     streams = bool(request.stream if stream is None else stream)
-    conversion.thinks = wish.thinks is not False
+    conversion.thinks = requested.thinks is not False
     record_unsupported(request, conversion)
     tools = to_responses_tools(request.tools, conversion)
     choice = to_responses_choice(request.tool_choice, tools, conversion)
@@ -106,7 +106,7 @@ def _convert(
     system = _system_item(request.system, conversion, instructions)
     make = partial(InputWriter, refused_reasoning=refusals.refused_reasoning)
     writer, items = convert_messages(request.messages, system, conversion, cache, make)
-    reasoning = _reasoning(wish, quirks, hide=hide)
+    reasoning = _reasoning(requested, quirks, hide=hide)
     body = {
         "model": target.model,
         "input": items,

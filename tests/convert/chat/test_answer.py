@@ -305,7 +305,7 @@ def test_errors(body, kind):
         (b"", False),
     ],
 )
-def test_streams_are_recognised(body, expected):
+def test_streams_are_recognized(body, expected):
     assert is_stream(body) is expected
 
 

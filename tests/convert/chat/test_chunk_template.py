@@ -124,7 +124,7 @@ def test_frames(opening, closing):
         pytest.param(say("abc") | {"x": "y" * 5000}, id="a large chunk"),
     ],
 )
-def test_nothing_is_learnt_from_other_chunks(chunk):
+def test_nothing_is_learned_from_other_chunks(chunk):
     assert template_of(chunk) is None
 
 
@@ -133,12 +133,12 @@ def test_nothing_is_learnt_from_other_chunks(chunk):
     [{"id": "c"}, {"name": "Read"}, {"extra_content": {"a": 1}}],
     ids=["an id", "a name", "metadata"],
 )
-def test_nothing_is_learnt_from_the_head_of_a_call(more):
+def test_nothing_is_learned_from_the_head_of_a_call(more):
     event = EVENT | {"delta": {"type": "input_json_delta", "partial_json": "abc"}}
     assert template_of(call("abc", index=0, **more), event) is None
 
 
-def test_nothing_is_learnt_from_a_signature():
+def test_nothing_is_learned_from_a_signature():
     event = EVENT | {"delta": {"type": "signature_delta", "signature": "abc"}}
     assert template_of(say("abc"), event) is None
 
@@ -151,7 +151,7 @@ def test_nothing_is_learnt_from_a_signature():
         pytest.param(b'"a\tb"', "a\tb", id="a raw control character"),
     ],
 )
-def test_nothing_is_learnt_from_a_repaired_text(literal, repaired):
+def test_nothing_is_learned_from_a_repaired_text(literal, repaired):
     data = json.dumps(say("abc")).encode().replace(b'"abc"', literal)
     event = EVENT | {"delta": {"type": "text_delta", "text": repaired}}
     assert sole_text(decode(data)) == ("content", repaired)

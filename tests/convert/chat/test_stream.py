@@ -582,7 +582,7 @@ def test_encrypted_details_without_thinking_get_a_block_before_the_call():
         ),
     ],
 )
-def test_no_block_without_need(chunks):
+def test_no_block_without_data_to_return(chunks):
     assert script(chunks) == ["0 text", "0 + a", "0 .", "end_turn"]
 
 

@@ -86,7 +86,7 @@ def test_the_parameter_of_the_error_takes_precedence():
         "Jinja Exception: After the optional system message, roles must alternate",
     ],
 )
-def test_templates_with_alternating_roles_are_recognised_in_server_errors(text):
+def test_templates_with_alternating_roles_are_recognized_in_server_errors(text):
     assert features(text, status=500) == {"message_order"}
 
 

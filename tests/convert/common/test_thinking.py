@@ -74,7 +74,7 @@ def test_a_signature_has_plain_characters_only():
         pytest.param(Signer(b"two").mint(ORIGIN), id="one of another fleet"),
     ],
 )
-def test_foreign_signatures_open_to_none(signature):
+def test_foreign_signatures_cannot_be_opened(signature):
     assert SIGNER.open(signature) is None
 
 

@@ -124,5 +124,5 @@ def test_reasoning_tokens_are_reported():
         pytest.param({"prompt_tokens": "a"}, False, id="text"),
     ],
 )
-def test_usage_is_recognised(result, expected):
+def test_usage_is_recognized(result, expected):
     assert is_usage(result) is expected

@@ -120,7 +120,7 @@ def test_one_number_in_a_field_is_not_enough(numbers):
 
 
 @given(st.text(max_size=200), st.none() | st.integers(0, 10**6))
-def test_claude_code_recognises_every_wording(text, max_tokens):
+def test_claude_code_recognizes_every_wording(text, max_tokens):
     assert KNOWN.match(overflow_message(ErrorBody(text=text), max_tokens))
 
 

@@ -92,7 +92,7 @@ def test_only_messages_have_a_phase():
     assert [item.get("phase") for item in items] == [None, "commentary", None, None]
 
 
-def test_reasoning_returns_after_a_detour():
+def test_reasoning_is_sent_again_after_a_turn_of_another_provider():
     output = answer(ANSWER)
     sent_back(output, to=target(provider="other"))
     assert sent_back(output) == [FIRST, REMARK, SECOND, CALL]

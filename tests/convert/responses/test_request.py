@@ -467,7 +467,7 @@ def test_schemas_that_are_nested_too_deeply_are_refused():
         to_responses(read, target(schema="gemini"), signer=SIGNER)
 
 
-def test_a_mistake_is_named_with_its_message():
+def test_errors_name_the_message():
     with pytest.raises(Problem, match=r"messages\.1"):
         ask(user("Hi"), assistant({"type": "text"}))
 
