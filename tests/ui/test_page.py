@@ -295,6 +295,11 @@ async def test_usage_is_plotted_and_listed(page, live):
     await page.get_by_role("button", name="Session").click()
     await page.wait_for_selector("td:has-text('session-3-river')")
     assert "crossed a price threshold" in await page.inner_text("main")
+    for group, row in {"Day": "20", "Key": "…1", "Entry": "Mountain", "Model": "pilot"}.items():
+        await page.get_by_role("button", name=group, exact=True).click()
+        await page.wait_for_selector(f"th:has-text('{group}')")
+        await page.wait_for_selector(f"tbody td:first-child:has-text('{row}')")
+    assert page.watch.problems == []
 
 
 async def test_a_code_works_once_and_nothing_is_shown_without_it(browser, live):

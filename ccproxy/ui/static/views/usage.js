@@ -29,7 +29,7 @@ export function Usage() {
     </div>
     <${Failure} text=${plotError || listError} />
     ${plot && plot.rows.length > 0 && html`<${Plots} rows=${plot.rows} days=${days} />`}
-    ${list && (list.rows.length ? html`<${Totals} list=${list} group=${group} />` : html`<div class="panel"><${Empty}>${t("no_usage")}</${Empty}></div>`)}`;
+    ${list && (list.rows.length ? html`<${Totals} list=${list} group=${list.by[0]} />` : html`<div class="panel"><${Empty}>${t("no_usage")}</${Empty}></div>`)}`;
 }
 
 function useUsage(by, days) {
