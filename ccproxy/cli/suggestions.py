@@ -6,7 +6,6 @@ A suggestion never names a command that changes anything: `stat` must not lead t
 
 from __future__ import annotations
 
-from ccproxy.cli.command import commands
 from ccproxy.text import closest
 
 READ_ONLY = (
@@ -16,24 +15,23 @@ READ_ONLY = (
 """Commands that may be suggested for a misspelled name: without arguments they are read-only."""
 
 _INTENDED = {
-    ("watch", "monitor", "top", "live"): ("top", "status --watch"),
-    ("ui", "web", "dashboard", "gui"): ("ui", "top", "status --watch"),
-    ("stat", "state", "list", "show", "info", "health"): ("status",),
-    ("help", "commands", "man"): ("--help",),
-    ("config", "configure", "settings", "validate", "lint"): ("check",),
-    ("add", "new", "setup", "login", "auth", "providers", "provider"): ("init",),
-    ("rm", "remove", "delete", "del"): ("remove --help", "init --help"),
-    ("edit",): ("edit --help", "check"),
-    ("tail", "log", "follow"): ("logs -f",),
-    ("test", "ping", "probe"): ("doctor --online",),
-    ("key", "token", "tokens"): ("keys",),
-    ("model", "prices", "catalog", "catalogue"): ("models",),
-    ("routes", "routing"): ("route",),
-    ("code", "claude", "exec", "use"): ("run LABEL -- claude",),
-    ("shell", "export", "activate"): ("env LABEL",),
-    ("cost", "costs", "stats", "spend", "metrics"): ("usage",),
+    "top": ("watch", "monitor", "live"),
+    "ui": ("web", "dashboard", "gui"),
+    "status": ("stat", "state", "list", "show", "info", "health"),
+    "--help": ("commands", "man"),
+    "check": ("config", "configure", "settings", "validate", "lint"),
+    "init": ("add", "new", "setup", "login", "auth", "providers", "provider"),
+    "remove --help": ("rm", "delete", "del"),
+    "logs -f": ("tail", "log", "follow"),
+    "doctor --online": ("test", "ping"),
+    "keys": ("key", "token", "tokens"),
+    "models": ("model", "prices", "catalog", "catalogue"),
+    "route": ("routes", "routing"),
+    "run LABEL -- claude": ("code", "claude", "exec", "use"),
+    "env LABEL": ("shell", "activate"),
+    "usage": ("cost", "costs", "stats", "spend", "metrics"),
 }
-"""Common command names of other tools, and the corresponding commands of ccproxy."""
+"""Commands of ccproxy, and the names of such commands in other tools."""
 
 _UPGRADE = ("update", "upgrade", "self-update")
 
@@ -43,16 +41,10 @@ def suggestion(name: str) -> str:
     typed = name.lower()
     if typed in _UPGRADE:
         return "\n  fix: python -m pip install --upgrade ccproxy-fleet, then: ccproxy reload"
-    for names, lines in _INTENDED.items():
+    for line, names in _INTENDED.items():
         if typed in names:
-            line = next(line for line in lines if _exists(line))
             return f"\n  fix: ccproxy {line}"
-    match = closest(name, [name for name in READ_ONLY if name in commands()])
+    match = closest(name, READ_ONLY)
     if match is None:
         return "\n  fix: ccproxy --help"
     return f' (did you mean "{match}"?)\n  fix: ccproxy {match}'
-
-
-def _exists(line: str) -> bool:
-    name = line.split()[0]
-    return name.startswith("-") or name in commands()
