@@ -53,7 +53,10 @@ def did_you_mean(name: str, candidates: Iterable[str], *, cutoff: float = 0.6) -
 
 def mask_key(secret: str) -> str:
     """Return `…` and the last four characters: the only form in which a secret is ever shown."""
-    return f"…{secret[-4:]}" if len(secret) >= MASKABLE_LENGTH else "…"
+    if len(secret) < MASKABLE_LENGTH:
+        return "…"
+    # A client's key may have bytes that are not UTF-8, which neither JSON nor SQLite accepts.
+    return "…" + secret[-4:].encode("utf-8", "replace").decode()
 
 
 def printable(text: str) -> str:

@@ -28,7 +28,12 @@ def test_a_suggestion_keeps_the_candidate_s_case():
 
 @pytest.mark.parametrize(
     ("secret", "expected"),
-    [("sk-abcdefgh-1234", "…1234"), ("short-1234", "…"), ("", "…")],
+    [
+        ("sk-abcdefgh-1234", "…1234"),
+        ("short-1234", "…"),
+        ("", "…"),
+        ("sk-abcdefgh-12\udcff\udcfe", "…12??"),
+    ],
 )
 def test_a_key_is_shown_by_its_last_four_characters(secret, expected):
     assert text.mask_key(secret) == expected
