@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from ccproxy.ipc.control_messages import InspectReply
@@ -77,9 +78,13 @@ class Inspector:
     def entries(self, kind: str = "all", *, limit: int = 100) -> list[Entry]:
         """Return the last *limit* entries of *kind*, oldest first; `all` matches every kind."""
         self._end_inspection()
-        entries = [entry for note in self._notes for entry in self._entries_of(note)]
-        matches = [entry for entry in entries if kind in ("all", entry["type"])]
-        return matches[-limit:] if limit else []
+        # Only these: redacting the bodies of all requests takes a second.
+        last = islice(self._matches(kind), limit)
+        return [self._entry(note, each) for note, each in last][::-1]
+
+    def count(self, kind: str = "all") -> int:
+        """Return the number of entries of *kind*."""
+        return sum(1 for _ in self._matches(kind))
 
     def exchange(self, request_id: str) -> InspectReply | None:
         """Return the redacted bodies of one request, or None if they are not kept."""
@@ -99,7 +104,7 @@ class Inspector:
 
     def clear(self) -> int:
         """Delete everything; return the number of entries."""
-        count = len(self.entries(limit=MAX_NOTES * len(KINDS)))
+        count = self.count()
         self._delete_bodies()
         self._notes.clear()
         return count
@@ -135,36 +140,48 @@ class Inspector:
         self._inspects_until = 0.0
         self._delete_bodies()
 
-    def _entries_of(self, note: Note) -> Iterator[Entry]:
+    def _matches(self, kind: str) -> Iterator[tuple[Note, str]]:
+        """Yield the note and the kind of each matching entry, newest first."""
+        for note in reversed(self._notes):
+            for each in reversed(_kinds_of(note)):
+                if kind in ("all", each):
+                    yield note, each
+
+    def _entry(self, note: Note, kind: str) -> Entry:
         if isinstance(note, AccessRecord):
-            yield from self._request_entries(note)
-            return
-        at, kind, data = note
-        yield _entry(at, kind, data)
+            return self._request_entry(note, kind)
+        at, _, data = note
+        return _entry(at, kind, data)
 
-    def _request_entries(self, record: AccessRecord) -> Iterator[Entry]:
-        request = {"path": record.path, "model": record.requested, "stream": record.stream}
-        yield self._request_entry(record, "request", request, record.request_body)
-        mapping = {"requested": record.requested, "model": record.model}
-        yield self._request_entry(record, "model_mapping", mapping)
-        if record.error:
-            error = {"status": record.status, "error": record.error, "reason": record.reason}
-            yield self._request_entry(record, "error", error, record.response_body)
-            return
-        response = {
-            "status": record.status,
-            "stop_reason": record.stop_reason,
-            "usage": dict(record.usage),
-            "key": record.key,
-            "attempts": record.attempts,
-        }
-        yield self._request_entry(record, "response", response, record.response_body)
+    def _request_entry(self, record: AccessRecord, kind: str) -> Entry:
+        data: dict[str, Any] = {"request": record.request_id}
+        body, is_stream = record.response_body, record.stream
+        match kind:
+            case "request":
+                data |= {"path": record.path, "model": record.requested, "stream": record.stream}
+                body, is_stream = record.request_body, False
+            case "model_mapping":
+                data |= {"requested": record.requested, "model": record.model}
+                body = b""
+            case "error":
+                data |= {"status": record.status, "error": record.error, "reason": record.reason}
+            case _:
+                data |= {
+                    "status": record.status,
+                    "stop_reason": record.stop_reason,
+                    "usage": dict(record.usage),
+                    "key": record.key,
+                    "attempts": record.attempts,
+                }
+        if body:
+            data["body"] = self._readable(body[:MAX_BODY_BYTES], is_stream=is_stream)
+        return _entry(record.started_at, kind, data)
 
-    def _request_entry(
-        self, record: AccessRecord, kind: str, data: Mapping[str, Any], body: bytes = b""
-    ) -> Entry:
-        more = {"body": self._readable(body[:MAX_BODY_BYTES])} if body else {}
-        return _entry(record.started_at, kind, {"request": record.request_id, **data, **more})
+
+def _kinds_of(note: Note) -> tuple[str, ...]:
+    if isinstance(note, AccessRecord):
+        return "request", "model_mapping", "error" if note.error else "response"
+    return (note[1],)
 
 
 def _entry(at: float, kind: str, data: Mapping[str, Any]) -> Entry:

@@ -75,6 +75,27 @@ def test_kinds_and_limits():
     assert types(ring) == []
 
 
+def test_only_the_bodies_that_are_shown_are_redacted():
+    redacted = []
+
+    class Recording(Redactor):
+        def __call__(self, text):
+            redacted.append(text)
+            return super().__call__(text)
+
+    ring = Inspector(redact=Recording([KEY]), inspects_since=1e9, wall=Clock())
+    for number in range(50):
+        ring.note_request(record(bodies=Bodies(request=b"%d" % number)))
+    assert ring.count() == 150
+    assert [entry["type"] for entry in ring.entries(limit=4)] == [
+        "response",
+        "request",
+        "model_mapping",
+        "response",
+    ]
+    assert redacted == ["49"]
+
+
 def test_deleted_entries_have_no_bodies():
     """Other lists keep the record of a request for longer."""
     ring, ended = log(inspects_since=1e9), record(bodies=Bodies(request=b"secret"))
