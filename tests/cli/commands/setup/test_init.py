@@ -197,9 +197,9 @@ def test_in_a_clone_the_tracked_table_is_not_changed(init, home, ccproxy):
     assert [entry.label for entry in load_fleet(home / "ccproxy.toml").entries][2:] == ["Two"]
 
 
-def test_git_ignores_the_files_of_init_in_a_clone(tmp_path):
-    ignored = (ROOT / ".gitignore").read_text().splitlines()
-    assert {"/ccproxy.local.toml", "envs/*.env"} <= set(ignored)
+def test_git_ignores_files_with_secrets_in_a_clone():
+    ignored = {*(ROOT / ".gitignore").read_text().splitlines()}
+    assert {"/ccproxy.local.toml", "envs/*.env", "envs/*.keys", "envs/*.pem", ".*.tmp"} <= ignored
 
 
 @pytest.mark.parametrize("table", ["", "# nothing yet\n", "proxies = []\n"])
