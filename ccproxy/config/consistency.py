@@ -147,12 +147,15 @@ def custom_headers(env: EnvReader) -> dict[str, str]:
 def ca_bundle(env: EnvReader) -> Path | None:
     """Return the user's file of trusted certificate authorities, or None if it is not set."""
     path_text = env.read(s.CA_BUNDLE)
-    if path_text is None:
-        return None
+    return None if path_text is None else checked_bundle(env, s.CA_BUNDLE, path_text)
+
+
+def checked_bundle(env: EnvReader, setting: s.Setting[Any, Any], path_text: str) -> Path:
+    """Return the path of the CA bundle that *setting* names; note a mistake if it is not one."""
     path = env.path(path_text)
     if problem := _bundle_problem(path, path_text):
         text, fix = problem
-        env.note(env.value(s.CA_BUNDLE), f"CA_BUNDLE {text}", fix=fix)
+        env.note(env.value(setting), f"{setting.name} {text}", fix=fix)
     return path
 
 

@@ -7,6 +7,7 @@ import pytest
 from ccproxy.config import reader
 from ccproxy.config.worker_config import load_worker
 from ccproxy.errors import ConfigError
+from tests.user_files import AUTHORITY
 
 PLAIN = {"PROVIDER_BASE_URL": "http://127.0.0.1:9/v1", "PROVIDER_API_KEY": "sk-a-key-of-length"}
 SIGNING_KEY = "0123456789abcdef0123456789abcdef"
@@ -37,6 +38,11 @@ def test_every_setting_is_read():
         pytest.param({"SIGNING_KEY": "short"}, "must have at least 32 characters", id="short"),
         pytest.param({"REDIS_URL": "redis://:pass-word@"}, "must name a host", id="no host"),
         pytest.param({"REDIS_REPLICAS": "0"}, "replicas", id="no replica"),
+        pytest.param(
+            {"REDIS_URL": "rediss://:pass-word@h?ca=no.pem"},
+            'REDIS_URL must be a file of certificates, got "no.pem"',
+            id="no CA bundle",
+        ),
     ],
 )
 def test_a_mistake_is_explained_without_the_secret(environ, problem):
@@ -44,6 +50,16 @@ def test_a_mistake_is_explained_without_the_secret(environ, problem):
         load(**environ)
     assert "pass-word" not in str(raised.value)
     assert '"short"' not in str(raised.value)
+
+
+def test_files_may_be_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "ca.pem").write_text(AUTHORITY)
+    services = load(REDIS_URL="rediss://h?ca=~/ca.pem", METRICS="unix:~/m.sock").services
+    assert services.redis is not None
+    assert services.metrics is not None
+    assert services.redis.ca_bundle == str(tmp_path / "ca.pem")
+    assert services.metrics.path == str(tmp_path / "m.sock")
 
 
 def test_a_missing_library_is_named_before_anything_starts(monkeypatch):

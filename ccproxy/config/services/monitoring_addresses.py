@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ccproxy.config.parsers import split_url, without_credentials
+from ccproxy.files import expand_home
 from ccproxy.protocol.headers import is_header_name, is_header_value
 
 _TRACES_PATH = "/v1/traces"
@@ -26,7 +27,7 @@ class MetricsAddress:
 def parse_metrics_address(value: str) -> MetricsAddress:
     """Parse `PORT` (on 127.0.0.1), `HOST:PORT` or `unix:PATH`."""
     if value.startswith("unix:") and len(value) > len("unix:"):
-        return MetricsAddress(path=value.removeprefix("unix:"))
+        return MetricsAddress(path=str(expand_home(value.removeprefix("unix:"))))
     match = _METRICS_ADDRESS.fullmatch(value)
     if match is None or not 0 < int(match["port"]) < 65536:
         raise ValueError(

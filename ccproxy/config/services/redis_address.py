@@ -4,7 +4,7 @@ The address of a Redis server, read from REDIS_URL.
 | form                                          | server                                      |
 |-----------------------------------------------|---------------------------------------------|
 | `redis://[user:password@]host[:6379][/db]`    | over TCP                                    |
-| `rediss://…[?ca=/path/ca.pem]`                | over TLS                                    |
+| `rediss://…[?ca=ca.pem]`                      | over TLS; `ca` is relative to the env file  |
 | `unix:///path/redis.sock[?db=0&password=…]`   | on this machine                             |
 | `redis+sentinel://host[:26379],host/NAME`     | the master NAME that the Sentinels monitor  |
 | `rediss+sentinel://…[?sentinel_password=…]`   | the same over TLS                           |

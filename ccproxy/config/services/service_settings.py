@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ccproxy.config import settings as s
+from ccproxy.config.consistency import checked_bundle
 from ccproxy.config.reader import EnvReader
 from ccproxy.config.services.monitoring_addresses import MetricsAddress, TracesAddress
 from ccproxy.config.services.redis_address import RedisAddress
@@ -33,8 +34,12 @@ def read_services(env: EnvReader) -> ServiceSettings:
     env.check_extra(s.REDIS_URL, "hiredis", "redis")
     env.check_extra(s.TRACES, "opentelemetry", "otel")
     traces, headers = env.read(s.TRACES), env.read(s.TRACES_HEADERS)
+    redis = env.read(s.REDIS_URL)
+    if redis is not None and redis.ca_bundle is not None:
+        path = checked_bundle(env, s.REDIS_URL, redis.ca_bundle)
+        redis = replace(redis, ca_bundle=str(path))
     return ServiceSettings(
-        redis=env.read(s.REDIS_URL),
+        redis=redis,
         redis_timeout=env.read(s.REDIS_TIMEOUT),
         redis_replicas=env.read(s.REDIS_REPLICAS),
         metrics=env.read(s.METRICS),
