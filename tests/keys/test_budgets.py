@@ -98,7 +98,7 @@ def test_a_spent_budget_is_explained():
     )
 
 
-def test_a_reserved_budget_is_tried_again():
+def test_a_request_is_retried_while_the_budget_is_reserved():
     problem = state(4.0, 1.0).refusal(
         label="kimi", who="…k3y1", setting="CLIENT_BUDGETS", env_file=""
     )

@@ -53,7 +53,7 @@ def test_the_fullest_budget_counts():
     assert fullest([]) is None
 
 
-def test_a_spent_budget_is_a_refusal_that_names_the_way_on():
+def test_the_refusal_of_a_spent_budget_names_a_fix():
     problem = user_refusal(state(5.02), user="anna")
     assert (problem.kind, problem.status, problem.should_retry) == ("billing_error", 429, False)
     assert problem.retry_after == 3600
@@ -66,12 +66,12 @@ def test_a_spent_budget_is_a_refusal_that_names_the_way_on():
     assert not names & {"representative-claim", "overage-status"}
 
 
-def test_a_reserved_budget_is_tried_again():
+def test_a_request_is_retried_while_the_budget_is_reserved():
     problem = user_refusal(state(4.0, reserved=1.0), user="anna")
     assert (problem.kind, problem.should_retry) == ("rate_limit_error", True)
 
 
-def test_the_report_is_about_dollars():
+def test_the_report_contains_only_budgets_in_dollars():
     states = [
         (state(2.5), "a"),
         (state(90, "100 USD/month"), "b"),

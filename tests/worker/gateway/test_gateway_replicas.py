@@ -178,7 +178,7 @@ async def test_a_silent_redis_delays_only_one_request(replicas, own_server):
     own_server.process.send_signal(signal.SIGCONT)
 
 
-async def test_whoever_writes_to_redis_signs_nobody_in(replicas, own_server):
+async def test_write_access_to_redis_creates_no_sessions(replicas, own_server):
     tokens = await sign_in(replicas)
     before = set(names(own_server))
     other = await sign_in(replicas)

@@ -190,7 +190,7 @@ async def test_telemetry_is_forwarded_with_the_user_and_without_the_token(start,
 
 
 @pytest.mark.parametrize("answer", [failure(503), hang_up()], ids=["refused", "gone"])
-async def test_a_lost_collector_disturbs_no_client(start, file, provider, answer):
+async def test_a_failing_collector_does_not_affect_clients(start, file, provider, answer):
     gateway = await start(USERS=str(file), TELEMETRY_URL=provider.url)
     provider.script(answer)
     assert [await export(gateway) for _ in range(3)] == [200] * 3
@@ -242,7 +242,7 @@ async def test_without_users_there_is_no_gateway(proxy, path):
         assert "ccproxy has no endpoint" in (await got.json())["error"]["message"]
 
 
-async def test_a_gateway_for_others_needs_its_public_address(start, file):
+async def test_a_gateway_on_the_network_needs_a_public_url(start, file):
     proxy = await start(USERS=str(file), HOST="0.0.0.0")
     async with proxy.get("/.well-known/oauth-authorization-server") as got:
         assert "PUBLIC_URL" in (await got.json())["error"]["message"]
@@ -297,7 +297,7 @@ async def test_forms_of_other_sites_are_refused(gateway, headers, hidden):
     assert (await poll(gateway, started["device_code"]))[1]["error"] == "authorization_pending"
 
 
-async def test_a_prefilled_code_is_escaped_and_not_sent_by_itself(gateway):
+async def test_a_prefilled_code_is_escaped_and_not_submitted(gateway):
     async with Browser(gateway.url) as browser:
         started = await begin(gateway)
         text = await browser.open(started["verification_uri_complete"])
@@ -310,7 +310,7 @@ async def test_a_prefilled_code_is_escaped_and_not_sent_by_itself(gateway):
             assert "frame-ancestors 'none'" in policy
 
 
-async def test_wrong_tokens_end_a_sign_in_and_then_the_address(gateway):
+async def test_wrong_tokens_end_the_sign_in_and_then_block_the_address(gateway):
     async with Browser(gateway.url) as browser:
         for _ in range(2):
             started = await begin(gateway)

@@ -205,7 +205,7 @@ async def test_a_user_sees_the_budget_fill_and_end(gateway, provider, file, stre
         assert got.status == 404
 
 
-async def test_status_has_the_budgets_that_users_draw_on(gateway, provider, file):
+async def test_status_lists_the_budgets_of_users_who_have_spent(gateway, provider, file):
     write_users(
         file, anna='budgets = ["4 USD/day", "100 USD/month"]', bob='budgets = ["9 USD/day"]'
     )

@@ -118,7 +118,7 @@ async def test_a_user_signs_in_with_the_provider(gateway, identity):
         pytest.param({"email": ["anna@example.com"]}, "no verified email", id="not a text"),
     ],
 )
-async def test_tokens_that_do_not_count(gateway, identity, claims, reason):
+async def test_invalid_id_tokens_are_refused(gateway, identity, claims, reason):
     identity.claims = claims
     started = await begin(gateway)
     async with Browser(gateway.url) as browser:
@@ -158,7 +158,7 @@ def test_an_email_counts_only_if_it_is_verified(issuer, claims, is_verified):
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "RS256"])
-async def test_forged_signatures_do_not_count(gateway, identity, algorithm):
+async def test_forged_signatures_are_refused(gateway, identity, algorithm):
     """Tokens are unsigned, signed with the public key as a secret, or with a false key."""
     identity.algorithm = algorithm
     identity.key = new_key("first")
@@ -168,7 +168,7 @@ async def test_forged_signatures_do_not_count(gateway, identity, algorithm):
     assert await state_of(gateway, started) == "authorization_pending"
 
 
-async def test_rotated_keys_are_read_again(gateway, identity):
+async def test_rotated_keys_are_fetched_again(gateway, identity):
     provider = gateway.worker.gateway.provider
     async with Browser(gateway.url) as browser:
         assert (await confirmed(browser, identity, await begin(gateway)))[0] == 200
@@ -206,7 +206,7 @@ async def test_an_invalid_discovery_document_is_refused(gateway, identity, docum
     assert reason in gateway.lines("sign_in.provider_unavailable")[0]["reason"]
 
 
-async def test_the_way_back_belongs_to_the_browser_that_went(gateway, identity):
+async def test_a_callback_is_valid_only_in_the_browser_that_was_redirected(gateway, identity):
     started = await begin(gateway)
     async with Browser(gateway.url) as browser, Browser(gateway.url) as victim:
         back = identity.sign_in(await go_to_provider(browser, started))
@@ -270,7 +270,7 @@ async def test_revocation_ends_sessions_of_the_provider(gateway, identity, file,
     assert (await gateway.ask(headers=bearer(tokens["access_token"]))).status == 401
 
 
-async def test_a_session_has_to_be_approved_again(start, file, identity):
+async def test_the_provider_must_approve_an_old_session_again(start, file, identity):
     gateway = await start(USERS=str(file), OIDC_SESSION_DAYS="0.000001", **identity.settings())
     started = await begin(gateway)
     async with Browser(gateway.url) as browser:
