@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import ssl
 
 _OTHERS = stat.S_IWGRP | stat.S_IRWXO
-"""Permissions that only the owner should have; a group may read, as with mounted secrets."""
+"""Permissions that others must not have; a group may read, as with mounted secrets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Client addresses, and a limit on the attempts from each."""
+"""The addresses of clients, and limits on the attempts from each address."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """
 The gateway of one worker: maps tokens to users, and signs Claude Code in.
 
-A user has a personal token (`ccproxy users add NAME`). It serves as ANTHROPIC_AUTH_TOKEN, and
-approves Claude Code sign-ins on a page of the gateway; an identity provider can approve them as
-well. A session is valid only as long as the token or email that approved it, so one edit of
-`users.toml` revokes all access of a user, at every entry.
+A user has a personal token (`ccproxy users add NAME`). It is used as ANTHROPIC_AUTH_TOKEN, and to
+approve Claude Code's sign-ins on a page of the gateway. An identity provider can approve them, too.
+A session is valid only as long as the token or email that approved it, so one edit of `users.toml`
+revokes all access of a user, at every entry.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _WINDOW = 600.0
 
 
 class Gateway:
-    """The users of an entry and their sign-ins."""
+    """The users of an entry, and their sign-ins."""
 
     def __init__(
         self,
@@ -112,12 +112,12 @@ class Gateway:
         return user, pair
 
     async def sign_in(self, approval: str) -> tuple[User, TokenPair] | None:
-        """Open a session for a sealed *approval*; return None if it has been revoked."""
+        """Open a session for a sealed *approval*; return None if the approval was revoked."""
         user = self._user_with(approval)
         return None if user is None else (user, await self.sign_ins.open_session(approval))
 
     def _user_with(self, approval: str) -> User | None:
-        """Return the user with the sealed *approval*, or None if it has been revoked."""
+        """Return the user with the sealed *approval*, or None if it was revoked."""
         users = self.directory.users
         if users is not self._indexed:
             self._by_approval = {
@@ -146,7 +146,7 @@ def make_gateway(
     """
     Return the gateway of *config* for the users in *users_file*.
 
-    Sign-ins are stored in Redis if the key pool is *shared*.
+    Sign-ins are stored in Redis if the key pool is *shared*, otherwise in the folder *state*.
 
     Raises:
         ConfigError: If the users file is invalid.

@@ -42,7 +42,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
 class IdentityProvider:
-    """One provider, with its endpoints and keys."""
+    """A client of one provider."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class IdentityProvider:
         return verified_email(await self._claims(token, flow.nonce), self._settings.issuer)
 
     async def _claims(self, token: str, nonce: str) -> Mapping[str, Any]:
-        """Return the claims of a valid ID token; fetch the keys again if they have changed."""
+        """Return the claims of a valid ID token; fetch the keys again if none of them fits."""
         await self._read_keys(CACHE_SECONDS)
         try:
             signed = self._decode(token)

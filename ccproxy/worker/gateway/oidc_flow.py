@@ -18,7 +18,7 @@ _ENTRA = frozenset(
 
 
 class IdentityError(Exception):
-    """The provider did not confirm the user's identity; the message is for the log."""
+    """The provider did not confirm a user's identity; the message is for the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,8 @@ def verified_email(claims: Mapping[str, Any], issuer: str) -> str:
     """
     Return a user's email; IdentityError unless the provider has verified it.
 
-    An account may be given someone else's email. Instead of `email_verified`, Microsoft Entra ID
-    has the optional claim `xms_edov`: the owner of the email's domain has been verified
+    Otherwise, an account could have someone else's email. Instead of `email_verified`, Microsoft
+    Entra ID has the optional claim `xms_edov`: the email's domain belongs to the organization
     ("Migrate away from using email claims for user identification", Microsoft).
     """
     email = claims.get("email")

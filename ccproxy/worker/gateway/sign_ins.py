@@ -23,7 +23,7 @@ from ccproxy.config.team.users import TOKEN_PREFIX
 from ccproxy.errors import Problem
 
 DEVICE_SECONDS = 600
-"""How long a user has to approve a sign-in."""
+"""Time limit for the approval of a sign-in."""
 ACCESS_SECONDS = 3600
 REFRESH_SECONDS = 30 * 86400
 """A client that is idle for longer has to sign in again."""
@@ -46,7 +46,7 @@ _ID_END = len(TOKEN_PREFIX) + 2 * _ID_BYTES
 _FAMILY = slice(_ID_END, _ID_END + 43)
 """The part of a refresh token that all refresh tokens of a session share: 256 random bits."""
 _MOST_TRIES = 10
-"""Maximum number of attempts to change a record that others keep changing."""
+"""Maximum number of attempts to change a record that other workers change at the same time."""
 
 DeviceState = Literal["pending", "slow_down", "expired", "denied", "approved"]
 R = TypeVar("R", bound="_Record")
@@ -293,7 +293,7 @@ class SignIns:
         Change the record *name* with *decide*, which returns the new record and the result.
 
         Raises:
-            Problem: If others keep changing the record.
+            Problem: If other workers change the record during each attempt.
 
         """
         for _ in range(_MOST_TRIES):

@@ -1,8 +1,8 @@
 """
 Signed, short-lived, single-purpose values that a browser keeps for the gateway between two pages.
 
-The gateway stores no state between the pages of a sign-in, so any worker with the same key can
-continue it.
+The gateway itself stores no state between the pages, so any worker with the same key can serve the
+next one.
 """
 
 from __future__ import annotations

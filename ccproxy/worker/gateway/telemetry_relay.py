@@ -1,8 +1,8 @@
 """
 Forwards telemetry from signed-in clients to an OTLP/HTTP collector.
 
-A collector that does not respond must not affect clients, which would log an error at each export.
-A batch that cannot be delivered is therefore dropped, and the loss is logged.
+Clients log an error for each export that fails, so they get a success even if the collector does
+not respond: the batch is dropped, and the loss is logged.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
 Validation of a user's request body: it must name exactly one model.
 
-In direct mode and for OpenAI clients, the provider receives the client's own bytes. If a body has
-two `model` fields, of which ccproxy reads one and the provider the other, or a list of models for a
-router, a model that the user may not use could answer and be charged at another model's price.
+In direct mode and for OpenAI clients, the provider receives the client's own bytes. They could
+contain two `model` fields, of which ccproxy reads one and the provider the other, or a list of
+models for a router. A model that the user may not use could then answer, at another model's price.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The users in `users.toml`, read again whenever the file changes."""
+"""The users in `users.toml`, which is read again whenever it changes."""
 
 from __future__ import annotations
 

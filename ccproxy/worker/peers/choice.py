@@ -1,9 +1,9 @@
 """
 Chooses the entry and the model that answer a request.
 
-The rules themselves are pure; this module provides them with the current table and switch, which
-are read again whenever their files change, so that no change waits for a restart. Without rules,
-a switch or labels in the tiers, only the model's name at the beginning of the body is read.
+The rules themselves are pure. This module provides them with the current table and switch, which
+are read again whenever their files change, so that no change requires a restart. Without rules, a
+switch or labels in the tiers, only the model's name at the beginning of the body is read.
 """
 
 from __future__ import annotations

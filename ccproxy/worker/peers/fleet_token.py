@@ -3,7 +3,7 @@ The token that authenticates one worker of a fleet to another: only processes th
 `state/signing.key` can create one.
 
 Between peers it replaces a client key. It is valid for one entry and one minute, so a program that
-has taken over a peer's port cannot use it elsewhere.
+listens on a former peer's port cannot use it for another entry.
 """
 
 from __future__ import annotations

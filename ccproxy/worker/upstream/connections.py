@@ -83,6 +83,16 @@ def _socket(address: tuple[Any, ...]) -> socket.socket:
 
 
 _TEXTS = {errno.ECONNREFUSED: "connection refused: is a server running there?"}
+_EXPLANATIONS: dict[type[BaseException], str] = {
+    aiohttp.ClientConnectorDNSError: "its name cannot be resolved (DNS)",
+    aiohttp.ClientProxyConnectionError: (
+        "the forward proxy does not respond; check UPSTREAM_PROXY or HTTPS_PROXY"
+    ),
+    aiohttp.ConnectionTimeoutError: "the connection attempt timed out",
+    TimeoutError: "it did not respond in time",
+    aiohttp.ServerDisconnectedError: "it closed the connection without a response",
+}
+"""Subclasses before their bases."""
 
 
 class ResponseTooLarge(aiohttp.ClientPayloadError):
@@ -91,22 +101,15 @@ class ResponseTooLarge(aiohttp.ClientPayloadError):
 
 def explain(error: BaseException) -> str:
     """Describe a connection error for the user, without URLs, which may hold a password."""
+    for kind, text in _EXPLANATIONS.items():
+        if isinstance(error, kind):
+            return text
     match error:
         case aiohttp.ClientSSLError():
             return _explain_handshake(error)
-        case aiohttp.ClientConnectorDNSError():
-            return "its name cannot be resolved (DNS)"
-        case aiohttp.ClientProxyConnectionError():
-            return "the forward proxy does not respond; check UPSTREAM_PROXY or HTTPS_PROXY"
         case aiohttp.ClientHttpProxyError():
             hint = "; set its login in UPSTREAM_PROXY" if error.status == 407 else ""
             return f"the forward proxy refused the connection ({error.status}){hint}"
-        case aiohttp.ConnectionTimeoutError():
-            return "the connection attempt timed out"
-        case TimeoutError():
-            return "it did not respond in time"
-        case aiohttp.ServerDisconnectedError():
-            return "it closed the connection without a response"
         case aiohttp.ClientResponseError():
             return _explain_parser(error, "its response is not valid HTTP")
         case aiohttp.ClientPayloadError():

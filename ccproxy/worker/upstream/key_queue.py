@@ -1,8 +1,8 @@
 """
 A bounded first-come, first-served queue for keys at their limit of requests in flight.
 
-A request that finds the pool full waits in a queue; every released key wakes the first waiter. A
-waiter that is woken and then cancelled wakes the next, so that no wake-up is lost.
+A request that finds every key in use waits. Each released key wakes the first waiter. A waiter that
+is cancelled after it was woken wakes the next, so that no wake-up is lost.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class RecordedExchange(Protocol):
 
 
 class RecordedAnswer:
-    """A provider's answer that keeps its bytes as they are read."""
+    """Wraps a `ProviderAnswer`."""
 
     def __init__(self, exchange: RecordedExchange, answer: ProviderAnswer) -> None:
         self.is_stream = answer.is_stream
