@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import dropwhile
 from pathlib import Path
 
 from ccproxy.cli.render.terminal import short_path
@@ -212,10 +213,12 @@ def _without_entry(text: str, entry: Entry) -> str:
     lines = text.splitlines(keepends=True)
     index = (entry.line or 1) - 1
     if re.match(r"\s*\[\[\s*proxy\b", lines[index]):
-        end = index + 1
-        while end < len(lines) and not re.match(r"\s*\[", lines[end]):
-            end += 1
-        return "".join(lines[:index] + lines[end:])
+        below = lines[index + 1 :]
+        length = next((at for at, line in enumerate(below) if re.match(r"\s*\[", line)), len(below))
+        # Comments after its last setting may describe the table below it.
+        while length and re.match(r"\s*(?:#|$)", below[length - 1]):
+            length -= 1
+        return "".join([*lines[:index], *dropwhile(str.isspace, below[length:])])
     label = re.escape(entry.label)
     element = rf"""(["'])\s*{entry.port}\s*:[^"']*:\s*{label}\s*\1[ \t]*,?[ \t]*"""
     rest = re.sub(element, "", lines[index], count=1)

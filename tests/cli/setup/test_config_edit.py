@@ -104,6 +104,7 @@ def test_a_linked_table_remains_a_link(home):
 
 
 ENTRIES = '"18081:envs/kimi.env:Kimi-K2"', '"18082:envs/glm.env:GLM-4.6"'
+OTHER_LONG = '[[proxy]]\nport = 18082\nenv_file = "envs/glm.env"\nlabel = "GLM-4.6"\n'
 LONG = '[[proxy]]\nport = 18081\nenv_file = "envs/kimi.env"\nlabel = "Kimi-K2"\n'
 
 
@@ -124,6 +125,16 @@ LONG = '[[proxy]]\nport = 18081\nenv_file = "envs/kimi.env"\nlabel = "Kimi-K2"\n
             f"proxies = [{ENTRIES[1]}]\n\n{LONG}\n[presets.x]\nbig = 'a'\n",
             f"proxies = [{ENTRIES[1]}]\n\n[presets.x]\nbig = 'a'\n",
             id="the long form",
+        ),
+        pytest.param(
+            f"# one\n{LONG}# two\n\n# three\n[fallback]\n\n{OTHER_LONG}",
+            f"# one\n# two\n\n# three\n[fallback]\n\n{OTHER_LONG}",
+            id="comments around the long form stay",
+        ),
+        pytest.param(
+            f"{OTHER_LONG}\n{LONG}\n# end\n",
+            f"{OTHER_LONG}\n# end\n",
+            id="the long form at the end",
         ),
         pytest.param(f"proxies = [{ENTRIES[0]}]\n", "proxies = []\n", id="the last entry"),
     ],
