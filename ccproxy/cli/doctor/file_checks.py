@@ -19,7 +19,7 @@ from ccproxy.config.fleet import Fleet
 from ccproxy.config.reader import is_open_to_others
 from ccproxy.files import read_json
 from ccproxy.log_rotation import RETENTION, prune
-from ccproxy.supervisor.state.records import RecordFolder, identity_of
+from ccproxy.supervisor.state.records import identity_of
 from ccproxy.text import counted, format_size
 
 LARGE_LOG_BYTES = 2_000_000_000
@@ -119,17 +119,11 @@ def records(scene: Scene) -> Iterator[Finding]:
     """Check for records of processes that no longer exist."""
     if scene.fleet is None:
         return
-    stale = [
-        path
-        for path, record in RecordFolder(scene.fleet.pids).read()
-        if record is None or not record.identity.is_alive()
-    ]
-    supervisor = scene.fleet.pids / "supervisor.pid"
-    if supervisor.is_file() and not _is_alive(supervisor):
-        stale.append(supervisor)
+    files = sorted(scene.fleet.pids.glob("*.pid"))
+    stale = [file for file in files if not file.is_symlink() and _is_stale(file)]
     for path in stale:
         text = f"{short_path(path)} is the record of a process that no longer exists"
-        yield warn(text, fix=f"rm {shlex.quote(short_path(path))}", repair=_remove(path))
+        yield warn(text, fix=f"rm {shlex.quote(short_path(path))}", repair=_remove_stale(path))
     if not stale:
         yield ok("no stale records")
 
@@ -221,8 +215,14 @@ def _close(path: Path) -> Callable[[], None]:
     return close
 
 
-def _remove(path: Path) -> Callable[[], None]:
-    return lambda: path.unlink(missing_ok=True)
+def _remove_stale(record: Path) -> Callable[[], None]:
+    """Return a function that removes *record* unless a new process has replaced it meanwhile."""
+
+    def remove() -> None:
+        if _is_stale(record):
+            record.unlink(missing_ok=True)
+
+    return remove
 
 
 def _prune(folder: Path) -> None:
@@ -236,8 +236,11 @@ def _contains_key(file: Path) -> bool:
         return False
 
 
-def _is_alive(path: Path) -> bool:
+def _is_stale(record: Path) -> bool:
+    """Return True if the process of *record* no longer exists, or the file is not a record."""
     try:
-        return identity_of(read_json(path)).is_alive()
-    except (OSError, ValueError, KeyError, TypeError):
+        return not identity_of(read_json(record)).is_alive()
+    except FileNotFoundError:
         return False
+    except (OSError, ValueError, KeyError, TypeError):
+        return True

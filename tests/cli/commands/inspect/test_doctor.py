@@ -20,10 +20,12 @@ from pathlib import Path
 import pytest
 
 from ccproxy.cli.command import commands
-from ccproxy.cli.doctor import machine_checks
+from ccproxy.cli.doctor import file_checks, machine_checks
 from ccproxy.cli.doctor.examination import CHECKS
+from ccproxy.cli.doctor.examination import examine as collect_facts
 from ccproxy.cli.service import install
 from ccproxy.cli.session.claude_environment import MANAGED
+from ccproxy.supervisor.processes.identity import identify
 from tests.cli.conftest import command, write_env
 from tests.ports import free_port
 
@@ -272,6 +274,19 @@ def test_fix_applies_harmless_repairs(make, check, level, home, examine, ccproxy
     assert "fixed: " in result.stderr
     assert of(examine(), check, level) == []
     assert (home / "envs/glm.env").read_text(), "and nothing else is touched"
+
+
+def test_a_record_that_a_new_process_has_replaced_is_not_removed(home):
+    stale_record(home)
+    (finding,) = file_checks.records(collect_facts(None, online=False, offline=True))
+    assert finding.repair is not None
+    identity = identify(os.getpid())
+    assert identity is not None
+    record = home / "pids/Kimi-K2.pid"
+    fields = {"pid": identity.pid, "start_time": identity.start, "boot_id": identity.boot}
+    record.write_text(json.dumps(fields))
+    finding.repair()
+    assert record.exists()
 
 
 @pytest.mark.parametrize("make", [break_env, log_is_a_file, public_without_key, in_git])
