@@ -197,7 +197,7 @@ def healthy(environ: dict[str, str]) -> int:
 @pytest.mark.timed
 @pytest.mark.xdist_group("processes")
 async def test_it_runs_from_environment_variables_alone_and_stops_in_time(container, tmp_path):
-    assert healthy(container) == 1, "no server is not healthy"
+    assert healthy(container) == 1, "it is not healthy without a server"
     environ = {**container, "PROVIDER": "demo", "ANTHROPIC_API_KEY": KEY}
     process = subprocess.Popen(
         [DEPLOY / "entry.sh"], env=environ, cwd="/", stderr=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""Env files of the claude-code-proxy family, like their templates."""
+"""Env files of the claude-code-proxy family, as in their templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LiteLLM's config.yaml, like in its documentation."""
+"""LiteLLM's config.yaml, as in its documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""claude-code-router's config.json, like in its documentation."""
+"""claude-code-router's config.json, as in its documentation."""
 
 from __future__ import annotations
 

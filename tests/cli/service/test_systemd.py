@@ -109,7 +109,7 @@ def test_any_path_reads_back(folder):
     unit = unit_for(fleet_at(folder), command=command, user=ALICE)
     result = settings(unit)
     (start,) = result["ExecStart"]
-    assert start.startswith(":"), "without it a dollar char begins a variable"
+    assert start.startswith(":"), "without it a dollar sign begins a variable"
     assert [term for term in words(start) if term != "/usr/bin/env"] == command
     assert words(result["ReadWritePaths"][0]) == [folder]
     assert table_of(unit.encode()) == Path(folder) / "ccproxy.toml"

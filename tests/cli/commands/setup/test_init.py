@@ -216,32 +216,32 @@ def test_an_empty_table_gets_its_first_proxy(table, init, home):
         pytest.param(
             ["--preset", "zai", "--key-stdin"],
             ("zai", "https://api.z.ai/api/paas/v4", "glm-5.3", "glm-5.3-flash"),
-            id="the preset is sufficient",
+            id="a preset alone is sufficient",
         ),
         pytest.param(
             ["--preset", "zai", "--key-stdin", "--model", "glm-4.6"],
             ("zai", "https://api.z.ai/api/paas/v4", "glm-4.6", "glm-4.6"),
-            id="a model of the user's answers in every tier",
+            id="the chosen model is used for every tier",
         ),
         pytest.param(
             ["--preset", "KIMI", "--key-stdin", "--base-url", "https://api.moonshot.cn/v1"],
             ("kimi", "https://api.moonshot.cn/v1", "kimi-k3.1-pro", "kimi-k2.6"),
-            id="a preset elsewhere",
+            id="a preset at another address",
         ),
         pytest.param(
             ["--base-url", "http://10.0.0.5:8000/v1", "--model", "q", "--key-stdin"],
             ("", "http://10.0.0.5:8000/v1", "q", "q"),
-            id="an address alone is a server of the user's own",
+            id="an address without a preset is a custom server",
         ),
         pytest.param(
             ["--preset", "ollama"],
             ("ollama", "http://127.0.0.1:11434/v1", "qwen3-coder:30b", "qwen3-coder:30b"),
-            id="no key where none is needed",
+            id="no key if none is needed",
         ),
         pytest.param(
             ["--preset", "anthropic", "--key-stdin"],
             ("anthropic", "https://api.anthropic.com", None, None),
-            id="a preset without models sends names on",
+            id="a preset without models passes names on",
         ),
     ],
 )

@@ -43,7 +43,7 @@ def test_renew_and_revoke_change_only_tokens(ccproxy, home):
     token = ccproxy("users", "renew", "anna").stdout.strip()
     old = OWN[OWN.index("tokens") : OWN.index("]\nbudgets") + 1]
     assert file.read_text() == OWN.replace(old, f'tokens = ["{hash_token(token)}"]')
-    assert ccproxy("users", "renew", "bob").exit_code == 0, "who had no tokens gets one"
+    assert ccproxy("users", "renew", "bob").exit_code == 0, "a user without tokens gets one"
     assert ccproxy("users", "revoke", "anna").exit_code == 0
     states = {row["name"]: row["revoked"] for row in json.loads(ccproxy("users", "--json").stdout)}
     assert states == {"anna": True, "bob": False}
