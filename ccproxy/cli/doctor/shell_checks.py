@@ -176,6 +176,7 @@ def claude(_scene: Scene) -> Iterator[Finding]:
             [program, "--version"],
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
             timeout=CLAUDE_LIMIT_SECONDS,
             stdin=subprocess.DEVNULL,

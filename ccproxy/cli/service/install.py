@@ -166,7 +166,7 @@ def run_commands(commands: Sequence[Sequence[str]]) -> str:
         if program is None:
             return f"{command[0]} is not installed"
         done = subprocess.run(  # noqa: S603 - the path is from which()
-            [program, *command[1:]], capture_output=True, text=True, check=False
+            [program, *command[1:]], capture_output=True, text=True, errors="replace", check=False
         )
         if done.returncode != 0:
             output = (done.stderr or done.stdout).strip().splitlines()

@@ -439,12 +439,20 @@ def test_another_program_named_ccproxy_before_and_after_ours_on_path(
     assert (report["level"], "another program named ccproxy" in report["text"]) == ("warn", True)
 
 
-def test_the_version_of_claude(home, examine, alone):
+@pytest.mark.parametrize(
+    ("output", "version"),
+    [
+        (b"2.1.329 (Claude Code)", "2.1.329 (Claude Code)"),
+        (b"2.1.329 \xff", "2.1.329 \N{REPLACEMENT CHARACTER}"),
+    ],
+    ids=["Claude Code", "not UTF-8"],
+)
+def test_the_version_of_claude(output, version, home, examine, alone):
     program = alone / "claude"
-    program.write_text("#!/bin/sh\necho '2.1.329 (Claude Code)'\n")
+    program.write_bytes(b"#!/bin/sh\necho '" + output + b"'\n")
     program.chmod(0o755)
     (report,) = of(examine(), "claude")
-    assert (report["level"], report["text"]) == ("ok", "2.1.329 (Claude Code)")
+    assert (report["level"], report["text"]) == ("ok", version)
 
 
 # The machine.

@@ -91,6 +91,15 @@ def test_an_env_file_that_cannot_be_read_is_refused(content, error, ccproxy, hom
     assert error in done.stderr
 
 
+@pytest.mark.parametrize("form", ["compose", "helm"])
+def test_labels_remain_text(form, ccproxy, home):
+    labels = ["4", "4o", "1e5", "2026-01-01", "yes", "n", "off", "null", "true", "kimi"]
+    table = [f"{port}:envs/kimi.env:{label}" for port, label in enumerate(labels, 8081)]
+    (home / "ccproxy.toml").write_text(f"proxies = {table}")
+    document = yaml.safe_load(ccproxy("export", form).stdout)
+    assert list(document["services" if form == "compose" else "entries"]) == labels
+
+
 def test_two_labels_with_one_object_name_are_refused(ccproxy, home):
     file = home / "ccproxy.toml"
     file.write_text('proxies = ["1:envs/kimi.env:Kimi.K3", "2:envs/kimi.env:kimi-k3"]')
