@@ -13,7 +13,7 @@ from ccproxy.cli.render.terminal import notify, short_path, show
 from ccproxy.cli.selection import complete_label, open_entry
 from ccproxy.cli.single_proxy import require_table
 from ccproxy.config.fleet import Entry, Fleet
-from ccproxy.errors import NotRunning, UsageError
+from ccproxy.errors import ConfigError, NotRunning, UsageError
 
 
 @command(
@@ -64,9 +64,11 @@ def _stop(options: Options, fleet: Fleet, entry: Entry) -> None:
     running = [row.label for row in fleet_status(fleet).proxies if row.pids]
     if entry.label not in running:
         return
+    changes = []
     with suppress(NotRunning):
-        plan = request(fleet, "plan").plan
-        changes = [(one.label, one.change) for one in plan if one.change != "="]
+        with suppress(ConfigError):  # the table is empty now
+            plan = request(fleet, "plan").plan
+            changes = [(one.label, one.change) for one in plan if one.change != "="]
         # A reload drops the proxy, but it would apply every other change of the files as well.
         if changes == [(entry.label, "-")]:
             request(fleet, "reload")

@@ -27,6 +27,16 @@ def test_a_running_proxy_is_stopped(demo, process, ccproxy):
     assert process("status", "demo").returncode == 0
 
 
+def test_the_last_running_proxy_is_stopped(demo, process):
+    assert process("start").returncode == 0
+    write_env(demo, "demo", "PROVIDER=demo\n")
+    assert process("remove", "other", "--yes").returncode == 0
+    done = process("remove", "demo", "--yes", "--delete-env")
+    assert (done.returncode, "Stopped Demo.\n" in done.stderr) == (0, True), done.stderr
+    assert not (demo / "envs/demo.env").exists()
+    assert "ready" not in process("status").stdout
+
+
 def test_the_env_file_is_kept_or_deleted(home, ccproxy):
     done = ccproxy("remove", "kimi-k2", "--yes")
     assert (done.exit_code, done.stdout) == (0, "Removed Kimi-K2 from ccproxy.toml.\n")
@@ -57,7 +67,9 @@ def test_at_a_terminal_removal_is_confirmed(answer, code, remaining, home):
 def test_without_a_terminal_yes_is_required(home, ccproxy):
     done = ccproxy("remove", "kimi-k2")
     assert done.exit_code == 2
-    assert "fix: ccproxy remove Kimi-K2 --yes" in done.stderr
+    assert "fix: ccproxy remove Kimi-K2 --yes\n" in done.stderr
+    done = ccproxy("remove", "kimi-k2", "--delete-env")
+    assert "fix: ccproxy remove Kimi-K2 --yes --delete-env\n" in done.stderr
     assert len(labels(home)) == 2
 
 
