@@ -131,33 +131,41 @@ def _name_value(param: click.Parameter) -> None:
 
 
 class Duration(click.ParamType[float]):
-    """A duration such as `10m`, as seconds."""
+    """A duration such as `10m`, as seconds, of at most *days* days."""
 
     name = "duration"
+
+    def __init__(self, *, days: int = 3650) -> None:
+        self._days = days
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return *value* in seconds."""
         try:
-            return parse_duration(str(value))
+            seconds = parse_duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if seconds > self._days * 86400:
+            self.fail(f'must be at most {self._days}d, got "{value}"', param, ctx)
+        return seconds
 
 
 DURATION = Duration()
+WAIT = Duration(days=100)
+"""How long a command waits for the supervisor, which accepts no longer time."""
 
 # Options that several commands share, with the same meaning and default.
 drain_option = click.option(
     "--drain",
-    type=DURATION,
+    type=WAIT,
     default="30s",
     show_default=True,
     help="How long running requests may take to finish.",
 )
 timeout_option = click.option(
     "--timeout",
-    type=DURATION,
+    type=WAIT,
     default="15s",
     show_default=True,
     help="How long to wait for the new workers.",

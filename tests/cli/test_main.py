@@ -456,6 +456,25 @@ def test_a_closed_pipe_is_not_an_error(home):
     assert child.wait() == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "most"),
+    [
+        ("start --timeout 101d", "100d"),
+        ("restart --timeout 999999999w", "100d"),
+        ("reload --drain 999999999w", "100d"),
+        ("stop --drain 101d", "100d"),
+        ("usage --since 3651d", "3650d"),
+        ("logs --since 999999999w", "3650d"),
+        ("cleanup --older-than 999999999w", "3650d"),
+        ("switch kimi-k2 --reset --wait 999999999w", "3650d"),
+    ],
+)
+def test_a_duration_that_is_too_long_is_an_error(words, most, ccproxy, home):
+    result = ccproxy(*words.split())
+    assert result.exit_code == 2
+    assert f'must be at most {most}, got "{words.split()[-1]}"' in result.stderr
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_standard_stream_is_not_an_error(closed, home):
     """The files that the command opens do not get the descriptor of the stream."""

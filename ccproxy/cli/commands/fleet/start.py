@@ -6,7 +6,7 @@ import time
 
 import click
 
-from ccproxy.cli.command import DURATION, Options, command
+from ccproxy.cli.command import WAIT, Options, command
 from ccproxy.cli.render.next_step import next_step
 from ccproxy.cli.render.outcome import (
     UP,
@@ -30,9 +30,7 @@ from ccproxy.text import counted
 )
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
 @click.option("--wait/--no-wait", default=True, help="Wait until the proxies are ready.")
-@click.option(
-    "--timeout", type=DURATION, default="15s", show_default=True, help="How long to wait."
-)
+@click.option("--timeout", type=WAIT, default="15s", show_default=True, help="How long to wait.")
 def start(options: Options, labels: tuple[str, ...], *, wait: bool, timeout: float) -> None:
     """
     Start the proxies named by LABEL, or all proxies.
