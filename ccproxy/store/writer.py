@@ -4,7 +4,7 @@ A thread that writes one file, so that callers never wait.
 `put` appends to a deque and wakes the thread, which collects items for a second, so that a busy
 second is one transaction. `ask` runs a function in the thread after all earlier items are written
 and before any later ones. Items that cannot be written wait for the next attempt. If too many wait,
-the oldest are discarded and counted, and so is a batch that can never be written. A removed file is
+the oldest are discarded and counted, and so is an item that can never be written. A removed file is
 recreated.
 """
 
@@ -39,9 +39,10 @@ class Writer(Generic[Item]):
     """
     Writes items of one kind into the file at *path*.
 
-    *write* receives a batch. *warn* is called, in the thread, with messages for the user about a
-    damaged or removed file and about failures. *size_of* returns the size of an item in bytes;
-    without it, only the number of items is limited. Only `close` blocks.
+    *write* receives a batch, of which it writes all or nothing. *warn* is called, in the thread,
+    with messages for the user about a damaged or removed file and about failures. *size_of* returns
+    the size of an item in bytes; without it, only the number of items is limited. Only `close`
+    blocks.
     """
 
     def __init__(
@@ -157,8 +158,12 @@ class Writer(Generic[Item]):
                 self._discard_excess()
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - the thread must survive any item
-            self.lost += len(batch)
-            self._warn(f"{len(batch)} entries of {self.path.name} were discarded: {error!r}")
+            if len(batch) > 1:  # discard only the items that cannot be written
+                for item in batch:
+                    self._store([item])
+            else:
+                self.lost += len(batch)
+                self._warn(f"an entry of {self.path.name} was discarded: {error!r}")
         return None if self._file is None else self._file.connection
 
     def _open(self) -> sqlite3.Connection:
