@@ -17,7 +17,7 @@ from ccproxy.protocol.messages import (
 )
 from ccproxy.providers.quirks import Quirks
 from tests.asking import assistant, image, request, result, text, thinking, tool, use, user
-from tests.keys.shared import rules
+from tests.convert.contexts import rules
 
 LONG = "I think about it. " * 500
 PICTURE = "iVBORw0KGgo" + "A" * 200_000

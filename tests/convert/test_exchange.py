@@ -11,7 +11,7 @@ from ccproxy.convert.prompt_prefix import first_change
 from ccproxy.errors import Problem, ProviderRefusal
 from ccproxy.providers.quirks import Quirks, Target
 from tests import grammar
-from tests.keys.shared import rules
+from tests.convert.contexts import rules
 from tests.messages import prompt
 from tests.provider import chunk
 from tests.replies import data_line

@@ -35,7 +35,7 @@ from ccproxy.protocol.responses_request import read_responses_outline, read_resp
 from ccproxy.providers.search_backends import search_backends
 from tests import responses_answers as answers
 from tests.chat_answers import context
-from tests.keys.shared import rules
+from tests.convert.contexts import rules
 
 ODD = [
     None,

@@ -9,7 +9,7 @@ import pytest
 
 from ccproxy.convert.direct.passthrough import Passthrough, WholeEvents
 from ccproxy.errors import Problem
-from tests.keys.shared import rules
+from tests.convert.contexts import rules
 from tests.messages import prompt
 from tests.traced import kept_by
 

@@ -8,7 +8,7 @@ import pytest
 
 from ccproxy.convert.openai_clients.completions_passthrough import CompletionsPassthrough
 from ccproxy.errors import BadAnswer, Problem
-from tests.keys.shared import rules
+from tests.convert.contexts import rules
 from tests.replies import chunk, data_line
 
 CHUNK = b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n'

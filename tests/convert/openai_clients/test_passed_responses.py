@@ -13,7 +13,7 @@ from ccproxy.protocol import sse
 from ccproxy.protocol.responses_request import read_responses_outline
 from ccproxy.protocol.sse import Decoder
 from tests import responses_answers as answers
-from tests.keys.shared import rules
+from tests.convert.contexts import rules
 from tests.responses_answers import events_of
 from tests.responses_answers import sse as as_stream
 

@@ -1,4 +1,4 @@
-"""Common parts of the tests of exchanges."""
+"""Contexts for tests of conversion."""
 
 from __future__ import annotations
 
