@@ -38,8 +38,11 @@ class Overrides:
 
 NO_OVERRIDES = Overrides()
 # The field names in the file, unchanged since the first version.
-_FIELDS = {"is_off": "is_bypassed", "history": "history", "file": "export"} | {
-    "records_until": "records_until"
+_FIELDS = {
+    "is_off": "is_bypassed",
+    "history": "history",
+    "file": "export",
+    "records_until": "records_until",
 }
 
 
