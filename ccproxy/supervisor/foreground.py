@@ -33,6 +33,7 @@ def run_foreground(
     Raises:
         Busy: If the fleet already has a supervisor.
         ConfigError: If the user's files have mistakes; nothing is started.
+        OSError: If the system refuses the start, for example because the disk is read-only.
     """
     wait_for_recovery(fleet)
     with Lock(fleet, command="ccproxy up") as lock:
@@ -53,7 +54,7 @@ async def _run(
     async def start() -> bool:
         try:
             reply = await supervisor.execute(command)
-        except CcproxyError:
+        except (CcproxyError, OSError):
             supervisor.end(drain=0.0)  # do not leave a part of the fleet running
             raise
         if on_started is not None:

@@ -70,7 +70,6 @@ class Supervisor:
         lock: Lock | None = None,
         settings: Settings | None = None,
         check: ConfigCheck | None = None,
-        echo: Callable[[str], None] | None = None,
         is_foreground: bool = False,
     ) -> None:
         settings = settings or Settings()
@@ -78,7 +77,7 @@ class Supervisor:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._fleet = fleet
         self._is_foreground = is_foreground
-        self._journal = FileJournal(fleet.logs, echo=echo)
+        self._journal = FileJournal(fleet.logs)
         self._slots: list[WorkerSlot] = []
         network = NetworkEnvironment(is_foreground=is_foreground)
         self._host = LocalHost(

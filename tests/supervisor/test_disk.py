@@ -16,6 +16,7 @@ from ccproxy.errors import CcproxyError
 from ccproxy.supervisor.control import client
 from tests.supervisor.conftest import FAKE_WORKER, Home, eventually, is_alive
 from tests.supervisor.test_interrupted import workers_of
+from tests.supervisor.test_stopping import foreground
 
 
 class Disk:
@@ -110,6 +111,22 @@ def test_a_fleet_on_a_read_only_disk_can_be_stopped(home: Home, disk: Disk) -> N
     disk.make_writable()
     assert home.start() == {"Kimi": "ready"}
     assert len(workers_of(home)) == 2
+
+
+def test_up_ends_with_an_error_if_the_system_refuses_the_start(home: Home) -> None:
+    """Here, the log of the previous worker cannot be renamed, because it is a mount point."""
+    home.add("Kimi")
+    log = home.path / "logs/Kimi.log"
+    log.parent.mkdir(mode=0o700)
+    log.write_text("{}\n")
+    subprocess.run(["mount", "--bind", str(log), str(log)], check=True)
+    try:
+        with foreground(home) as up:
+            assert up.wait(60) == 1
+            assert "resource busy" in up.stderr.read()
+    finally:
+        subprocess.run(["umount", "-l", str(log)], check=True)
+    assert not workers_of(home)
 
 
 def test_without_a_supervisor_a_read_only_disk_is_named_and_workers_continue(
