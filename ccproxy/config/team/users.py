@@ -148,10 +148,10 @@ class _Reader:
         """Yield the valid users."""
         values = self._document.values
         self._check_names(values, _TABLES, line=None)
-        roles = self._table(values.get("roles", {}), "roles")
-        for role, rights in roles.items():
-            line = self._document.line_of("roles", role)
-            self._check_names(self._table(rights, f"roles.{role}"), _RIGHTS, line=line)
+        roles = {
+            role: self._role(role, self._table(rights, f"roles.{role}"))
+            for role, rights in self._table(values.get("roles", {}), "roles").items()
+        }
         rows = values.get("user", [])
         if not isinstance(rows, list):
             self._document.note(None, "user must be a list of tables", "write [[user]]")
@@ -177,6 +177,24 @@ class _Reader:
             hashes.update(user.tokens)
             yield user
 
+    def _role(self, role: str, rights: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the valid *rights*, so that the others are not reported for each user again."""
+        line = self._document.line_of("roles", role) or 0
+        self._check_names(rights, _RIGHTS, line=line)
+        valid = {}
+        for name, value in rights.items():
+            mistakes = len(self._document.mistakes)
+            match name:
+                case "entries" | "models":
+                    self._list(rights, name, line)
+                case "budgets":
+                    list(self._budgets(rights, line))
+                case "settings":
+                    self._text(rights, name, line)
+            if len(self._document.mistakes) == mistakes:
+                valid[name] = value
+        return valid
+
     def _user(self, row: Mapping[str, Any], roles: Mapping[str, Any], line: int) -> User | None:
         self._check_names(row, _OF_USER, line=line)
         name = row.get("name")
@@ -188,7 +206,7 @@ class _Reader:
         if role and role not in roles:
             text = f'"{role}" is not a role{did_you_mean(role, roles)}'
             self._document.note(line, text, f"add [roles.{role}], or correct the name")
-        rights = {**self._table(roles.get(role, {}), "roles"), **row}
+        rights = {**roles.get(role, {}), **row}
         tokens = self._list(rights, "tokens", line)
         for token in tokens:
             if not _HASH.fullmatch(token):

@@ -54,6 +54,12 @@ def test_a_user_has_the_rights_of_the_role_unless_it_sets_them(tmp_path):
         ("user = [1]", ["user must be a table", "name must be the name of a user, got None"]),
         ("roles = 1", ["roles must be a table"]),
         ("[roles]\nx = 1", ["roles.x must be a table"]),
+        ('[roles.x]\nbudgets = ["5"]', [':1: budgets must be like "5 USD/day"']),
+        (
+            '[roles.x]\nmodels = "*"\n[[user]]\nname = "a"\nrole = "x"\n'
+            '[[user]]\nname = "b"\nrole = "x"',
+            [":1: models must be a list of strings"],
+        ),
         ("[rolls]", ['"rolls" is unknown (did you mean "roles"?)']),
         ('[[user]]\nname = "a b"', [":1: name must be the name of a user, got 'a b'"]),
         ('[[user]]\nname = "a"\n[[user]]\nname = "a"', [':3: the user "a" is listed twice']),
