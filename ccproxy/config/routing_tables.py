@@ -85,12 +85,14 @@ class _Reader:
         self._check_entry_model = check_model
         self._line = document.line_of
         self._note = document.note
+        self._names: set[tuple[str, str]] = set()
 
     # Model presets...
 
     def presets(self) -> Iterator[tuple[str, Tiers]]:
         for name, table in self._tables("presets"):
             line = self._line("presets", name)
+            self._check_once("preset", name, line)
             self._check_keys(table, TIERS, f"preset {name}", line)
             models = {tier: table[tier] for tier in TIERS if tier in table}
             if not table:
@@ -107,6 +109,7 @@ class _Reader:
             if name.lower() not in self._labels:
                 self._note_unknown_route(name, table, line)
                 continue
+            self._check_once("routes", name, line)
             self._check_keys(table, _ROUTE_KEYS, f"routes of {name}", line)
             rules = {rule: table[rule] for rule in _RULES if rule in table}
             for rule, model in rules.items():
@@ -170,6 +173,7 @@ class _Reader:
         for label, others in table.items():
             line = self._line(label, after=start) or start
             if self._check_label(label, "fallback", line):
+                self._check_once("fallback", label, line)
                 yield label.lower(), self._other_labels(label, others, line)
         entries = values.get("proxy", [])
         for index, entry in enumerate(entries if isinstance(entries, list) else ()):
@@ -177,6 +181,7 @@ class _Reader:
                 label = str(entry.get("label", ""))
                 head = self._document.array_table_line("proxy", index)
                 line = self._line("fallback", after=head or None)
+                self._check_once("fallback", label, line)
                 yield label.lower(), self._other_labels(label, entry["fallback"], line)
 
     def _other_labels(self, label: str, value: object, line: int | None) -> tuple[str, ...]:
@@ -190,7 +195,7 @@ class _Reader:
                 self._note(line, f"{label} cannot be its own fallback", "name another label")
             else:
                 self._check_label(name, f"fallback of {label}", line)
-        return tuple(self._labels.get(name.lower(), name) for name in names)
+        return tuple(dict.fromkeys(self._labels.get(name.lower(), name) for name in names))
 
     # The checks of all three tables.
 
@@ -205,6 +210,14 @@ class _Reader:
             else:
                 line = self._line(key, after=self._line(name))
                 self._note(line, f"{name}.{key} must be a table", f"write [{name}.{key}]")
+
+    def _check_once(self, kind: str, name: str, line: int | None) -> None:
+        """Note that the *kind* of table for *name*, whose case is ignored, is in the file twice."""
+        key = kind, name.lower()
+        if key in self._names:
+            text = f"{kind} {name} is set twice; case is ignored"
+            self._note(line, text, "keep one of them")
+        self._names.add(key)
 
     def _check_keys(
         self, table: Mapping[str, Any], allowed: Sequence[str], name: str, line: int | None

@@ -130,6 +130,13 @@ label = "GLM"
 """
     tables, mistakes = read(tmp_path, "", table)
     assert (mistakes, tables.fallback("kimi")) == ([], ("GLM",))
+    _, mistakes = read(tmp_path, "", f"{table}\n[fallback]\nKIMI = []\n")
+    assert ["fallback Kimi is set twice; case is ignored" in one for one in mistakes] == [True]
+
+
+def test_a_fallback_is_tried_once(tmp_path):
+    tables, mistakes = read(tmp_path, '[fallback]\nKimi = ["GLM-4.6", "glm-4.6"]\n')
+    assert (mistakes, tables.fallback("Kimi")) == ([], ("GLM-4.6",))
 
 
 def test_without_tables_there_are_no_rules(tmp_path):
@@ -206,6 +213,15 @@ def test_a_preset_of_the_user_replaces_a_built_in_one(tmp_path):
         ('[fallback]\nKimi = ["X"]\n', '3: fallback of Kimi: there is no proxy "X"'),
         ('[fallback]\nKimi = ["kimi"]\n', "3: Kimi cannot be its own fallback"),
         ("[fallback]\nKimi = 1\n", "3: fallback of Kimi must be a list of labels"),
+        ("[fallback]\nKimi = []\nkimi = []\n", "3: fallback kimi is set twice; case is ignored"),
+        (
+            '[routes.Kimi]\nmain = "big"\n[routes.kimi]\nsubagent = "big"\n',
+            "2: routes kimi is set twice; case is ignored",
+        ),
+        (
+            '[presets.x]\nbig = "Kimi:big"\n[presets.X]\nbig = "Kimi:big"\n',
+            "2: preset X is set twice; case is ignored",
+        ),
     ],
 )
 def test_mistakes(tmp_path, text, mistake):
