@@ -60,7 +60,8 @@ async def count_tokens(request: ClientRequest, body: bytes) -> web.Response | No
     if not worker.counting.provider_counts:
         return None
     exchange = _exchange(request, body)
-    begin_exchange(request, exchange)
+    # No budget is reserved: counting is free, and Claude Code sends 25 such requests at once.
+    request.record.begin_model_request(exchange.requested, exchange.model, stream=False)
     provider_request = outgoing(request, exchange, worker.config.count_url())
     try:
         count = await worker.upstream.request_aside(provider_request)

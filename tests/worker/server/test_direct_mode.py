@@ -8,6 +8,7 @@ import json
 import pytest
 
 from ccproxy.worker.server import event_stream
+from tests.fleet import eventually
 from tests.messages import prompt
 from tests.provider import completion, failure, raw, stream
 from tests.worker.proxy import KEY
@@ -201,6 +202,22 @@ async def test_the_provider_counts_tokens_if_it_can(direct, provider):
     (call,) = provider.calls
     assert call.path == "/v1/messages/count_tokens"
     assert call.json["model"] == "up-big"
+
+
+async def test_counting_needs_no_budget(start, provider):
+    proxy = await start(PROVIDER_API="messages", BUDGET="5000 tokens/day")
+    gate = asyncio.Event()
+    provider.script(completion("x", gate=gate), *[completion("x", gate=gate)] * 9, completion())
+
+    async def count() -> int:
+        async with proxy.post("/v1/messages/count_tokens", prompt("a word " * 500)) as response:
+            return response.status
+
+    counts = [asyncio.ensure_future(count()) for _ in range(10)]
+    await eventually(lambda: len(provider.calls) == 10)
+    assert (await proxy.ask()).status == 200
+    gate.set()
+    assert {await each for each in counts} == {200}
 
 
 async def test_ccproxy_counts_tokens_if_the_provider_cannot(direct, provider):
