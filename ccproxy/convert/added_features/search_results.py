@@ -79,9 +79,12 @@ def search_request(
     """Return the JSON body, or the query parameters of a GET request."""
     takes_allowed, takes_blocked = backend.takes_domains
     allowed, blocked = tool.allowed_domains or [], tool.blocked_domains or []
-    terms = _site_terms([] if takes_allowed else allowed, [] if takes_blocked else blocked)
-    room = max(1, backend.longest_query - len(terms))
-    query = query[:room].strip() + terms
+    terms = _site_terms(
+        [] if takes_allowed else allowed,
+        [] if takes_blocked else blocked,
+        room=backend.longest_query // 2,
+    )
+    query = query[: backend.longest_query - len(terms)].strip() + terms
     texts = {
         "{query}": query,
         "{query_json}": msgspec.json.encode(query).decode(),
@@ -92,11 +95,19 @@ def search_request(
     return filled if isinstance(filled, dict) else {}
 
 
-def _site_terms(allowed: list[str], blocked: list[str]) -> str:
-    """Return the domains as `site:` operators, which most search engines support."""
-    if allowed:
-        return " (" + " OR ".join(f"site:{name}" for name in allowed[:_MAX_SITES]) + ")"
-    return "".join(f" -site:{name}" for name in blocked[:_MAX_SITES])
+def _site_terms(allowed: list[str], blocked: list[str], *, room: int) -> str:
+    """
+    Return the domains as `site:` operators, which most search engines support.
+
+    Domains that do not fit into *room* characters are left out; results are filtered anyway.
+    """
+    for count in range(_MAX_SITES, 0, -1):
+        terms = "".join(f" -site:{name}" for name in blocked[:count])
+        if allowed:
+            terms = " (" + " OR ".join(f"site:{name}" for name in allowed[:count]) + ")"
+        if len(terms) <= room:
+            return terms
+    return ""
 
 
 def _filled(value: Any, texts: Mapping[str, str], lists: Mapping[str, list[str]]) -> Any:  # noqa: ANN401 - JSON

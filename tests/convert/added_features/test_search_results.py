@@ -53,6 +53,16 @@ def test_a_long_query_is_cut_before_its_operators():
     assert request["query"].endswith("(site:a.example OR site:b.example)")
 
 
+@pytest.mark.parametrize("count", [3, 10])
+@pytest.mark.parametrize("field", ["allowed_domains", "blocked_domains"])
+def test_operators_leave_half_of_the_query(field, count):
+    tool = SearchTool(**{field: [f"site-{number}.example" for number in range(count)]})
+    query = search_request(search_backends()["zai"], "q" * 300, tool, model="m")["search_query"]
+    assert len(query) == 70
+    assert query.count("q") >= 35
+    assert "site:site-0.example" in query
+
+
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
