@@ -392,17 +392,17 @@ def unknown_fields(body: bytes) -> tuple[str, ...]:
     return tuple(_FIELDS.decode(body).keys() - _KNOWN)
 
 
-def blocks_of(content: Raw) -> list[Block]:
-    """Decode `content`, a string or a list of blocks; a string is one text block."""
+def blocks_of(content: Raw, field: str = "content") -> list[Block]:
+    """Decode *field*, a string or a list of blocks; a string is one text block."""
     opening = memoryview(content)[0] if content is not ABSENT else 0
     if opening == BRACKET:
         try:
             return _BLOCKS.decode(content)
         except NOT_JSON:
-            return read(_BLOCKS, content, "content")  # decodes again to get the error text
+            return read(_BLOCKS, content, field)  # decodes again to get the error text
     if opening == QUOTE:
         return [Block("text", content)]
-    raise invalid_request("Input should be a valid string or list of blocks", "content")
+    raise invalid_request("Input should be a valid string or list of blocks", field)
 
 
 def tools_of(tools: Raw) -> list[Tool]:

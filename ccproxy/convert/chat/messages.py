@@ -68,7 +68,8 @@ class ChatConversation(ConversationWriter):
     def __init__(self, conversion: Conversion, *, system: ChatMessage | None = None) -> None:
         super().__init__(conversion, system=system)
         self._pending: list[Block] = []
-        self._pending_index = 0
+        # Each pending message's index, and the position of its first block.
+        self._pending_starts: list[tuple[int, int]] = []
 
     def add(self, message: Message, index: int) -> None:
         """Convert the message at *index* of the request."""
@@ -79,8 +80,8 @@ class ChatConversation(ConversationWriter):
         try:
             blocks = blocks_of(message.content)
             if message.role == "assistant":
+                self._pending_starts.append((index, len(self._pending)))
                 self._pending = [*self._pending, *blocks] if self._pending else blocks
-                self._pending_index = index
                 return
             if message.role in ("system", "developer"):
                 first = not (self._head or self._written or self._entries or self._waiting)
@@ -142,10 +143,8 @@ class ChatConversation(ConversationWriter):
         """Write the pending assistant message unless it is empty; return True if written."""
         blocks, self._pending = self._pending, []
         before, self._calls = self._calls, []
-        try:
-            message = self._assistant(blocks, in_tool_turn=bool(before))
-        except Problem as problem:
-            raise with_path(problem, "messages", self._pending_index, "content") from problem
+        message = self._assistant(blocks, in_tool_turn=bool(before))
+        self._pending_starts = []
         if message is None:
             self._calls = before
             return False
@@ -184,16 +183,22 @@ class ChatConversation(ConversationWriter):
         texts: list[Raw] = []
         calls: list[dict[str, Any]] = []
         thinking: list[Block] = []
-        for block in blocks:
-            if block.type == "tool_use":
-                calls.append(self._tool_call(block))
-            elif block.type == "thinking":
-                thinking.append(block)
-            elif block.type == "text":
-                texts.append(required_string(block.text, "text"))
-            else:
-                parts = block_to_parts(block, self._conversion)
-                texts += [part["text"] for part in parts if part["type"] == "text"]
+        position = 0
+        try:
+            for position, block in enumerate(blocks):  # noqa: B007 - the error needs it
+                if block.type == "tool_use":
+                    calls.append(self._tool_call(block))
+                elif block.type == "thinking":
+                    thinking.append(block)
+                elif block.type == "text":
+                    texts.append(required_string(block.text, "text"))
+                else:
+                    parts = block_to_parts(block, self._conversion)
+                    texts += [part["text"] for part in parts if part["type"] == "text"]
+        except Problem as problem:
+            starts = reversed(self._pending_starts)
+            index, start = next(each for each in starts if each[1] <= position)
+            raise with_path(problem, "messages", index, "content", position - start) from problem
         if EMPTY in texts:
             texts = [text for text in texts if text != EMPTY]
         return texts, calls, thinking

@@ -44,11 +44,8 @@ def to_system_prompt(
 
     ccproxy's *instructions* are appended to its blocks.
     """
-    try:
-        blocks = blocks_of(system) if is_present(system) else []
-        parts = _parts(blocks, conversion)
-    except Problem as problem:
-        raise with_path(problem, "system") from problem
+    blocks = blocks_of(system, "system") if is_present(system) else []
+    parts = _parts(blocks, conversion, "system")
     parts += [text_part(literal(text)) for text in instructions]
     return {"role": "system", "content": _content(parts)} if parts else None
 
@@ -62,7 +59,7 @@ def to_system_message(
     `first`: nothing precedes it. If the provider accepts a system message only at the start, a
     later one becomes user text in the `<system-reminder>` tags that Claude Code uses.
     """
-    parts = _parts(blocks, conversion)
+    parts = _parts(blocks, conversion, "content")
     if not parts:
         return None
     if first or conversion.quirks.system_messages == "anywhere":
@@ -78,19 +75,25 @@ def _content(parts: list[Part]) -> Raw | list[Part]:
     return content_of(parts, flat=not any("cache_control" in part for part in parts))
 
 
-def _parts(blocks: Sequence[Block], conversion: Conversion) -> list[Part]:
+def _parts(blocks: Sequence[Block], conversion: Conversion, field: str) -> list[Part]:
+    """Convert the *blocks* of *field*; errors contain the field and the block's index."""
     parts: list[Part] = []
-    for block in blocks:
-        if block.type != "text":
-            # Betas of Claude Code send tool_addition and tool_removal here.
-            conversion.drop(f"system.{block.type}")
-            continue
-        text = _without_attribution(required_string(block.text, "text"))
-        if text == EMPTY:
-            continue
-        part = text_part(text)
-        parts.append(part | cache_mark(block, conversion))
+    index = 0
+    try:
+        for index, block in enumerate(blocks):  # noqa: B007 - the error needs it
+            parts += _text_parts(block, conversion)
+    except Problem as problem:
+        raise with_path(problem, field, index) from problem
     return parts
+
+
+def _text_parts(block: Block, conversion: Conversion) -> list[Part]:
+    if block.type != "text":
+        # Betas of Claude Code send tool_addition and tool_removal here.
+        conversion.drop(f"system.{block.type}")
+        return []
+    text = _without_attribution(required_string(block.text, "text"))
+    return [] if text == EMPTY else [text_part(text) | cache_mark(block, conversion)]
 
 
 def _without_attribution(text: Raw) -> Raw:

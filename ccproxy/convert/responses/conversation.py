@@ -124,25 +124,31 @@ class InputWriter(ConversationWriter):
         reasoning = ReasoningItems(blocks, self._conversion, refused=self._refused_reasoning)
         items: list[Item] = []
         texts: list[Raw] = []
-        for index, block in enumerate(blocks):
-            item = reasoning.before(index)
-            if item is not None or block.type == "tool_use":
-                self._add_text(texts, items)
-            if item is not None:
-                items.append(item)
-            if block.type == "tool_use":
-                items.append(self._call(block))
-            elif block.type == "text":
-                self._add_text(texts, items)
-                texts.append(required_string(block.text, "text"))
-            elif block.type not in ("thinking", "redacted_thinking"):
-                texts += self._other_texts(block)
+        index = 0
+        try:
+            for index, block in enumerate(blocks):
+                if (item := reasoning.before(index)) is not None:
+                    self._add_text(texts, items)
+                    items.append(item)
+                self._add_block(block, texts, items)
+        except Problem as problem:
+            raise with_path(problem, "content", index) from problem
         self._add_text(texts, items)
         while items and items[-1]["type"] == "reasoning":
             items.pop()
         if self._quirks.message_phase:
             _add_phases(items)
         self._entries += items
+
+    def _add_block(self, block: Block, texts: list[Raw], items: list[Item]) -> None:
+        if block.type == "tool_use":
+            self._add_text(texts, items)
+            items.append(self._call(block))
+        elif block.type == "text":
+            self._add_text(texts, items)
+            texts.append(required_string(block.text, "text"))
+        elif block.type not in ("thinking", "redacted_thinking"):
+            texts += self._other_texts(block)
 
     def _add_text(self, texts: list[Raw], items: list[Item]) -> None:
         content = [text for text in texts if text != EMPTY]

@@ -670,8 +670,13 @@ def test_cache_marks_are_sent_if_supported():
         ),
         pytest.param(
             assistant({"type": "tool_use", "id": "t", "input": {}}),
-            "messages.1.content.name: Field required",
+            "messages.1.content.0.name: Field required",
             id="a call without a name",
+        ),
+        pytest.param(
+            system(text("a"), {"type": "text"}),
+            "messages.1.content.1.text: Field required",
+            id="a system message",
         ),
     ],
 )
@@ -680,6 +685,18 @@ def test_errors_contain_the_path(message, complaint):
         ask(user("a"), message, user("b"))
     assert caught.value.kind == "invalid_request_error"
     assert caught.value.message == complaint
+
+
+def test_errors_name_the_message_of_a_merged_turn():
+    invalid = {"type": "text"}
+    for turn, path in [
+        ([assistant(text("a"), invalid), assistant("b")], "messages.1.content.1.text"),
+        ([assistant("a"), assistant(text("b"), invalid)], "messages.2.content.1.text"),
+        ([assistant(), assistant(invalid)], "messages.2.content.0.text"),
+    ]:
+        with pytest.raises(Problem) as caught:
+            ask(user("a"), *turn)
+        assert caught.value.message == f"{path}: Field required"
 
 
 def test_deeply_nested_documents_are_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ccproxy.errors import Problem
 from tests.asking import ask, assistant, system, target, text, user
 
 HEADER = "x-anthropic-billing-header: cc_version=2.1.329.651; cc_entrypoint=sdk-cli; cch=00000;"
@@ -116,7 +117,9 @@ def test_the_first_message_may_be_the_one_system_message():
 
 
 def test_an_error_in_the_prompt_contains_the_path():
-    from ccproxy.errors import Problem
-
-    with pytest.raises(Problem, match=r"^system\.text: Input should be a valid string$"):
+    with pytest.raises(Problem, match=r"^system\.0\.text: Input should be a valid string$"):
         ask(user("a"), system=[{"type": "text", "text": 7}])
+    with pytest.raises(Problem, match=r"^system\.0\.type: Field required$"):
+        ask(user("a"), system=[{}])
+    with pytest.raises(Problem, match=r"^system: Input should be a valid string or list"):
+        ask(user("a"), system=7)

@@ -468,7 +468,7 @@ def test_schemas_that_are_nested_too_deeply_are_refused():
 
 
 def test_errors_name_the_message():
-    with pytest.raises(Problem, match=r"messages\.1"):
+    with pytest.raises(Problem, match=r"^messages\.1\.content\.0\.text: Field required$"):
         ask(user("Hi"), assistant({"type": "text"}))
 
 
