@@ -13,6 +13,7 @@ The rules are those of the HTML standard ("Interpreting an event stream") with o
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from typing import NamedTuple
 
 from ccproxy.errors import BadAnswer
@@ -25,7 +26,6 @@ COMMENT = b": ping\n\n"
 """Keep-alive for APIs without such an event; every client ignores comments."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-_BOM = b"\xef\xbb\xbf"
 
 
 class ServerEvent(NamedTuple):
@@ -108,7 +108,7 @@ class Decoder:
             self._unread.clear()
         if not self.begun:
             self.begun = True
-            lines[0] = lines[0].removeprefix(_BOM)
+            lines[0] = lines[0].removeprefix(BOM_UTF8)
         for line in lines:
             if line:
                 self._take_field(line)

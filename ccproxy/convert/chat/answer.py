@@ -8,6 +8,7 @@ the provider sends.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from typing import Any
 
@@ -65,7 +66,7 @@ def read_completion(body: bytes, quirks: Quirks) -> chat.Completion | ProviderEr
 
 def is_stream(body: bytes) -> bool:
     """Return True if *body* begins like a stream of events, regardless of its headers."""
-    return body[:256].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_SSE_STARTS)
+    return body[:256].removeprefix(BOM_UTF8).lstrip().startswith(_SSE_STARTS)
 
 
 def to_message(body: bytes, context: AnswerContext) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
+from codecs import BOM_UTF8
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -163,7 +164,7 @@ class AnswerRelay(ABC, Generic[Machine]):
 
     def _is_stream(self, data: bytes) -> bool:
         """Return True if the answer is a stream; collect *data* if it is a JSON body."""
-        if self._body is None and data.lstrip()[:1] in (b"{", b"["):
+        if self._body is None and data.removeprefix(BOM_UTF8).lstrip()[:1] in (b"{", b"["):
             self._body = bytearray()
         if self._body is not None:
             self._body += data

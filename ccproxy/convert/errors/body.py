@@ -10,6 +10,7 @@ empty body. `classify.py` determines the cause of an error.
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,8 +65,10 @@ def parse_error_body(body: bytes) -> ErrorBody:
 
 def decode(body: bytes | str) -> Any:  # noqa: ANN401 - JSON of any form
     """Return the JSON value of *body*, or None if it is not JSON or has too many objects."""
-    if isinstance(body, bytes) and has_too_many_objects(body):
-        return None
+    if isinstance(body, bytes):
+        body = body.removeprefix(BOM_UTF8)
+        if has_too_many_objects(body):
+            return None
     try:
         return msgspec.json.decode(body)
     except NOT_JSON:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -169,7 +170,7 @@ def _outline_of(body: bytes) -> _Outline | None:
     if has_too_many_objects(body):
         return None
     try:
-        return _OUTLINE.decode(body)
+        return _OUTLINE.decode(body.removeprefix(BOM_UTF8))
     except NOT_JSON:
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from codecs import BOM_UTF8
 
 import pytest
 from anthropic.lib.streaming._messages import accumulate_event
@@ -385,6 +386,11 @@ def test_blank_lines_before_a_body():
     # DeepSeek sends these to keep the connection alive.
     body = json.dumps(whole("a")).encode()
     assert assemble(relay([b"\n", b"\n\n", body]))["content"] == [{"type": "text", "text": "a"}]
+
+
+def test_a_byte_order_mark_before_a_body():
+    body = BOM_UTF8 + json.dumps(whole("a")).encode()
+    assert assemble(relay([body]))["content"] == [{"type": "text", "text": "a"}]
 
 
 def test_a_very_large_chunk():

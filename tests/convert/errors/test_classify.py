@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import pytest
@@ -380,6 +381,12 @@ def test_a_stream_event_may_be_an_error(data, cause):
 @pytest.mark.parametrize("data", [b"[DONE]", b'{"error"', b'"error"', b'["error"]', b"base_resp"])
 def test_an_event_that_is_not_an_object_is_not_an_error(data):
     assert classify_event(data, quirks=PLAIN) is None
+
+
+def test_a_byte_order_mark_before_an_error():
+    body = BOM_UTF8 + b'{"error": {"code": "invalid_api_key", "message": "x"}}'
+    assert is_error_body(body)
+    assert classify_error(200, {}, body, quirks=PLAIN).cause is Cause.BAD_KEY
 
 
 def test_a_status_inside_a_200_is_the_status():
