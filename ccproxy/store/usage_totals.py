@@ -234,22 +234,22 @@ def summed(
     Raises:
         CcproxyError: If the file is damaged.
     """
-    with database_errors(state / FILE_NAME):
-        connection = read_database(state / FILE_NAME)
+    path = state / FILE_NAME
+    with database_errors(path):
+        connection = read_database(path)
     if connection is None:
         return []
-    names = [name for name in GROUPS if name in by]
-    with database_errors(state / FILE_NAME):
+    with database_errors(path), closing(connection):
         # A file from an earlier version has fewer columns until a worker upgrades it.
         stored = {row["name"] for row in connection.execute("PRAGMA table_info(used)")}
-    groups = ", ".join(_GROUP_BY.get(name, name) if name in stored else "''" for name in names)
-    sums = ", ".join(f"SUM({name if name in stored else 0}) AS {name}" for name in _COLUMNS)
-    where, values = "day >= ?", [_first_hour(since)]
-    if labels is not None:
-        where += f" AND label IN ({', '.join('?' * len(labels))})"
-        values += labels
-    query = f"SELECT {groups}, {sums} FROM used WHERE {where} GROUP BY {groups}"  # noqa: S608 - our own names
-    with database_errors(state / FILE_NAME), closing(connection):
+        names = [name if name in stored else "''" for name in GROUPS if name in by]
+        groups = ", ".join(_GROUP_BY.get(name, name) for name in names)
+        sums = ", ".join(f"SUM({name if name in stored else 0}) AS {name}" for name in _COLUMNS)
+        where, values = "day >= ?", [_first_hour(since)]
+        if labels is not None:
+            where += f" AND label IN ({', '.join('?' * len(labels))})"
+            values += labels
+        query = f"SELECT {groups}, {sums} FROM used WHERE {where} GROUP BY {groups}"  # noqa: S608 - our own names
         rows = connection.execute(query, values).fetchall()
     return [_row(row) for row in rows]
 
