@@ -99,10 +99,12 @@ def up(
 
 
 def _run_fleet(options: Options, labels: tuple[str, ...], *, as_json: bool) -> int:
+    from ccproxy.cli.single_proxy import require_table
     from ccproxy.supervisor.control.client import fleet_status
     from ccproxy.supervisor.foreground import run_foreground  # asyncio and more
 
     fleet = open_fleet(options)
+    require_table(fleet)  # a supervisor would stop the proxies of `ccproxy up --port`
     entries = choose(fleet, labels)
     if supervisor := fleet_status(fleet).supervisor:
         text = f"the fleet is already running (supervisor pid {supervisor.pid})"

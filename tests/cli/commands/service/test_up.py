@@ -236,6 +236,14 @@ def test_keys_and_status_find_a_proxy_without_a_table(state, process):
     assert (stopped.returncode, stopped.stderr) == (78, "No providers yet. Run: ccproxy init\n")
 
 
+def test_a_fleet_without_a_table_does_not_replace_a_single_proxy(state, process):
+    port = free_port()
+    with running("--port", port, until="is ready", PROVIDER="demo"):
+        done = process("up")
+        assert (done.returncode, "has no ccproxy.toml" in done.stderr) == (2, True)
+        assert health(port)["label"] == "demo"
+
+
 # The fleet.
 
 
