@@ -7,6 +7,7 @@ unusable, because loading fails anyway.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ MIN_PUBLIC_KEY_LENGTH = 16
 _REGIONS = {"cn": "china", "intl": "international", "global": "international"}
 """Short names of regions."""
 
-_SECRET_WORDS = ("AUTH", "COOKIE", "KEY", "SECRET", "TOKEN")
+SECRET_NAME = re.compile(r"auth|cookie|key|secret|token|password", re.IGNORECASE)
+"""A word in the names of headers with credentials."""
 
 
 def named_preset(env: EnvReader) -> str | None:
@@ -268,13 +270,13 @@ def check_file(env: EnvReader) -> None:
 
 
 def _contains_secret(env: EnvReader) -> bool:
-    headers = [value.name.upper() for value in env.prefixed(s.HEADER_PREFIX) if value.text]
+    headers = [value.name for value in env.prefixed(s.HEADER_PREFIX) if value.text]
     secrets = [setting for setting in s.SETTINGS if setting.is_secret]
     addresses = filter(None, map(env.value, (s.REDIS_URL, s.UPSTREAM_PROXY)))
     return (
         _first(env, *secrets) is not None
         or any(without_credentials(address.text) != address.text for address in addresses)
-        or any(word in name for name in headers for word in _SECRET_WORDS)
+        or any(map(SECRET_NAME.search, headers))
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from dotenv.parser import parse_stream
 
+from ccproxy.config.parsers import words
 from ccproxy.config.settings import PROVIDER_API_KEY, PROVIDER_API_KEYS_FILE
 from ccproxy.text import mask_key
 
@@ -48,7 +49,7 @@ def keys_in(text: str) -> tuple[str, ...]:
     names = PROVIDER_API_KEY.names
     values = {one.key: one.value for one in parse_stream(io.StringIO(text)) if one.key in names}
     value = next((stripped for name in names if (stripped := (values.get(name) or "").strip())), "")
-    return tuple(dict.fromkeys(key.strip() for key in value.split(",") if key.strip()))
+    return words(value)
 
 
 def keys_file_in(text: str) -> str:

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import unquote, urlsplit
 
+from ccproxy.config.consistency import SECRET_NAME
 from ccproxy.config.worker_config import WorkerConfig
 
 MIN_LENGTH = 8
 """Characters. A shorter string may be part of ordinary words."""
 _SUSPICIOUS_LENGTH = 16
 """Characters. A header value of at least this length may be a secret under any name."""
-_SECRET_NAME = re.compile(r"auth|cookie|key|secret|token|password", re.IGNORECASE)
 _SCHEME = re.compile(r"(?:Bearer|Basic|Token|ApiKey)\s+", re.IGNORECASE)
 
 
@@ -46,7 +46,7 @@ def masked_headers(headers: Iterable[tuple[str, str]], custom: Mapping[str, str]
     """Return *headers* for a log, without credentials or the values of *custom* headers."""
     custom_names = {name.lower() for name in custom}
     return {
-        name: "…" if name.lower() in custom_names or _SECRET_NAME.search(name) else value
+        name: "…" if name.lower() in custom_names or SECRET_NAME.search(name) else value
         for name, value in headers
     }
 
@@ -62,7 +62,7 @@ def masked_url(url: str) -> str:
 
 def _header_secrets(config: WorkerConfig) -> Iterator[str]:
     for name, value in config.custom_headers.items():
-        if len(value) >= _SUSPICIOUS_LENGTH or _SECRET_NAME.search(name):
+        if len(value) >= _SUSPICIOUS_LENGTH or SECRET_NAME.search(name):
             yield value
             # A provider quotes the credential without the scheme before it.
             yield _SCHEME.sub("", value, count=1)

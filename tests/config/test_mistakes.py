@@ -663,6 +663,7 @@ def test_a_key_that_others_can_read_is_refused(write, complaints, mode):
     [
         pytest.param("PROVIDER=ollama\nANTHROPIC_API_KEY=client-1", id="a client key"),
         pytest.param("PROVIDER=ollama\nCUSTOM_HEADER_X_AUTH=1", id="a header that is one"),
+        pytest.param("PROVIDER=ollama\nCUSTOM_HEADER_PASSWORD=1", id="a header with a password"),
         pytest.param("PROVIDER=ollama\nOPENAI_API_KEY=sk-1", id="under its old name"),
         pytest.param("PROVIDER=ollama\nREDIS_URL=redis://:pw@h", id="the password of Redis"),
         pytest.param("PROVIDER=ollama\nREDIS_URL=redis://h?password=pw", id="as a parameter"),

@@ -58,7 +58,6 @@ def differences(new: Catalogue) -> Iterator[str]:
 def install(new: Catalogue) -> Path:
     """Write *new* as the user's catalogue and return its path."""
     file = user_catalogue_file()
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomically(file, format_catalogue(new).decode())
     return file
 
