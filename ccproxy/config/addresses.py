@@ -62,7 +62,8 @@ class Address:
         """Return the URL of the list of models of an OpenAI-compatible server."""
         if not azure:
             return f"{self.base}/models"
-        return self.responses(azure=True).replace(_RESPONSES, "/models")
+        endpoint, mark, query = self.responses(azure=True).partition("?")
+        return f"{endpoint.removesuffix(_RESPONSES)}/models{mark}{query}"
 
     def messages_models(self) -> str:
         """Return the URL of the list of models of a Messages API; 1000 is its maximum page size."""

@@ -143,3 +143,20 @@ def test_messages(url, messages):
 def test_responses(url, version, azure, responses):
     """At Azure, the Responses API belongs to the resource, and dated versions do not have it."""
     assert Address.parse(url, api_version=version).responses(azure=azure) == responses
+
+
+@pytest.mark.parametrize(
+    ("url", "version", "azure", "models"),
+    [
+        ("https://api.openai.com/v1", "", False, "https://api.openai.com/v1/models"),
+        ("https://r.openai.azure.com", "", True, "https://r.openai.azure.com/openai/v1/models"),
+        (
+            "https://responses.openai.azure.com",
+            "preview",
+            True,
+            "https://responses.openai.azure.com/openai/v1/models?api-version=preview",
+        ),
+    ],
+)
+def test_models(url, version, azure, models):
+    assert Address.parse(url, api_version=version).models(azure=azure) == models
