@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,6 +27,8 @@ MAX_CAPTURED = 8 * 1024 * 1024
 MAX_NAME = 256
 """Maximum characters of a model name or stop reason; the client and the provider choose them."""
 MAX_PATH = 512
+MAX_DROPPED = 100
+"""Maximum number of omitted parts to keep; the client chooses their number and names."""
 MAX_FAILURES = 16
 """Maximum number of failed attempts to keep; the last one is always included."""
 
@@ -155,6 +157,10 @@ class AccessRecord(msgspec.Struct, kw_only=True):
         """Record that the request is for a model."""
         self.requested, self.model, self.stream = requested[:MAX_NAME], model[:MAX_NAME], stream
         self._converted = time.monotonic()
+
+    def drop(self, parts: Sequence[str]) -> None:
+        """Record the *parts* of the request that are not sent to the provider."""
+        self.dropped = tuple(part[:MAX_NAME] for part in parts[:MAX_DROPPED])
 
     def take_route(self, route: str, model: str, requested: str = "") -> None:
         """Record which entry or model answers, and why."""

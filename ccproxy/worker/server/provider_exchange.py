@@ -117,7 +117,7 @@ def begin_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
     """Admit the model request, and log what conversion dropped; raises like `admit`."""
     model, size = exchange.model, len(exchange.body)
     admit(request, exchange.requested, model, stream=exchange.streams, size=size)
-    request.record.dropped = exchange.known_dropped
+    request.record.drop(exchange.known_dropped)
     if request.worker.config.log_level != "DEBUG":
         return  # listing the dropped parts costs more than the rest of a small request
     request.worker.logs.requests.debug(
@@ -133,7 +133,7 @@ def begin_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
 
 def end_exchange(request: ClientRequest, exchange: ModelExchange) -> None:
     """Record the answer's token counts and stop reason, and the parts that were not sent."""
-    request.record.dropped = exchange.known_dropped
+    request.record.drop(exchange.known_dropped)
     request.record.end_model_request(exchange.usage, exchange.stop_reason)
 
 

@@ -161,6 +161,19 @@ async def test_the_ring_is_bounded(proxy):
     assert len(activity._finished) == MAX_FINISHED
 
 
+async def test_dropped_parts_are_bounded(proxy):
+    """Clients choose their number and their names."""
+    parts = [{"type": f"type{number}{'x' * 1000}"} for number in range(200)]
+    body = {"model": "gpt-4o", "store": False, "input": "Hi", "tools": parts}
+    async with proxy.post("/v1/responses", body) as response:
+        assert response.status == 200
+    message = {"role": "user", "content": [{"type": "text", "text": "hello"}, *parts]}
+    await proxy.ask(prompt() | {"messages": [message]})
+    for one in await finished(proxy, 2):
+        assert len(one.dropped) == 100
+        assert max(map(len, one.dropped)) == 256
+
+
 async def test_an_answer_of_another_entry_is_counted_there(tmp_path):
     async with Family(tmp_path) as family:
         await family.start('[fallback]\nKimi = ["GLM"]', Kimi={}, GLM={})
