@@ -32,7 +32,9 @@ def make_pool(
     if processes > 1:
         folder = state / f"{config.label.lower()}.pool.{FORMAT}"
         try:
-            shared = SharedMemoryBackend(folder, warn=lambda text: _warn(log, text))
+            shared = SharedMemoryBackend(
+                folder, warn=lambda reason: log.warning("pool.detached", reason=reason)
+            )
         except OSError as error:
             log.warning("pool.not_shared", reason=str(error))
         else:
@@ -61,7 +63,3 @@ def pool_on(
         command=f"ccproxy keys {config.label}" if in_fleet else "",
         backend=backend,
     )
-
-
-def _warn(log: FilteringBoundLogger, reason: str) -> None:
-    log.warning("pool.detached", reason=reason)

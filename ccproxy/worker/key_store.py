@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,22 +102,26 @@ class KeyStateKeeper:
     def restore(self) -> None:
         """Restore the pool, and start following its changes."""
         pool = self._state.pool
-        for name, row in self._store.load().items():
+        parts: dict[str, Callable[[], None]] = {
+            name: partial(pool.restore, {name: row}, self._salt)
+            for name, row in self._store.load().items()
+        }
+        parts[CALIBRATION] = self._restore_calibration
+        parts[REFUSALS] = self._restore_refusals
+        parts[SESSIONS] = self._restore_sessions
+        for name, restore in parts.items():
             try:
-                pool.restore({name: row}, self._salt)
+                restore()
             except _UNREADABLE as error:
                 self._log.warning("store.row_unreadable", row=name, reason=repr(error))
-        try:
-            self._state.calibration.restore(self._store.load_value(CALIBRATION) or {})
-            self._restore_refusals()
-        except _UNREADABLE as error:
-            self._log.warning("store.row_unreadable", row="learnt", reason=repr(error))
-        self._restore_sessions()
         self._saved = pool.export(self._salt)
         self._saved_values = self._values()
         pool.on_change = self._schedule
         with suppress(RuntimeError):  # without an event loop there is no periodic check
             self._check_later()
+
+    def _restore_calibration(self) -> None:
+        self._state.calibration.restore(self._store.load_value(CALIBRATION) or {})
 
     def _restore_refusals(self) -> None:
         refusals = self._store.load_value(REFUSALS)
@@ -128,12 +133,8 @@ class KeyStateKeeper:
 
     def _restore_sessions(self) -> None:
         """Restore the key of each session: the provider may still cache the session's prompts."""
-        if (rows := self._store.load_value(SESSIONS)) is None:
-            return
-        try:
+        if (rows := self._store.load_value(SESSIONS)) is not None:
             self._state.pool.restore_sessions(rows, self._salt)
-        except _UNREADABLE as error:
-            self._log.warning("store.row_unreadable", row=SESSIONS, reason=repr(error))
 
     def _check_later(self) -> None:
         """Check regularly that the file exists: without it, a restart enables disabled keys."""

@@ -254,6 +254,21 @@ async def test_unreadable_rows_do_not_affect_others(path, statement, warnings):
     assert again.snapshot()[1].state == "rejected"
 
 
+async def test_unreadable_factors_do_not_affect_refusals(path):
+    learned = LearnedRefusals()
+    keeper = keeper_of(path, pool_at(Time()), learned=learned)
+    learned.add("chat", "m", ["images"])
+    await keeper.close()
+    sql(path, "INSERT OR REPLACE INTO meta VALUES ('token factors', x'5b315d')")
+    again = LearnedRefusals()
+    with capture_logs() as lines:
+        await keeper_of(path, pool_at(Time()), learned=again).close()
+    assert [(line["event"], line["row"]) for line in lines] == [
+        ("store.row_unreadable", "token factors")
+    ]
+    assert again.features("chat", "m") == {"images"}
+
+
 def sql(path, statement):
     with sqlite3.connect(path) as db:
         db.execute(statement)

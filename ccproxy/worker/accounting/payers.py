@@ -66,7 +66,9 @@ class Payers:
         self._settings = settings
         self._log = log
         self._open_ledger = open_ledger or (
-            lambda name: SpendingLedger(state / name, warn=self._warn)
+            lambda name: SpendingLedger(
+                state / name, warn=lambda text: log.warning("store.failed", reason=text)
+            )
         )
         self._wall = wall
         self._ledgers: dict[str, Ledger] = {}
@@ -201,9 +203,6 @@ class Payers:
         return BudgetGuard(
             config, ledger, secret=secret, price=price, log=self._log, wall=self._wall
         )
-
-    def _warn(self, text: str) -> None:
-        self._log.warning("store.failed", reason=text)
 
     def _ledger(self, name: str) -> Ledger:
         ledger = self._ledgers.get(name)
