@@ -104,7 +104,8 @@ def classify_error(
 def classify_event(data: bytes, *, quirks: Quirks) -> ProviderError | None:
     """Classify one event of a stream; return None if it is not an error."""
     if b'"error"' not in data and b"base_resp" not in data:
-        return None
+        is_error = b'"choices"' not in data and _is_flat_error(data)
+        return classify_error(200, {}, data, quirks=quirks) if is_error else None
     outline = _outline_of(data)
     if outline is None:
         if not _is_error_list(data):
@@ -186,6 +187,15 @@ def _is_error_list(body: bytes) -> bool:
     items = decode(body) if body.lstrip()[:1] == b"[" else None
     first = items[0] if isinstance(items, list) and items else None
     return isinstance(first, dict) and bool(first.get("error"))
+
+
+def _is_flat_error(event: bytes) -> bool:
+    """
+    Return True for an error without an `error` field, such as `{"code": 429, "msg": "…"}`.
+
+    It must have an error status, because events about a queue have a message as well.
+    """
+    return is_error_body(event) and parse_error_body(event).status is not None
 
 
 def _choice_error(outline: _Outline) -> bytes:
