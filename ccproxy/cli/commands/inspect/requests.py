@@ -88,9 +88,9 @@ def requests(
     """
     Show the last model requests of the proxies named by LABEL, or of all proxies.
 
-    With ID, the id from an error or the end of it, show the timeline of that request: when it was
-    accepted, converted and sent, which keys were refused and why, first byte, tokens and cost. The
-    workers keep the last 1,000 requests each, until they restart.
+    With ID (the id in an error, or its last 8 or more characters), show the timeline of that
+    request: when it was accepted, converted and sent, which keys were refused and why, first byte,
+    tokens and cost. Each worker keeps its last 1,000 requests until it restarts.
     """
     fleet = open_fleet(options)
     ids = [each for each in words if _ID.fullmatch(each) and fleet.entry(each) is None]

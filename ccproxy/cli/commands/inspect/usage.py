@@ -121,7 +121,7 @@ def usage(
     """
     Show the usage of the proxies named by LABEL, or of all proxies.
 
-    INPUT excludes cached tokens, HIT is the cached part of all input, OUTPUT includes REASONING.
+    INPUT excludes cached tokens. HIT is the cached share of all input. OUTPUT includes REASONING.
     TOKENS compares input and output of the rows. A cost is shown if the model's price is known; `+`
     means that the price of some requests is unknown. Days begin at midnight of the local clock.
     Budgets and accounts of running proxies follow.

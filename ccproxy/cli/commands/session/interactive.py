@@ -1,9 +1,9 @@
 """
 Manage a proxy at a prompt.
 
-The twelve commands of the prompt act on the current proxy. Every other verb of ccproxy works as on
-the command line; the current label is added where a verb needs one. If a command fails, the prompt
-reports why and continues.
+The twelve commands of the prompt act on the current proxy. Every other command of ccproxy works as
+on the command line, with the current label if it needs one and none is typed. If a command fails,
+the prompt reports why and continues.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.text import counted, did_you_mean, printable
 
 _WITH_LABEL = ("history", "keys", "logs", "route", "run", "switch")
-"""Verbs that get the current label if none is typed."""
+"""Commands of ccproxy that get the current label if none is typed."""
 
 
 @command(
@@ -79,7 +79,7 @@ def _default_entry(fleet: Fleet) -> Entry:
 
 
 def _verb_runner(options: Options, fleet: Fleet) -> Callable[..., int]:
-    """Return a function that runs another verb of ccproxy and returns its exit code."""
+    """Return a function that runs another command of ccproxy and returns its exit code."""
     group = click.get_current_context().find_root().command
 
     def run_verb(*arguments: str) -> int:
@@ -100,7 +100,7 @@ class Prompt:
     fleet: Fleet
     entry: Entry
     run_verb: Callable[..., int]
-    """Runs a verb of ccproxy and returns its exit code."""
+    """Runs a command of ccproxy and returns its exit code."""
     is_closed: bool = False
 
     def execute(self, line: str) -> bool:
