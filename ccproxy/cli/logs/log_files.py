@@ -7,15 +7,17 @@ several worker processes has `kimi.log`, `kimi.2.log` and so on.
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,15 +35,9 @@ class LogLine:
     source: str
     """The label of the proxy."""
     text: str
-    fields: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def at(self) -> float | None:
-        """The time in seconds since the epoch, or None."""
-        try:
-            return datetime.fromisoformat(self.fields["time"]).timestamp()
-        except (KeyError, TypeError, ValueError):
-            return None
+    fields: dict[str, Any]
+    at: float | None
+    """The time in seconds since the epoch, or None."""
 
     @property
     def level(self) -> int:
@@ -75,7 +71,16 @@ def parse(source: str, raw: bytes) -> LogLine:
         fields = json.loads(text)
     except (ValueError, RecursionError):
         fields = None
-    return LogLine(source, text, fields if isinstance(fields, dict) else {})
+    if not isinstance(fields, dict):
+        return LogLine(source, text, {}, None)
+    return LogLine(source, text, fields, _time_of(fields))
+
+
+def _time_of(fields: Mapping[str, Any]) -> float | None:
+    try:
+        return datetime.fromisoformat(fields["time"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 # Reading backwards.
@@ -152,6 +157,97 @@ def backwards(file: Path, size: int) -> Iterator[bytes]:
                 blocks = [first]
         if line := b"".join(reversed(blocks)):
             yield line
+
+
+# Reading forwards.
+
+
+def matching_lines(logs: Iterable[Log], conditions: LogFilter) -> Iterator[LogLine]:
+    """
+    Yield all matching lines of *logs*, oldest first.
+
+    Only one line of each log is in memory, because the files of a log may contain a gigabyte.
+    """
+    timed = (_timed(_oldest_first(log, conditions)) for log in logs)
+    return (line for _, line in heapq.merge(*timed, key=itemgetter(0)))
+
+
+def _timed(lines: Iterable[LogLine]) -> Iterator[tuple[float, LogLine]]:
+    """Yield each line with its time; a line without one has the time of its predecessor."""
+    at = 0.0
+    for line in lines:
+        at = line.at or at
+        yield at, line
+
+
+def _oldest_first(log: Log, conditions: LogFilter) -> Iterator[LogLine]:
+    is_recent = not conditions.since
+    for stream, size in _streams_since(log, conditions.since):
+        for raw in _forwards(stream, size, _start(stream, size, conditions.since)):
+            line = parse(log.source, raw)
+            if line.at is not None:
+                is_recent = line.at >= conditions.since
+            if is_recent and conditions.matches(line):
+                yield line
+
+
+def _streams_since(log: Log, since: float) -> Iterator[tuple[BinaryIO, int]]:
+    """Open the parts that may contain lines at or after *since*, oldest first, with their sizes."""
+    with ExitStack() as files:
+        newest = None
+        with suppress(FileNotFoundError):
+            # First, because a rotation renames it. Archives keep their names.
+            newest = files.enter_context(log.path.open("rb"))
+        for file, size in _parts_since(log, since):
+            if file == log.path and newest is not None:
+                yield newest, size
+                continue
+            with suppress(FileNotFoundError), file.open("rb") as stream:
+                yield stream, size
+
+
+def _parts_since(log: Log, since: float) -> list[tuple[Path, int]]:
+    """Return the parts that may contain lines at or after *since*, oldest first."""
+    parts: list[tuple[Path, int]] = []
+    for file, size in log.parts:
+        parts.append((file, size))
+        with suppress(FileNotFoundError), file.open("rb") as stream:
+            if since and (at := _next_time(stream, 0)) is not None and at < since:
+                break
+    return parts[::-1]
+
+
+def _start(stream: BinaryIO, size: int, since: float) -> int:
+    """Return an offset before the first line at or after *since*, found by bisection."""
+    low, high = 0, size if since else 0
+    while high - low > _BLOCK_BYTES:
+        middle = (low + high) // 2
+        at = _next_time(stream, middle)
+        low, high = (middle, high) if at is not None and at < since else (low, middle)
+    return low
+
+
+def _next_time(stream: BinaryIO, offset: int) -> float | None:
+    """Return the time of the first line after *offset* that has one, or None."""
+    stream.seek(offset)
+    if offset:
+        stream.readline()  # the rest of a line
+    times = (parse("", raw).at for raw in stream)
+    return next((at for at in times if at is not None), None)
+
+
+def _forwards(stream: BinaryIO, size: int, start: int) -> Iterator[bytes]:
+    """Yield the lines that begin after *start*, a line's end or any offset, up to *size*."""
+    stream.seek(start)
+    if start:
+        stream.readline()
+    position = stream.tell()
+    for raw in stream:
+        if position >= size:
+            return
+        if line := raw[: size - position].rstrip(b"\n"):
+            yield line
+        position += len(raw)
 
 
 # Following.

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ccproxy.cli.logs.log_files import Follower, LogFilter, backwards, last_lines, logs_of
+from ccproxy.cli.logs.log_files import (
+    Follower,
+    LogFilter,
+    backwards,
+    last_lines,
+    logs_of,
+    matching_lines,
+)
 from tests.cli.vanishing_files import vanishing
 
 
@@ -47,6 +55,64 @@ def test_the_logs_of_an_entry_with_a_longer_label_are_its_own(tmp_path):
     labels = ["GLM-4", "GLM-4.6"]
     names = {label: [log.path.name for log in logs_of(tmp_path, label, labels)] for label in labels}
     assert names == {"GLM-4": ["GLM-4.2.log", "GLM-4.log"], "GLM-4.6": ["GLM-4.6.log"]}
+
+
+# Reading forwards.
+
+
+@pytest.mark.parametrize("block", [1, 50, 1000, 100_000])
+@pytest.mark.parametrize("ago", [0, 1, 37, 60, 120, 1000, None])
+def test_all_lines_since_a_time_are_read_in_order(block, ago, tmp_path, monkeypatch):
+    """There are 120 lines, one per second, in three files; every fifth has no time."""
+    monkeypatch.setattr("ccproxy.cli.logs.log_files._BLOCK_BYTES", block)
+    lines = [
+        "no time\n" if number % 5 == 0 else line(f"e{number}", ago=120 - number)
+        for number in range(120)
+    ]
+    for name, part in {
+        "x.log.20260101_000000": lines[:40],
+        "x.log.20260102_000000": lines[40:80],
+        "x.log": lines[80:],
+    }.items():
+        (tmp_path / name).write_text("".join(part))
+    since = 0.0 if ago is None else datetime.now(UTC).timestamp() - ago - 0.5
+    found = [
+        one.text + "\n" for one in matching_lines(logs_of(tmp_path, "x"), LogFilter(since=since))
+    ]
+    first = 0 if ago is None else max(0, 120 - ago)
+    if ago is not None and first % 5 == 0:
+        first += 1  # a line without a time belongs to the older one before it
+    assert found == lines[first:]
+
+
+def test_the_lines_of_several_logs_are_merged_by_time(tmp_path):
+    for label, start in (("x", 0), ("y", 1)):
+        lines = (line(f"e{number}", ago=100 - number) for number in range(start, 60, 2))
+        (tmp_path / f"{label}.log").write_text("".join(lines))
+    logs = [log for label in ("x", "y") for log in logs_of(tmp_path, label)]
+    events = [one.fields["event"] for one in matching_lines(logs, LogFilter())]
+    assert events == [f"e{number}" for number in range(60)]
+
+
+def test_a_rotation_while_archives_are_read_loses_nothing(tmp_path):
+    archive, file = tmp_path / "x.log.20260101_000000", tmp_path / "x.log"
+    archive.write_text(line("a") + line("b"))
+    file.write_text(line("c"))
+    lines = matching_lines(logs_of(tmp_path, "x"), LogFilter())
+    events = [next(lines).fields["event"]]
+    file.rename(tmp_path / "x.log.20260102_000000")
+    file.write_text(line("new"))
+    assert [*events, *(one.fields["event"] for one in lines)] == ["a", "b", "c"]
+
+
+def test_all_lines_are_not_held_in_memory(tmp_path):
+    (tmp_path / "x.log").write_text("".join(line(str(number)) for number in range(50_000)))
+    logs = logs_of(tmp_path, "x")
+    tracemalloc.start()
+    count = sum(1 for _ in matching_lines(logs, LogFilter()))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (count, peak < 5_000_000) == (50_000, True)
 
 
 # Following.

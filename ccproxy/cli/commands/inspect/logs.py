@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from itertools import chain
 
@@ -20,6 +20,7 @@ from ccproxy.cli.logs.log_files import (
     follow,
     last_lines_of_all,
     logs_of,
+    matching_lines,
 )
 from ccproxy.cli.logs.log_lines import line_text
 from ccproxy.cli.render.terminal import notify, print_error, short_path, show
@@ -82,8 +83,8 @@ def logs(
         request=request,
         since=0.0 if since is None else time.time() - since,
     )
-    if count is None:
-        count = DEFAULT_COUNT if since is None and request is None else 10**9
+    if count is None and since is None and request is None:
+        count = DEFAULT_COUNT
     names = fleet.labels.values()
     files = [log for source in sources for log in logs_of(fleet.logs, source, names)]
     text = _formatter(options, with_label=len(sources) > 1, as_json=as_json)
@@ -103,21 +104,27 @@ def _print_lines(
     files: Sequence[Log],
     conditions: LogFilter,
     *,
-    count: int,
+    count: int | None,
     follows: bool,
     text: Callable[[LogLine], str],
 ) -> bool:
-    """Print the last *count* lines and, with *follows*, new ones; return True if there were any."""
+    """Print the last *count* lines, or all; with *follows*, also new ones. Return True if any."""
     # Followers are opened before the archives are read, so that a rotation loses no line.
     with ExitStack() as open_files:
         followers = [open_files.enter_context(closing(Follower(log))) for log in files]
-        lines = last_lines_of_all(files, conditions, count=count)
+        lines: Iterable[LogLine] = (
+            matching_lines(files, conditions)
+            if count is None
+            else last_lines_of_all(files, conditions, count=count)
+        )
         new_lines: Iterator[LogLine] = iter(())
         if follows:
             new_lines = (line for line in follow(followers) if conditions.matches(line))
+        has_lines = False
         for line in chain(lines, new_lines):
             show(text(line))
-    return bool(lines)
+            has_lines = True
+    return has_lines
 
 
 def _sources(fleet: Fleet, labels: Sequence[str], *, is_complete: bool) -> list[str]:
