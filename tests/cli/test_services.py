@@ -119,6 +119,28 @@ def test_a_symbolic_link_instead_of_the_unit_is_not_followed(home, machine, ccpr
     assert victim.read_text() == "theirs"
 
 
+@pytest.mark.parametrize("command", [["uninstall-service"], ["uninstall", "--yes"]])
+def test_services_of_every_name_are_removed(command, home, machine, ccproxy):
+    installed = [
+        ["--systemd"],
+        ["--systemd", "--name", "mine"],
+        ["--systemd", "--system", "--name", "work.2"],
+        ["--launchd", "--name", "mine"],
+    ]
+    for words in installed:
+        assert ccproxy("install-service", *words).exit_code == 0
+    theirs = unit_file().with_name("theirs.service")
+    theirs.write_text("# The fleet of /other/ccproxy.toml\n")
+    assert ccproxy(*command, "--name", "other").exit_code == 0
+    assert ccproxy(*command, "--name", "work.2").exit_code == 0
+    folder, agents = unit_file().parent, Path(os.environ["HOME"], "Library/LaunchAgents")
+    assert sorted(file.name for file in folder.iterdir()) == [
+        *("ccproxy.service", "mine.service", "theirs.service")
+    ]
+    assert ccproxy(*command).exit_code == 0
+    assert [*folder.iterdir(), *service.SYSTEM_UNITS.iterdir(), *agents.iterdir()] == [theirs]
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "a b", "-x", "x\n"])
 def test_invalid_unit_names_are_refused(name, home, machine, ccproxy):
     result = ccproxy("install-service", "--systemd", "--name", name)

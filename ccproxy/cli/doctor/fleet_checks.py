@@ -12,8 +12,7 @@ from ccproxy import __version__
 from ccproxy.cli.doctor.finding import Finding, Scene, fail, not_read, ok, warn
 from ccproxy.cli.render.outcome import UP, fix
 from ccproxy.cli.render.terminal import short_path, tilde
-from ccproxy.cli.service import cron, install
-from ccproxy.cli.service.leftovers import services_of
+from ccproxy.cli.service import cron, install, launchd
 from ccproxy.config.parsers import is_loopback
 from ccproxy.errors import CcproxyError
 from ccproxy.ipc.socket_paths import socket_path
@@ -161,7 +160,7 @@ def service(scene: Scene) -> Iterator[Finding]:
     """Check the service that starts the fleet."""
     if scene.fleet is None:
         return
-    installed = list(services_of(scene.fleet, "ccproxy"))
+    installed = list(install.installed_services(scene.fleet, name=None, environ=scene.environ))
     for unit in installed:
         name = tilde(unit.path)
         try:
@@ -174,6 +173,8 @@ def service(scene: Scene) -> Iterator[Finding]:
             yield ok(name)
         else:
             option = " --system" if unit.path.parent == install.SYSTEM_UNITS else ""
+            own_name = unit.path.stem.removeprefix(launchd.PREFIX)
+            option += f" --name {own_name}" if own_name != "ccproxy" else ""
             text = f"{name} was written by another version or Python"
             yield warn(text, fix=f"ccproxy install-service{option}")
     if any("--user" in unit.start for unit in installed) and not install.lingers(scene.environ):

@@ -15,7 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -70,11 +70,8 @@ def systemd_service(
 ) -> ServiceFile:
     """Return the systemd unit *name*, a user unit or a *system* unit."""
     unit = f"{_valid_name(name)}.service"
-    home = home_folder(environ)
-    config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
-    folder = SYSTEM_UNITS if system else config / "systemd" / "user"
     control = ("systemctl",) if system else ("systemctl", "--user")
-    file = folder / unit
+    file = _unit_folder(environ, system=system) / unit
 
     def content() -> str:
         return systemd.unit_for(
@@ -98,8 +95,7 @@ def systemd_service(
 def launchd_service(fleet: Fleet, *, name: str, environ: Mapping[str, str]) -> ServiceFile:
     """Return the launchd agent *name* of the user."""
     label = launchd.PREFIX + _valid_name(name)
-    home = home_folder(environ)
-    file = home / "Library" / "LaunchAgents" / f"{label}.plist"
+    file = _agent_folder(environ) / f"{label}.plist"
     domain = f"gui/{os.getuid()}"
     return ServiceFile(
         path=file,
@@ -109,6 +105,42 @@ def launchd_service(fleet: Fleet, *, name: str, environ: Mapping[str, str]) -> S
         start=("launchctl", "bootstrap", domain, str(file)),
         stop=(("launchctl", "bootout", f"{domain}/{label}"),),
     )
+
+
+def installed_services(
+    fleet: Fleet, *, name: str | None, environ: Mapping[str, str]
+) -> Iterator[ServiceFile]:
+    """Yield the services of *fleet* whose files exist, or only those called *name*."""
+    services = [
+        systemd_service(fleet, name=one, system=system, environ=environ)
+        for system in (False, True)
+        for one in _names(name, _unit_folder(environ, system=system), "", ".service")
+    ]
+    services += [
+        launchd_service(fleet, name=one, environ=environ)
+        for one in _names(name, _agent_folder(environ), launchd.PREFIX, ".plist")
+    ]
+    return (service for service in services if service.owner == fleet.file)
+
+
+def _names(name: str | None, folder: Path, prefix: str, suffix: str) -> list[str]:
+    """Return *name*, or, if it is None, the names of the services in *folder*."""
+    if name is not None:
+        return [name]
+    files = sorted(file.name for file in folder.glob(f"{prefix}*{suffix}"))
+    names = (file.removeprefix(prefix).removesuffix(suffix) for file in files)
+    return [one for one in names if NAME.fullmatch(one)]
+
+
+def _unit_folder(environ: Mapping[str, str], *, system: bool) -> Path:
+    if system:
+        return SYSTEM_UNITS
+    config = Path(environ.get("XDG_CONFIG_HOME") or home_folder(environ) / ".config")
+    return config / "systemd" / "user"
+
+
+def _agent_folder(environ: Mapping[str, str]) -> Path:
+    return home_folder(environ) / "Library" / "LaunchAgents"
 
 
 def owner_of(fleet: Fleet) -> systemd.SystemUser:

@@ -15,9 +15,8 @@ from ccproxy.cli.render.terminal import short_path, tilde
 from ccproxy.cli.service import cron
 from ccproxy.cli.service.install import (
     ServiceFile,
-    launchd_service,
+    installed_services,
     run_commands,
-    systemd_service,
 )
 from ccproxy.cli.single_proxy import has_table
 from ccproxy.config.fleet import Fleet
@@ -59,16 +58,6 @@ def check_table(fleet: Fleet) -> None:
     raise UsageError(f"{text}; {where}\n  fix: {'; '.join(steps)}")
 
 
-def services_of(fleet: Fleet, name: str) -> Iterator[ServiceFile]:
-    """Yield the service files of *fleet* with this *name*."""
-    services = (
-        systemd_service(fleet, name=name, system=False, environ=os.environ),
-        systemd_service(fleet, name=name, system=True, environ=os.environ),
-        launchd_service(fleet, name=name, environ=os.environ),
-    )
-    return (service for service in services if service.owner == fleet.file)
-
-
 def remove_service(service: ServiceFile) -> str:
     """
     Stop and remove *service*; return the error output of the service manager.
@@ -95,9 +84,9 @@ def crontab_without(fleet: Fleet, job: cron.Job) -> bytes | None:
     return None if after == before else after
 
 
-def traces_of(fleet: Fleet, name: str) -> Iterator[Trace]:
-    """Yield the changes that ccproxy has made for *fleet* outside its folder."""
-    for service in services_of(fleet, name):
+def traces_of(fleet: Fleet, name: str | None) -> Iterator[Trace]:
+    """Yield the changes for *fleet* outside its folder; of its services only *name*, if given."""
+    for service in installed_services(fleet, name=name, environ=os.environ):
         yield Trace(
             text=f"the service {tilde(service.path)}",
             remove=partial(remove_service, service),

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     "ccproxy uninstall --dry-run",
     "ccproxy uninstall --yes --keep-state",
 )
-@click.option("--name", default="ccproxy", show_default=True, help="The name of the service.")
+@click.option("--name", help="Of the services, only the one with this name.")
 @click.option("--keep-state", is_flag=True, help="Keep usage, history, logs and key states.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be removed.")
 @click.option("--yes", is_flag=True, help="Do not ask; also delete the state.")
-def uninstall(options: Options, *, name: str, keep_state: bool, dry_run: bool, yes: bool) -> None:
+def uninstall(
+    options: Options, *, name: str | None, keep_state: bool, dry_run: bool, yes: bool
+) -> None:
     """
     Stop the fleet and remove what ccproxy has installed for it.
 

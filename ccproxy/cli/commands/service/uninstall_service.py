@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from ccproxy.cli.command import Options, command
@@ -9,8 +11,8 @@ from ccproxy.cli.commands.service.cleanup import remove_cron_line
 from ccproxy.cli.render.terminal import notify, show, tilde
 from ccproxy.cli.selection import open_fleet
 from ccproxy.cli.service import cron
-from ccproxy.cli.service.install import ServiceFile
-from ccproxy.cli.service.leftovers import check_table, remove_service, services_of
+from ccproxy.cli.service.install import ServiceFile, installed_services
+from ccproxy.cli.service.leftovers import check_table, remove_service
 
 
 @command(
@@ -18,9 +20,9 @@ from ccproxy.cli.service.leftovers import check_table, remove_service, services_
     "ccproxy uninstall-service --dry-run",
     name="uninstall-service",
 )
-@click.option("--name", default="ccproxy", show_default=True, help="The name of the service.")
+@click.option("--name", help="Only the service with this name.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
-def uninstall_service(options: Options, *, name: str, dry_run: bool) -> None:
+def uninstall_service(options: Options, *, name: str | None, dry_run: bool) -> None:
     """
     Remove every service of this fleet; the service manager stops the fleet.
 
@@ -28,7 +30,7 @@ def uninstall_service(options: Options, *, name: str, dry_run: bool) -> None:
     """
     fleet = open_fleet(options)
     check_table(fleet)
-    services = list(services_of(fleet, name))
+    services = list(installed_services(fleet, name=name, environ=os.environ))
     for service in services:
         _remove(options, service, dry_run=dry_run)
     has_cron_line = remove_cron_line(fleet, cron.START, dry_run=dry_run)

@@ -339,14 +339,19 @@ def test_lines_of_the_crontab_are_checked(
     assert of(examine(), "crontab")[0]["level"] == "ok", "the user has replaced the command"
 
 
-@pytest.mark.parametrize("option", [[], ["--system"]], ids=["user", "system"])
+@pytest.mark.parametrize(
+    "option",
+    [[], ["--system"], ["--name", "mine"]],
+    ids=["user", "system", "name"],
+)
 def test_an_outdated_unit_is_reported_with_the_command_that_renews_it(
     option, home, machine, ccproxy, examine
 ):
     command = ["install-service", *option]
     assert ccproxy(*command, "--systemd").exit_code == 0
-    folder = install.SYSTEM_UNITS if option else Path(os.environ["HOME"], ".config/systemd/user")
-    unit = folder / "ccproxy.service"
+    users = Path(os.environ["HOME"], ".config/systemd/user")
+    folder = install.SYSTEM_UNITS if "--system" in option else users
+    (unit,) = folder.iterdir()
     assert of(examine(), "service")[0]["level"] == "ok"
     unit.write_text(unit.read_text() + "# changed\n")
     outdated = of(examine(), "service", "warn")[0]
