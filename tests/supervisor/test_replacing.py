@@ -295,6 +295,37 @@ def test_a_port_does_not_serve_two_labels_before_a_reload(home):
     assert ask(first)["label"] == "Glm"
 
 
+def test_a_port_that_moves_to_another_entry_never_serves_both(home):
+    """The entry that had it fails at its new port, so its previous worker cannot continue."""
+    first, second = home.add("Kimi"), home.add("Glm")
+    home.start()
+    home.add("Kimi", port=second, FAIL="no such model")
+    home.add("Glm", port=first)
+    reply = home.request("reload")
+    assert reply.error == f"Kimi: no such model; port {first}, which it had, now serves Glm"
+    eventually(lambda: len(workers_of(home)) == 1)
+    assert home.status() == {"Kimi": "failed", "Glm": "ready"}
+    assert ask(first)["label"] == "Glm"
+    home.set("Kimi")
+    assert home.request("reload").ok
+    assert ask(second)["label"] == "Kimi"
+
+
+def test_ports_stay_where_they_were_if_both_entries_fail(home):
+    first, second = home.add("Kimi"), home.add("Glm")
+    home.start()
+    before = workers_of(home)
+    home.add("Kimi", port=second, FAIL="no such model")
+    home.add("Glm", port=first, FAIL="no such model")
+    reply = home.request("reload")
+    assert sorted((reply.error or "").splitlines()) == [
+        "Glm: no such model; the previous worker continues",
+        "Kimi: no such model; the previous worker continues",
+    ]
+    eventually(lambda: workers_of(home) == before)
+    assert (ask(first)["label"], ask(second)["label"]) == ("Kimi", "Glm")
+
+
 def test_an_entry_may_change_its_host(home):
     """The two addresses cannot be bound simultaneously, so the old worker is stopped first."""
     port = home.add("Kimi")

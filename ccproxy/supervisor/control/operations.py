@@ -51,6 +51,8 @@ Refresh = Callable[[], Awaitable[None]]
 class _Replacement:
     """The replacement of one entry's workers."""
 
+    spec: Spec
+    """The spec of the new workers."""
     old: list[WorkerSlot]
     new: list[WorkerSlot]
 
@@ -219,29 +221,41 @@ class Operations:
         Replace the workers of each spec; return the failures as text for the user.
 
         A worker that serves is stopped only when its successor serves. If a successor fails, all
-        of the entry's new workers are stopped instead. An entry that the user stops meanwhile is
-        not replaced.
+        of the entry's new workers are stopped instead, unless the port of the old ones has moved to
+        another entry. An entry that the user stops meanwhile is not replaced.
         """
         await self._clear_ports(specs, command)
         if specs:
             await self._host.prepared()
         self._refuse_if_ending()
-        remaining = self._unless_stopped(specs)
-        replacements = [(spec, self._begin_replacement(spec, command)) for spec in remaining]
-        new = [slot for _, one in replacements for slot in one.new]
+        replacements = [
+            self._begin_replacement(spec, command) for spec in self._unless_stopped(specs)
+        ]
+        new = [slot for one in replacements for slot in one.new]
         await self._loop.wait_for(lambda: self._has_settled(new), command.timeout)
         self._refuse_if_ending()
         remaining = self._unless_stopped(specs)
+        return self._end_replacements(
+            [one for one in replacements if one.spec in remaining], command
+        )
+
+    def _end_replacements(
+        self, replacements: Sequence[_Replacement], command: ControlCommand
+    ) -> str:
+        """Stop the old workers, or the new ones that have failed; return the failures as text."""
+        holders = {one.spec.port: one.spec.label for one in replacements if not one.has_failed}
         errors = []
-        for spec, replacement in replacements:
-            if spec not in remaining:
-                continue
-            stopped = replacement.old
-            if replacement.has_failed:
-                stopped = replacement.new
-                reasons = (slot.failure for slot in stopped)
+        for one in replacements:
+            stopped = one.old
+            if one.has_failed:
+                reasons = (slot.failure for slot in one.new)
                 reason = next(filter(None, reasons), "not ready in time")
-                errors.append(f"{spec.label}: {reason}; the previous worker continues")
+                taken = next((slot.spec.port for slot in one.old if slot.spec.port in holders), 0)
+                if taken:  # two entries must not share it
+                    result = f"port {taken}, which it had, now serves {holders[taken]}"
+                else:
+                    stopped, result = one.new, "the previous worker continues"
+                errors.append(f"{one.spec.label}: {reason}; {result}")
             # Even if the replacement has failed, some of the new workers may have requests.
             self._stop_slots([slot for slot in stopped if slot.is_serving], command.drain)
             self._stop_slots([slot for slot in stopped if not slot.is_serving], 0.0)
@@ -259,7 +273,7 @@ class Operations:
         indexes = range(1, spec.workers + 1)
         new = [WorkerSlot(spec, index, start_limit=limit) for index in indexes]
         self._slots += new
-        return _Replacement(old, new)
+        return _Replacement(spec, old, new)
 
     async def _clear_ports(self, specs: Sequence[Spec], command: ControlCommand) -> None:
         """Stop workers on a requested port with another host: only one address can be bound."""
