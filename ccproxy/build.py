@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+_SUFFIXES = (".py", ".toml", ".json", ".lua")
+"""Suffixes of code, and of the presets, catalogue and scripts that processes read only once."""
+
 
 def build_of(package: Path) -> str:
-    """Return a hash of the Python files of *package*: twelve hexadecimal characters."""
+    """Return a hash of the code and data of *package*: twelve hexadecimal characters."""
     digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
+    for file in sorted(file for file in package.rglob("*.*") if file.suffix in _SUFFIXES):
         digest.update(str(file.relative_to(package)).encode() + b"\0")
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:12]

@@ -20,7 +20,9 @@ def package(tmp_path):
 def test_equal_source_has_an_equal_hash_whatever_its_timestamps(package):
     before = build_of(package)
     os.utime(package / "__init__.py", (1, 1))
-    (package / "providers.toml").write_text("x")
+    (package / "page.css").write_text("x")
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "serve.pyc").write_text("x")
     assert build_of(package) == before
 
 
@@ -29,6 +31,8 @@ def test_equal_source_has_an_equal_hash_whatever_its_timestamps(package):
     [
         pytest.param(lambda p: (p / "worker" / "serve.py").write_text("B = 2\n"), id="a line"),
         pytest.param(lambda p: (p / "more.py").write_text(""), id="a new file"),
+        pytest.param(lambda p: (p / "providers.toml").write_text(""), id="other presets"),
+        pytest.param(lambda p: (p / "catalogue.json").write_text(""), id="another catalogue"),
         pytest.param(lambda p: (p / "__init__.py").unlink(), id="a removed file"),
         pytest.param(lambda p: (p / "__init__.py").rename(p / "init.py"), id="a renamed file"),
     ],
