@@ -255,14 +255,14 @@ def allocate(fd: int, size: int) -> int:
         OSError: If the disk is full; *fd* is then closed.
 
     """
-    if hasattr(os, "posix_fallocate"):
-        try:
+    try:
+        if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(fd, 0, size)
-        except OSError:
-            os.close(fd)
-            raise
-    else:
-        os.ftruncate(fd, size)
+        else:
+            os.ftruncate(fd, size)
+    except OSError:
+        os.close(fd)
+        raise
     return size
 
 

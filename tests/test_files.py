@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ccproxy.files import (
+    allocate,
     expand_home,
     home_folder,
     locked,
@@ -101,6 +102,18 @@ def test_an_interrupted_atomic_write_leaves_no_draft(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "x", "PROVIDER_API_KEY=sk-secret", is_current=interrupt)
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("has_fallocate", [True, False])
+def test_a_file_that_cannot_be_enlarged_is_closed(tmp_path, monkeypatch, has_fallocate):
+    if not has_fallocate:
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    (tmp_path / "x").touch()
+    fd = open_regular(tmp_path / "x")  # for reading only
+    with pytest.raises(OSError, match=r"Bad file|Invalid argument"):
+        allocate(fd, 4096)
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(fd)
 
 
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
