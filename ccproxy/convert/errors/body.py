@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from ccproxy.convert.common.usage import token_count
 from ccproxy.protocol.json_splice import NOT_JSON
 from ccproxy.protocol.lenient_json import has_too_many_objects
 
@@ -158,8 +159,8 @@ class _Collector:
         if isinstance(parameter := fields.get("param"), str) and not self._parameter:
             self._parameter = parameter[:_CODE_LIMIT]
         for name in ("n_prompt_tokens", "n_ctx"):  # llama.cpp
-            if isinstance(fields.get(name), int):
-                self._numbers[name] = fields[name]
+            if (number := token_count(fields.get(name))) is not None:
+                self._numbers[name] = number
 
     def _read_details(self, value: object, *, depth: int) -> None:
         """Read details (Google), metadata with the raw error (OpenRouter), base_resp (MiniMax)."""

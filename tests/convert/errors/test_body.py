@@ -206,7 +206,8 @@ def test_googles_delay():
 def test_llama_cpps_numbers():
     error = read({"error": {"message": "m", "n_prompt_tokens": 40000, "n_ctx": 32768}})
     assert (error.prompt, error.limit) == (40000, 32768)
-    assert read({"error": {"n_ctx": "many"}}).limit is None
+    for value in ("many", True, -1, 10**20):
+        assert read({"error": {"n_ctx": value}}).limit is None
 
 
 # Any input.
