@@ -24,7 +24,7 @@ from ccproxy.protocol.json_splice import NOT_JSON, STRING
 
 _LONGEST_EVENT: Final = 2_048
 """In bytes; no patterns are built from longer events."""
-_PATTERNS_KEPT: Final = 64
+_CACHED_PATTERNS: Final = 64
 """The number of cached patterns; each provider and text position has its own."""
 
 _OPEN_FIELD = re.compile(
@@ -105,6 +105,6 @@ def learn(event: sse.ServerEvent) -> DeltaPattern | None:
     return DeltaPattern(before, _compiled(shape + re.escape(data[start:])))
 
 
-@lru_cache(maxsize=_PATTERNS_KEPT)
+@lru_cache(maxsize=_CACHED_PATTERNS)
 def _compiled(shape: bytes) -> re.Pattern[bytes]:
     return re.compile(shape + b"\n\n", re.DOTALL)
