@@ -30,6 +30,8 @@ from ccproxy.supervisor.control.worker_requests import inspected_request
 from ccproxy.ui.conversation_blocks import prompt_blocks
 
 MAX_LOG_LINES = 500
+MAX_SEARCHED = 50_000
+"""Lines of all logs together; the page repeats the search every two seconds."""
 MAX_REQUESTS = 1000
 MAX_DAYS = 366
 MAX_USAGE_ROWS = 5000
@@ -148,7 +150,8 @@ def logs(fleet: Fleet, query: Query) -> dict[str, Any]:
     )
     files = [log for source in sources for log in logs_of(fleet.logs, source)]
     count = _number(query, "count", 200, MAX_LOG_LINES)
-    lines = last_lines_of_all(files, conditions, count=count)
+    search = MAX_SEARCHED // max(1, len(files))
+    lines = last_lines_of_all(files, conditions, count=count, search=search)
     return {"lines": [_log_line(line) for line in lines]}
 
 

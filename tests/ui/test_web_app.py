@@ -236,6 +236,20 @@ async def test_a_large_body_is_refused(page):
     assert answer.status == 413
 
 
+async def test_the_last_lines_of_the_logs_are_searched(page, tmp_path, monkeypatch):
+    """The supervisor's log and that of the entry share the limit."""
+    monkeypatch.setattr("ccproxy.ui.page_data.MAX_SEARCHED", 20)
+    (tmp_path / "logs").mkdir()
+    levels = ["error", *["info"] * 5, "error", *["info"] * 9]
+    lines = (json.dumps({"level": level, "event": "x"}) for level in levels)
+    (tmp_path / "logs" / "A.log").write_text("\n".join(lines) + "\n")
+    await page.enter()
+    content = await (await page.ask("GET", "/api/logs?level=error")).json()
+    assert [one["level"] for one in content["lines"]] == ["error"]
+    content = await (await page.ask("GET", "/api/logs")).json()
+    assert len(content["lines"]) == 10
+
+
 async def test_the_rows_of_usage_are_bounded(page, tmp_path):
     (tmp_path / "state").mkdir()
     database = open_database(tmp_path / "state" / FILE_NAME, SCHEMA).connection

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -115,10 +116,16 @@ def logs_of(folder: Path, label: str, labels: Iterable[str] = ()) -> list[Log]:
     ]
 
 
-def last_lines(log: Log, conditions: LogFilter, *, count: int) -> list[LogLine]:
-    """Return the last *count* lines of *log* that match, oldest first."""
+def last_lines(
+    log: Log, conditions: LogFilter, *, count: int, search: int | None = None
+) -> list[LogLine]:
+    """
+    Return the last *count* lines of *log* that match, oldest first.
+
+    With *search*, only that number of lines is searched, from the end.
+    """
     lines: list[LogLine] = []
-    for line in _newest_first(log):
+    for line in islice(_newest_first(log), search):
         if len(lines) >= count or (line.at is not None and line.at < conditions.since):
             break
         if conditions.matches(line):
@@ -126,10 +133,12 @@ def last_lines(log: Log, conditions: LogFilter, *, count: int) -> list[LogLine]:
     return lines[::-1]
 
 
-def last_lines_of_all(logs: Iterable[Log], conditions: LogFilter, *, count: int) -> list[LogLine]:
+def last_lines_of_all(
+    logs: Iterable[Log], conditions: LogFilter, *, count: int, search: int | None = None
+) -> list[LogLine]:
     """Return the last *count* matching lines of all *logs* together, sorted by time."""
     lines = sorted_by_time(
-        line for log in logs for line in last_lines(log, conditions, count=count)
+        line for log in logs for line in last_lines(log, conditions, count=count, search=search)
     )
     return lines[-count:] if count else []
 

@@ -114,18 +114,23 @@ async function readEvents(reader) {
   }
 }
 
-// Loads a view, and reloads it every `seconds` unless 0; the old content stays until then.
+// Loads a view, and reloads it `seconds` after each answer unless 0; the old content stays until then.
 export function useView(view, query, seconds = 0) {
   const [result, setResult] = useState({ content: null, error: "" });
   const name = JSON.stringify([view, query]);
   useEffect(() => {
     let isCurrent = true;
-    const load = () => outcome(view, query).then((found) => isCurrent && setResult(found));
+    let timer;
+    const load = async () => {
+      const found = await outcome(view, query);
+      if (!isCurrent) return;
+      setResult(found);
+      if (seconds) timer = setTimeout(load, seconds * 1000);
+    };
     load();
-    const timer = seconds && setInterval(load, seconds * 1000);
     return () => {
       isCurrent = false;
-      clearInterval(timer);
+      clearTimeout(timer);
     };
   }, [name, seconds]);
   return [result, () => outcome(view, query).then(setResult)];
