@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ccproxy.ipc.control_messages import DRAIN_SECONDS
-from ccproxy.worker.gateway.server_tls import HANDSHAKE_SECONDS, ServerTls
+from ccproxy.worker.gateway.server_tls import ServerTls, TlsListener
 from ccproxy.worker.server.app import answer
 from ccproxy.worker.server.http import ClientServer
 from ccproxy.worker.worker import Worker
@@ -53,16 +53,14 @@ class Lifecycle:
         """Start accepting connections."""
         loop = asyncio.get_running_loop()
         self.http = ClientServer(answer, self._worker)
-        # The event loop closes its copy; this one can still be passed on afterwards.
-        files = self._worker.config.gateway.tls
-        tls = None if files is None else ServerTls(files, log=self._worker.logs.events).context
-        self._server = await loop.create_server(
-            self.http,
-            sock=self.listener.dup(),
-            backlog=BACKLOG,
-            ssl=tls,
-            ssl_handshake_timeout=None if tls is None else HANDSHAKE_SECONDS,
-        )
+        # The server closes its copy; this one can still be passed on afterwards.
+        listener, files = self.listener.dup(), self._worker.config.gateway.tls
+        self._server: asyncio.Server | TlsListener
+        if files is None:
+            self._server = await loop.create_server(self.http, sock=listener, backlog=BACKLOG)
+        else:
+            tls = ServerTls(files, log=self._worker.logs.events)
+            self._server = TlsListener(listener, tls.context, self.http, backlog=BACKLOG)
         self._worker.accounts.start()
         if self._worker.config.added_features.auto_probe:
             # Imported here, so that only such workers pay for it.

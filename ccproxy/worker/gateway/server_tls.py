@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
@@ -11,6 +14,12 @@ from ccproxy.config.team.tls_files import TlsFiles
 from ccproxy.worker.watched_file import Watched
 
 HANDSHAKE_SECONDS = 10.0
+MOST_HANDSHAKES = 256
+"""Maximum number of handshakes at once; asyncio needs 300 KiB for each."""
+LEAST_SECONDS = 1.0
+"""How long a handshake may take even if others wait."""
+RETRY_SECONDS = 1.0
+"""Delay after a connection could not be accepted, for example without file descriptors."""
 
 
 class ServerTls:
@@ -46,3 +55,72 @@ class ServerTls:
         if previous is not None:
             self._log.info("tls.reloaded", file=str(file))
         return self._current
+
+
+class TlsListener:
+    """
+    Accepts TLS connections on *listener*, with a protocol from *factory* for each.
+
+    asyncio's server accepts any number of connections, and counts none before its handshake. This
+    one leaves further connections in the queue of the system while `MOST_HANDSHAKES` are running.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        context: ssl.SSLContext,
+        factory: Callable[[], asyncio.Protocol],
+        *,
+        backlog: int,
+    ) -> None:
+        """Start accepting; must be called inside the event loop."""
+        listener.setblocking(False)
+        listener.listen(backlog)
+        self._listener = listener
+        self._context = context
+        self._factory = factory
+        self._handshakes: dict[asyncio.Task[None], float] = {}
+        """The running handshakes, with the times when they began."""
+        self._loop = asyncio.get_running_loop()
+        self._accepting = self._loop.create_task(self._accept())
+
+    def close(self) -> None:
+        """Stop accepting; running handshakes continue."""
+        self._accepting.cancel()
+        self._listener.close()
+
+    async def _accept(self) -> None:
+        while True:
+            await self._make_room()
+            try:
+                connection, _ = await self._loop.sock_accept(self._listener)
+            except OSError:
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            task = self._loop.create_task(self._handshake(connection))
+            self._handshakes[task] = self._loop.time()
+            await asyncio.sleep(0)  # begin the handshake; accepting does not let others run
+
+    async def _make_room(self) -> None:
+        """Wait until a handshake may begin; abort the oldest if it takes too long."""
+        while len(self._handshakes) >= MOST_HANDSHAKES:
+            oldest, began = next(iter(self._handshakes.items()))
+            rest = began + LEAST_SECONDS - self._loop.time()
+            if rest <= 0:
+                oldest.cancel()
+            await asyncio.wait(
+                self._handshakes, timeout=max(rest, 0.0), return_when=asyncio.FIRST_COMPLETED
+            )
+
+    async def _handshake(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                self._factory,
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+            )
+        except OSError:  # not TLS, too slow, or the client has disconnected
+            connection.close()
+        finally:
+            del self._handshakes[asyncio.current_task()]  # type: ignore[arg-type] # runs in a task

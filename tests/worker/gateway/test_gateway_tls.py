@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import ssl
 
 import aiohttp
 import pytest
 
+from ccproxy.worker.gateway import server_tls
+from tests.fleet import eventually
 from tests.messages import ask, prompt
 from tests.security.test_tls import certificate, needs_openssl
 from tests.worker.family import Family
@@ -35,6 +38,20 @@ async def test_https_is_served_and_http_is_not(start, files):
     assert (await answered(url, files["TLS_CERT"])).text == "ok"
     with pytest.raises(aiohttp.ClientError):
         await proxy.ask()
+
+
+async def test_silent_connections_leave_room_for_clients(start, files, monkeypatch):
+    """Each takes 300 KiB, and MAX_CONNECTIONS counts no connection before its handshake."""
+    monkeypatch.setattr(server_tls, "MOST_HANDSHAKES", 4)
+    monkeypatch.setattr(server_tls, "LEAST_SECONDS", 0.05)
+    proxy = await start(**files, **PUBLIC)
+    silent = [await asyncio.open_connection("127.0.0.1", proxy.port) for _ in range(12)]
+    url = proxy.url.replace("http://", "https://")
+    assert (await answered(url, files["TLS_CERT"])).text == "ok"
+    await eventually(lambda: sum(reader.at_eof() for reader, _ in silent) >= 8)
+    assert len(proxy.lifecycle._server._handshakes) <= 4
+    for _, writer in silent:
+        writer.close()
 
 
 async def test_a_renewed_certificate_is_used_for_the_next_connection(start, tmp_path, files):
