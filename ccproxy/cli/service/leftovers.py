@@ -86,11 +86,6 @@ def crontab_without(fleet: Fleet, job: cron.Job) -> bytes | None:
 
 def traces_of(fleet: Fleet, name: str | None) -> Iterator[Trace]:
     """Yield the changes for *fleet* outside its folder; of its services only *name*, if given."""
-    for service in installed_services(fleet, name=name, environ=os.environ):
-        yield Trace(
-            text=f"the service {tilde(service.path)}",
-            remove=partial(remove_service, service),
-        )
     for job in (cron.START, cron.CLEANUP):
         if crontab_without(fleet, job) is not None:
             yield Trace(
@@ -98,6 +93,12 @@ def traces_of(fleet: Fleet, name: str | None) -> Iterator[Trace]:
                 remove=partial(_remove_line, fleet, job),
             )
     yield from _status_line(fleet)
+    # Last: only root can remove a system unit, and root has another crontab and home folder.
+    for service in installed_services(fleet, name=name, environ=os.environ):
+        yield Trace(
+            text=f"the service {tilde(service.path)}",
+            remove=partial(remove_service, service),
+        )
 
 
 def state_of(fleet: Fleet) -> list[Path]:

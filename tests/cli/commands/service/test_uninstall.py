@@ -67,6 +67,13 @@ def test_everything_is_listed_first_and_removed(installed, machine, ccproxy):
     assert "Nothing is installed, and there is no state." in again.stdout
 
 
+def test_services_are_removed_last(installed, ccproxy):
+    """An unprivileged user who may not remove a system unit has removed everything else."""
+    listed = ccproxy("uninstall", "--dry-run", "--keep-state").stdout.splitlines()
+    removed = [line for line in listed if line.startswith("  remove ")]
+    assert ["service" in line for line in removed] == [False, False, False, True]
+
+
 def test_state_can_be_kept(installed, ccproxy):
     assert ccproxy("uninstall", "--yes", "--keep-state").exit_code == 0
     assert not unit().exists()
