@@ -139,12 +139,12 @@ def _status_line(fleet: Fleet) -> Iterator[Trace]:
     """Yield the status line in Claude Code's settings if it belongs to *fleet*."""
     from ccproxy.cli.session.claude_settings import read_user_settings, user_settings_file
     from ccproxy.cli.session.status_line_backup import remove_status_line
-    from ccproxy.cli.session.status_setting import is_ours, status_command
+    from ccproxy.cli.session.status_setting import home_of, is_ours, status_command
 
     settings = user_settings_file(os.environ)
     line = read_user_settings(settings).get("statusLine")
     command = (status_command(line) or {}).get("command", "")
-    if is_ours(line) and f"--home {shlex.quote(str(fleet.home))}" in command:
+    if is_ours(line) and home_of(command) == str(fleet.home):
 
         def remove() -> str:
             remove_status_line(fleet.state, settings)

@@ -8,12 +8,13 @@ argument of ours, which runs it and prints its lines first.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 MODULE = "ccproxy.statusline"
 WRAP = "--wrap"
+HOME = "--home"
 REFRESH_SECONDS = 5
 """Claude Code drops the output of a command that runs for longer than this."""
 
@@ -25,7 +26,7 @@ def status_program(python: str, home: Path, label: str = "") -> str:
     Without a *label*, the session's environment names the proxy. `-P` keeps the project's folder
     out of Python's search path.
     """
-    words = [python, "-P", "-m", MODULE, "--home", str(home)]
+    words = [python, "-P", "-m", MODULE, HOME, str(home)]
     return shlex.join([*words, *(["--label", label] if label else [])])
 
 
@@ -55,12 +56,17 @@ def is_ours(setting: object) -> bool:
 
 def wrapped_command(command: str) -> str:
     """Return the user's command that our *command* wraps; empty if there is none."""
-    words = _split(command)
-    return words[words.index(WRAP) + 1] if WRAP in words[:-1] else ""
+    return _value_of(WRAP, command)
 
 
-def _split(command: str) -> Sequence[str]:
+def home_of(command: str) -> str:
+    """Return the home folder of the fleet in our *command*; empty if there is none."""
+    return _value_of(HOME, command)
+
+
+def _value_of(option: str, command: str) -> str:
     try:
-        return shlex.split(command)
+        words = shlex.split(command)
     except ValueError:
-        return ()
+        return ""
+    return words[words.index(option) + 1] if option in words[:-1] else ""

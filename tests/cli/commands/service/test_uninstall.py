@@ -97,12 +97,14 @@ def test_without_a_terminal_yes_is_required(installed, ccproxy):
 
 
 def test_the_status_line_of_another_fleet_is_kept(installed, ccproxy, tmp_path_factory):
-    other = tmp_path_factory.mktemp("other")
-    (other / "ccproxy.toml").write_text((installed / "ccproxy.toml").read_text())
-    done = ccproxy("-c", other / "ccproxy.toml", "uninstall", "--yes")
-    assert done.exit_code == 0, done.stderr
-    assert unit().exists()
-    assert "ccproxy.statusline" in settings().read_text()
+    others = tmp_path_factory.mktemp("other"), installed.with_name(installed.name[:-1])
+    for other in others:  # the second path is the beginning of the first fleet's path
+        other.mkdir(exist_ok=True)
+        (other / "ccproxy.toml").write_text((installed / "ccproxy.toml").read_text())
+        done = ccproxy("-c", other / "ccproxy.toml", "uninstall", "--yes")
+        assert done.exit_code == 0, done.stderr
+        assert unit().exists()
+        assert "ccproxy.statusline" in settings().read_text()
 
 
 def test_links_in_the_state_are_not_followed(installed, ccproxy, tmp_path_factory):
