@@ -86,8 +86,8 @@ def _text_of_message(answer: bytes) -> str:
 def _text_of_events(answer: bytes) -> str:
     """Return the text of a stream, its blocks separated like those of a message."""
     blocks: dict[int, list[str]] = {}
-    decoder = sse.Decoder()
-    for event in (*decoder.feed(answer), *decoder.close()):
+    # The last event may be incomplete: a long stream is captured only up to a limit.
+    for event in sse.Decoder().feed(answer):
         if event.event not in (b"content_block_start", b"content_block_delta"):
             continue
         data = msgspec.json.decode(event.data, type=dict[str, Any])

@@ -117,3 +117,13 @@ def test_a_stream(items, expected):
 
 def test_an_invalid_stream():
     assert assistant_turn(b"event: content_block_delta\ndata: {nonsense\n\n", is_stream=True) == ""
+
+
+def test_a_stream_that_was_captured_in_part_has_the_text_up_to_there():
+    whole = events(start(0), delta(0, "Hello"), delta(0, " world"), {"type": "message_stop"})
+    at = whole.index(b" world")
+    assert [assistant_turn(whole[:end], is_stream=True) for end in (at, at + 40, -5)] == [
+        "Hello",
+        "Hello world",
+        "Hello world",
+    ]
