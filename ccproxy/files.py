@@ -22,7 +22,10 @@ _LOCK_POLL = 0.05
 """Seconds between two attempts to take a lock with a timeout; flock itself has no timeout."""
 _FIX_SPACE = "free some space on that disk"
 _FIX_OWNER = "make its folder writable for the user who runs ccproxy"
+_FIX_FOLDER = "a file has the name of the folder: move that file"
 _FIXES = {
+    errno.EEXIST: _FIX_FOLDER,
+    errno.ENOTDIR: _FIX_FOLDER,
     errno.ENOSPC: _FIX_SPACE,
     errno.EDQUOT: _FIX_SPACE,
     errno.EACCES: _FIX_OWNER,

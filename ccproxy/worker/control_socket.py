@@ -19,6 +19,7 @@ from typing import Any
 
 from ccproxy import __version__
 from ccproxy.build import installed_build
+from ccproxy.files import errors_about
 from ccproxy.ipc.activity import encode_line
 from ccproxy.ipc.codec import MessageError
 from ccproxy.ipc.control_messages import (
@@ -105,10 +106,11 @@ class ControlSocket:
 
     def _bind(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._path.unlink(missing_ok=True)
         old_mask = os.umask(0o177)
         try:
-            self._socket.bind(str(self._path))
+            with errors_about(self._path):
+                self._path.unlink(missing_ok=True)
+                self._socket.bind(str(self._path))
         finally:
             os.umask(old_mask)
         self._socket.listen()

@@ -38,6 +38,15 @@ async def say(path, line):
     return json.loads(answer)
 
 
+async def test_an_error_of_the_control_socket_names_its_file(proxy, tmp_path):
+    path = tmp_path / "missing" / "c.sock"
+    socket_file = ControlSocket(path, proxy.worker, proxy.lifecycle, nonce="n1")
+    with pytest.raises(FileNotFoundError) as caught:
+        socket_file.open()
+    socket_file.close()
+    assert caught.value.filename == str(path)
+
+
 async def test_a_removed_control_socket_is_created_again(proxy, tmp_path):
     path = tmp_path / "away/c.sock"
     path.parent.mkdir()

@@ -62,6 +62,6 @@ def test_an_error_names_the_file_and_the_fix(tmp_path, monkeypatch, number, fix)
 
 def test_an_error_about_the_folder_names_the_file(tmp_path):
     (tmp_path / "state").write_text("")
-    with pytest.raises(OSError, match="Not a directory") as caught:
+    with pytest.raises(OSError, match="Not a directory; a file has the name") as caught:
         load_signing_key(tmp_path / "state")
     assert caught.value.filename == str(tmp_path / "state" / "signing.key")
