@@ -175,8 +175,11 @@ def prune_turns(state: Path, *, keep: timedelta = RETENTION, dry_run: bool = Fal
     if not dry_run:
         with closing(open_database(path, SCHEMA).connection) as connection:
             return prune(connection, now=now, keep=keep)
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    with database_errors(path), closing(sqlite3.connect(uri, uri=True)) as connection:
-        query = "SELECT COUNT(*) FROM turns WHERE stored < ?"
-        (number,) = connection.execute(query, (_oldest(now, keep),)).fetchone()
+    with database_errors(path):
+        reader = read_database(path)
+        if reader is None:
+            return 0
+        with closing(reader):
+            query = "SELECT COUNT(*) FROM turns WHERE stored < ?"
+            (number,) = reader.execute(query, (_oldest(now, keep),)).fetchone()
     return int(number)

@@ -9,6 +9,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
 
@@ -25,6 +26,7 @@ from ccproxy.store.history import (
     count,
     last,
     prune,
+    prune_turns,
     read_turns,
 )
 
@@ -93,6 +95,15 @@ def test_readers_without_a_worker(tmp_path):
     assert clear_turns(tmp_path, "kimi") == 2
     assert read_turns(tmp_path, "kimi") == []
     assert texts(read_turns(tmp_path, "glm")) == ["c"]
+
+
+def test_a_dry_run_counts_expired_turns_and_deletes_none(tmp_path):
+    (tmp_path / FILE_NAME).touch()  # created on a full disk, without tables
+    assert prune_turns(tmp_path, dry_run=True) == 0
+    add_new_turns(tmp_path, "kimi", [turn("a"), turn("b")])
+    assert prune_turns(tmp_path, keep=timedelta(0), dry_run=True) == 2
+    assert texts(read_turns(tmp_path, "kimi")) == ["a", "b"]
+    assert prune_turns(tmp_path, keep=timedelta(0)) == 2
 
 
 def test_a_turn_as_json():

@@ -39,7 +39,7 @@ def fleet(home: Home) -> Iterator[Home]:
 def test_a_storm_of_reloads_ends_with_the_last_edit(fleet: Home) -> None:
     """No connection is refused or cut, and one generation of workers remains."""
     unchanged = set(fleet.row("Glm").pids)
-    with Load(fleet.ports["Kimi"]) as load, ThreadPoolExecutor(4) as pool:
+    with Load(fleet.ports["Kimi"]) as load, ThreadPoolExecutor(3) as pool:
         replies = []
         for number in range(8):
             fleet.set("Kimi", VERSION=str(number))

@@ -97,7 +97,7 @@ def test_a_failed_restart_cuts_no_request_of_a_new_worker_that_served(home):
     old = set(home.row("Kimi").pids)
     home.set("Kimi", NEVER_READY="2")
     with ThreadPoolExecutor(1) as pool:
-        restart = pool.submit(home.request, "restart", "kimi", timeout=3.0)
+        restart = pool.submit(home.request, "restart", "kimi", timeout=8.0)
         eventually(lambda: len(home.events("worker.ready")) == 3)
         for pid in old:
             os.kill(pid, signal.SIGSTOP)  # so that the new worker gets the request
