@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import click
 
@@ -62,7 +63,9 @@ def probe(
         _export(fleet, entry)
         return
     plan = probe_model(fleet, entry.label, model, overflow=overflow)
-    confirm(_question(plan, max_cost), yes=yes, fix=f"ccproxy probe {entry.label} --yes")
+    words = ["ccproxy", "probe", entry.label, "--model", plan.model, f"--max-cost={max_cost:g}"]
+    fix = shlex.join([*words, *(["--overflow"] if overflow else []), "--yes"])
+    confirm(_question(plan, max_cost), yes=yes, fix=fix)
     reply = probe_model(fleet, entry.label, plan.model, most=max_cost, overflow=overflow)
     spent = "" if reply.dollars is None else f", ${reply.dollars:.4f}"
     show(f"{printable(reply.model)}: {reply.measured} quirks measured "

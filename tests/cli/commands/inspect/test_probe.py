@@ -17,9 +17,10 @@ from tests.cli.conftest import write_env
 
 def test_a_running_proxy_is_measured(demo, ccproxy, process):
     assert process("start", "demo").returncode == 0
-    done = ccproxy("probe", "demo", "--model", "demo")
+    done = ccproxy("probe", "demo", "--model", "demo", "--overflow")
     assert done.exit_code != 0
-    assert "fix: ccproxy probe Demo --yes" in done.stderr
+    same = "ccproxy probe Demo --model demo --max-cost=0.01 --overflow --yes"
+    assert f"fix: {same}\n" in done.stderr
     done = ccproxy("probe", "demo", "--yes", "--model", "demo", "--overflow")
     assert done.exit_code == 0, done.output
     assert "demo: " in done.stdout
