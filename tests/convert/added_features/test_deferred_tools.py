@@ -91,7 +91,7 @@ def test_loaded_tools_keep_their_order_and_the_oldest_are_dropped_first():
     assert names(made.tools(["own_11", "own_7"]))[-2:] == ["own_7", "own_11"]
 
 
-def test_deferred_tools_wait_for_the_client_s_search():
+def test_deferred_tools_wait_for_the_clients_search():
     made = plan([SEARCH, *own(1), tool("late", defer_loading=True)])
     assert names(made.tools()) == ["own_0", "tool_search_tool_bm25"]
     assert names(made.tools(["late"])) == ["own_0", "tool_search_tool_bm25", "late"]
@@ -170,5 +170,5 @@ def test_a_search_finds_few_tools():
         ([{"name": "x", "type": None, "description": "tool_search_tool_"}], False),
     ],
 )
-def test_the_client_s_search(tools, expected):
+def test_the_clients_search(tools, expected):
     assert defers_tools(Raw(json.dumps(tools).encode())) is expected

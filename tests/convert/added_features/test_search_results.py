@@ -77,10 +77,10 @@ def test_operators_leave_half_of_the_query(field, count):
         pytest.param({"url": "javascript:alert(1)"}, None, id="another scheme"),
         pytest.param({"url": "https://user:pass@a.example/"}, None, id="a login"),
         pytest.param({"url": "https://a.example/ x"}, None, id="a space"),
-        pytest.param({"url": "https://[a.example/"}, None, id="no address"),
+        pytest.param({"url": "https://[a.example/"}, None, id="not an address"),
         pytest.param({"url": "https://a.example/" + "x" * 2000}, None, id="too long"),
         pytest.param({"title": "A"}, None, id="no link"),
-        pytest.param("https://a.example/", None, id="no object"),
+        pytest.param("https://a.example/", None, id="not an object"),
     ],
 )  # fmt: skip
 def test_results(entry, expected):
@@ -202,7 +202,7 @@ def test_sources_that_do_not_answer(answer, reason):
         pytest.param({}, {}, 0.0, id="unknown"),
         pytest.param({}, {"price": 0.005}, 0.005, id="the list price"),
         pytest.param({"usd": 0.007}, {"price": 0.005, "charge": "usd"}, 0.007, id="reported"),
-        pytest.param({"usd": "x"}, {"price": 0.005, "charge": "usd"}, 0.005, id="no number"),
+        pytest.param({"usd": "x"}, {"price": 0.005, "charge": "usd"}, 0.005, id="not a number"),
         pytest.param({"usd": -1}, {"price": 0.005, "charge": "usd"}, 0.005, id="below zero"),
     ],
 )

@@ -32,7 +32,7 @@ def raw(value):
         pytest.param([READ], None, id="none"),
         pytest.param([{"name": "web_search_mine", "input_schema": {}}], None, id="a function"),
         pytest.param([{**SEARCH, "max_uses": "8"}], None, id="an invalid definition"),
-        pytest.param("web_search_", None, id="no list"),
+        pytest.param("web_search_", None, id="not a list"),
         pytest.param([SEARCH, SEARCH], ("web_search", False), id="twice"),
         pytest.param([SEARCH, {**READ, "name": "web_search"}], None, id="a tool of that name"),
         pytest.param([SEARCH, {**READ, "type": None}], ("web_search", False), id="null as type"),

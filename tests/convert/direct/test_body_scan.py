@@ -78,7 +78,7 @@ def body_of(**fields: Any) -> bytes:
         pytest.param(b'{"model":"m"}', None, id="nothing else"),
         pytest.param(b'{"model":"m","max_tokens":5,"stream":true', None, id="cut off"),
         pytest.param(b'{"model":"m","max_tokens":5,"stream":true}}', None, id="one brace too many"),
-        pytest.param(b'{"model":"\xff","max_tokens":5,"stream":true}', None, id="no UTF-8"),
+        pytest.param(b'{"model":"\xff","max_tokens":5,"stream":true}', None, id="not UTF-8"),
         pytest.param(b'["model"]', None, id="a list"),
         pytest.param(b"", None, id="nothing"),
     ],

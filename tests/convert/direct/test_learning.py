@@ -64,7 +64,7 @@ def test_the_named_field_is_removed_for_this_model(text, missing):
         pytest.param(refused("messages: not supported"), id="the conversation itself"),
         pytest.param(refused("model: unknown"), id="the model"),
         pytest.param(refused("metadata: not permitted"), id="a field that was not sent"),
-        pytest.param(refused("context_management is lovely"), id="no blame"),
+        pytest.param(refused("context_management is lovely"), id="a sentence that refuses nothing"),
     ],
 )
 def test_other_refusals_teach_nothing(problem):
@@ -120,7 +120,7 @@ def test_a_turn_with_only_thinking_keeps_its_place():
     assert rest["messages"][1]["content"] == [{"type": "text", "text": "(thinking omitted)"}]
 
 
-def test_signatures_of_our_own_are_suspected_first():
+def test_own_signatures_are_suspected_first():
     """The session returns to its native endpoint after turns with another provider."""
     lessons = Lessons()
     body = conversation(thought("native"), thought("ccproxy1.AAAA"), TEXT)

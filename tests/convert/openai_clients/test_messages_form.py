@@ -153,7 +153,7 @@ SEARCH = {"type": "tool_search_call", "call_id": "c1", "arguments": {"query": "x
         pytest.param(
             [USER, call(arguments=""), call("c2", arguments="{"), output(), output("c2")],
             ["u: Hi", 'a: c1 f {}, c2 f {"arguments": "{"}', "u: c1 = of c1, c2 = of c2"],
-            id="arguments that are no object",
+            id="arguments that are not an object",
         ),
         pytest.param(
             [USER, call("x y"), output("x y")],
@@ -275,7 +275,7 @@ FORMAT = {"type": "json_schema", "name": "answer", "schema": {"type": "object"}}
             {"prompt_cache_key": "s"}, {"metadata": {"user_id": "s"}}, id="the session's cache"
         ),
         pytest.param({"user": "u"}, {"metadata": {"user_id": "u"}}, id="the user"),
-        pytest.param({"reasoning": {}}, {"thinking": None}, id="no wish about reasoning"),
+        pytest.param({"reasoning": {}}, {"thinking": None}, id="no preference for reasoning"),
         pytest.param(
             {"reasoning": {"effort": "none"}}, {"thinking": {"type": "disabled"}}, id="no reasoning"
         ),

@@ -238,7 +238,7 @@ async def test_half_an_emoji_does_not_break_the_conversation(start, provider, ap
     assert "half \ufffd" in prompts(provider)[0]
 
 
-@pytest.mark.parametrize("data", [b'{"type":"ping"', b"[1]"], ids=["no JSON", "no object"])
+@pytest.mark.parametrize("data", [b'{"type":"ping"', b"[1]"], ids=["not JSON", "not an object"])
 async def test_an_invalid_event_in_direct_mode_is_an_error_of_the_provider(start, provider, data):
     """The answer is streamed even if the client requests a whole message."""
     message = {"id": "msg_1", "type": "message", "role": "assistant", "content": []}

@@ -74,7 +74,7 @@ async def test_a_damaged_page_does_not_hide_the_others():
         (encoded(HELLO[:60]), "damaged or not a PDF"),
         (encoded(ENCRYPTED), "encrypted and needs a password"),
     ],
-    ids=["no base64", "no PDF", "broken", "encrypted"],
+    ids=["not base64", "not a PDF", "broken", "encrypted"],
 )
 async def test_errors(data, error):
     assert error in (await pages_of(data)).error

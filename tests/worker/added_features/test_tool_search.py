@@ -90,7 +90,7 @@ async def test_a_provider_s_limit_holds(start, provider):
 
 
 @DIALECTS
-async def test_deferred_tools_of_the_client_s_search(start, provider, api):
+async def test_deferred_tools_of_the_clients_search(start, provider, api):
     late = tools(2)[1] | {"defer_loading": True}
     call = tool_call("tool_search_tool_regex", {"query": "weather"}, call_id="call_find")
     provider.script(completion(tool_calls=[call]), completion("ok"))
