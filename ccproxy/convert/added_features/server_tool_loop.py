@@ -197,15 +197,20 @@ class ServerToolLoop(ABC):
 
     @property
     def needs_round(self) -> bool:
-        """Whether the model is waiting only for the results of its searches."""
+        """Whether the model needs another round with the results of its searches."""
+        return self._has_only_searches and self._rounds < MAX_ROUNDS
+
+    @property
+    def _has_only_searches(self) -> bool:
+        """Whether all calls of the round are searches, so none is left to the client."""
         starts = (event for event in self._events if event["type"] == "content_block_start")
-        calls = sum(event["content_block"].get("type") == "tool_use" for event in starts)
-        return 0 < len(self.searches) == calls and self._rounds < MAX_ROUNDS
+        types = [event["content_block"].get("type") for event in starts]
+        return 0 < len(self.searches) == types.count("tool_use")
 
     def close(self) -> bytes:
         """Return the end of the answer."""
         end = dict(self._delta or {})
-        if self._rounds == MAX_ROUNDS and self.searches:
+        if self._has_only_searches:
             end["delta"] = {**end["delta"], "stop_reason": "end_turn"}  # no call is pending
         usage = add_usage(self._usage, {"server_tool_use": {self.USAGE: self._searched}})
         return encode_event({**end, "usage": usage}) + encode_event({"type": "message_stop"})

@@ -129,7 +129,14 @@ def test_searches_that_are_refused(calls, uses, errors):
     assert got == errors
 
 
-def test_the_last_round_has_no_search_and_an_end():
+@pytest.mark.parametrize(
+    ("calls", "reason"),
+    [
+        pytest.param([search()], b"end_turn", id="a search"),
+        pytest.param([search(), search(None, "call_2", "Read")], b"tool_use", id="and another"),
+    ],
+)
+def test_the_last_round_has_no_search_and_an_end(calls, reason):
     rounds = loop(tool_choice={"type": "auto"})
     for _ in range(MAX_ROUNDS - 1):
         rounds.feed(answer(search()))
@@ -138,10 +145,10 @@ def test_the_last_round_has_no_search_and_an_end():
     body = json.loads(rounds.body)
     assert "tools" not in body
     assert "tool_choice" not in body
-    rounds.feed(answer(search()))
+    rounds.feed(answer(*calls))
     rounds.end_round()
     assert not rounds.needs_round
-    assert b'"stop_reason":"end_turn"' in rounds.close()
+    assert b'"stop_reason":"%b"' % reason in rounds.close()
 
 
 def test_an_error_event_is_raised():
