@@ -28,14 +28,23 @@ from ccproxy.convert.direct.passthrough import WholeEvents
 from ccproxy.convert.errors.body import mask_keys, parse_error_body
 from ccproxy.convert.errors.classify import classify_error
 from ccproxy.convert.errors.retry_after import duration, wait_in_body
+from ccproxy.convert.openai_clients.response_writer import (
+    BlockDelta,
+    ContentBlock,
+    MessageEvent,
+    ResponseWriter,
+)
+from ccproxy.convert.openai_clients.sealed_reasoning import ReasoningSeal
+from ccproxy.convert.openai_clients.tool_kinds import ToolKinds
 from ccproxy.convert.prompt_prefix import Prompt, first_change, read_prompt
 from ccproxy.convert.responses.relay import ResponsesRelay
 from ccproxy.errors import Problem
 from ccproxy.protocol.json_splice import replace_value
-from ccproxy.providers.quirks import PLAIN
+from ccproxy.protocol.responses_request import read_responses_request
+from ccproxy.providers.quirks import PLAIN, Target
 from ccproxy.worker.admin.turn_text import user_turn, without_reminders
 from tests import responses_answers
-from tests.chat_answers import call, context, end, say, sse
+from tests.chat_answers import SIGNER, call, context, end, say, sse
 
 CALL = {"index": 0, "id": "c", "name": "Read"}
 SMALL, LARGE = 8_000, 64_000
@@ -136,6 +145,19 @@ def a_call_that_stays_doubtful(size: int) -> None:
     respond([done, *[text] * (size // 16)])
 
 
+def signature_in_pieces(size: int) -> None:
+    seal = ReasoningSeal(SIGNER, Target(provider="p", model="m"))
+    request = read_responses_request(b'{"model":"m","input":"Hi"}')
+    tools = ToolKinds((), with_search=False)
+    writer = ResponseWriter(request, tools=tools, seal=seal, response_id="resp_1", created_at=0)
+    thinking = ContentBlock(type="thinking")
+    writer.take(MessageEvent(type="content_block_start", content_block=thinking))
+    piece = BlockDelta(type="signature_delta", signature="word " * 20)
+    for _ in range(size):
+        writer.take(MessageEvent(type="content_block_delta", delta=piece))
+    writer.take(MessageEvent(type="content_block_stop"))
+
+
 def questions_about_images(size: int) -> None:
     source = {"type": "base64", "media_type": "image/png"}
     images = [
@@ -155,6 +177,7 @@ def results_and_domains(size: int) -> None:
 
 
 WORKS: dict[str, Work] = {
+    "a signature in pieces": signature_in_pieces,
     "questions about images": questions_about_images,
     "results and domains": results_and_domains,
     "items in falling order": lambda n: respond(added("message", n // 8, -1)),

@@ -117,7 +117,7 @@ class ResponseWriter:
         self._item: dict[str, Any] = {}
         self._tool = ToolKind("function", "")
         self._texts: list[Raw] = []
-        self._signature = ""
+        self._signatures: list[str] = []
         self._held = 0
         """Bytes of all texts: the last event repeats the whole output."""
 
@@ -205,7 +205,7 @@ class ResponseWriter:
 
     def _open(self, block: ContentBlock) -> None:
         self._close()  # the end of the previous block may be missing
-        self._kind, self._texts, self._signature = block.type, [], ""
+        self._kind, self._texts, self._signatures = block.type, [], []
         match block.type:
             case "text":
                 self._add_item("msg", {"type": "message", "role": "assistant", "content": []})
@@ -260,7 +260,7 @@ class ResponseWriter:
                 kind = "response.reasoning_summary_text.delta"
                 self._write_part(kind, summary_index=0, delta=delta.thinking)
             case "thinking":
-                self._signature += delta.signature
+                self._signatures.append(delta.signature)
             case "tool_use" | "server_tool_use" if delta.type == "input_json_delta":
                 self._hold(delta.partial_json)
                 if self._kind == "tool_use" and self._tool.kind == "function":
@@ -307,7 +307,7 @@ class ResponseWriter:
             self._write_part("response.reasoning_summary_text.done", summary_index=0, text=text)
             self._write_part("response.reasoning_summary_part.done", summary_index=0, part=part)
             self._item["summary"] = [part]
-        if encrypted := self._seal.seal_thinking(self._signature):
+        if encrypted := self._seal.seal_thinking("".join(self._signatures)):
             self._item["encrypted_content"] = encrypted
 
     def _close_call(self, text: Raw) -> None:
