@@ -477,7 +477,9 @@ def is_private(host: str) -> bool:
     try:
         address = ip_address(name.strip("[]"))
     except ValueError:
-        return "." not in name or name.endswith(_PRIVATE_SUFFIXES)
+        # 134744072 and 0x08080808 are 8.8.8.8 for every resolver.
+        is_number = re.fullmatch(r"[0-9]+|0x[0-9a-f]+", name) is not None
+        return ("." not in name and not is_number) or name.endswith(_PRIVATE_SUFFIXES)
     return address.is_private or (address.version == 4 and address in _SHARED_SPACE)
 
 

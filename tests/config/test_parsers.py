@@ -409,7 +409,10 @@ def test_private_hosts(host):
     assert parsers.is_private(host)
 
 
-@pytest.mark.parametrize("host", ["8.8.8.8", "2606:4700::1", "api.example.com", "local.example"])
+@pytest.mark.parametrize(
+    "host",
+    ["8.8.8.8", "134744072", "0x08080808", "2606:4700::1", "api.example.com", "local.example"],
+)
 def test_public_hosts(host):
     assert not parsers.is_private(host)
 
