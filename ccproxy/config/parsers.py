@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from ccproxy.keys.budgets import EVERY_CLIENT, Budget
-from ccproxy.keys.policy import AFFINITIES, STRATEGIES, Affinity, Strategy
+from ccproxy.keys.key_selection import AFFINITIES, STRATEGIES, Affinity, Strategy
 from ccproxy.protocol.headers import is_header_value
 from ccproxy.text import did_you_mean, mask_key
 

@@ -14,7 +14,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from ccproxy.keys.key_state import KeyLimits, KeyState, Probe
+from ccproxy.keys.cooldown import Probe
+from ccproxy.keys.key_state import KeyLimits, KeyState
 from ccproxy.keys.sessions import SessionTable
 
 T = TypeVar("T")

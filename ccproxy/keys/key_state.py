@@ -1,10 +1,4 @@
-"""
-The state of one key: its requests in flight, its use, and its cooldowns.
-
-A cooldown applies to the whole key (model "") or to the key for one model. When it is over, one
-request at a time may use the key, as a probe, until one succeeds; then the cooldown is removed. A
-failed probe starts the next, longer cooldown.
-"""
+"""The state of one key: its requests in flight, its use, and its cooldowns."""
 
 from __future__ import annotations
 
@@ -17,17 +11,9 @@ import msgspec
 
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.keys.account_report import AccountReport
+from ccproxy.keys.cooldown import LONGEST_OUTAGE, Cooldown, Probe, cooldown_seconds
 from ccproxy.keys.verdict import Effect, Next, Verdict
 
-LONGEST_COOLDOWN = 3600.0
-"""Seconds: a rate limit with a longer retry-after is still probed after an hour."""
-LONGEST_OUTAGE = 86400.0
-"""Seconds: a key without credit or quota is probed at least once a day."""
-_RATE_LIMIT_FIRST, _RATE_LIMIT_LONGEST = 5.0, 300.0
-_OUTAGE_FIRST = 3600.0
-_SHORTEST_RESET = 60.0
-"""Seconds: no allowance is refilled sooner, so a shorter retry-after is ignored."""
-_REJECTED = (60.0, 600.0, 3600.0)
 MINUTE = 60.0
 DAY = 86400.0
 _MOST_COOLDOWNS = 256
@@ -52,26 +38,6 @@ class KeyLimits:
     per_minute: int | None = None
     per_day: int | None = None
     """Requests per day; days begin at midnight UTC."""
-
-
-Probe = tuple[int, int]
-"""The number of a process (0 if there is only one) and the turn of one of its requests."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Cooldown:
-    """Why a key is not used, and until when by the monotonic clock."""
-
-    cause: Cause
-    status: int
-    until: float
-    failures: int
-    since: float
-    """Wall-clock time, for display."""
-    has_retry_after: bool = False
-    """True if the provider stated the duration."""
-    probe: Probe | None = None
-    """The request that tests whether the cooldown may end."""
 
 
 class LastError(NamedTuple):
@@ -245,7 +211,7 @@ class KeyState:
             failures, since = old.failures - 1, old.since
         else:
             failures, since = old.failures, old.since
-        until = now + _cooldown_seconds(verdict, max(0, failures), jitter)
+        until = now + cooldown_seconds(verdict, max(0, failures), jitter)
         if old is not None and old.cause is verdict.cause:
             until = max(until, old.until)
         self.cooldowns[name] = Cooldown(
@@ -261,7 +227,7 @@ class KeyState:
             oldest = next(other for other in self.cooldowns if other not in (WHOLE_KEY, name))
             del self.cooldowns[oldest]
 
-    def rest(self, model: str, seconds: float, *, now: float, wall: float) -> None:
+    def start_cooldown(self, model: str, seconds: float, *, now: float, wall: float) -> None:
         """Start a cooldown for *model*, because an answer's headers report a used-up limit."""
         verdict = Verdict(
             effect=Effect.COOLDOWN,
@@ -354,19 +320,3 @@ class KeyState:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST_ERROR else f"{text[: LONGEST_ERROR - 1]}…"
-
-
-def _cooldown_seconds(verdict: Verdict, failures: int, jitter: float) -> float:
-    """Return the length of a cooldown after *failures* earlier refusals."""
-    stated = verdict.seconds
-    if verdict.effect is Effect.REJECTED:
-        return _REJECTED[min(failures, len(_REJECTED) - 1)]
-    if verdict.effect is Effect.OUT:
-        doubled = min(_OUTAGE_FIRST * 2.0 ** min(failures, 10), LONGEST_OUTAGE)
-        return (
-            doubled if stated is None or stated < _SHORTEST_RESET else min(stated, LONGEST_OUTAGE)
-        )
-    if stated is not None:
-        return min(stated, LONGEST_COOLDOWN)
-    doubled = _RATE_LIMIT_FIRST * 2.0 ** min(failures, 10) * (0.9 + 0.2 * jitter)
-    return min(doubled, _RATE_LIMIT_LONGEST)

@@ -33,6 +33,7 @@ from ccproxy.keys.backend import (
     PoolState,
     seconds_left,
 )
+from ccproxy.keys.cooldown import LONGEST_COOLDOWN, Probe
 from ccproxy.keys.display import (
     TEMPORARY,
     AccountLimitView,
@@ -48,6 +49,7 @@ from ccproxy.keys.key_selection import (
     REFUSED_REQUEST,
     REMOVED,
     Candidate,
+    KeyPolicy,
     PoolKey,
     bounded_name,
     salted_name,
@@ -56,14 +58,11 @@ from ccproxy.keys.key_selection import (
     select_in_turn,
 )
 from ccproxy.keys.key_state import (
-    LONGEST_COOLDOWN,
     NO_ERROR,
     KeyLimits,
     KeyState,
     Obstacle,
-    Probe,
 )
-from ccproxy.keys.policy import KeyPolicy
 from ccproxy.keys.sessions import Move, SavedSession, SessionRef
 from ccproxy.keys.verdict import Effect, Verdict
 from ccproxy.text import mask_key
@@ -396,10 +395,12 @@ class KeyPool:
         if not lease.is_settled:
             self._end_probe(state, lease)
 
-    def rest(self, lease: Lease, seconds: float) -> None:
+    def start_cooldown(self, lease: Lease, seconds: float) -> None:
         """Cool the key down, because an answer's headers report that a limit is used up."""
         now, wall = self._clock(), self._wall()
-        self._change(lease.id, lambda key: key.rest(lease.model, seconds, now=now, wall=wall))
+        self._change(
+            lease.id, lambda key: key.start_cooldown(lease.model, seconds, now=now, wall=wall)
+        )
 
     def note_account(self, key_id: str, report: AccountReport) -> None:
         """Store the provider's report on a key's account; raises KeyError if the key is unknown."""

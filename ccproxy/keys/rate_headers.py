@@ -13,9 +13,8 @@ from urllib.parse import parse_qs
 
 from ccproxy.convert.errors.retry_after import seconds_until, wait_until_reset
 from ccproxy.keys.account_report import PlanWindow
+from ccproxy.keys.cooldown import LONGEST_COOLDOWN
 
-LONGEST_REST = 3600.0
-"""Maximum seconds for which a header alone keeps a key unused."""
 MOST_WINDOWS = 16
 
 _REMAINING = (
@@ -34,9 +33,9 @@ _SNAPSHOT = "x-quota-snapshot-"
 _UNLIMITED = "-1"
 
 
-def seconds_to_rest(headers: Mapping[str, str], now: float) -> float | None:
+def cooldown_of(headers: Mapping[str, str], now: float) -> float | None:
     """
-    Return for how long a key should not be used, because an answer used up one of its limits.
+    Return the seconds for which a key cools down because an answer used up one of its limits.
 
     None if no limit is used up, or the reset is unknown. In Azure's Responses API, a 0 without a
     reset means that the number is unknown.
@@ -48,7 +47,7 @@ def seconds_to_rest(headers: Mapping[str, str], now: float) -> float | None:
         "reset" in name and lower.get(name.replace("reset", "remaining")) == "0" for name in lower
     )
     seconds = wait_until_reset(lower, now) if has_reset else None
-    return min(seconds, LONGEST_REST) if seconds else None
+    return min(seconds, LONGEST_COOLDOWN) if seconds else None
 
 
 def windows_in(headers: Mapping[str, str], now: float) -> tuple[PlanWindow, ...]:

@@ -4,7 +4,7 @@ Retries: whether a failed request is sent again, with which key and when.
 Within ccproxy, only this layer retries, but Claude Code itself retries up to ten times. So retries
 are few (`MAX_RETRIES` is exact), spread by jitter, and across all requests add at most a fifth to
 the provider's load. Using another key is not a retry. The cooldown of a key after a 429 is decided
-in `key_state`.
+in `cooldown`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ import pytest
 
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.keys.backend import AccountLimit, PoolState
-from ccproxy.keys.key_state import DAY, Cooldown, KeyLimits, KeyState
+from ccproxy.keys.cooldown import Cooldown
+from ccproxy.keys.key_state import DAY, KeyLimits, KeyState
 from ccproxy.keys.partition import (
     HANDOVER_SECONDS,
     KeyBaseline,

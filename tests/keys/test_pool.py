@@ -961,7 +961,7 @@ def test_every_lease_is_returned_and_no_key_is_lost(steps, count, in_flight):
 def test_a_key_with_an_exhausted_limit_cools_down(pool):
     lease = pool.take(MODEL)
     pool.settle(lease, WORKS)
-    pool.rest(lease, 30.0)
+    pool.start_cooldown(lease, 30.0)
     pool.release(lease)
     view = next(key for key in pool.snapshot() if key.id == lease.id)
     assert [(one.model, one.status, one.seconds) for one in view.cooldowns] == [(MODEL, 0, 30.0)]

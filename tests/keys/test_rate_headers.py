@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ccproxy.keys.rate_headers import MOST_WINDOWS, seconds_to_rest, windows_in
+from ccproxy.keys.rate_headers import MOST_WINDOWS, cooldown_of, windows_in
 
 NOW = 1_795_000_000.0
 
@@ -120,4 +120,4 @@ def test_the_number_of_windows_is_bounded():
 def test_the_time_until_a_key_can_be_used(headers, seconds):
     from multidict import CIMultiDict
 
-    assert seconds_to_rest(CIMultiDict(headers), NOW) == seconds
+    assert cooldown_of(CIMultiDict(headers), NOW) == seconds

@@ -16,7 +16,8 @@ from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
 from ccproxy.keys import shared_memory
 from ccproxy.keys.backend import AccountLimit, PoolState
-from ccproxy.keys.key_state import Cooldown, KeyLimits, KeyState
+from ccproxy.keys.cooldown import Cooldown
+from ccproxy.keys.key_state import KeyLimits, KeyState
 from ccproxy.keys.partition import KeyBaseline, merge
 from ccproxy.keys.pool import KeyPool
 from ccproxy.keys.sessions import MIN_CACHED, SessionRef

@@ -34,7 +34,7 @@ from ccproxy.errors import Problem
 from ccproxy.keys.breaker import Breakers
 from ccproxy.keys.display import MoveView
 from ccproxy.keys.pool import KeyPool, Lease
-from ccproxy.keys.rate_headers import seconds_to_rest
+from ccproxy.keys.rate_headers import cooldown_of
 from ccproxy.keys.retry import RetryBudget, RetryPlan, Step
 from ccproxy.keys.sessions import SessionRef
 from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict, judge
@@ -300,8 +300,8 @@ class ProviderClient:
             return
         now = time.time()
         self.limit_headers[lease.id] = (now, headers)
-        if (seconds := seconds_to_rest(headers, now)) is not None:
-            self._pool.rest(lease, seconds)
+        if (seconds := cooldown_of(headers, now)) is not None:
+            self._pool.start_cooldown(lease, seconds)
 
     def _release(self, lease: Lease) -> None:
         if lease.id:

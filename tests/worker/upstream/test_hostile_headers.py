@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ccproxy.keys.key_state import LONGEST_COOLDOWN
+from ccproxy.keys.cooldown import LONGEST_COOLDOWN
 from tests.fleet import eventually
 from tests.messages import prompt
 from tests.provider import completion, failure
