@@ -28,7 +28,7 @@ from typing import Any
 
 import msgspec
 
-from ccproxy.convert.common.held_text import check_held
+from ccproxy.convert.common.held_text import MAX_HELD, check_held
 from ccproxy.errors import BadAnswer
 from ccproxy.protocol.chat import ToolCallDelta
 from ccproxy.protocol.json_splice import NOT_JSON, object_of
@@ -136,7 +136,9 @@ class ToolCall:
     def absorb(self, parts: list[str], size: int) -> None:
         """Add *parts* of *size* characters that were already sent to the client."""
         self._parts += parts
-        self._grow(size)
+        self._size += size  # checked here, because a call for each chunk costs a tenth of it
+        if self._size > MAX_HELD:
+            check_held(self._size)
         self._sent = len(self._parts)
         self.has_arguments = True
 
