@@ -137,6 +137,8 @@ def format_tokens(count: int) -> str:
     """Return a context window or a token count as vendors write it: `256K`."""
     if count < 1000:
         return str(count)
+    if count >= 999_500_000:
+        return f"{count / 10**9:,.3g}B"
     unit, name = (10**6, "M") if count >= 999_500 else (1000, "K")
     if count % (unit // 1000 * 1024) == 0 or count % 2**20 == 0:  # 262,144 is 256K
         unit = 2**20 if name == "M" else 1024

@@ -95,6 +95,7 @@ def test_sizes_are_shown_in_decimal_units(count, expected):
     [
         *((999, "999"), (1500, "1.5K"), (200_000, "200K"), (999_499, "999K"), (999_500, "1M")),
         *((32_768, "32K"), (262_144, "256K"), (1_000_000, "1M"), (1_048_576, "1M")),
+        *((999_499_999, "999M"), (999_500_000, "1B"), (41_000_000_000, "41B")),
     ],
 )
 def test_tokens_are_shown_in_the_unit_of_the_window(count, expected):

@@ -10,6 +10,7 @@ completion fast.
 from __future__ import annotations
 
 import importlib
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,19 @@ from ccproxy.text import parse_duration
 FOLDER = Path(__file__).parent / "commands"
 ALIASES = {"ps": "status", "ls": "status"}
 _SUMMARY = re.compile(r'"""\s*(.+?)\s*(?:"""|\n)')
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; `click.FloatRange` also accepts NaN."""
+
+    def convert(
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number; BadParameter if it is not in the range."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 @dataclass(frozen=True, slots=True)

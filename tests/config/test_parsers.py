@@ -434,6 +434,7 @@ def test_an_extra_body(value):
     [
         ("nonsense", "JSON object"),
         ("[]", "JSON object"),
+        ('{"top_p": NaN}', "JSON object"),
         ("[" * 100_000, "JSON object"),
         ('{"model": "x", "stream": true}', "must not contain model or stream"),
     ],

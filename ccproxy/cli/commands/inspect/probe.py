@@ -7,7 +7,7 @@ import shlex
 
 import click
 
-from ccproxy.cli.command import Options, command
+from ccproxy.cli.command import FiniteRange, Options, command
 from ccproxy.cli.confirmation import confirm
 from ccproxy.cli.render.terminal import show
 from ccproxy.cli.selection import complete_label, open_entry
@@ -28,7 +28,7 @@ from ccproxy.text import printable
 @click.option("--model", default="", help="The model's name at the provider.  [default: opus's]")
 @click.option(
     "--max-cost",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=0.01,
     show_default=True,
     help="US dollars after which the measurement ends.",

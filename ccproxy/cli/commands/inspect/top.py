@@ -10,7 +10,7 @@ from functools import partial
 
 import click
 
-from ccproxy.cli.command import Options, command
+from ccproxy.cli.command import FiniteRange, Options, command
 from ccproxy.cli.render.terminal import notify, show
 from ccproxy.cli.selection import complete_label, known_labels, open_fleet
 from ccproxy.cli.single_proxy import table_arguments
@@ -37,7 +37,7 @@ COMMAND_SECONDS = 120.0
 @click.option("--once", is_flag=True, help="Print the view once and exit.")
 @click.option(
     "--interval",
-    type=click.FloatRange(0.5),
+    type=FiniteRange(0.5, 3600),
     default=None,
     help="Seconds between two updates.  [default: 1; with --plain 5]",
 )

@@ -92,6 +92,7 @@ def test_the_question(plan, question):
     [
         (["kimi-k2", "--export"], "nothing was measured at this address"),
         (["kimi-k2", "--yes"], "is not running"),
+        (["kimi-k2", "--max-cost", "nan"], "'nan' is not a finite number"),
     ],
 )
 def test_mistakes(home, ccproxy, words, report):

@@ -32,6 +32,16 @@ def test_compose_refers_to_the_env_files(ccproxy, home):
     assert services["kimi-k2"]["ports"] == ["127.0.0.1:18081:8080"]
 
 
+def test_compose_does_not_replace_variables_in_a_path(ccproxy, home):
+    folder = home.rename(home.with_name("a$HOME"))
+    services = yaml.safe_load(
+        ccproxy("-c", str(folder / "ccproxy.toml"), "export", "compose").stdout
+    )
+    assert services["services"]["kimi-k2"]["env_file"] == [
+        str(folder / "envs/kimi.env").replace("$HOME", "$$HOME")
+    ]
+
+
 @pytest.mark.parametrize(
     ("line", "is_needed"),
     [("", True), ("ANTHROPIC_API_KEY=ccp_0123456789abcdef\n", False), ("ALLOW_PUBLIC=on\n", False)],
