@@ -31,7 +31,7 @@ class FiniteRange(click.FloatRange):
     """A number in a range; `click.FloatRange` also accepts NaN."""
 
     def convert(
-        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+        self, value: float, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return the number; BadParameter if it is not in the range."""
         number: float = super().convert(value, param, ctx)

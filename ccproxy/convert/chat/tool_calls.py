@@ -39,6 +39,10 @@ _MAX_TWINS = 16
 """Number of earlier calls with the same id that a call is compared with."""
 _BLANKS = " \t\r\n"
 """White space between JSON values."""
+MAX_CALLS = 4096
+"""Number of calls in one answer; a model in a loop never stops."""
+_MAX_INDEXES = 65_536
+"""Number of indexes that are kept: some servers send a new one with every piece."""
 _LONGEST_NAME = 1024
 """Characters of a name that are read; real tool names are shorter."""
 
@@ -233,18 +237,25 @@ class ToolCalls:
         self._by_index: dict[tuple[int, int], ToolCall] = {}
         self._by_id: dict[str, list[ToolCall]] = {}
         self._last: ToolCall | None = None
+        self._count = 0
 
     def find(self, delta: ToolCallDelta, choice: int, *, is_whole: bool) -> tuple[ToolCall, bool]:
         """
         Return the call that *delta* belongs to, and whether the call is new.
 
         In a whole answer, every delta is a new call.
+
+        Raises:
+            Problem: If there are too many calls, or if a call is invalid or too long.
         """
         piece = _Piece(delta)
         index = (choice, delta.index) if isinstance(delta.index, int) else None
         call = None if is_whole else self._continued(piece, index)
         is_new = call is None
         if call is None:
+            self._count += 1
+            if self._count > MAX_CALLS:
+                raise BadAnswer(f"The provider's answer has more than {MAX_CALLS:,} tool calls")
             call = ToolCall()
             call.is_whole = is_whole
             if piece.id and piece.name:
@@ -256,7 +267,7 @@ class ToolCalls:
         if is_new or not piece.repeats(call):
             call.add(piece.arguments)
         self._last = call
-        if index is not None:
+        if index is not None and len(self._by_index) < _MAX_INDEXES:
             self._by_index[index] = call
         if is_new and call.provider_id:
             same_id = self._by_id.setdefault(call.provider_id, [])

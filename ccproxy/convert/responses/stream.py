@@ -48,6 +48,9 @@ from ccproxy.protocol.responses import FINAL_EVENTS, Item, Response, StreamEvent
 Absorb = Callable[[list[str]], int | None]
 """Handles the text of deltas that bypass `feed`; see `absorber`."""
 
+MAX_ITEMS = 4096
+"""Number of items in one answer; a model in a loop never stops."""
+
 _ITEM_TYPES: Mapping[str, type[OutputItem]] = {
     "message": MessageItem,
     "reasoning": ReasoningItem,
@@ -246,6 +249,8 @@ class ResponsesToMessageStream:
         return item
 
     def _add_item(self, item: Item, index: object) -> OutputItem:
+        if len(self._items) == MAX_ITEMS:
+            raise BadAnswer(f"The provider's answer has more than {MAX_ITEMS:,} items")
         number = _index(index, default=self._last_index + 1)
         self._last_index = max(self._last_index, number)
         added = _ITEM_TYPES.get(string(item.type), OutputItem)(item, number)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccproxy.convert.chat.tool_calls import ToolCall, ToolCalls, to_input
+from ccproxy.convert.chat.tool_calls import MAX_CALLS, ToolCall, ToolCalls, to_input
 from ccproxy.errors import Problem
 from ccproxy.protocol.chat import Function, ToolCallDelta
 
@@ -249,6 +249,13 @@ def test_ids_are_unique_in_the_answer():
     ids = [calls.claim_id(expected) for expected in ("a", "a", "", "", "a")]
     assert ids[0] == "a"
     assert len(set(ids)) == 5
+
+
+def test_an_answer_with_too_many_calls_is_an_error():
+    pieces = [piece("{}", name="f", index=number) for number in range(MAX_CALLS + 1)]
+    assert len(collect(pieces[:-1])) == MAX_CALLS
+    with pytest.raises(Problem, match="more than 4,096 tool calls"):
+        collect(pieces)
 
 
 def test_a_generated_id_may_already_exist():

@@ -8,7 +8,7 @@ import pytest
 
 from ccproxy.convert.errors.classify import ProviderError
 from ccproxy.convert.responses.answer import read_event
-from ccproxy.convert.responses.stream import ResponsesToMessageStream
+from ccproxy.convert.responses.stream import MAX_ITEMS, ResponsesToMessageStream
 from ccproxy.errors import BadAnswer
 from ccproxy.protocol.responses import decode_response
 from ccproxy.protocol.sse import ServerEvent
@@ -483,3 +483,12 @@ def test_an_index_that_is_not_a_number_means_the_first_part(index):
 def test_a_status_that_is_not_a_string_is_ignored():
     whole = {**response(message("Hi")), "status": ["x"]}
     assert fold([event("response.completed", response=whole)])["stop_reason"] == "end_turn"
+
+
+def test_an_answer_with_too_many_items_is_an_error():
+    events = [
+        {"type": "response.output_item.added", "output_index": number, "item": {"type": "message"}}
+        for number in range(MAX_ITEMS + 1)
+    ]
+    with pytest.raises(BadAnswer, match="more than 4,096 items"):
+        play(events)
