@@ -45,7 +45,7 @@ class CheckedFleet:
 
     fleet: Fleet
     workers: Mapping[str, WorkerConfig]
-    """By label, without entries whose env file has a mistake."""
+    """By label, without entries that have a mistake in their env file."""
     tables: RoutingTables
     """The valid model presets, routes and fallbacks."""
     mistakes: tuple[Mistake, ...]

@@ -113,7 +113,7 @@ class EnvReader:
             return setting.default
 
     def prefixed(self, prefix: str) -> Iterator[Value]:
-        """Return every value whose name begins with *prefix*, in the order of the file."""
+        """Return every value with a name that begins with *prefix*, in the order of the file."""
         return (value for name, value in self._values.items() if name.startswith(prefix))
 
     def check_extra(self, setting: Setting[T, D], module: str, extra: str) -> None:

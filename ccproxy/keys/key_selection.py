@@ -38,7 +38,7 @@ REFUSED_REQUEST = "refused_request"
 REMOVED = "removed"
 """Reasons for a move, in addition to the obstacles of a key."""
 _LONGEST_MODEL = 128
-"""Maximum characters of a model's name in the state, whose size is limited."""
+"""Maximum characters of a model's name in the state, which has a limited size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -287,7 +287,7 @@ class KeyPool:
         return obstacle.reason if obstacle is not None else REFUSED_REQUEST
 
     def take_key(self, key_id: str, model: str) -> Lease:
-        """Lease the key *key_id* for a test, whatever its state; KeyError if it is unknown."""
+        """Lease the key *key_id* for a test, in any state; KeyError if it is unknown."""
         key, model = self._by_id[key_id], bounded_name(model)
 
         def lease_key(state: PoolState) -> Lease:

@@ -30,7 +30,7 @@ _REFERENCE = re.compile(r"\$(?:\{(?:env:)?(\w+)\}|(\w+))|os\.environ/(\w+)|\{env
 _LONGEST_NOTE = 2000
 """Characters that are searched for keys; YAML aliases may repeat a string of a megabyte."""
 _STAND_IN_KEY = "sk-" + "0" * 32
-"""Used to check a proxy whose key is not in the file."""
+"""Used to check a proxy if its key is not in the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,7 +153,7 @@ def backwards(file: Path, size: int) -> Iterator[bytes]:
     """Yield the lines in the first *size* bytes of *file*, last line first, reading in blocks."""
     with file.open("rb") as stream:
         position = size
-        blocks: list[bytes] = []  # parts of the line whose start is still unread, last first
+        blocks: list[bytes] = []  # parts of the line, last first; its start is still unread
         while position:
             step = min(_BLOCK_BYTES, position)
             position -= step

@@ -101,7 +101,7 @@ class Limits:
     max_output: int | None
     """The output limit to request, in tokens; None means Claude Code's default."""
     is_claude: bool
-    """True if the big model is a Claude model, whose limits are built into Claude Code."""
+    """True if the big model is a Claude model: Claude Code has its limits built in."""
     price_thresholds: Mapping[str, int] = field(default_factory=dict)
     """With PRICE_GUARD: the tokens above which a Claude model costs more, by model name."""
 
@@ -311,7 +311,7 @@ def _answering(
 
 
 def _is_claude_model(config: WorkerConfig, answering: Iterable[ModelChain[WorkerConfig]]) -> bool:
-    """Return True if the big model is a Claude model, whose limits are built into Claude Code."""
+    """Return True if the big model is a Claude model: Claude Code has its limits built in."""
     names = [
         config.models.big or "claude-",
         *(chain.model for chain in answering if chain.refs[0].model == "big"),

@@ -36,7 +36,7 @@ class GatewaySettings:
     public_url: str
     """The gateway's origin; if empty, the origin of the request, on loopback only."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
-    """Reverse proxies whose X-Forwarded-For is trusted."""
+    """Trusted reverse proxies: their X-Forwarded-For names the client."""
     telemetry_url: str | None
     """The address to which clients' telemetry is forwarded; None to discard it."""
     oidc: OidcSettings | None

@@ -34,16 +34,16 @@ from ccproxy.protocol.messages import MessagesRequest, OutputFormat
 Schema = dict[str, Any]
 
 MAPS: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-"""Keywords whose value maps names to schemas."""
+"""Keywords with a value that maps names to schemas."""
 LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
-"""Keywords whose value is a list of schemas (`items` in older drafts)."""
+"""Keywords with a list of schemas as value (`items` in older drafts)."""
 SINGLES: Final = frozenset(
     {
         *("items", "additionalProperties", "propertyNames", "contains", "not", "if", "then"),
         *("else", "additionalItems", "unevaluatedItems", "unevaluatedProperties"),
     }
 )
-"""Keywords whose value is one schema."""
+"""Keywords with one schema as value."""
 
 _MOST_INLINED: Final = 1024 * 1024
 """Maximum bytes of JSON that inlined references add; nested ones could grow without bound."""

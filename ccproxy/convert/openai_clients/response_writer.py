@@ -142,7 +142,7 @@ class ResponseWriter:
         return self._written()
 
     def close(self) -> bytes:
-        """Return the end of an answer whose last event is missing."""
+        """Return the end of an answer without its last event."""
         if not self.is_over and self._stop_reason is not None:
             self._finish()
         return self._written()

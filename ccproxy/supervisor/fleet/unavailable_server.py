@@ -42,7 +42,7 @@ class UnavailableServer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def update(self, slots: Sequence[WorkerSlot]) -> None:
-        """Answer on the ports of entries whose slots are all in a crash loop, and on no others."""
+        """Answer on the ports of entries with all slots in a crash loop, and on no others."""
         served = {slot.spec.address for slot in slots if not self._is_looping(slot)}
         looping = {slot.spec.address: slot for slot in slots if slot.spec.address not in served}
         for address in self._copies.keys() - looping.keys():

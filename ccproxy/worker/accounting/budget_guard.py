@@ -63,7 +63,7 @@ class Account:
     rows: Mapping[str, bytes]
     """Names of the rows in the ledger, by unit."""
     is_user: bool = False
-    """Whether it is a user of the gateway, whose name is in `who`."""
+    """Whether it is a user of the gateway; `who` is the name."""
 
 
 @dataclass(slots=True)

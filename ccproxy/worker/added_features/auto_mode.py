@@ -34,7 +34,7 @@ JUDGE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestedJudgement:
-    """A request whose tool calls must be judged."""
+    """A request with tool calls that must be judged."""
 
     judge: str
     """The name of the judging model."""

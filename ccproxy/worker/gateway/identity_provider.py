@@ -34,7 +34,7 @@ ALGORITHMS = ["RS256", "PS256", "ES256"]
 """Signature algorithms; never `none`, and no algorithm with a shared secret."""
 CACHE_SECONDS = 3600.0
 RETRY_SECONDS = 30.0
-"""Minimum time between two requests for the keys, whatever key IDs the tokens contain."""
+"""Minimum time between two requests for the keys, regardless of the key IDs in tokens."""
 LEEWAY = 60
 """Seconds by which clocks may differ."""
 REPLY_LIMIT = 1024 * 1024
