@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ccproxy.config import settings as s
 from ccproxy.config.fleet import Entry
-from ccproxy.config.parsers import is_loopback, without_credentials
+from ccproxy.config.parsers import is_loopback
 from ccproxy.config.reader import EnvReader, Value, is_open_to_others
 from ccproxy.files import display_path, read_regular
 from ccproxy.keys.budgets import EVERY_CLIENT, TOKENS
@@ -34,6 +34,8 @@ _REGIONS = {"cn": "china", "intl": "international", "global": "international"}
 
 SECRET_NAME = re.compile(r"auth|cookie|key|secret|token|password", re.IGNORECASE)
 """A word in the names of headers with credentials."""
+_PASSWORD = re.compile(r"(?!unix:///).*@|.*password=", re.IGNORECASE)
+"""An address that may contain a password; a @ in the path of a socket does not begin one."""
 
 
 def named_preset(env: EnvReader) -> str | None:
@@ -275,7 +277,7 @@ def _contains_secret(env: EnvReader) -> bool:
     addresses = filter(None, map(env.value, (s.REDIS_URL, s.UPSTREAM_PROXY)))
     return (
         _first(env, *secrets) is not None
-        or any(without_credentials(address.text) != address.text for address in addresses)
+        or any(_PASSWORD.match(address.text.strip()) for address in addresses)
         or any(map(SECRET_NAME.search, headers))
     )
 

@@ -683,6 +683,8 @@ def test_client_keys_and_secret_headers_are_keys_too(write, complaints, text):
         "PROVIDER=demo",
         "PROVIDER=ollama\nCUSTOM_HEADER_X_TEAM=blue\nPROVIDER_API_KEY=",
         "PROVIDER=ollama\nREDIS_URL=redis://h\nUPSTREAM_PROXY=http://p:3128",
+        "PROVIDER=ollama\nREDIS_URL=redis://h?db=1",
+        "PROVIDER=ollama\nREDIS_URL=unix:///run/redis@1.sock?db=1",
     ],
 )
 def test_a_file_without_keys_may_be_read_by_all(write, text):

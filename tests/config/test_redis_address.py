@@ -38,6 +38,12 @@ THREE = tuple(Sentinel(host=f"s{number}", port=26379 + number) for number in ran
             id="a unix socket",
         ),
         pytest.param(
+            "unix://u:secret@/run/redis@1.sock",
+            RedisAddress(path="/run/redis@1.sock", user="u", password="secret"),
+            "unix:///run/redis@1.sock",
+            id="a unix socket with a @, and a user",
+        ),
+        pytest.param(
             "redis+sentinel://:secret@s0,s1:26380,s2:26381/main/4?sentinel_password=other",
             RedisAddress(
                 sentinels=THREE,
@@ -83,6 +89,7 @@ def test_an_address_is_read(url, address, text):
         pytest.param("redis://h/1/2", "must end in a host, or in one database", id="two databases"),
         pytest.param("unix://", "must name the path of the socket", id="no path"),
         pytest.param("unix://run/x", "must name the path of the socket", id="a host with a path"),
+        pytest.param("unix:///run/x#1", "must name the path of the socket", id="a # in the path"),
         pytest.param("redis+sentinel://s0,s1", "must name the master", id="no master"),
     ],
 )

@@ -79,7 +79,7 @@ def parse_redis_url(value: str) -> RedisAddress:
         ca_bundle=query.get("ca"),
     )
     if url.scheme == "unix":
-        if not url.path or url.netloc:
+        if not url.path or hosts or url.fragment:
             raise ValueError("must name the path of the socket: unix:///run/redis.sock")
         return replace(common, path=url.path, database=_database(query.get("db", "")))
     parts = url.path.strip("/").split("/")
@@ -106,7 +106,8 @@ def _split(value: str) -> SplitResult:
         raise ValueError(f"must be {_FORMS}") from error
     if url.scheme not in _SCHEMES or re.search(r"\s", value):
         raise ValueError(f"must be {_FORMS}")
-    if url.fragment or ("@" not in url.netloc and "@" in url.path):
+    is_cut = url.fragment or ("@" not in url.netloc and "@" in url.path)
+    if is_cut and url.scheme != "unix":
         raise ValueError("has a password with special characters: write / as %2F and # as %23")
     return url
 
