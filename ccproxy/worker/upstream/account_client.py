@@ -32,7 +32,7 @@ class AccountClient:
         self._wall = wall
 
     def endpoint(self, key: str) -> AccountEndpoint | None:
-        """Return the account endpoint for *key*, or None if there is none or checks are off."""
+        """Return the account endpoint for *key*, or None if there is none or the checks are off."""
         config = self._config
         if config.accounts.check == "off":
             return None

@@ -1,4 +1,4 @@
-"""Small requests to the provider that are not for a model; time and size are limited."""
+"""Small requests to the provider that are not for a model, limited in time and size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS = 15.0
 
 
 class AuxiliaryRequestError(Exception):
-    """There is no usable answer; the message is the reason."""
+    """The request got no usable answer; the message states the reason."""
 
 
 async def auxiliary_request(
@@ -25,7 +25,7 @@ async def auxiliary_request(
     Return the body of the answer to GET *url*, at most *most* bytes. Redirects are not followed.
 
     Raises:
-        AuxiliaryRequestError: If there is no answer, its status is not 200, or its body is larger.
+        AuxiliaryRequestError: If there is no answer, its status is not 200, or it is too large.
     """
     timeout = aiohttp.ClientTimeout(total=SECONDS)
     try:
@@ -47,7 +47,7 @@ async def auxiliary_request(
 
 async def read_limited(answer: aiohttp.ClientResponse, most: int) -> bytes:
     """Return the body of *answer*; raise AuxiliaryRequestError if it exceeds *most* bytes."""
-    body = bytearray()  # not bytes: a server may send small pieces
+    body = bytearray()  # not bytes: a server might send many small pieces
     while len(body) <= most and (more := await answer.content.read(most + 1)):
         body += more
     if len(body) > most:

@@ -1,4 +1,4 @@
-"""Connections to the provider, and descriptions of their errors."""
+"""Connections to the provider, and descriptions of connection errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_CONNECTIONS = 4096
 
 _TIMEOUT = aiohttp.ClientTimeout(connect=SETUP_SECONDS, sock_connect=CONNECT_SECONDS)
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 8}
-"""Keep a silent connection's NAT entry alive; detect a dead connection within 150 s."""
+"""Keeps the NAT entry of a silent connection alive, and detects a dead connection within 150 s."""
 
 
 def open_transport(
@@ -63,7 +63,7 @@ def _connector(ca_bundle: Path | None, limit: int) -> aiohttp.TCPConnector:
 
 @cache
 def _trust(ca_bundle: Path) -> ssl.SSLContext:
-    """Return a TLS context that trusts *ca_bundle* too; cached because it takes nearly 1 MiB."""
+    """Return a TLS context that also trusts *ca_bundle*; cached because it takes nearly 1 MiB."""
     trust = ssl.create_default_context()
     trust.load_verify_locations(cafile=ca_bundle)
     return trust
@@ -74,7 +74,7 @@ def _socket(address: tuple[Any, ...]) -> socket.socket:
     connection = socket.socket(family=family, type=kind, proto=protocol)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEP_ALIVE.items():
-        if (option := getattr(socket, name, None)) is not None:  # not every system has all of them
+        if (option := getattr(socket, name, None)) is not None:  # not on every system
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
     return connection
 
@@ -92,15 +92,15 @@ _EXPLANATIONS: dict[type[BaseException], str] = {
     TimeoutError: "it did not respond in time",
     aiohttp.ServerDisconnectedError: "it closed the connection without a response",
 }
-"""Subclasses before their bases."""
+"""The first matching type applies, so subclasses come before their base classes."""
 
 
 class ResponseTooLarge(aiohttp.ClientPayloadError):
-    """A whole response exceeds the limit; the text continues "no answer from …"."""
+    """A whole response exceeds the size limit; the message follows "no answer from …: "."""
 
 
 def explain(error: BaseException) -> str:
-    """Describe a connection error for the user, without URLs, which may hold a password."""
+    """Describe a connection error for the user, without URLs, which might contain a password."""
     for kind, text in _EXPLANATIONS.items():
         if isinstance(error, kind):
             return text

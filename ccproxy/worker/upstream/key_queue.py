@@ -2,7 +2,7 @@
 A bounded first-come, first-served queue for keys at their limit of requests in flight.
 
 A request that finds every key in use waits. Each released key wakes the first waiter. A waiter that
-is cancelled after it was woken wakes the next, so that no wake-up is lost.
+is cancelled after it was woken wakes the next one, so that no wake-up is lost.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class LeaseQueue(Protocol):
     async def take(
         self, model: str, *, skip: Collection[str] = (), session: SessionRef | None = None
     ) -> Lease:
-        """Return a key as soon as one is free; raise Problem if none is usable."""
+        """Lease a key as soon as one is free; raise Problem if none is usable."""
 
     def release(self, lease: Lease) -> None:
         """Release a key."""

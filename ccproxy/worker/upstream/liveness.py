@@ -1,11 +1,12 @@
 """
 Finds out quickly whether a connection from the pool still reaches the provider.
 
-After sleep, a VPN change or a load balancer's silent timeout, the kernel retransmits data on a dead
-connection for about 15 minutes. So if none of a request's data on a reused connection is
-acknowledged, a time limit for acknowledgements is set (TCP_USER_TIMEOUT). It is removed at the
-first acknowledgement, because it also counts the time in which a provider does not read a large
-body, and because it lets one lost keep-alive probe end a silent stream.
+After the machine has slept, the VPN has changed or a load balancer has silently timed out, the
+kernel retransmits data on a dead connection for about 15 minutes. So if none of a request's data on
+a reused connection is acknowledged, a time limit for acknowledgements is set (TCP_USER_TIMEOUT).
+The limit is removed at the first acknowledgement, because it also counts the time in which a
+provider does not read a large body, and because with it, a single lost keep-alive probe can end a
+silent stream.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ class LivenessTest:
         self._loop = loop
         self._started = loop.time()
         self._is_limited = False
-        # Most responses begin earlier, so the test costs no system call.
+        # Most responses begin before that, so the test usually costs no system call.
         self._timer = loop.call_later(CHECK_SECONDS, self._check)
 
     def end(self) -> None:
-        """Stop: the response has begun, or the connection is closed."""
+        """Stop watching, because the response has begun or the connection is closed."""
         self._timer.cancel()
         if self._is_limited:
             self._limit(0)
@@ -66,7 +67,7 @@ class LivenessTest:
         try:
             info = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _LAST_ACK_RECEIVED + 4)
             (milliseconds,) = struct.unpack_from("=I", info, _LAST_ACK_RECEIVED)
-        except (OSError, struct.error, AttributeError):  # closed, or a short struct
+        except (OSError, struct.error, AttributeError):  # closed, or struct too short
             return None
         return float(milliseconds) / 1000
 
@@ -81,5 +82,5 @@ class LivenessTest:
 
 
 def is_unacknowledged(error: Exception) -> bool:
-    """Return True if the connection ended because the other side acknowledged nothing."""
+    """Return True if the connection ended because the peer acknowledged nothing."""
     return getattr(error, "errno", None) in (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)

@@ -1,4 +1,4 @@
-"""Fetches a provider's list of models: GET /models, as in OpenAI's and Anthropic's APIs."""
+"""Fetches a provider's list of models with GET /models, as in OpenAI's and Anthropic's APIs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ccproxy.protocol.headers import UpstreamHeaders
 from ccproxy.worker.upstream.auxiliary_request import AuxiliaryRequestError, auxiliary_request
 
 MAX_BYTES = 8 << 20
-"""Enough for aggregators, which list hundreds of models."""
+"""Maximum size of a list; enough for aggregators, which list hundreds of models."""
 
 
 class _Model(msgspec.Struct):

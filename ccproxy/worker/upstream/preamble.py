@@ -2,8 +2,8 @@
 Detection of events at the beginning of a stream that carry no content.
 
 Providers begin a stream with a chunk that has only a role, with `message_start` or with pings,
-often before they know whether they can serve the request. Such a preamble is held back, so that
-an error after it can still be answered by another key, a retry or a fallback.
+often before it is certain that they can serve the request. Such a preamble is held back, so that if
+an error follows, another key, a retry or a fallback can still answer the request.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ def is_preamble(data: bytes) -> bool:
     try:
         event = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False  # the converter decides whether it can be repaired
+        return False  # the converter decides whether such data can be repaired
     if not isinstance(event, dict):
         return False
     if isinstance(choices := event.get("choices"), list):
-        # A chunk with only usage ends the answer.
+        # A chunk that has only usage ends the answer.
         has_content = any(map(_has_content, choices)) or (not choices and event.get("usage"))
         return not has_content
     match event.get("type"):

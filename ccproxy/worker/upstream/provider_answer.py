@@ -2,11 +2,10 @@
 The provider's answer: checked before it is passed on, then passed on as it arrives.
 
 The checks cover the status, the whole body of an answer that is not streamed, and the events of a
-stream up to the first with content. If they find an error (inside a 200, an HTML page, nothing at
-all), `AttemptFailed` is raised, so that the request can be repeated.
-
-After that, the answer is only bytes. A connection that breaks or is silent for 900 s raises a
-Problem.
+stream up to the first one with content. If they find an error (which may be inside a 200), an HTML
+page or no data at all, `AttemptFailed` is raised, so that the request can be repeated. After the
+checks, the answer is treated as plain bytes, and a connection that breaks or is silent for 900 s
+causes a Problem.
 """
 
 from __future__ import annotations
@@ -44,13 +43,13 @@ from ccproxy.worker.upstream.preamble import is_preamble
 from ccproxy.worker.upstream.transport import ProviderReply, Take
 
 IDLE_SECONDS = 900.0
-"""Limit for silence within a stream; one provider was observed to resume after 713 s."""
+"""Time limit for silence in a stream; one provider was observed to resume after 713 s."""
 MAX_WHOLE = 64 * 1024 * 1024
 MAX_ERROR = 1024 * 1024
 ERROR_SECONDS = 5.0
 """Time limit for reading the body of an error."""
 MAX_PREAMBLE = 64 * 1024
-"""Maximum bytes to hold back before the first content of an answer."""
+"""Maximum number of bytes to hold back before the first content of an answer."""
 
 _MAX_TOKENS = re.compile(rb'"max_(?:completion_|output_)?tokens"\s*:\s*(\d{1,15})(?!\d)')
 
@@ -58,7 +57,7 @@ BodyKind = Literal["whole", "stream", "neither"]
 
 
 class AttemptFailed(Exception):
-    """The provider refused an attempt or could not be reached; the verdict sets the next step."""
+    """The provider refused an attempt or could not be reached; a verdict sets the next step."""
 
     def __init__(self, cause: ProviderError, verdict: Verdict | None = None) -> None:
         super().__init__(cause.problem.message)
@@ -68,7 +67,7 @@ class AttemptFailed(Exception):
 
 @dataclass(slots=True)
 class ErrorReader:
-    """Reads the errors of one attempt; costs nothing if there are none."""
+    """Turns the error response to an attempt into an exception; does nothing if there is none."""
 
     config: WorkerConfig
     model: str
@@ -76,9 +75,9 @@ class ErrorReader:
     """The request body that was sent."""
     secrets: tuple[str, ...] = field(repr=False)
     api: Api
-    """The dialect of the request and its answer."""
+    """The dialect of the request and of its answer."""
     key: str
-    """The key of the attempt, masked."""
+    """The key used for the attempt, masked."""
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> AttemptFailed:
         """Return the exception for an error response."""
@@ -121,7 +120,7 @@ class ProviderAnswer:
         self.headers = reply.headers
         self.is_stream = is_stream
         self.first = first
-        """The part read to check the answer: all of it, unless it is a stream."""
+        """The part that was read to check the answer; the whole answer, unless it is a stream."""
         self._reply = reply
         self._complete = complete
         if not complete:
@@ -132,7 +131,7 @@ class ProviderAnswer:
         Return the whole answer.
 
         Raises:
-            Problem: If it is interrupted, stalls or is too large.
+            Problem: If the answer is interrupted, stalls or is too large.
         """
         if self._complete:
             return self.first
@@ -145,8 +144,8 @@ class ProviderAnswer:
         """
         Pass the answer to *take* piece by piece, as it arrives; return True when it has ended.
 
-        Returns False when *take* accepts no more data for now. Raises the same errors as `read`
-        and *take*.
+        Return False when *take* accepts no more data for now. Raise the same errors as `read` and
+        *take*.
         """
         first, self.first = self.first, b""
         if first and not take(first):
@@ -182,7 +181,7 @@ async def open_answer(reply: ProviderReply, errors: ErrorReader) -> ProviderAnsw
     Check the beginning of an answer; every event, even a ping, restarts the silence timer.
 
     Raises:
-        AttemptFailed: If it is an error, or no answer at all.
+        AttemptFailed: If it is an error, or not a model's answer.
     """
     if reply.status >= 300:
         raise errors.failure(reply.status, reply.headers, await _read_error(reply))
@@ -200,7 +199,7 @@ async def open_answer(reply: ProviderReply, errors: ErrorReader) -> ProviderAnsw
 
 
 async def _read_whole(reply: ProviderReply, first: bytes) -> bytes:
-    whole = bytearray(first)  # not a list: a server may send one byte at a time
+    whole = bytearray(first)  # not a list: a server might send one byte at a time
     while data := await reply.read():
         whole += data
         if len(whole) > MAX_WHOLE:
@@ -209,7 +208,7 @@ async def _read_whole(reply: ProviderReply, first: bytes) -> bytes:
 
 
 async def _read_error(reply: ProviderReply) -> bytes:
-    """Return as much of an error's body as arrives in time; the status alone is enough."""
+    """Return the part of an error's body that arrives in time; the status alone is enough."""
     body = bytearray()
     with contextlib.suppress(aiohttp.ClientError, TimeoutError):
         async with asyncio.timeout(ERROR_SECONDS):
@@ -219,7 +218,7 @@ async def _read_error(reply: ProviderReply) -> bytes:
 
 
 def _kind_of(content_type: str, first: bytes) -> BodyKind:
-    """Return the kind of body by its first bytes, or by its type if these are ambiguous."""
+    """Determine the kind of body by its first bytes, or if they are ambiguous, its content type."""
     start = first.lstrip(b"\xef\xbb\xbf \t\r\n")[:6]
     if start[:1] in (b"{", b"[") or (not start and "json" in content_type):
         return "whole"
@@ -232,7 +231,7 @@ async def _read_preamble(
     reply: ProviderReply, first: bytes, errors: ErrorReader
 ) -> tuple[bytes, bool]:
     """
-    Read a stream up to its first content; return the data, and whether the stream has ended.
+    Read a stream up to its first content; return the data and whether the stream has ended.
 
     A long run of comments and pings is dropped; a long preamble is passed on.
     """
@@ -266,7 +265,7 @@ def _has_content(events: list[ServerEvent], reply: ProviderReply, errors: ErrorR
     Return True if one of *events* has content.
 
     Raises:
-        AttemptFailed: If there is an error before it.
+        AttemptFailed: If there is an error before the first content.
     """
     if errors.api == "responses":
         has_begun, error = find_first_output(events)

@@ -1,13 +1,13 @@
 """
-Sends a request to the provider: key, headers, attempt, verdict, next attempt.
+Sends a request to the provider, in as many attempts as necessary.
 
 `send` leases a key, sends the request, and checks the answer before returning it. An error, even
 one inside a 200 or at the beginning of a stream, gets a verdict: the request is sent with another
-key, is repeated, or ends with a Problem. So no request is repeated after its content has begun.
-If the client disconnects after that, the connection is closed at once and the lease is released.
+key, is repeated, or ends with a Problem. No request is repeated once the content of its answer has
+begun. If the client disconnects, the connection is closed at once and the lease is released.
 
-Limits: 10 s to connect, REQUEST_TIMEOUT of silence before the first content, 900 s of silence
-after it, and none for the whole answer.
+The time limits are 10 s to connect, REQUEST_TIMEOUT for silence before the first content and 900 s
+for silence after it; there is none for the whole answer.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from ccproxy.worker.upstream.transport import Headers, HttpTransport
 __all__ = ["Outgoing", "ProviderAnswer", "ProviderClient"]
 
 COUNT_SECONDS = 10.0
-"""Time limit for a request that the client's answer does not depend on."""
+"""Time limit for a request on which the answer to the client does not depend."""
 
 
 _KEY_EVENTS = {
@@ -71,29 +71,29 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     model: str
     stream: bool
-    """Whether a stream is requested; the provider may ignore that."""
+    """Whether a stream is requested; the provider might not return one."""
     headers: Mapping[str, str]
-    """Headers that depend on the content of the request."""
+    """Extra headers that depend on the content of the request."""
     client_headers: Mapping[str, str] = {}
     """The client's headers, some of which are forwarded in direct mode."""
     client_key: str | None = None
-    """The client's own key, if it is passed on instead of one of the pool's."""
+    """The client's own key, if it is used instead of a key from the pool."""
     api: Api | None = None
-    """The dialect of the request; None for the worker's."""
+    """The dialect of the request; None for the worker's dialect."""
     key_id: str | None = None
     """The only key to use, regardless of its state, because the user is testing it."""
     session: SessionRef | None = None
-    """The session that the key is chosen for; None for any key."""
+    """The session for which the key is chosen; None if any key may be used."""
     hop: int = 0
-    """How many proxies of the fleet the request has passed."""
+    """How many proxies of the fleet the request has passed through."""
     may_repeat: bool = True
     """False if the client is repeating the request itself: each key then gets one attempt."""
     confirm: Callable[[], Awaitable[None]] | None = None
-    """Called once a key is leased; raises Problem if other hosts have spent the budget."""
+    """Called once a key has been leased; raises Problem if other hosts have spent the budget."""
     on_attempt: Callable[[str], None] = lambda _key: None
     """Called with the masked key each time the request is sent."""
     on_failure: Callable[[Lease, AttemptFailed, Step], None] = lambda _lease, _failure, _step: None
-    """Called for each attempt that the provider refused, with the next step."""
+    """Called after each failed attempt, with the next step."""
     on_move: Callable[[MoveView], None] = lambda _move: None
     """Called if the request's session moves to another key."""
 
@@ -111,7 +111,7 @@ class ProviderClient:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Without a *queue*, the state of the keys is local to this machine."""
+        """Use *queue* to lease keys; by default, the state of the keys is local to this machine."""
         self._config = config
         self._pool = pool
         self._queue = queue or KeyQueue(pool, wait_seconds=config.key_wait)
@@ -145,7 +145,7 @@ class ProviderClient:
 
     @asynccontextmanager
     async def send(self, outgoing: Outgoing) -> AsyncIterator[ProviderAnswer]:
-        """Send a request; on exit, drop the rest of the answer. Raises like `request`."""
+        """Send a request; on exit, drop the rest of the answer. Raise the errors of `request`."""
         answer, lease = await self.request(outgoing)
         try:
             yield answer
@@ -173,7 +173,7 @@ class ProviderClient:
             else:
                 self.breakers.succeed(ticket)
             raise failure.problem from failure.__cause__
-        except BaseException:  # no evidence about the provider: no key, or a client disconnect
+        except BaseException:  # no evidence about the provider, such as a missing key
             self.breakers.abandon(ticket)
             raise
         self.breakers.succeed(ticket)
@@ -188,10 +188,10 @@ class ProviderClient:
         self, outgoing: Outgoing, *, is_cut: bool = False, seconds: float = COUNT_SECONDS
     ) -> bytes:
         """
-        Return the answer to a request whose failure does not affect other requests.
+        Return the answer to a request that does not affect other requests, even if it fails.
 
-        The request does not affect the keys, the breaker or the retry budget. If *is_cut*, a stream
-        is abandoned at its first content.
+        It changes neither the state of the keys nor the breaker or the retry budget. If *is_cut*, a
+        stream is abandoned at its first content.
 
         Raises:
             Problem: If there is no answer.
@@ -310,7 +310,7 @@ class ProviderClient:
     # A single attempt.
 
     async def _attempt(self, outgoing: Outgoing, lease: Lease) -> ProviderAnswer:
-        """Send once and check the answer."""
+        """Send the request once and check the answer."""
         if self._transport is None:
             raise RuntimeError("the client is not open")
         headers = self._headers_of(outgoing, lease)
@@ -364,7 +364,7 @@ class ProviderClient:
         text = f"{self._config.provider_name} sent nothing for {seconds:g} s (REQUEST_TIMEOUT)"
         problem = Problem("timeout_error", text)
         cause = ProviderError(cause=Cause.TIMEOUT, problem=problem, status=504)
-        # Do not make a client that has waited this long wait as long again.
+        # A client that has already waited this long should not have to wait as long again.
         return AttemptFailed(cause, replace(judge(cause), next=Next.END))
 
     def _unreachable(self, error: Exception) -> AttemptFailed:

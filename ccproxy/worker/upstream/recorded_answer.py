@@ -1,4 +1,4 @@
-"""A provider's answer that keeps its bytes while they are read, for a recording."""
+"""A provider's answer that keeps a copy of its bytes for a recording while they are read."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class RecordedExchange(Protocol):
 
     @property
     def asked(self) -> bytes:
-        """The request that is converted or passed on."""
+        """The client's request, which is converted or passed on."""
 
 
 class RecordedAnswer:
-    """Wraps a `ProviderAnswer`."""
+    """Wraps a `ProviderAnswer` and keeps the bytes that are read from it."""
 
     def __init__(self, exchange: RecordedExchange, answer: ProviderAnswer) -> None:
         self.is_stream = answer.is_stream
@@ -95,7 +95,7 @@ def masked(data: bytes, redact: Callable[[str], str]) -> bytes:
 
 
 def _masked_pieces(pieces: list[Piece], redact: Callable[[str], str]) -> tuple[Piece, ...]:
-    """Mask the keys in *pieces*, joined into one if there are any: a key may span two pieces."""
+    """Mask the keys in *pieces*; if there are any, join the pieces, since a key may span two."""
     data = b"".join(piece.data for piece in pieces)
     safe = masked(data, redact)
     return tuple(pieces) if safe == data else (Piece(pieces[0].after, safe),)

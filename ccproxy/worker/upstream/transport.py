@@ -34,17 +34,17 @@ from ccproxy.worker.upstream.liveness import LivenessTest, is_unacknowledged
 
 READ_BUFFER = 64 * 1024
 FIELD_LIMIT = 64 * 1024
-"""Maximum bytes of one header from the provider."""
+"""Maximum size of one header from the provider, in bytes."""
 AT_ONCE_SECONDS = 1.0
 """A reused connection that ends within this time was closed before the request arrived."""
 
 _CACHED_HEADS = 512
 _CACHED_HEAD_SIZE = 8 * 1024
-"""Maximum characters of a head to cache."""
+"""Maximum number of characters in a head that is cached."""
 _MAX_INTERIM = 16
-"""Maximum interim responses (1xx) before the response; Early Hints need one or two."""
+"""Maximum number of interim responses (1xx) before the response; Early Hints need one or two."""
 _JOIN_LIMIT = 64 * 1024
-"""Maximum bytes of a body that is copied, so that it is sent in one write with the head."""
+"""Maximum size in bytes of a body that is copied so that one write sends it with the head."""
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 _NO_REQUEST_INFO = aiohttp.RequestInfo(URL(), "POST", CIMultiDictProxy(CIMultiDict()), URL())
@@ -56,16 +56,16 @@ Take = Callable[[bytes], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestHead:
-    """The part of a request that is the same for many requests."""
+    """The request line and headers, which are the same for many requests."""
 
     request: aiohttp.ClientRequest
-    """The connector reads the address from it; it is never sent."""
+    """Provides the connector with the address; it is never sent."""
     start: bytes
     """The request line and the headers, up to the value of Content-Length."""
 
 
 class HttpTransport:
-    """Sends requests on the connections of *connector*, through *proxy* if there is one."""
+    """Sends requests over the connections of *connector*, through *proxy* if there is one."""
 
     def __init__(
         self, connector: aiohttp.BaseConnector, *, proxy: str | None, timeout: aiohttp.ClientTimeout
@@ -100,9 +100,9 @@ class HttpTransport:
         *on_send* is called each time the request is sent.
 
         Raises:
-            TimeoutError: If nothing arrived for *patience* seconds.
+            TimeoutError: If nothing arrives for *patience* seconds.
             aiohttp.ClientError: If connecting fails, the connection breaks, or the response is not
-                HTTP.
+                valid HTTP.
         """
         head = self.head(url, headers)
         reply = await self._reply(head, patience)
@@ -140,7 +140,7 @@ class HttpTransport:
     def _build_head(self, url: str, headers: Headers) -> RequestHead:
         # The client's query is sent unchanged: yarl would decode and re-encode it.
         path, mark, query = url.partition("?")
-        # aiohttp computes Host, and the credentials from a login in the URL.
+        # aiohttp sets Host, and derives the credentials from a login in the URL.
         request = aiohttp.ClientRequest(
             "POST", URL(path), headers=headers, loop=self._loop, proxy=self._proxy
         )
@@ -163,10 +163,10 @@ class HttpTransport:
 
 class ProviderReply:
     """
-    One response: status and headers once it has begun, then its body.
+    A response: its status and headers are available once it has begun, then its body.
 
-    *patience* limits the wait for the provider. Time in which the body is not read, because the
-    client does not keep up, does not count.
+    *patience* limits the wait for the provider. The time during which the body is not read because
+    the client does not keep up does not count.
     """
 
     status: int
@@ -205,7 +205,7 @@ class ProviderReply:
         return self._content is not None and self._content.at_eof()
 
     async def send(self, head: bytes, body: bytes) -> None:
-        """Send the request and wait until the response begins; raises the same errors as `post`."""
+        """Send the request and wait until the response begins; raise the same errors as `post`."""
         test = LivenessTest(self._protocol.transport, self._loop) if self.is_reused else None
         try:
             self._write(head, body)
@@ -234,14 +234,14 @@ class ProviderReply:
         raise HttpProcessingError(message="interim responses without end")
 
     def allow(self, patience: float) -> None:
-        """Allow *patience* seconds of silence from now on."""
+        """Allow up to *patience* seconds of silence from now on."""
         self._patience = patience
         if self._connection is not None:
             self._timer.cancel()
             self._timer = self._loop.call_later(patience, self._check_patience)
 
     async def read(self) -> bytes:
-        """Return the next data as soon as some arrives; empty at the end."""
+        """Return data as soon as some arrives; return b"" at the end."""
         self._waiting_since = self._loop.time()
         try:
             return await self._body.readany()
@@ -252,7 +252,7 @@ class ProviderReply:
         """
         Pass every piece to *take* as it arrives; return True when the body has ended.
 
-        Returns False when *take* does; exceptions from *take* are raised here.
+        Return False when *take* does. Exceptions from *take* are raised here.
         """
         pump = _Pump(self._body, take, self._loop)
 
@@ -268,7 +268,7 @@ class ProviderReply:
             self._protocol.on_data = self._waiting_since = None
 
     def close(self) -> None:
-        """Drop the rest of the response and the connection, unless the response is complete."""
+        """Unless the response is complete, drop the rest of it and close the connection."""
         self._timer.cancel()
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -298,7 +298,7 @@ class ProviderReply:
         return self._content
 
     def _release(self) -> None:
-        """Return the connection to the pool: the whole response has arrived."""
+        """Return the connection to the pool, because the whole response has arrived."""
         self._timer.cancel()
         connection, self._connection = self._connection, None
         if connection is None:
@@ -307,7 +307,7 @@ class ProviderReply:
         protocol.has_served = True
         transport = protocol.transport
         if transport is not None and transport.get_write_buffer_size():
-            connection.close()  # an early response: part of the request is still unsent
+            connection.close()  # the response came early: part of the request is still unsent
             return
         protocol.is_idle = True
         self._idle.add(protocol)
@@ -339,7 +339,7 @@ class _Pump:
         self.done: asyncio.Future[bool] = loop.create_future()
 
     def run(self) -> None:
-        """Pass on all data that has arrived. Called on every read, and may be re-entered."""
+        """Pass on all data that has arrived. Called on every read; reentrant."""
         if self._is_busy:
             # Draining a full buffer makes aiohttp resume reading, which calls this again.
             self._has_more = True
