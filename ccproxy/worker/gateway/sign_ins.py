@@ -236,9 +236,10 @@ class SignIns:
             elif digest == session.refresh:
                 refreshed = now
             else:
-                return (None if family == session.family else session), None
+                return (None if is_old or family == session.family else session), None
             changed = replace(
                 session,
+                family=family,
                 until=refreshed + REFRESH_SECONDS,
                 access=_digest(pair.access),
                 access_until=now + ACCESS_SECONDS,

@@ -78,6 +78,15 @@ async def user_of(sign_ins, token):
     return session and {sign_ins.sealed(one): one for one in (ANNA, BOB)}[session.approval]
 
 
+async def remove_family(sign_ins, pair):
+    """Make the record of a session like that of an older version."""
+    name = f"session-{pair.access[4:36]}"
+    old = await sign_ins._records.read(name)
+    fields = json.loads(old)
+    del fields["family"]
+    await sign_ins._records.replace(name, old, json.dumps(fields).encode(), seconds=60)
+
+
 async def opened(sign_ins):
     return await sign_ins.open_session(sign_ins.sealed(ANNA))
 
@@ -188,14 +197,28 @@ async def test_a_changed_refresh_token_ends_no_session(sign_ins):
 
 async def test_a_session_of_an_older_version_can_be_renewed(sign_ins):
     pair = await opened(sign_ins)
-    name = f"session-{pair.access[4:36]}"
-    old = await sign_ins._records.read(name)
-    fields = json.loads(old)
-    del fields["family"]
-    await sign_ins._records.replace(name, old, json.dumps(fields).encode(), seconds=60)
+    await remove_family(sign_ins, pair)
     assert await user_of(sign_ins, pair.access) == ANNA
     _, new = await sign_ins.refresh(pair.refresh)
     assert await sign_ins.refresh(new.refresh) is not None
+
+
+async def test_a_copied_token_ends_a_session_of_an_older_version(sign_ins, clock):
+    first = await opened(sign_ins)
+    _, second = await sign_ins.refresh(first.refresh)
+    await remove_family(sign_ins, second)
+    clock.now += GRACE_SECONDS
+    assert await sign_ins.refresh(first.refresh) is None
+    assert await sign_ins.refresh(second.refresh) is None
+
+
+async def test_an_older_session_is_ended_by_each_token_that_it_had_since_the_upgrade(sign_ins):
+    first = await opened(sign_ins)
+    await remove_family(sign_ins, first)
+    _, second = await sign_ins.refresh(first.refresh)
+    _, third = await sign_ins.refresh(second.refresh)
+    assert await sign_ins.refresh(first.refresh) is None
+    assert await sign_ins.refresh(third.refresh) is None
 
 
 @pytest.mark.parametrize("part", ["refresh", "access"])
