@@ -146,24 +146,29 @@ class Writer(Generic[Item]):
 
     def _store(self, batch: list[Item]) -> sqlite3.Connection | None:
         """Write *batch*; return the connection, or None if the file cannot be used."""
+        parts = deque([batch] if batch else [])
         try:
             connection = self._open()
-            if batch:
-                self._write(connection, batch)
+            while parts:
+                try:
+                    self._write(connection, parts[0])
+                except (CcproxyError, OSError, sqlite3.Error):
+                    raise
+                except Exception as error:  # noqa: BLE001 - about an item, not the file
+                    if len(parts[0]) > 1:  # discard only the items that cannot be written
+                        parts = deque([item] for item in batch)
+                        continue
+                    self.lost += 1
+                    self._warn(f"an entry of {self.path.name} was discarded: {error!r}")
+                parts.popleft()
             self._failure = ""
-        except (CcproxyError, OSError, sqlite3.Error) as error:
+        except Exception as error:  # noqa: BLE001 - the thread must survive any error
+            rest = [item for part in parts for item in part]
             with self._lock:
-                self._items.extendleft(reversed(batch))
-                self._bytes += sum(map(self._size_of, batch))
+                self._items.extendleft(reversed(rest))
+                self._bytes += sum(map(self._size_of, rest))
                 self._discard_excess()
             self._fail(error)
-        except Exception as error:  # noqa: BLE001 - the thread must survive any item
-            if len(batch) > 1:  # discard only the items that cannot be written
-                for item in batch:
-                    self._store([item])
-            else:
-                self.lost += len(batch)
-                self._warn(f"an entry of {self.path.name} was discarded: {error!r}")
         return None if self._file is None else self._file.connection
 
     def _open(self) -> sqlite3.Connection:

@@ -258,3 +258,24 @@ def test_only_an_item_that_no_file_can_take_is_discarded_and_the_thread_survives
     assert rig.writer.lost == 1
     rig.writer.put(3)
     assert rig.stored() == [1, 2, 3]
+
+
+def test_items_wait_in_order_if_the_file_fails_while_a_bad_item_is_discarded(path: Path) -> None:
+    """Each of them would wait for the lock of the file, and then become the first of the queue."""
+    attempts: list[list[str]] = []
+    written: list[str] = []
+
+    def write(_: sqlite3.Connection, batch: Sequence[str]) -> None:
+        attempts.append(list(batch))
+        if "bad" in batch:
+            raise ValueError(batch)
+        if len(attempts) == 2:
+            raise sqlite3.OperationalError("database is locked")
+        written.extend(batch)
+
+    writer: Writer[str] = Writer(path, SCHEMA, write=write, warn=lambda _: None)
+    for item in ("a", "bad", "b", "c"):
+        writer.put(item)
+    writer.close()
+    assert attempts[:3] == [["a", "bad", "b", "c"], ["a"], ["a", "bad", "b", "c"]]
+    assert (written, writer.lost) == (["a", "b", "c"], 1)
