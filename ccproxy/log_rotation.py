@@ -58,7 +58,8 @@ def log_pattern(label: str, labels: Iterable[str]) -> str:
     One of the *labels* may look like a process of *label*: GLM-4.6.log belongs to GLM-4.6, if there
     is such an entry, and not to the sixth process of GLM-4.
     """
-    others = "|".join(re.escape(other) for other in labels if other != label)
+    longer = (other for other in labels if other.startswith(f"{label}."))
+    others = "|".join(map(re.escape, longer))
     return rf"(?!(?:{others})\.(?:\d+\.)?log){re.escape(label)}(?:\.\d+)?\.log"
 
 

@@ -288,6 +288,8 @@ def test_the_logs_of_an_entry_with_a_longer_label_are_not_archived(tmp_path):
         (tmp_path / name).write_text("x")
     moved = archive_label(tmp_path, "GLM-4", ["GLM-4", "GLM-4.6", "GLM-5"], now=NOON)
     assert [path.name.partition(".log")[0] for path in moved] == ["GLM-4.2", "GLM-4"]
+    moved = archive_label(tmp_path, "GLM-4.6", ["GLM-4", "GLM-4.6", "GLM-5"], now=NOON)
+    assert [path.name.partition(".log")[0] for path in moved] == ["GLM-4.6.2", "GLM-4.6"]
 
 
 # Retention.

@@ -148,7 +148,8 @@ def logs(fleet: Fleet, query: Query) -> dict[str, Any]:
     conditions = LogFilter(
         level=LEVELS.get(query.get("level", ""), 0), request=query.get("request") or None
     )
-    files = [log for source in sources for log in logs_of(fleet.logs, source)]
+    names = fleet.labels.values()
+    files = [log for source in sources for log in logs_of(fleet.logs, source, names)]
     count = _number(query, "count", 200, MAX_LOG_LINES)
     search = MAX_SEARCHED // max(1, len(files))
     lines = last_lines_of_all(files, conditions, count=count, search=search)

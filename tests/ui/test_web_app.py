@@ -250,6 +250,19 @@ async def test_the_last_lines_of_the_logs_are_searched(page, tmp_path, monkeypat
     assert len(content["lines"]) == 10
 
 
+async def test_the_log_of_an_entry_lacks_lines_of_one_with_a_longer_name(page, tmp_path):
+    """a.6.log belongs to the entry a.6, not to the sixth process of a."""
+    (tmp_path / "b.env").write_text("PROVIDER=demo\n")
+    (tmp_path / "ccproxy.toml").write_text('proxies = ["8081:a.env:a", "8082:b.env:a.6"]\n')
+    (tmp_path / "logs").mkdir()
+    for name in ("a", "a.6"):
+        (tmp_path / "logs" / f"{name}.log").write_text(f'{{"event": "of {name}"}}\n')
+    await page.enter()
+    for query, events in (("?label=a", {"of a"}), ("", {"of a", "of a.6"})):
+        lines = (await (await page.ask("GET", f"/api/logs{query}")).json())["lines"]
+        assert sorted(one["event"] for one in lines) == sorted(events)
+
+
 async def test_the_rows_of_usage_are_bounded(page, tmp_path):
     (tmp_path / "state").mkdir()
     database = open_database(tmp_path / "state" / FILE_NAME, SCHEMA).connection

@@ -53,8 +53,14 @@ def test_the_logs_of_an_entry_with_a_longer_label_are_its_own(tmp_path):
     for name in ("GLM-4.log", "GLM-4.2.log", "GLM-4.6.log", "GLM-4.6.log.20260101_000000"):
         (tmp_path / name).write_text(line("x"))
     labels = ["GLM-4", "GLM-4.6"]
-    names = {label: [log.path.name for log in logs_of(tmp_path, label, labels)] for label in labels}
-    assert names == {"GLM-4": ["GLM-4.2.log", "GLM-4.log"], "GLM-4.6": ["GLM-4.6.log"]}
+    names = {
+        label: [file.name for log in logs_of(tmp_path, label, labels) for file, _ in log.parts]
+        for label in labels
+    }
+    assert names == {
+        "GLM-4": ["GLM-4.2.log", "GLM-4.log"],
+        "GLM-4.6": ["GLM-4.6.log", "GLM-4.6.log.20260101_000000"],
+    }
 
 
 # Reading forwards.
