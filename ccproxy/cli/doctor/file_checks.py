@@ -237,10 +237,17 @@ def _contains_key(file: Path) -> bool:
 
 
 def _is_stale(record: Path) -> bool:
-    """Return True if the process of *record* no longer exists, or the file is not a record."""
+    """
+    Return True if the process of *record* no longer exists, or the file is not a record.
+
+    Raises:
+        PermissionError: If it belongs to another user, whose process may be running.
+    """
     try:
         return not identity_of(read_json(record)).is_alive()
     except FileNotFoundError:
         return False
+    except PermissionError:
+        raise
     except (OSError, ValueError, KeyError, TypeError):
         return True

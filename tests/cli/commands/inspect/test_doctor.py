@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -21,7 +22,7 @@ import pytest
 
 from ccproxy.cli.command import commands
 from ccproxy.cli.doctor import file_checks, machine_checks
-from ccproxy.cli.doctor.examination import CHECKS
+from ccproxy.cli.doctor.examination import CHECKS, results_of
 from ccproxy.cli.doctor.examination import examine as collect_facts
 from ccproxy.cli.service import install
 from ccproxy.cli.session.claude_environment import MANAGED
@@ -287,6 +288,20 @@ def test_a_record_that_a_new_process_has_replaced_is_not_removed(home):
     record.write_text(json.dumps(fields))
     finding.repair()
     assert record.exists()
+
+
+def test_a_record_of_another_user_is_not_said_to_be_stale(home, monkeypatch):
+    """After `sudo ccproxy start`, the process exists; removing the record would lose it."""
+    stale_record(home)
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(file_checks, "read_json", refuse)
+    scene = collect_facts(None, online=False, offline=True)
+    (finding,) = (one for check, one in results_of(scene) if check == "records")
+    assert finding.text == "pids/Kimi-K2.pid: Permission denied"
+    assert finding.repair is None
 
 
 @pytest.mark.parametrize("make", [break_env, log_is_a_file, public_without_key, in_git])
