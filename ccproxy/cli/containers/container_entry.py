@@ -95,9 +95,18 @@ def container_entry(entry: Entry) -> ContainerEntry:
         },
         secrets=tuple(name for name in secrets if name not in _LEFT_OUT),
         files=tuple(name for name in _FILES if name in settings),
-        lacks_client_key=not settings.keys() & {"ANTHROPIC_API_KEY", "USERS", "ALLOW_PUBLIC"},
+        lacks_client_key=_lacks_client_key(settings),
         ports=tuple(sorted({443, *filter(None, map(_port_of, settings.values()))})),
     )
+
+
+def _lacks_client_key(settings: Mapping[str, str]) -> bool:
+    if settings.keys() & {s.ANTHROPIC_API_KEY.name, s.USERS.name}:
+        return False
+    try:
+        return not s.ALLOW_PUBLIC.parse(settings.get(s.ALLOW_PUBLIC.name, "off"))
+    except ValueError:
+        return True
 
 
 def _is_secret(name: str, value: str) -> bool:

@@ -44,8 +44,14 @@ def test_compose_does_not_replace_variables_in_a_path(ccproxy, home):
 
 @pytest.mark.parametrize(
     ("line", "is_needed"),
-    [("", True), ("ANTHROPIC_API_KEY=ccp_0123456789abcdef\n", False), ("ALLOW_PUBLIC=on\n", False)],
-    ids=["no client key", "client key", "open to all"],
+    [
+        ("", True),
+        ("ANTHROPIC_API_KEY=ccp_0123456789abcdef\n", False),
+        ("ALLOW_PUBLIC=on\n", False),
+        ("ALLOW_PUBLIC=off\n", True),
+        ("ALLOW_PUBLIC=perhaps\n", True),
+    ],
+    ids=["no client key", "client key", "open to all", "not open", "not valid"],
 )
 def test_compose_names_a_missing_client_key(line, is_needed, ccproxy, home):
     write_env(home, "kimi", KIMI + line)
