@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccproxy.protocol import lenient_json
 from ccproxy.protocol.lenient_json import replace_lone_surrogates
 
 PIECES = st.sampled_from(
@@ -37,3 +38,13 @@ def test_only_lone_surrogates_are_replaced(pieces):
 )
 def test_text_that_is_no_json_is_unchanged(text):
     assert replace_lone_surrogates(text) == text
+
+
+def test_a_long_run_before_a_lone_surrogate():
+    text = rb"\n\u00e9\ud83d\ude00" * 1000
+    assert replace_lone_surrogates(text + rb"\ud83d") == text + rb"\ufffd"
+
+
+def test_no_group_is_possessive():
+    # With one, Python 3.11.0 to 3.11.4 left lone surrogates that follow other text (gh-106052).
+    assert b")++" not in lenient_json._LONE_SURROGATE.pattern
