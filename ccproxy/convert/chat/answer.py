@@ -1,9 +1,9 @@
 """
 Readers of a Chat Completions answer: one event, a whole body, or a body of events.
 
-A whole answer goes through the same state machine as a stream; its events are folded into one
-message. Both forms therefore produce the same message, whichever of them the client requests and
-the provider sends.
+A whole answer goes through the same state machine as a stream; the resulting events are folded into
+one message. The message is therefore the same, whichever form the client requests and whichever the
+provider sends.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def read_completion(body: bytes, quirks: Quirks) -> chat.Completion | ProviderEr
     Read the body of a whole answer with status 200.
 
     Raises:
-        Problem: api_error if it is neither a completion nor an error.
+        Problem: api_error if the body is neither a completion nor an error.
     """
     if is_error_body(body):
         return classify_error(200, {}, body, quirks=quirks)
@@ -74,7 +74,7 @@ def to_message(body: bytes, context: AnswerContext) -> dict[str, Any]:
     Convert the answer *body*, a completion or server-sent events, to a message.
 
     Raises:
-        Problem: If it is an error, not an answer, or incomplete.
+        Problem: If the body is an error, is not an answer, or is incomplete.
     """
     if is_stream(body):
         return fold_stream(body, context)
@@ -82,7 +82,7 @@ def to_message(body: bytes, context: AnswerContext) -> dict[str, Any]:
 
 
 def to_events(body: bytes, machine: ChatToMessageStream, context: AnswerContext) -> list[Event]:
-    """Convert the completion *body* to all events of a message; raises like `to_message`."""
+    """Convert the completion *body* to all events of a message; see `to_message` for errors."""
     completion = read_completion(body, context.target.quirks)
     if isinstance(completion, ProviderError):
         raise completion.problem
@@ -92,7 +92,7 @@ def to_events(body: bytes, machine: ChatToMessageStream, context: AnswerContext)
 
 
 def fold_stream(body: bytes, context: AnswerContext) -> dict[str, Any]:
-    """Convert the server-sent events in *body* to a message; raises like `to_message`."""
+    """Convert the server-sent events in *body* to a message; see `to_message` for errors."""
     machine = ChatToMessageStream(context)
     decoder = sse.Decoder(limit=max(sse.LIMIT, len(body)))
     events: list[Event] = []
@@ -117,7 +117,7 @@ def fold(events: Iterable[Event]) -> dict[str, Any]:
     Return the message that *events* describe, from message_start to message_stop.
 
     Raises:
-        BadAnswer: If they are not the events of a message.
+        BadAnswer: If *events* do not form a message.
     """
     with reading_events():
         return _folded(events)

@@ -1,9 +1,9 @@
 """
-Conversion of the most frequent kind of chunk without parsing, which saves 10 µs per chunk.
+Conversion of the most common kind of chunk without parsing it, which saves 10 µs per chunk.
 
 Nearly every chunk of a stream differs from the previous one only in one JSON string, the new text,
-and a JSON string has the same bytes in both formats. The bytes before and after it are therefore
-learned once, and as long as chunks match them, only the string is copied.
+and that string has the same bytes in both formats. The bytes around the string are therefore
+learned once; as long as chunks match them, only the string is copied.
 
 The result must be identical to the state machine's. A template is learned only from a chunk with
 one string and nothing else, and is verified by decoding it with another string. Each copied string
@@ -45,7 +45,7 @@ class Template:
     def __init__(
         self, *, before: bytes, after: bytes, frame: tuple[bytes, bytes], opening: bytes
     ) -> None:
-        # Includes the opening quote: a line break before it is valid JSON but would end the line.
+        # With the opening quote: a line break before it would be valid JSON but end the SSE line.
         self._before = frame[0] + before + b'"'
         self._skip = len(self._before) - 1
         self._after = after + frame[1]
@@ -54,12 +54,12 @@ class Template:
         self._between = _CLOSING + opening
 
     def framed(self, data: bytes) -> bytes:
-        """Return the bytes of an event with *data*, as the provider would send them."""
+        """Return the bytes of an event that contains *data*, as the provider would send it."""
         return self._frame[0] + data + self._frame[1]
 
     def splice(self, data: bytes, at: int, texts: list[str]) -> tuple[bytes, int]:
         """
-        Convert consecutive chunks of *data* from position *at*, as long as they match.
+        Convert the consecutive chunks of *data* that match, starting at position *at*.
 
         Return the events and the position after the last chunk; append the strings to *texts*.
         """
@@ -68,7 +68,7 @@ class Template:
         while data.startswith(self._before, at):
             begin = at + self._skip
             end = data.find(b'"', begin + 1) + 1
-            if not data.startswith(after, end):  # the string contains quotes, or no match
+            if not data.startswith(after, end):  # the string contains quotes, or nothing matches
                 end = data.find(b'"' + after, begin + 1) + 1
             literal = data[begin:end]
             text = _decode(literal)
@@ -84,10 +84,10 @@ class Template:
 
 def learn(chunk: chat.Chunk, data: bytes, read: bytes, event: dict[str, Any]) -> Template | None:
     """
-    Return the template of *chunk*, whose bytes *data* were part of *read* and became *event*.
+    Return a template for *chunk*, which was decoded from *data* and converted to *event*.
 
-    Return None if the chunk contains more than the event's text, or if the position of the text in
-    *data* is ambiguous.
+    *data* is a part of *read*. Return None if the chunk contains more than the event's text, or if
+    the position of the text in *data* is ambiguous.
     """
     sole = sole_text(chunk)
     field = _DELTA_FIELDS.get(event["delta"]["type"])
@@ -125,7 +125,7 @@ def _decode(literal: bytes) -> str | None:
 
 
 def sole_text(chunk: chat.Chunk) -> tuple[str, str] | None:
-    """Return the field and text of a *chunk* with one string and nothing else, or None."""
+    """Return the field and text if *chunk* contains one string and nothing else, or else None."""
     if not chunk.choices or len(chunk.choices) != 1:
         return None
     choice = chunk.choices[0]

@@ -63,7 +63,7 @@ _FOLLOWS = {
 
 
 def text_part(text: Raw) -> Part:
-    """Return a text part with a string literal."""
+    """Return a text part that contains the string literal *text*."""
     return {"type": "text", "text": text}
 
 
@@ -81,7 +81,8 @@ def content_of(parts: list[Part], *, flat: bool) -> Raw | list[Part]:
     Return a message's content: a string for a single text part, else the parts.
 
     Claude Code sends a message as a list while it is the last one and as a string afterwards; both
-    must become the same bytes for the provider's prompt cache. `flat` joins several text parts.
+    must become the same bytes for the provider's prompt cache. If *flat* is true, several text
+    parts are joined.
     """
     if not parts:
         return EMPTY
@@ -192,7 +193,7 @@ def _data_url(source: Source) -> Raw:
 
 
 def _file_note(kind: str, source: Source) -> Part:
-    # File IDs are valid only at Anthropic.
+    # File IDs are valid only with Anthropic.
     return text_part(literal(f"[{kind} {text_of(source.file_id)}: uploaded files are not sent]"))
 
 
@@ -311,7 +312,7 @@ def tool_result(block: Block, conversion: Conversion) -> tuple[Raw, list[Part]]:
 
 
 def orphan_result(block: Block, conversion: Conversion) -> list[Part]:
-    """Convert a tool_result without a call to text; a tool message would be refused."""
+    """Convert a tool_result that has no call into text; a tool message would be refused."""
     text, others = tool_result(block, conversion)
     return [text_part(wrap_literal("[result of an earlier tool call]\\n", text)), *others]
 

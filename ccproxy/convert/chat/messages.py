@@ -6,12 +6,12 @@ Rules:
        before anything else. The client's results may be in any order and mixed with text and system
        messages, which wait until the tool messages are written.
     2. A call without a result gets a placeholder result; a result without a call becomes text.
-    3. Each call ID occurs once in the conversation.
+    3. Each call has a unique ID in the conversation.
     4. Consecutive assistant messages are merged; consecutive user messages stay separate, unless
        the provider's chat templates require alternating roles.
     5. The conversion of a message depends only on the messages before it, so that the beginning of
        a conversation has the same bytes in every turn (for prompt caches). Only the last message
-       may get a flag.
+       may be flagged, as an answer to continue.
     6. Empty messages are left out.
 
 `add` converts one message at a time. The assistant's blocks are collected until a message of
@@ -107,7 +107,7 @@ class ChatConversation(ConversationWriter):
         self._entries[-1] = {"role": "user", "content": content_of(parts, flat=not has_marks)}
 
     def finish(self) -> list[ChatMessage | Raw]:
-        """Return the converted messages; one `Raw` may contain several of them."""
+        """Return the converted messages; one `Raw` can contain several of them."""
         if self._pending:
             self._write_assistant()
         self._close_calls(self._calls)
@@ -236,11 +236,11 @@ class ChatConversation(ConversationWriter):
 
 def _fold_into(answer: ChatMessage, waiting: list[ChatMessage]) -> list[ChatMessage]:
     """
-    Append the text after a tool message to it; return the remaining messages.
+    Append text that follows a tool message to that message; return the remaining messages.
 
-    Mistral refuses a user message after a tool message (error 3230), and so do templates with
-    alternating roles. Messages with images cannot be appended. No assistant message is inserted
-    before text, because the model would imitate it.
+    Mistral refuses a user message after a tool message (error 3230), and so do chat templates that
+    require alternating roles. Messages with images cannot be appended. No assistant message is
+    inserted before the text, because the model would imitate it.
     """
     texts = texts_of(answer["content"]) or []
     movable = 0

@@ -20,10 +20,11 @@ _INT_MAX = 2**31 - 1
 
 def limit_fields(request: MessagesRequest, target: Target, *, least: int = 1) -> dict[str, Any]:
     """
-    Return the token limit of the answer, raised to *least*.
+    Return the token limit of the answer, which is at least *least*.
 
-    It is lowered to the model's maximum, because Claude Code requests up to 128,000, or to half of
-    the window if only that is known. A cache warm-up (0) requests one token.
+    The limit is lowered to the model's maximum, because Claude Code requests up to 128,000 tokens,
+    or to half of the context window if only the window is known. A cache warm-up (0) requests one
+    token.
     """
     requested = max(request.max_tokens or 1, least)
     limit = target.max_output or (target.window and target.window // 2) or _INT_MAX
@@ -34,9 +35,10 @@ def sampling_fields(
     request: MessagesRequest, conversion: Conversion, *, effort: str | None = None
 ) -> dict[str, Any]:
     """
-    Return temperature, top_p and top_k as far as the provider accepts them.
+    Return those of temperature, top_p and top_k that the provider accepts.
 
-    *effort* is the reasoning_effort that is sent; some models accept sampling only without it.
+    *effort* is the reasoning_effort that is sent; some models accept sampling parameters only if
+    none is sent.
     """
     quirks = conversion.quirks
     sampling = quirks.sampling or (quirks.sampling_without_effort and effort in (None, "none"))
@@ -78,7 +80,7 @@ def stop_fields(sequences: tuple[str, ...], conversion: Conversion) -> dict[str,
 def format_fields(
     requested: OutputFormat | None, conversion: Conversion, *, streams: bool, thinking: bool
 ) -> tuple[dict[str, Any], str | None]:
-    """Return `response_format`, and an instruction for the prompt if it does not suffice."""
+    """Return `response_format`, and an instruction for the prompt if that field is not enough."""
     if requested is None:
         return {}, None
     quirks = conversion.quirks
@@ -98,8 +100,8 @@ def metadata_fields(request: MessagesRequest, conversion: Conversion) -> dict[st
     """
     Return the fields derived from `metadata.user_id`, as hashes of at most 64 characters.
 
-    The prompt cache key depends on the session ID in it. Requests with the same key go to the same
-    machine, whose cache contains most of the session's prompt.
+    The prompt cache key is derived from the session ID in `user_id`. Requests with the same key go
+    to the same machine, whose cache contains most of the session's prompt.
     """
     quirks = conversion.quirks
     user_id = request.metadata.user_id if request.metadata else None

@@ -1,8 +1,8 @@
 """
 Reasoning: the parameters that request it, and earlier thinking sent back in the history.
 
-Each form of the parameters (`Quirks.reasoning`) is one function. If the client requests nothing,
-nothing is sent and the provider's default applies.
+Each form of the parameters (`Quirks.reasoning`) has its own function. If the client requests
+nothing, nothing is sent and the provider's default applies.
 
 Some providers require earlier thinking, some refuse it, most ignore it; `Quirks.history` selects
 the form. The text of any thinking block is sent, whichever provider produced it, so that sessions
@@ -70,7 +70,7 @@ def _effort(request: ReasoningRequest, quirks: Quirks) -> dict[str, Any]:
         return {"reasoning_effort": lowest} if lowest else {}
     effort = request.effort_or_budget()
     if effort is None and request.thinks and "none" in quirks.efforts:
-        effort = "medium"  # such a model does not reason by default
+        effort = "medium"  # models that accept "none" do not reason by default
     return {"reasoning_effort": nearest_effort(effort, quirks.efforts)} if effort else {}
 
 
@@ -238,7 +238,7 @@ def _visible_text(block: Block, origin: Origin | None) -> Raw:
 
 
 def origin_of(block: Block, conversion: Conversion) -> Origin | None:
-    """Return the origin of *block* if it is the target, else None."""
+    """Return the origin of *block* if the block came from the current target, else None."""
     origin = conversion.signer.open(text_of(block.signature))
     target = conversion.target
     if origin is None or (origin.provider, origin.model) != (target.provider, target.model):

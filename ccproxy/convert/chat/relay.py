@@ -1,5 +1,5 @@
 """
-Conversion of a Chat Completions stream to the client's stream, bytes to bytes.
+Conversion of the bytes of a Chat Completions stream to the bytes of the client's stream.
 
 Chunks that look like the previous one are converted without decoding
 (`convert/chat/chunk_template.py`).
@@ -17,7 +17,7 @@ from ccproxy.errors import Problem
 from ccproxy.protocol import chat, sse
 
 _MAX_MISSES = 16
-"""Number of templates without a match after which learning stops: the chunks differ too much."""
+"""Learning stops after this many unmatched templates in a row: the chunks differ too much."""
 
 
 class ChatRelay(AnswerRelay[ChatToMessageStream]):

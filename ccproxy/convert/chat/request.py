@@ -43,7 +43,7 @@ from ccproxy.protocol.messages import MessagesRequest, OutputFormat
 from ccproxy.providers.quirks import Quirks, Target
 
 _ENCODER = msgspec.json.Encoder()
-# Unescaped quotes do not occur in strings.
+# Cannot occur inside a JSON string, which would escape the quotes.
 _IMAGE_PART = b'{"type":"image_url"'
 
 
@@ -167,7 +167,7 @@ def _stream_to_think(
     reasoning: ReasoningRequest, streams: bool, target: Target
 ) -> tuple[ReasoningRequest, bool]:
     """
-    Return the reasoning and whether to stream, for models that think only in streams (Qwen).
+    Return the reasoning and whether to stream, for models that think only when streaming (Qwen).
 
     If the client requests thinking without a stream, the provider streams and the whole answer is
     collected. Otherwise thinking is disabled, because the provider refuses its own default

@@ -92,7 +92,7 @@ class ChatToMessageStream:
         self._queue: deque[ToolCall | tuple[TextKind, str]] = deque()
         self._has_deltas = False
         self._unread = ""
-        """The type of the last part that has no text."""
+        """The type of the last content part that was skipped because its type is not supported."""
         self._is_finished = False  # there was a finish_reason, and no output since
         self._done = False
         self._stop_reason = ""
@@ -173,7 +173,8 @@ class ChatToMessageStream:
         Return the events that end the message, or none if it has already ended.
 
         Raises:
-            Problem: api_error if the answer is empty, incomplete or ends within a tool call.
+            Problem: api_error if the answer is empty, incomplete or ends in the middle of a tool
+            call.
         """
         if self._has_ended:
             return []
@@ -274,7 +275,7 @@ class ChatToMessageStream:
     def _take_tagged(self, kind: TextKind, text: str) -> None:
         if kind == "text":
             self._emit_text(text)
-        elif self._tagged.has_text or not self._reasoning.plain_seen:  # otherwise a repetition
+        elif self._tagged.has_text or not self._reasoning.plain_seen:  # else it is a repetition
             self._tagged.add(text)
             self._emit("thinking", text)
 
@@ -376,7 +377,11 @@ class ChatToMessageStream:
             self._queue.popleft()
 
     def _open_call(self, call: ToolCall, *, force: bool) -> bool:
-        """Open the block of *call* unless it repeats another; return False if it is incomplete."""
+        """
+        Open the block of *call*, unless it repeats an earlier call.
+
+        Return False if *call* is still incomplete.
+        """
         if call.twins:
             if not call.is_complete and not force:
                 return False
@@ -403,10 +408,10 @@ class ChatToMessageStream:
         return True
 
     def _check_whole(self, call: ToolCall) -> None:
-        """Raise if *call* is incomplete and no finish_reason explains it."""
+        """Raise BadAnswer if *call* is incomplete and no finish_reason explains why."""
         is_cut = self._has_deltas and not self.complete
         if is_cut and call.has_arguments and not call.is_complete:
-            raise BadAnswer("The provider's answer was cut off within a tool call")
+            raise BadAnswer("The provider's answer was cut off in the middle of a tool call")
 
     def _final_stop_reason(self) -> str:
         reason = self._stop_reason or "end_turn"
@@ -420,7 +425,7 @@ class ChatToMessageStream:
 
 
 class _TaggedReasoning:
-    """Reasoning between think tags, stored to recognize its copy in a field (MiniMax)."""
+    """Reasoning between think tags, stored so that its copy in a field is recognized (MiniMax)."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -471,13 +476,13 @@ class _Snapshots:
         return all(text.is_plain for text in self._texts.values())
 
     def text(self, name: str, text: Any) -> Any:  # noqa: ANN401 - fields have any type
-        """Return the new part of the field *name*."""
+        """Return the new part of *text*, which is the value of the field *name*."""
         if not isinstance(text, str) or not text:
             return text
         return self._texts.setdefault(name, GrowingText()).new_part(text)
 
     def detail(self, detail: dict[str, Any]) -> dict[str, Any]:
-        """Return the reasoning detail with the new part of its text."""
+        """Return the reasoning detail with only the new part of its text."""
         text = detail.get("text")
         if not isinstance(text, str) or not text:
             return detail

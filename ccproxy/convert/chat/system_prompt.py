@@ -40,7 +40,7 @@ def to_system_prompt(
     system: Raw, conversion: Conversion, *, instructions: Sequence[str] = ()
 ) -> dict[str, Any] | None:
     """
-    Convert the system prompt to the first message, or None if it is empty.
+    Convert the system prompt to the first message; return None if the prompt is empty.
 
     ccproxy's *instructions* are appended to its blocks.
     """
@@ -54,7 +54,7 @@ def to_system_message(
     blocks: Sequence[Block], conversion: Conversion, *, first: bool
 ) -> dict[str, Any] | None:
     """
-    Convert a system message of the conversation, or None if it is empty.
+    Convert a system message of the conversation; return None if the message is empty.
 
     `first`: nothing precedes it. If the provider accepts a system message only at the start, a
     later one becomes user text in the `<system-reminder>` tags that Claude Code uses.
@@ -71,7 +71,7 @@ def to_system_message(
 
 
 def _content(parts: list[Part]) -> Raw | list[Part]:
-    """Return one string, unless a part has a cache mark."""
+    """Return *parts* as one string, or unchanged if a part has a cache mark."""
     return content_of(parts, flat=not any("cache_control" in part for part in parts))
 
 
@@ -89,7 +89,7 @@ def _parts(blocks: Sequence[Block], conversion: Conversion, field: str) -> list[
 
 def _text_parts(block: Block, conversion: Conversion) -> list[Part]:
     if block.type != "text":
-        # Betas of Claude Code send tool_addition and tool_removal here.
+        # Beta features of Claude Code send tool_addition and tool_removal here.
         conversion.drop(f"system.{block.type}")
         return []
     text = _without_attribution(required_string(block.text, "text"))

@@ -57,12 +57,12 @@ class TextCalls:
         while invoke := _INVOKE.search(markup, position):
             end = markup.find(_END_OF_INVOKE, invoke.end())
             if end < 0:
-                raise BadAnswer("The provider's answer was cut off within a tool call")
+                raise BadAnswer("The provider's answer was cut off in the middle of a tool call")
             arguments = _arguments(markup[invoke.end() : end])
             calls.append(ToolCallDelta(name=invoke[1], arguments=arguments))
             position = end
         if _WRAPPER.search(markup) and not _END_OF_WRAPPER.search(markup):
-            raise BadAnswer("The provider's answer was cut off within a tool call")
+            raise BadAnswer("The provider's answer was cut off in the middle of a tool call")
         if markup and not calls:
             raise BadAnswer("The model wrote a tool call as text that cannot be parsed")
         return calls

@@ -38,7 +38,11 @@ class ThinkTags:
         return self._phase == "start" and not self._held
 
     def feed(self, text: str, *, is_whole: bool = False) -> list[TaggedText]:
-        """Process more text and return the classified part; *is_whole*: *text* is complete."""
+        """
+        Process more text and return the part that can be classified.
+
+        *is_whole* is true if *text* is the complete text of the answer.
+        """
         if not text:
             return []
         if self._phase == "start" and text.isspace():

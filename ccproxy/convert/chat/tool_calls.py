@@ -5,12 +5,12 @@ Rules:
 
 * A delta without a name continues a call: the one at its index, else the one with its id, else the
   last one. Some servers send a new id or index with every piece.
-* A delta with a name continues the call at its index (without an index: the call with its id,
-  without an id: the last one), unless it begins a new call: by another id, by another name after
-  arguments, or by arguments after complete arguments. "" and null count as absent.
+* A delta with a name continues the call at its index; if it has no index, the call with its id; if
+  it has neither, the last call. It begins a new call instead if it has another id, another name
+  after arguments, or arguments after complete arguments. "" and null count as absent.
 * A name may arrive in pieces before the arguments. It ends at `<|`: gpt-oss leaks its channel
   markers into names.
-* A call that repeats id, name and arguments of an earlier one is the same call, at any index.
+* A call that repeats the id, name and arguments of an earlier one is the same call, at any index.
 * The provider's id is kept if it is valid and new in the conversation. Otherwise a new one is
   derived from the message id: Claude Code drops a call with an id that it has already seen.
 * Arguments are passed on as they arrive. Arguments that do not begin with an object are held until
@@ -36,15 +36,15 @@ from ccproxy.protocol.lenient_json import string
 
 _VALID_ID = re.compile(r"[A-Za-z0-9_-]+")
 _MAX_TWINS = 16
-"""Number of earlier calls with the same id that a call is compared with."""
+"""Maximum number of earlier calls with the same id that a call is compared with."""
 _BLANKS = " \t\r\n"
 """White space between JSON values."""
 MAX_CALLS = 4096
-"""Number of calls in one answer; a model in a loop never stops."""
+"""Maximum number of calls in one answer; a model in a loop never stops."""
 _MAX_INDEXES = 65_536
-"""Number of indexes that are kept: some servers send a new one with every piece."""
+"""Maximum number of indexes that are stored: some servers send a new one with every piece."""
 _LONGEST_NAME = 1024
-"""Characters of a name that are read; real tool names are shorter."""
+"""Maximum number of characters read from a name; real tool names are shorter."""
 
 
 class ToolCall:
@@ -69,7 +69,7 @@ class ToolCall:
 
     @property
     def is_named(self) -> bool:
-        """True if name and id are complete, or no later delta can complete them."""
+        """True if the name and id are complete, or no later delta can complete them."""
         if not self.name or not self.has_arguments:
             return False
         return bool(self.provider_id) or self.is_complete
@@ -109,7 +109,7 @@ class ToolCall:
         return len(text) == self._size and text == self.arguments
 
     def add_name(self, piece: str) -> None:
-        """Add a piece of the name; a repeated name is added once."""
+        """Append a piece of the name, unless it only repeats the name received so far."""
         if piece and piece != self._raw_name:
             self._raw_name = f"{self._raw_name}{piece}"[:_LONGEST_NAME]
             self.name = clean_name(self._raw_name)
@@ -119,14 +119,15 @@ class ToolCall:
         Add arguments: text, or a whole value (some servers send an object).
 
         Raises:
-            Problem: If the client has already received the whole call, or if they are too long.
+            Problem: If the client has already received the whole call, or if the arguments are too
+            long.
         """
         if arguments is None:
             return
         text = _as_text(arguments)
         if self.is_closed:
             if text.strip():
-                raise BadAnswer(f"The provider continued a call of {self.name} that had ended")
+                raise BadAnswer(f"The provider continued a call to {self.name} that had ended")
             return
         if self.is_held and text.lstrip().startswith("{"):
             self._parts.clear()
@@ -138,9 +139,9 @@ class ToolCall:
             self.has_arguments = self.has_arguments or not text.isspace()
 
     def absorb(self, parts: list[str], size: int) -> None:
-        """Add *parts* of *size* characters that were already sent to the client."""
+        """Add *parts* that were already sent to the client; *size* is their total length."""
         self._parts += parts
-        self._size += size  # checked here, because a call for each chunk costs a tenth of it
+        self._size += size  # checked inline, to save a call per chunk
         if self._size > MAX_HELD:
             check_held(self._size)
         self._sent = len(self._parts)
@@ -193,7 +194,8 @@ class _JsonExtent:
         """
         Return True if *parts* are one JSON value.
 
-        They extend the parts of the previous call and have *size* characters.
+        *parts* must begin with the parts passed previously; *size* is their total number of
+        characters.
         """
         if self._checked == len(parts):
             return self._was_valid
@@ -382,8 +384,8 @@ def to_input(arguments: str, *, is_cut: bool = False) -> dict[str, Any]:
 
     Empty arguments become {}; a string that contains a JSON object becomes that object. Anything
     else is stored under the key "arguments", so that the client's schema check reports it to the
-    model. If the token limit cut the arguments (*is_cut*), complete members are kept, as in the
-    SDKs.
+    model. If the arguments were cut off by the token limit (*is_cut*), complete members are kept,
+    as the SDKs do.
     """
     parsed = parse_json(arguments)
     if parsed is None:
@@ -417,7 +419,7 @@ def _complete_members(arguments: str) -> dict[str, Any]:
 
 
 def parse_json(text: str) -> tuple[Any] | None:
-    """Return the JSON value of *text* in a tuple (it may be null), or None if it is not JSON."""
+    """Return the JSON value of *text* (possibly null) in a tuple, or None if it is not JSON."""
     try:
         return (msgspec.json.decode(text),)
     except NOT_JSON:

@@ -8,8 +8,8 @@ Rules:
        the model has found it. The placeholder of tool search is left out.
     3. A tool_choice that the provider does not support is replaced by an instruction in the prompt.
 
-A client sends the same tools with every turn, and they make up half of its request, so converted
-lists are cached. Keys are the original bytes: comparing them is ten times cheaper than hashing.
+A client sends the same tools with every turn, and they make up half of the request, so converted
+lists are cached. The keys are the original bytes: comparing them is ten times cheaper than hashing.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ class ToolSet:
     definitions: Raw
     """JSON list."""
     sent_names: Mapping[str, str]
-    """Client's name -> sent name, of every tool."""
+    """The client's name -> the sent name, for every tool."""
     dropped: tuple[str, ...]
     searches: bool = False
     """True: the client's tools include the API's web search."""
     finds_tools: bool = False
-    """True: they include the API's tool search."""
+    """True: the client's tools include the API's tool search."""
     derived: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
     """Data that another dialect derived from the set; it is cached with the set."""
 
     def only(self, name: str) -> ToolSet:
-        """Return the set reduced to the tool that the client calls *name*."""
+        """Return the set with only one tool; *name* is the client's name for it."""
         position = list(self.sent_names).index(name)
         definition = msgspec.json.decode(self.definitions, type=list[Raw])[position]
         return ToolSet(
@@ -180,13 +180,13 @@ class ChatToolChoice:
     """The converted tool_choice."""
 
     fields: Mapping[str, Any]
-    """tool_choice and parallel_tool_calls, as far as they are sent."""
+    """The `tool_choice` and `parallel_tool_calls` fields to send, if any."""
     instruction: str | None = None
     """Instruction for the prompt that replaces an unsupported tool_choice."""
     without_tools: bool = False
     """True: no tools are sent, because this provider offers no other way to forbid them."""
     only_tool: str | None = None
-    """The client's name of the only tool to send; `required` then forces it."""
+    """The client's name for the only tool to send, which `required` then forces."""
 
 
 def to_chat_choice(
@@ -195,7 +195,7 @@ def to_chat_choice(
     """
     Convert tool_choice; without *tools* it has no effect and is left out.
 
-    *thinking*: the model thinks; some providers then refuse to force a tool.
+    *thinking* is true if the model thinks; some providers then refuse a forced tool.
     """
     if choice is None or not tools.sent_names:
         return ChatToolChoice(fields={})

@@ -442,7 +442,7 @@ def test_arguments_that_are_not_json_are_passed_on_unchanged(pieces, reason, exp
 
 
 def test_a_call_that_has_ended_cannot_continue():
-    with pytest.raises(Problem, match="Read that had ended"):
+    with pytest.raises(Problem, match="call to Read that had ended"):
         play([call('{"a":1}', **A), call('{"b":1}', **B), call('{"c":1}', index=0), end()])
 
 
@@ -640,12 +640,20 @@ def test_without_a_reason_the_answer_does_not_end(reason):
         pytest.param([], True, "empty", id="nothing but [DONE]"),
         pytest.param([{"choices": []}], True, "empty", id="no choice"),
         pytest.param([say("a")], False, "was cut off", id="neither finish_reason nor [DONE]"),
-        pytest.param([call('{"a', **A)], True, "within a tool call", id="[DONE] within a call"),
         pytest.param(
-            [call('{"a', **A), say("x")], True, "within a tool call", id="or with text after it"
+            [call('{"a', **A)], True, "in the middle of a tool call", id="[DONE] within a call"
         ),
         pytest.param(
-            [call("{}", **A), call('{"a', **B)], True, "within a tool call", id="the second one"
+            [call('{"a', **A), say("x")],
+            True,
+            "in the middle of a tool call",
+            id="or with text after it",
+        ),
+        pytest.param(
+            [call("{}", **A), call('{"a', **B)],
+            True,
+            "in the middle of a tool call",
+            id="the second one",
         ),
         pytest.param([say({"text": "a"}), end()], True, "neither text", id="content as an object"),
         pytest.param(
