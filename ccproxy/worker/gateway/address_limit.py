@@ -1,4 +1,4 @@
-"""The addresses of clients, and limits on the attempts from each address."""
+"""Client addresses, and limits on the number of attempts from each address."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def client_address(
 
 
 def network_of(address: str) -> str:
-    """Return an IPv4 *address*, or an IPv6 one's /64, which one machine may own entirely."""
+    """Return an IPv4 *address* as is, or the /64 of an IPv6 one, which may all be one machine's."""
     parsed = _parsed(address)
     if isinstance(parsed, IPv4Address):
         return str(parsed)
@@ -41,7 +41,7 @@ def network_of(address: str) -> str:
 
 
 def _parsed(text: str) -> IPv4Address | IPv6Address:
-    """Parse an address with an optional zone or port; ValueError if it is invalid."""
+    """Parse an address with an optional zone or port; raise ValueError if it is invalid."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

@@ -3,8 +3,8 @@ The gateway of one worker: maps tokens to users, and signs Claude Code in.
 
 A user has a personal token (`ccproxy users add NAME`). It is used as ANTHROPIC_AUTH_TOKEN, and to
 approve Claude Code's sign-ins on a page of the gateway. An identity provider can approve them, too.
-A session is valid only as long as the token or email that approved it, so one edit of `users.toml`
-revokes all access of a user, at every entry.
+A session is valid only as long as the token or email that approved it, so a single edit of
+`users.toml` revokes all of a user's access, at every entry.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ccproxy.worker.redis.shared_pool import SharedPool
 
 MOST_TOKENS = 4
-"""Maximum number of tokens to look up per request; a client sends one."""
+"""Maximum number of tokens to look up per request; clients normally send one."""
 _WINDOW = 600.0
 
 
@@ -56,7 +56,7 @@ class Gateway:
         clock: Callable[[], float],
     ) -> None:
         """
-        Prepare the gateway of *config*; *secret* signs the values that browsers keep.
+        Create the gateway of *config*; *secret* signs the values that browsers store.
 
         *secret* and *clock* (seconds since the epoch) are the same in every worker and replica.
         """
@@ -73,18 +73,18 @@ class Gateway:
         self._session_seconds = 0.0 if oidc is None else oidc.session_seconds
         self._clock = clock
         self._indexed: Users | None = None
-        """The users that `_by_approval` indexes."""
+        """The users that are indexed in `_by_approval`."""
         self._by_approval: Mapping[str, User] = {}
 
     def is_public_host(self, host: str) -> bool:
-        """Return True if *host*, from a Host header, is the host of the public address."""
+        """Return True if *host*, taken from a Host header, is the host of the public address."""
         public = urlsplit(self.public_url)
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         return bool(public.hostname) and name.lower().rstrip(".") == public.hostname
 
     async def user_of(self, tokens: Iterable[str]) -> User | None:
         """
-        Return the user of the first valid token, personal or session, or None.
+        Return the user of the first valid personal or session token, or None.
 
         Raises:
             Problem: If sessions are in Redis, and Redis is unavailable.

@@ -1,10 +1,10 @@
 """
-An OpenID Connect identity provider: identifies users with the authorization code flow.
+Identifies users at an OpenID Connect identity provider with the authorization code flow.
 
 Endpoints and keys come from the provider's discovery document. The flow uses PKCE, a state and a
 nonce. An ID token is accepted only if one of the provider's current keys signed it with an
-asymmetric algorithm, recently and for this gateway. Its email counts only if the provider has
-verified it.
+asymmetric algorithm, recently and for this gateway. The email in the token counts only if the
+provider has verified it.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from ccproxy.worker.upstream.auxiliary_request import AuxiliaryRequestError, rea
 from ccproxy.worker.upstream.connections import explain, open_session
 
 ALGORITHMS = ["RS256", "PS256", "ES256"]
-"""Signature algorithms; never `none`, and no algorithm with a shared secret."""
+"""Accepted signature algorithms; neither `none` nor any algorithm with a shared secret."""
 CACHE_SECONDS = 3600.0
 RETRY_SECONDS = 30.0
-"""Minimum time between two requests for the keys, regardless of the key IDs in tokens."""
+"""Minimum time between requests for the keys, even if a token has an unknown key ID."""
 LEEWAY = 60
-"""Seconds by which clocks may differ."""
+"""Seconds by which the clocks may differ."""
 REPLY_LIMIT = 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
 class IdentityProvider:
-    """A client of one provider."""
+    """A client of one identity provider."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class IdentityProvider:
 
     @property
     def host(self) -> str:
-        """The provider's host name, as shown on the page."""
+        """The provider's host, which is shown on the sign-in page."""
         return urlsplit(self._settings.issuer).netloc
 
     async def authorization_url(self, flow: Flow) -> str:
@@ -92,7 +92,7 @@ class IdentityProvider:
         Return the verified email of the user who returned from the provider with *code*.
 
         Raises:
-            IdentityError: If the provider does not confirm it.
+            IdentityError: If the provider does not confirm the user's identity and email.
 
         """
         url = await self._endpoint("token_endpoint")
@@ -113,11 +113,11 @@ class IdentityProvider:
         reply = await self._fetch("POST", url, data=form, headers=headers)
         token = reply.get("id_token")
         if not isinstance(token, str):
-            raise IdentityError(f"no ID token, but: {str(reply.get('error'))[:100]}")
+            raise IdentityError(f"no ID token, but this error: {str(reply.get('error'))[:100]}")
         return verified_email(await self._claims(token, flow.nonce), self._settings.issuer)
 
     async def _claims(self, token: str, nonce: str) -> Mapping[str, Any]:
-        """Return the claims of a valid ID token; fetch the keys again if none of them fits."""
+        """Return the claims of a valid ID token; fetch the keys again if none of them matches."""
         await self._read_keys(CACHE_SECONDS)
         try:
             signed = self._decode(token)
@@ -150,12 +150,12 @@ class IdentityProvider:
         audiences = audience if isinstance(audience, list) else [audience]
         own = self._settings.client_id
         if own not in audiences or (len(audiences) > 1 and claims.get("azp") != own):
-            raise IdentityError("the ID token is for another client")
+            raise IdentityError("the ID token is for a different client")
         if claims.get("nonce") != nonce:
-            raise IdentityError("the ID token belongs to another sign-in")
+            raise IdentityError("the ID token is for a different sign-in")
 
     async def _read_keys(self, most_age: float) -> None:
-        """Fetch the provider's keys unless the current ones are younger than *most_age*."""
+        """Fetch the provider's keys unless the current ones are less than *most_age* s old."""
         if self._clock() - self._keys_at < most_age:
             return
         url = await self._endpoint("jwks_uri")
@@ -163,7 +163,7 @@ class IdentityProvider:
         keys = []
         for one in listed if isinstance(listed, list) else []:
             try:
-                # Only public signing keys: anyone who has a shared secret could sign with it.
+                # Only public keys: anyone who has a shared secret could sign with it.
                 if one.get("kty") in ("RSA", "EC") and one.get("use", "sig") == "sig":
                     keys.append(import_key(one))
             except (JoseError, ValueError, AttributeError, KeyError):
@@ -175,7 +175,7 @@ class IdentityProvider:
             url = f"{self._settings.issuer.rstrip('/')}/.well-known/openid-configuration"
             document = await self._fetch("GET", url)
             if document.get("issuer") != self._settings.issuer:
-                raise IdentityError(f"{url} is the document of another issuer")
+                raise IdentityError(f"{url} is the document of a different issuer")
             self._document, self._document_at = document, self._clock()
         url = str(self._document.get(name, ""))
         try:

@@ -23,7 +23,7 @@ class IdentityError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """The values of one sign-in."""
+    """The secret values of one sign-in."""
 
     state: str
     """Returned by the browser: proves that the response belongs to this browser's request."""
@@ -33,7 +33,7 @@ class Flow:
     """The PKCE verifier: a stolen code cannot be used without it."""
     redirect_uri: str
     user_code: str
-    """The sign-in that this flow may approve."""
+    """The user code of the sign-in that this flow can approve."""
 
 
 def new_flow(redirect_uri: str, user_code: str) -> Flow:
@@ -50,9 +50,9 @@ def new_flow(redirect_uri: str, user_code: str) -> Flow:
 
 def verified_email(claims: Mapping[str, Any], issuer: str) -> str:
     """
-    Return a user's email; IdentityError unless the provider has verified it.
+    Return a user's email; raise IdentityError unless the provider has verified it.
 
-    Otherwise, an account could have someone else's email. Instead of `email_verified`, Microsoft
+    Otherwise, an account could claim another person's email. Instead of `email_verified`, Microsoft
     Entra ID has the optional claim `xms_edov`: the email's domain belongs to the organization
     ("Migrate away from using email claims for user identification", Microsoft).
     """

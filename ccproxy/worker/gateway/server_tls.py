@@ -17,24 +17,24 @@ HANDSHAKE_SECONDS = 10.0
 MOST_HANDSHAKES = 256
 """Maximum number of handshakes at once; asyncio needs 300 KiB for each."""
 LEAST_SECONDS = 1.0
-"""How long a handshake may take even if others wait."""
+"""How long a handshake may take even if other connections are waiting."""
 RETRY_SECONDS = 1.0
-"""Delay after a connection could not be accepted, for example without file descriptors."""
+"""Delay after a connection could not be accepted, for example for lack of file descriptors."""
 
 
 class ServerTls:
     """A server's TLS context, reloaded when its files change."""
 
     def __init__(self, files: TlsFiles, *, log: FilteringBoundLogger) -> None:
-        """Read *files*; OSError if they cannot be used."""
+        """Read *files*; raise OSError if they cannot be used."""
         self._files = files
         self._log = log
         self._current: ssl.SSLContext | None = None
         self._watched = Watched(files.certificate, self._read, beside=files.key)
         self._watched.get()
         self.context = files.load()
-        """The context that the server listens with; each connection switches to the current one."""
-        # Called at each handshake, even if the client sends no server name.
+        """The context used for listening; each connection switches to the current one."""
+        # Called for each handshake, even if the client sends no server name.
         self.context.sni_callback = self._select
 
     def _select(
@@ -61,8 +61,9 @@ class TlsListener:
     """
     Accepts TLS connections on *listener*, with a protocol from *factory* for each.
 
-    asyncio's server accepts any number of connections, and counts none before its handshake. This
-    one leaves further connections in the queue of the system while `MOST_HANDSHAKES` are running.
+    asyncio's server accepts any number of connections, and does not count those that have not
+    finished their handshake. This listener leaves further connections in the system's queue while
+    `MOST_HANDSHAKES` are running.
     """
 
     def __init__(
@@ -99,10 +100,10 @@ class TlsListener:
                 continue
             task = self._loop.create_task(self._handshake(connection))
             self._handshakes[task] = self._loop.time()
-            await asyncio.sleep(0)  # begin the handshake; accepting does not let others run
+            await asyncio.sleep(0)  # lets the handshake begin: accepting does not yield
 
     async def _make_room(self) -> None:
-        """Wait until a handshake may begin; abort the oldest if it takes too long."""
+        """Wait until another handshake may begin; abort the oldest one if it takes too long."""
         while len(self._handshakes) >= MOST_HANDSHAKES:
             oldest, began = next(iter(self._handshakes.items()))
             rest = began + LEAST_SECONDS - self._loop.time()

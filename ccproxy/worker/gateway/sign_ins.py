@@ -3,7 +3,7 @@ Sign-ins and sessions of the gateway's users.
 
 Each sign-in or session is one record. A change is written only if the record has not changed since
 it was read, and is retried otherwise, so workers and replicas need no lock. Device codes and tokens
-contain the name of their record and a 256-bit secret, of which the record stores the hash. Records
+contain the name of their record and a 256-bit secret; the record stores only its hash. Records
 identify users by a keyed hash of their approval, so a copy of the records reveals neither tokens
 nor users.
 """
@@ -31,22 +31,22 @@ GRACE_SECONDS = 60
 """How long a replaced refresh token is accepted: the response with the new one may be lost."""
 POLL_SECONDS = 5
 MOST_BEGUN = 1000
-"""Maximum number of sign-ins started in `DEVICE_SECONDS`."""
+"""Maximum number of sign-ins that can be started within `DEVICE_SECONDS`."""
 MOST_MISTAKES = 5
-"""Wrong tokens on the approval page after which a sign-in is denied."""
+"""Number of wrong tokens on the approval page after which a sign-in is denied."""
 
 USER_CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
-"""No vowels, so no words, and no characters that look alike (RFC 8628, 6.1)."""
+"""No vowels, which would allow words, and no characters that look alike (RFC 8628, section 6.1)."""
 USER_CODE_LENGTH = 8
 
 _DEVICE, _SESSION = "device-", "session-"
-"""Prefixes of record names, so that no record is read as another kind."""
+"""Prefixes of record names, so that no record is read as one of another kind."""
 _ID_BYTES = 16
 _ID_END = len(TOKEN_PREFIX) + 2 * _ID_BYTES
 _FAMILY = slice(_ID_END, _ID_END + 43)
 """The part of a refresh token that all refresh tokens of a session share: 256 random bits."""
 _MOST_TRIES = 10
-"""Maximum number of attempts to change a record that other workers change at the same time."""
+"""Maximum number of attempts to change a record that other workers are also changing."""
 
 DeviceState = Literal["pending", "slow_down", "expired", "denied", "approved"]
 R = TypeVar("R", bound="_Record")
@@ -91,7 +91,7 @@ class SignedIn(_Record, frozen=True):
     """A session."""
 
     approval: str
-    """Its sealed approval, from `SignIns.sealed`."""
+    """The sealed approval of the session, from `SignIns.sealed`."""
     access: str
     access_until: float
     refresh: str
@@ -123,7 +123,7 @@ class SignIns:
         self._records.close()
 
     def sealed(self, approval: str) -> str:
-        """Return the hash of *approval*, one of `User.approvals`, that records contain."""
+        """Return the hash of *approval*, one of `User.approvals`, as it is stored in records."""
         return self._hashed(f"approval\0{approval}")
 
     # The device flow (RFC 8628).
@@ -137,7 +137,7 @@ class SignIns:
             user_code = "".join(secrets.choice(USER_CODE_LETTERS) for _ in range(USER_CODE_LENGTH))
             name, secret = self._device(user_code), secrets.token_urlsafe(32)
             device = _Device(until=until, secret=_digest(secret))
-            if await self._write(name, None, device):  # otherwise another sign-in has this code
+            if await self._write(name, None, device):  # otherwise, another sign-in has this code
                 return user_code, f"{name.removeprefix(_DEVICE)}.{secret}"
 
     async def is_pending(self, user_code: str) -> bool:
@@ -166,7 +166,7 @@ class SignIns:
         await self._change(self._device(user_code), _Device, note)
 
     async def poll(self, device_code: str) -> tuple[DeviceState, str]:
-        """Return the state and sealed approval of a sign-in; an approval is returned once."""
+        """Return the state and sealed approval of a sign-in; an approval is returned only once."""
         identifier, _, secret = device_code.partition(".")
 
         def look(device: _Device | None) -> tuple[_Device | None, tuple[DeviceState, str]]:
@@ -175,7 +175,7 @@ class SignIns:
             if device.state != "pending":
                 return None, (device.state, device.approval)
             now = self._clock()
-            # One second less than announced: timers and networks are not exact.
+            # One second less than announced, because timers and networks are not exact.
             is_early = now - device.polled < POLL_SECONDS - 1
             return replace(device, polled=now), ("slow_down" if is_early else "pending", "")
 
@@ -219,8 +219,9 @@ class SignIns:
         """
         Exchange a refresh *token* for new tokens; return None if it is invalid.
 
-        A refresh token is for one use. One that is used again after the grace period for lost
-        responses, or after its successor, has been copied, so its session ends.
+        A refresh token can be used once. If it is used again after the grace period for lost
+        responses, or after its successor has been used, it must have been copied, so its session
+        ends.
         """
         digest, family = _digest(token), _digest(token[_FAMILY])
         pair = self._successors(token)
@@ -232,7 +233,7 @@ class SignIns:
                 return None, None
             now, is_old = self._clock(), digest == session.old_refresh
             if is_old and session.refreshed > now - GRACE_SECONDS:
-                refreshed = session.refreshed  # of the first exchange: the grace period is fixed
+                refreshed = session.refreshed  # since the first exchange: the grace period is fixed
             elif digest == session.refresh:
                 refreshed = now
             else:
@@ -262,7 +263,7 @@ class SignIns:
         await self._change(_named(_SESSION, _session_id(token)), SignedIn, end)
 
     def _successors(self, refresh: str) -> TokenPair:
-        """Return the tokens for a *refresh* token, the same whenever it is exchanged."""
+        """Return the successors of a *refresh* token, which are the same for every exchange."""
         access, secret = (self._hashed(f"{kind}\0{refresh}") for kind in ("access", "refresh"))
         return TokenPair(
             access=refresh[:_ID_END] + access, refresh=refresh[: _FAMILY.stop] + secret
@@ -294,7 +295,7 @@ class SignIns:
         Change the record *name* with *decide*, which returns the new record and the result.
 
         Raises:
-            Problem: If other workers change the record during each attempt.
+            Problem: If other workers have changed the record during every attempt.
 
         """
         for _ in range(_MOST_TRIES):

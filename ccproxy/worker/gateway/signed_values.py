@@ -1,8 +1,8 @@
 """
-Signed, short-lived, single-purpose values that a browser keeps for the gateway between two pages.
+Signed, short-lived, single-purpose values that a browser stores for the gateway between pages.
 
-The gateway itself stores no state between the pages, so any worker with the same key can serve the
-next one.
+The gateway itself stores no state between pages, so any worker with the same key can serve the next
+one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class SignedValues:
     """Seals and opens values."""
 
     def __init__(self, key: bytes, *, clock: Callable[[], float]) -> None:
-        """*clock* returns seconds since the epoch, the same in all workers."""
+        """*clock* returns seconds since the epoch, and is the same in all workers."""
         self._key = key
         self._clock = clock
 

@@ -1,8 +1,8 @@
 """
 Forwards telemetry from signed-in clients to an OTLP/HTTP collector.
 
-Clients log an error for each export that fails, so they get a success even if the collector does
-not respond: the batch is dropped, and the loss is logged.
+Clients log an error for each failed export, so they get a success status even if the collector does
+not respond; the batch is then dropped, and the loss is logged.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from ccproxy.worker.upstream.connections import explain, open_session
 
 USER_HEADER = "x-ccproxy-user"
 MOST_AT_ONCE = 8
-"""Maximum number of concurrent deliveries; a batch can have up to 4 MiB."""
+"""Maximum number of concurrent deliveries; a batch can be as large as 4 MiB."""
 WARN_SECONDS = 60.0
 DELIVERY_SECONDS = 5.0
-"""Time limit for one delivery; OTLP exporters wait 10 s for a response, which then is an error."""
+"""Time limit for one delivery; OTLP exporters report an error after 10 s without a response."""
 
 
 class TelemetryRelay:
@@ -57,7 +57,7 @@ class TelemetryRelay:
                 open_session(self._ca_bundle, timeout=timeout) as session,
                 session.post(
                     self._url + path,
-                    data=BytesIO(body),  # bytes would be written at once, up to 4 MiB
+                    data=BytesIO(body),  # plain bytes, up to 4 MiB, would be written all at once
                     headers=headers,
                     proxy=self._proxy,
                     allow_redirects=False,

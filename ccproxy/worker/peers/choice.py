@@ -2,8 +2,8 @@
 Chooses the entry and the model that answer a request.
 
 The rules themselves are pure. This module provides them with the current table and switch, which
-are read again whenever their files change, so that no change requires a restart. Without rules, a
-switch or labels in the tiers, only the model's name at the beginning of the body is read.
+are read again whenever their files change, so that no change requires a restart. If there are no
+rules, switches or labels in the tiers, only the model's name at the beginning of the body is read.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from ccproxy.worker.watched_file import Watched
 
 HOP_HEADER = "x-ccproxy-hop"
 VIA_HEADER = "x-ccproxy-via"
-"""Labels of the entries that a request has passed through, so that no fallback returns to one."""
+"""Labels of the entries that a request has passed through, so that no fallback returns to them."""
 ASKED_HEADER = "x-ccproxy-asked"
 """The client's name for the model, percent-encoded; the answer repeats it."""
 ROUTE_HEADER = "x-ccproxy-route"
@@ -73,9 +73,9 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     requested: str = ""
     """The client's name for the model, if a peer sent a different one."""
     model: str | None = None
-    """The model of this entry; None: the mapping of `name` decides."""
+    """The model of this entry; None if the mapping of `name` decides."""
     ref: ModelRef | None = None
-    """Another entry and its model; None: this entry answers."""
+    """Another entry and its model; None if this entry answers."""
     reason: str = ""
     hop: int = 0
     via: tuple[str, ...] = ()
@@ -83,11 +83,11 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class FleetTable:
-    """The content of the fleet's table; empty if there is no table."""
+    """The contents of the fleet's table; empty if there is no table."""
 
     fleet: Fleet | None
     labels: Mapping[str, str]
-    """Labels by their lowercase form."""
+    """Labels, keyed by their lowercase form."""
     routing_tables: RoutingTables
 
     def entry(self, label: str) -> Entry | None:
@@ -124,7 +124,7 @@ class Chooser:
 
     @property
     def table(self) -> FleetTable:
-        """The current table; the last valid one while the file is invalid."""
+        """The current table, or the last valid one while the file is invalid."""
         return self._table.get()
 
     @property
@@ -140,7 +140,7 @@ class Chooser:
         if entry.label == self.config.label:
             return self.config
         known, watched = self._siblings.get(entry.label, (None, None))
-        if watched is None or known != entry:  # the table may name another file
+        if watched is None or known != entry:  # the table may now name another file
             watched = Watched(entry.env_file, lambda path: _load(path, entry))
             self._siblings[entry.label] = entry, watched
         return watched.get()
@@ -161,7 +161,7 @@ class Chooser:
         return {tier: switched.of(tier) or models.tier(tier) for tier in TIERS}
 
     def target(self, name: str) -> Target:
-        """Return the properties of the model *name*, of this entry or another."""
+        """Return the properties of the model *name* of this entry or another one."""
         ref = parse_ref(name, self.table.labels)
         target = self._fleet_models().chain(ref).target if ref is not None else None
         return target or self.config.target(name)
@@ -181,7 +181,7 @@ class Chooser:
         is_sibling: bool = False,
     ) -> Chosen:
         """
-        Choose the entry and model for a request; without *messages*, by the model's name alone.
+        Choose the entry and the model for a request; if *messages* is None, by name alone.
 
         Raises:
             Problem: If the request loops between entries or names an unknown entry, or if the
@@ -213,7 +213,7 @@ class Chooser:
         )
 
     def tier_of(self, chosen: Chosen) -> str:
-        """Return the tier of *chosen*; a fallback answers with its own model of that tier."""
+        """Return the tier of *chosen*; a fallback answers with its own model for that tier."""
         models = self.config.models
         if chosen.ref is not None and (tier := tier_named(chosen.ref.model)) is not None:
             return tier
@@ -222,7 +222,7 @@ class Chooser:
         return tier_of(models, chosen.requested or chosen.name)
 
     def _is_plain(self, name: str) -> bool:
-        """Return True if the name alone decides, and only within this entry."""
+        """Return True if the name alone decides, and can only select a model of this entry."""
         return (
             ":" not in name
             and not self._has_labelled_tier
@@ -277,7 +277,7 @@ def _load(path: Path, entry: Entry) -> WorkerConfig | None:
         config = load_worker(path, entry=entry)
     except ConfigError:
         return None
-    # This process does not need another entry's keys.
+    # This process does not need the keys of other entries.
     return replace(config, api_keys=(), client_keys=(), custom_headers={}, upstream_proxy=None)
 
 
@@ -300,7 +300,7 @@ def _hop(headers: Mapping[str, str]) -> int:
 
 
 def _name_of(body: bytes) -> str:
-    """Return the model's name; empty if the body is invalid, which the endpoint reports."""
+    """Return the model's name; empty if the body is invalid, which the endpoint will report."""
     if match := _NAME.match(body):
         return without_mark(match[1].decode("utf-8", "replace"))
     try:

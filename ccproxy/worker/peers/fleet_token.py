@@ -2,8 +2,8 @@
 The token that authenticates one worker of a fleet to another: only processes that can read
 `state/signing.key` can create one.
 
-Between peers it replaces a client key. It is valid for one entry and one minute, so a program that
-listens on a former peer's port cannot use it for another entry.
+Between peers, it replaces a client key. It is valid for one entry and one minute, so a program that
+listens on the port of a former peer cannot use the token with another entry.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class FleetToken:
     """Creates and checks tokens with the fleet's key."""
 
     def __init__(self, key: bytes, *, clock: Callable[[], float] = time.time) -> None:
-        # Derived, so that no signature of a thinking block can be a token.
+        # A derived key, so that no signature of a thinking block can serve as a token.
         self._key = hmac.new(key, b"ccproxy fleet token", hashlib.sha256).digest()
         self._clock = clock
 

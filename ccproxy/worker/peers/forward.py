@@ -1,5 +1,5 @@
 """
-Requests that another entry of the fleet answers: because of the model's name, or as a fallback.
+Requests that another entry of the fleet answers, either by choice or as a fallback.
 
 The peer's status and bytes are returned unchanged. When the client disconnects, the connection to
 the peer is closed.
@@ -50,8 +50,8 @@ def choose(request: ClientRequest, body: bytes, messages: MessagesBody | None) -
     """
     Decide which entry and model answer *request*; see `worker/peers/choice.py`.
 
-    *messages* returns the request in Messages API format, which the rules examine; None: the
-    model's name alone decides.
+    *messages* returns the request in Messages API format, which the rules examine; if it is None,
+    the model's name alone decides.
     """
     worker = request.worker
     is_peer = is_from_peer(request)
@@ -80,7 +80,7 @@ async def answer_by_peer(
         try:
             answer = await stack.enter_async_context(_asked(request, chosen, chosen.ref, path))
         except Problem as problem:
-            record.take_back()  # no other worker counts the request
+            record.take_back()  # no other worker counts this request
             if path is not None:
                 raise
             return await _fallback_or_raise(request, problem)
@@ -117,8 +117,8 @@ async def fall_back(
     """
     Return the answer of a fallback in place of *problem*.
 
-    If every fallback fails, return *problem* with all their reasons. If there is no fallback, or it
-    is too late for one, return *problem* itself.
+    If every fallback fails, return *problem* with the reasons for all failures. If there is no
+    fallback, or it is too late for one, return *problem* itself.
     """
     worker, chosen = request.worker, request.chosen
     label = worker.config.label
@@ -139,7 +139,7 @@ async def fall_back(
 
 
 def _with_failures(problem: Problem, failures: Sequence[str]) -> Problem:
-    """Return *problem* with the reasons why no fallback answered, in its message and its body."""
+    """Add the reasons why no fallback answered to the message and the body of *problem*."""
     text = f"{problem.message}; no fallback answered: {'; '.join(failures)}"
     body = problem.body
     if body is not None:
@@ -181,7 +181,7 @@ async def _ask_fallback(
     """
     Return the answer of the entry *label*, or the reason for its failure.
 
-    *problem* is the failure of this entry; None if the session stays with the fallback.
+    *problem* is the failure of this entry, or None if the session stays with the fallback.
     """
     logs, record = request.worker.logs, request.record
     ref = ModelRef(label, request.worker.chooser.tier_of(chosen))
@@ -249,12 +249,12 @@ def _take_route(request: ClientRequest, chosen: Chosen, ref: str, reason: str) -
 
 
 def route_headers(request: ClientRequest) -> list[tuple[str, str]]:
-    """Return the header with the chosen route, or an empty list."""
+    """Return the header that contains the chosen route; empty if there is no route."""
     return [(ROUTE_HEADER, request.record.route)] if request.record.route else []
 
 
 def success_headers(request: ClientRequest) -> list[tuple[str, str]]:
-    """Return the proxy's own headers of an answer: the route, and the limits of a user."""
+    """Return the proxy's own headers for an answer: the route and the user's limits."""
     headers = route_headers(request)
     return headers if request.user is None else [*headers, *limits_of_user(request)]
 
@@ -266,7 +266,7 @@ async def _return(
     if further := answer.headers.get(ROUTE_HEADER):
         record.take_route(f"{record.route}; {_UNSAFE.sub('?', further)}", record.model)
     is_success = answer.status == 200
-    # A refusal by the peer's gateway is about the user, so its limit headers are kept.
+    # If the peer's gateway has refused the request, its limit headers describe the user.
     is_own_refusal = not is_success and REFUSED_HEADER in answer.headers
     received = answer_headers(answer.headers.items())
     headers = [

@@ -4,10 +4,11 @@ Sessions that stay with the fallback that answers them.
 A session that returns from a fallback to its own entry pays for its whole prompt again, once the
 provider's cache of that prompt has expired. So a session that has used a fallback for
 `CACHE_SECONDS` stays with it until its prompt has a new prefix (after a compaction; /clear begins a
-new session), but for FALLBACK_HOLD at most; until then its own entry is not tried. If the fallback
+new session), but for FALLBACK_HOLD at most; until then, its own entry is not tried. If the fallback
 fails, the session's own entry is tried at once.
 
-Each process of an entry has its own table, so another process tries the entry itself first.
+Each process of an entry has its own table, so in another process, the session's own entry is tried
+first.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from dataclasses import dataclass
 from ccproxy.keys.sessions import MAX_SESSIONS, SESSION_IDLE, SessionRef, SessionRow
 
 CACHE_SECONDS = 300.0
-"""How long providers cache an unused prompt, as far as documented."""
+"""How long providers cache an unused prompt, according to their documentation."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Held:
     prompt: SessionRow
-    """The last prompt; its key is the label of the fallback, empty while this entry is tried."""
+    """The last prompt; its `key` is the label of the fallback, empty while this entry is tried."""
     since: float
     """When the session first fell back."""
     tried_at: float
@@ -35,7 +36,7 @@ class HeldFallbacks:
     """The sessions of one entry that its fallbacks answer."""
 
     def __init__(self, hold: float, *, clock: Callable[[], float]) -> None:
-        """*hold* is FALLBACK_HOLD; 0: no session stays with a fallback."""
+        """*hold* is FALLBACK_HOLD; if it is 0, no session stays with a fallback."""
         self._hold = hold
         self._clock = clock
         self._sessions: dict[str, _Held] = {}
@@ -61,7 +62,7 @@ class HeldFallbacks:
             del self._sessions[next(iter(self._sessions))]
 
     def label_of(self, ref: SessionRef) -> str:
-        """Return the fallback that answers this request; empty if this entry should be tried."""
+        """Return the label of the fallback to use; empty if this entry should be tried."""
         held = self._sessions.get(ref.id)
         if held is None:
             return ""

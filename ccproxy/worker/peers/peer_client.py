@@ -1,12 +1,13 @@
 """
 Sends requests to the other workers of the fleet, over loopback and with a fleet token.
 
-A peer receives the client's body with another model's name, and serves it like any request: with
-its own keys, headers and conversion. The client's key is not sent.
+A peer receives the client's body with the name of its own model, and serves it like any other
+request, with its own keys, headers and conversion. The client's key is not sent.
 
-The supervisor keeps the port of a stopped worker open, so a connection alone proves nothing, and an
-answer might not begin for minutes. Therefore each connection carries a health probe first, and the
-request only after the probe succeeds. If the peer dies later, the connection is closed.
+The supervisor keeps the port of a stopped worker open, so an established connection does not prove
+that a worker is running, and it can take minutes before an answer begins. Therefore a health probe
+is sent on each connection first, and the request only if the probe succeeds. If the peer dies
+later, the connection is closed.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class PeerClient:
         self.probe_seconds = PROBE_SECONDS
 
     def is_peer(self, headers: Mapping[str, str], peer: str | None) -> bool:
-        """Return True if a request with these *headers* is from a worker of this fleet."""
+        """Return True if a request with these *headers* comes from a worker of this fleet."""
         token = headers.get(TOKEN_HEADER)
         if token is None or peer is None or not is_loopback(peer):
             return False
@@ -111,7 +112,7 @@ class PeerClient:
                         return False
                     if probe.headers.get(CONNECTION, "").lower() != "close":
                         return True
-                    # It is draining; the next connection reaches its successor.
+                    # The worker is draining; the next connection reaches its successor.
         except TimeoutError:
             return False
 
@@ -132,12 +133,12 @@ class PeerClient:
         )
 
     def _trust(self, ref: ModelRef) -> ssl.SSLContext | bool:
-        """Return the TLS trust settings for an https peer: its own certificate, for any name."""
+        """Return the TLS context for an https peer, which trusts only that peer's certificate."""
         config = self._chooser.sibling(ref.label)
         if config is None or config.gateway.tls is None:
             return True
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        trust.check_hostname = False  # the URL has the address, not the name
+        trust.check_hostname = False  # the URL contains the address, not the name
         trust.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
         trust.load_verify_locations(cafile=config.gateway.tls.certificate)
         return trust

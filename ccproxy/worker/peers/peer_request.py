@@ -12,7 +12,7 @@ from ccproxy.worker.server.http import ClientRequest
 
 
 def is_from_peer(request: ClientRequest) -> bool:
-    """Return True if a worker of the fleet sent *request*; its token replaces the client key."""
+    """Return True if *request* was sent by a worker of the fleet, which needs no client key."""
     if TOKEN_HEADER not in request.headers or (transport := request.transport) is None:
         return False
     address = transport.get_extra_info("peername")
@@ -21,9 +21,10 @@ def is_from_peer(request: ClientRequest) -> bool:
 
 def payer_of(request: ClientRequest) -> tuple[int | None, str]:
     """
-    Return the number of the client key, and the payer header, which replaces it for a peer or user.
+    Return the number of the client key and the payer header, which replaces the number for a peer
+    or user.
 
-    If no client key has a budget, neither is needed, and both may be empty.
+    If no client key has a budget, neither is needed, and both can be missing.
     """
     worker = request.worker
     if request.user is not None:
@@ -36,7 +37,7 @@ def payer_of(request: ClientRequest) -> tuple[int | None, str]:
 
 
 def client_of(request: ClientRequest) -> str:
-    """Return a distinct name for the sender of *request*, or "" if there is only one sender."""
+    """Return a distinct name for the sender of *request*; empty if there is only one sender."""
     worker = request.worker
     if request.record.user:
         return f"user {request.record.user}"
@@ -48,7 +49,7 @@ def client_of(request: ClientRequest) -> str:
 
 
 def budgets_of(request: ClientRequest) -> list[BudgetState]:
-    """Return the budgets of the user who sent *request*; empty if it has no user."""
+    """Return the budgets of the user who sent *request*; empty if there is no user."""
     user = request.user
     if user is None or not user.budgets:
         return []
@@ -59,8 +60,8 @@ def budgets_of(request: ClientRequest) -> list[BudgetState]:
 def without_limits(
     request: ClientRequest, headers: Sequence[tuple[str, str]]
 ) -> Sequence[tuple[str, str]]:
-    """Return a provider's *headers*; for a user, without the limits of the provider's account."""
-    if not request.record.user:  # also set for a peer's request
+    """Return a provider's *headers*; for a user, leave out the limits of the provider's account."""
+    if not request.record.user:  # also set for requests from a peer
         return headers
     return [one for one in headers if not one[0].lower().startswith(LIMIT_PREFIX)]
 

@@ -16,7 +16,7 @@ SSE = "text/event-stream"
 
 
 class ForwardedStream:
-    """The body of *response*; *broken* is the start of the error message if it is interrupted."""
+    """The body of *response*; *broken* begins the error message if the body is interrupted."""
 
     def __init__(self, response: aiohttp.ClientResponse, broken: str) -> None:
         self._response = response
@@ -40,7 +40,7 @@ class ForwardedStream:
             raise self._problem(error) from error
 
     async def read_whole(self) -> bytes:
-        """Return the whole body; raises Problem if it is interrupted or too large."""
+        """Return the whole body; raise Problem if it is interrupted or too large."""
         whole = bytearray()
         while data := await self.read():
             whole += data
@@ -49,7 +49,7 @@ class ForwardedStream:
         return bytes(whole)
 
     async def pump(self, take: Callable[[bytes], bool]) -> bool:
-        """Pass every piece to *take*; return True at the end, False once *take* returns False."""
+        """Pass every piece to *take*; return True at the end, False if *take* returns False."""
         while data := await self.read():
             if not take(data):
                 return False
@@ -63,7 +63,7 @@ class ForwardedEvents:
     """Relays whole events unchanged, so that an error event can follow any of them."""
 
     ended = False
-    """The stream is always read to its end."""
+    """Always False, so that the stream is read to its end."""
     stopped = False
 
     def __init__(self, request_id: str, dialect: ClientDialect = MESSAGES) -> None:

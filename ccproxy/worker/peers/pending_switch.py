@@ -1,10 +1,10 @@
 """
-A switch of models that running sessions follow when their prompt has a new prefix.
+A switch of models that running sessions follow once their prompt has a new prefix.
 
-Other models have not cached the prompt of a running session. With `ccproxy switch --wait`, such a
-session keeps its models until its next compaction, but for the stated time at most. New
-conversations, including those of new subagents, use the new models at once; so do requests without
-a session.
+Only the current models have cached the prompt of a running session. With `ccproxy switch --wait`,
+such a session keeps its models until its next compaction, but at most for the specified time. New
+conversations, including those of new subagents, and requests without a session use the new models
+at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class PendingSwitch:
     def __init__(self) -> None:
         self._switch: ModelSwitch | None = None
         self._sessions: dict[str, bool] = {}
-        """By ID: True once a session follows the switch, False after its compaction."""
+        """By session ID: True once the session follows the switch, False after its compaction."""
 
     def switch_for(
         self, switch: ModelSwitch, headers: Mapping[str, str], body: Callable[[], bytes]

@@ -173,7 +173,7 @@ class ProviderClient:
             else:
                 self.breakers.succeed(ticket)
             raise failure.problem from failure.__cause__
-        except BaseException:  # no evidence about the provider, such as a missing key
+        except BaseException:  # no evidence: no key, or a disconnect
             self.breakers.abandon(ticket)
             raise
         self.breakers.succeed(ticket)

@@ -190,7 +190,7 @@ async def test_rotated_keys_are_fetched_again(gateway, identity):
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
-        ({"issuer": "https://evil.example"}, "document of another issuer"),
+        ({"issuer": "https://evil.example"}, "document of a different issuer"),
         ({"authorization_endpoint": "http://evil.example/"}, "must begin with https://"),
         ({"authorization_endpoint": "javascript:alert(1)"}, "must be"),
         ({"authorization_endpoint": None}, "must be"),
