@@ -134,6 +134,8 @@ def _folded(events: Iterable[Event]) -> dict[str, Any]:
                 message = {**start, "content": [], "usage": {**(start.get("usage") or {})}}
             case "content_block_start":
                 block, pieces = dict(event["content_block"]), []
+                if isinstance(block.get("citations"), list):
+                    block["citations"] = list(block["citations"])  # the event keeps its own
                 message["content"].append(block)
             case "content_block_delta":
                 _add_delta(block, pieces, event["delta"])
@@ -152,7 +154,8 @@ def _add_delta(block: dict[str, Any], pieces: list[str], delta: dict[str, Any]) 
         case "signature_delta":
             block["signature"] = delta["signature"]
         case "citations_delta":
-            block["citations"] = [*(block.get("citations") or ()), delta["citation"]]
+            block["citations"] = block.get("citations") or []
+            block["citations"].append(delta["citation"])
         case _:
             text = delta.get("text") or delta.get("thinking") or delta.get("partial_json")
             pieces.append(text or "")
