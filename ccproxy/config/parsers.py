@@ -69,6 +69,7 @@ _FULL_WIDTH = {"，": ",", "；": ",", "、": ",", "：": ":", "＝": "=", "\u30
 
 _LOGIN = re.compile(r"^((?:[\w+.-]+:)?//)?.*@")
 """A user name and password in an address, also in one without a scheme."""
+_LOGIN_OF_URL = re.compile(r"(?<=//)[^/?#]*@")
 
 # A vendor's prefix with a long remainder, or a long word of letters and digits (names have dashes).
 _KEY_LIKE = re.compile(
@@ -492,7 +493,7 @@ def split_url(value: str) -> SplitResult:
         ValueError: If it is another address; the message quotes neither a password nor a query.
     """
     problem = f'must be an http:// or https:// address, got "{without_credentials(value)}"'
-    for char in value:
+    for char in _LOGIN_OF_URL.sub("", value):  # a password may have any character
         # urlsplit raises only for some of these, with a message about netloc and NFKC.
         if ord(char) > 127 and unicodedata.normalize("NFKC", char) != char:
             problem += f', which contains the character "{char}"; write it in plain ASCII'

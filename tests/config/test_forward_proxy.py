@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ccproxy.config.forward_proxy import proxy_for, unsupported_proxy
+from ccproxy.config.parsers import proxy_url
 
 URL = "https://api.x.ai/v1"
 PROXY = "http://corp:3128"
@@ -104,6 +105,14 @@ def test_an_invalid_proxy_is_reported(host):
     assert text is not None
     assert text.startswith("HTTPS_PROXY is ignored: it is not a valid address;")
     assert "secret" not in text
+
+
+@pytest.mark.parametrize("password", ["p²x", "pass´", "½", "Ａ"])
+def test_a_password_may_have_characters_that_hosts_must_not_have(password):
+    proxy = f"http://user:{password}@corp:3128"
+    environ = {"HTTPS_PROXY": proxy}
+    assert (proxy_for(URL, None, environ), unsupported_proxy(URL, None, environ)) == (proxy, None)
+    assert proxy_url(proxy) == proxy
 
 
 @pytest.mark.parametrize(
