@@ -35,12 +35,16 @@ _HINTS = (*_PREFIXES, *_UNDERSCORED, *_NAMES, "AIza", "eyJ")
 
 # Each pattern either matches a whole run of its characters or fails after a fixed number of them.
 # So the time is linear in the length of the text, which an attacker may choose (a path, a name).
-_KEY_PATTERNS = (
-    rf"\bc?(?:{'|'.join(_PREFIXES)})[A-Za-z0-9_\-]{{8,}}",
-    rf"\b(?:{'|'.join(_UNDERSCORED)})[A-Za-z0-9_]{{16,}}",
-    r"\bAIza[A-Za-z0-9_\-]{16,}",
+_KEYS = (
+    rf"c?(?:{'|'.join(_PREFIXES)})[A-Za-z0-9_\-]{{8,}}",
+    rf"(?:{'|'.join(_UNDERSCORED)})[A-Za-z0-9_]{{16,}}",
+    r"AIza[A-Za-z0-9_\-]{16,}",
     # A JSON Web Token. Its dots are optional: looking for one would scan each run many times.
-    r"\beyJ[A-Za-z0-9_\-]{14,}(?:\.[A-Za-z0-9_\-.]+)?",
+    r"eyJ[A-Za-z0-9_\-]{14,}(?:\.[A-Za-z0-9_\-.]+)?",
+)
+_KEY_PATTERNS = (
+    # In JSON, a line feed before a key is `\n`, which ends in a letter.
+    rf"(?:\b|(?<=\\[nrt]))(?:{'|'.join(_KEYS)})",
     r"(?i:(?<=bearer )|(?<=api[-_]key: )|(?<=api[-_]key=))[A-Za-z0-9._~+/\-]{8,}=*",
 )
 """The formats of the providers' keys; longer than any ordinary word."""

@@ -32,6 +32,16 @@ def test_text_in_the_form_of_a_key_is_masked(secret, around):
     assert output == around.format("…" + secret[-4:])
 
 
+@pytest.mark.parametrize("space", ["\n", "\r\n", "\t"])
+def test_a_key_at_the_start_of_a_line_is_masked_in_json(space):
+    """The escaped line feed ends in a letter, as does a word before a hyphen."""
+    redact, key = Redactor(), "sk-ant-api03-abcdefgh_12345678"
+    text = f"Here it is:{space}{key}"
+    assert redact(json.dumps(text)) == json.dumps(text.replace(key, "…5678"), ensure_ascii=False)
+    pieces = (f"Here it is:{space}", key[:6], key[6:])
+    assert redact.events(events(*pieces)) == events(pieces[0], "*" * 6, "*" * (len(key) - 6))
+
+
 @pytest.mark.parametrize(
     "text",
     ["Bearer abcdefgh12345678", "bearer abcdefgh12345678", "x-api-key: abcdefgh12345678"],
