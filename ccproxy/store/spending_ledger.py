@@ -199,6 +199,8 @@ class SpendingLedger:
             self._own = self._claim()
             self._own.merge(old)
             old.close()
+            if (ended := self._others.pop(self._own.path.name, None)) is not None:
+                ended.close()  # this process continues its file
         for name in [name for name, sheet in self._others.items() if not sheet.is_in_place()]:
             self._others.pop(name).close()
         self._changed_at = self._folder.stat().st_mtime_ns

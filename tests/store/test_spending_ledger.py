@@ -167,6 +167,18 @@ def test_the_spending_of_a_process_that_ended_after_the_removal_is_kept(ledger, 
     assert ledger.spent(B, TOMORROW) == Spent(5, 5, 0)
 
 
+def test_a_file_that_replaces_a_removed_one_is_counted_once(tmp_path):
+    ended, ledger = (SpendingLedger(tmp_path / "x.budgets", clock=ticking()) for _ in range(2))
+    for one in (ended, ledger):
+        one.add(A, 5, TODAY)
+    assert ledger.spent(A, TODAY) == Spent(10, 10, 0)
+    ended.close()
+    (tmp_path / "x.budgets" / "slot.2").unlink()
+    for _ in range(2):
+        assert ledger.spent(A, TODAY) == Spent(10, 10, 0)
+    ledger.close()
+
+
 def test_a_ledger_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "x.budgets").write_text("")
     with pytest.raises(OSError, match=r"File exists; a file has the name .*: '.*x\.budgets'"):
