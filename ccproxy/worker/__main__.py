@@ -1,15 +1,15 @@
 """
-The worker process: arguments -> configuration -> logs -> serve.
+The worker process: parses its arguments, loads the configuration, opens the logs and serves.
 
     python -m ccproxy.worker --home DIR [--table FILE] --label LABEL --env-file FILE|- --port N
         [--index K --workers N]
         [--listen-fd N] [--ready-fd N] [--control PATH --nonce HEX]
         [--echo text|color|json [--greeting TEXT]]
 
-`--env-file -` takes the settings from the process environment. Without --listen-fd the worker
-binds its address itself, without --ready-fd it reports errors on stderr, and without --control it
-has no control socket; so it can be run by hand. With --echo it runs in the foreground: its log is
-also written to stderr, with TEXT when it is ready.
+`--env-file -` takes the settings from the process environment. A worker can be run by hand: without
+--listen-fd it binds its address itself, without --ready-fd it reports errors on stderr, and without
+--control it has no control socket. With --echo it runs in the foreground: its log is also written
+to stderr, and TEXT is shown once it is ready.
 
 `python -m ccproxy.worker --fork-server …` forks workers: see `fork_server`.
 
@@ -39,7 +39,7 @@ import uvloop
 if __name__ == "__main__":
     # Until the event loop handles signals, Ctrl-C ends the process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # structlog imports rich if it is installed: 60 modules, 3 MiB and 30 ms, for console output.
+    # If rich is installed, structlog imports it for console output: 60 modules, 3 MiB and 30 ms.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
 from ccproxy.config.catalogue.catalogue_file import release_catalogue
@@ -233,7 +233,7 @@ def _report(options: argparse.Namespace, readiness: Readiness) -> None:
         return
     os.write(options.ready_fd, encode(readiness))
     if readiness.ready:
-        return  # `_report_drain` uses the pipe once more
+        return  # `_report_drain` uses the pipe again
     os.close(options.ready_fd)
     options.ready_fd = None
 
@@ -249,7 +249,7 @@ def _report_drain(options: argparse.Namespace) -> None:
 
 
 def _set_limits() -> None:
-    """Allow many sockets, and no core file, which would contain the keys."""
+    """Raise the limit on open files, and disable core files, which would contain the keys."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     limit = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
@@ -267,5 +267,5 @@ def _settle_memory() -> None:
 if __name__ == "__main__":
     worker_arguments: Sequence[str] | None = sys.argv[1:]
     if sys.argv[1:2] == [OPTION]:
-        worker_arguments = serve(int(sys.argv[2]))  # None at the end of the fork server
+        worker_arguments = serve(int(sys.argv[2]))  # None when the fork server ends
     sys.exit(0 if worker_arguments is None else main(worker_arguments))

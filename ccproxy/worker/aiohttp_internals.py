@@ -46,15 +46,16 @@ USED_NAMES: Mapping[type, frozenset[str]] = {
 }  # fmt: skip
 
 _JOIN_LIMIT = 64 * 1024
-"""Maximum bytes that are copied, so that they are sent in one write with the data before them."""
+"""Data of at most this many bytes is copied, to send it in one write with the data before it."""
 
 
 class ResumesOnlyPaused(BaseProtocol):
     """
     A connection that resumes reading only after a pause.
 
-    aiohttp resumes each time a piece is taken out of a body, which makes its parser process an
-    empty read and calls the transport. For a stream of small chunks that is a tenth of the cost.
+    aiohttp resumes reading each time a piece is taken out of a body, which makes its parser process
+    an empty read and calls the transport. For a stream of small chunks, this accounts for a tenth
+    of the cost.
     """
 
     __slots__ = ()
@@ -73,9 +74,9 @@ class ProviderProtocol(ResumesOnlyPaused, ResponseHandler):
 
     on_data: Callable[[], None] | None = None
     has_served = False
-    """Whether it has carried a complete exchange, so that the provider may have closed it since."""
+    """Whether the connection has carried a complete exchange, and may have been closed since."""
     is_idle = False
-    """Whether it is in the pool, where no data may arrive."""
+    """Whether the connection is in the pool, where no data is expected."""
 
     def data_received(self, data: bytes) -> None:
         """Parse *data*; abort the connection if the data was not requested."""
@@ -86,10 +87,10 @@ class ProviderProtocol(ResumesOnlyPaused, ResponseHandler):
         if self.on_data is not None:
             self.on_data()
         if self.is_idle and self.should_close:
-            self.abort()  # there were more bytes after the end of the response
+            self.abort()  # more bytes arrived after the end of the response
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End or interrupt the response."""
+        """End the response, or fail it if it is incomplete."""
         super().connection_lost(exc)
         if self.on_data is not None:
             self.on_data()
@@ -104,12 +105,12 @@ class ProviderProtocol(ResumesOnlyPaused, ResponseHandler):
         body = self._payload
         super().set_exception(exc, *cause)
         if body is not None and not body.is_eof() and body.exception() is None:
-            error = ClientPayloadError("the framing of the response is broken")
+            error = ClientPayloadError("the response has broken framing")
             body.set_exception(error, exc)
 
 
 def use_protocol(connector: aiohttp.BaseConnector, loop: asyncio.AbstractEventLoop) -> None:
-    """Make *connector* create its connections as `ProviderProtocol`."""
+    """Make *connector* use `ProviderProtocol` for its connections."""
     factory: Any = partial(ProviderProtocol, loop)
     connector._factory = factory
 
@@ -122,7 +123,7 @@ class ClientProtocol(ResumesOnlyPaused, RequestHandler):
 
     @property
     def manager(self) -> web.Server | None:
-        """The server, until the connection is lost."""
+        """The server, or None once the connection is lost."""
         return self._manager
 
     @property
@@ -148,7 +149,7 @@ class HookedRequest(web.BaseRequest):
 
 
 class PreparedResponse(web.StreamResponse):
-    """A response whose subclass writes its bytes itself; aiohttp manages the connection."""
+    """Base class of responses that write their own bytes; aiohttp manages the connection."""
 
     _bound_to: web.BaseRequest | None = None
 
@@ -203,8 +204,8 @@ class PreparedResponse(web.StreamResponse):
         request = self._bound_to
         transport = None if request is None else request.transport
         if request is None or transport is None or transport.is_closing():
-            raise ClientConnectionResetError("the client has left")
-        # aiohttp reads this to decide whether an error can still have a status.
+            raise ClientConnectionResetError("the client has disconnected")
+        # aiohttp reads this to decide whether an error response can still be sent.
         request.writer.output_size += len(data) + len(more)
         if len(more) > _JOIN_LIMIT:
             transport.write(data)

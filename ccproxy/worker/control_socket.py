@@ -63,7 +63,7 @@ IO_SECONDS = 5.0
 """Time limit for reading a request and for writing a reply."""
 ACCEPT_RETRY_SECONDS = 0.1
 FILE_CHECK_SECONDS = 1.0
-"""Time between two checks that the socket's file still exists."""
+"""Interval between checks that the socket's file still exists."""
 MAX_LINE = 64 * 1024
 MAX_DRAIN_SECONDS = 86400
 MANY_CONNECTIONS = 0.9
@@ -118,7 +118,7 @@ class ControlSocket:
         self._accepting = self._start(self._accept())
 
     async def _restore_file(self) -> None:
-        """Bind again whenever the file is removed: without it, no command reaches the worker."""
+        """Bind again whenever the file is removed, because commands need it to reach the worker."""
         while True:
             await asyncio.sleep(self._file_check_seconds)
             if self._path.exists():
@@ -147,14 +147,14 @@ class ControlSocket:
                 line = await _read_line(connection)
             data, fds = await self._answer(line, connection)
             if fds:
-                # Fits into any socket buffer, so sending neither blocks nor truncates it.
+                # The reply fits into any socket buffer, so sending neither blocks nor truncates it.
                 socket.send_fds(connection, [data], fds)
                 return
             async with asyncio.timeout(IO_SECONDS):
                 await asyncio.get_running_loop().sock_sendall(connection, data)
 
     async def _answer(self, line: bytes, connection: socket.socket) -> tuple[bytes, list[int]]:
-        """Return the reply and the file descriptors to send with it; events are sent directly."""
+        """Return the reply and its file descriptors; send events to a watcher directly."""
         try:
             request = decode_request(line)
         except MessageError as error:
@@ -190,7 +190,9 @@ class ControlSocket:
                 return await client_session_state(self._worker, request)
             case InspectRequest(id=request_id):
                 result = self._worker.session.inspector.exchange(request_id)
-                return result or Refusal(error="the bodies of this request are not kept (INSPECT)")
+                return result or Refusal(
+                    error="no bodies of this request: they are kept only while INSPECT is on"
+                )
             case ModelsRequest():
                 return await self._offered_models()
             case ReplayRequest(id=recording_id):
@@ -284,7 +286,7 @@ class ControlSocket:
         file = self._log_file
         if file is None or not file.trouble:
             return ""
-        # The disk may have room again; only another write can show it.
+        # The disk may have room again, but only another write can show that.
         self._worker.logs.events.warning("log.retried")
         if not file.trouble:
             return ""
@@ -292,7 +294,7 @@ class ControlSocket:
 
     def _drain(self, seconds: float) -> Reply:
         if not 0 <= seconds <= MAX_DRAIN_SECONDS:  # also refuses NaN
-            return Refusal(error=f"seconds: must be from 0 to {MAX_DRAIN_SECONDS}")
+            return Refusal(error=f"seconds must be from 0 to {MAX_DRAIN_SECONDS}")
         self._lifecycle.drain(float(seconds))
         return Done()
 
@@ -311,7 +313,7 @@ class ControlSocket:
 def _pool_trouble(pool: PoolSharing | None) -> str:
     if pool is None or pool.mode == "shared":
         return ""
-    return f"without Redis, with this replica's share of the limits: {pool.reason}"
+    return f"working without Redis, within this replica's share of the limits: {pool.reason}"
 
 
 async def _read_line(connection: socket.socket) -> bytes:

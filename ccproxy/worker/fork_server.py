@@ -1,13 +1,13 @@
 """
-The fork server: imports the workers' modules once, and forks a worker per order.
+The fork server: imports the workers' modules once, and forks one worker for each order.
 
     python -m ccproxy.worker --fork-server FD ROOM
 
 The supervisor runs one during a `start` or `reload`. A fleet is then ready about as soon as its
-first worker, and its workers share the memory of all imported modules: 32 proxies start in
-1.5 s and take 342 MiB instead of about 1,000. An order is one message on the socket FD: a JSON list
-of arguments, and three descriptors (the listening socket, the readiness pipe, the crash output).
-The answer is the worker's pid. The server ends when the supervisor closes the socket.
+first worker, and its workers share the memory of all imported modules: 32 proxies start in 1.5 s
+and use 342 MiB instead of about 1,000 MiB. An order is one message on the socket FD: a JSON list of
+arguments, and three descriptors (the listening socket, the readiness pipe, the crash output). The
+answer is the worker's pid. The server ends when the supervisor closes the socket.
 
 - The server opens nothing: no event loop, thread, file or database. It reads no env file and draws
   no random number, so that workers share nothing but code.
@@ -15,7 +15,8 @@ The answer is the worker's pid. The server ends when the supervisor closes the s
   worker to the supervisor, which is its subreaper. So the worker is the supervisor's child, as if
   spawned by it, and outlives the fork server.
 - A worker replaces the server's command line with its own, for which ROOM (an argument of spaces)
-  reserves memory. `ps` shows it, and the next supervisor identifies the worker by it.
+  reserves memory. `ps` shows the new command line, and the next supervisor uses it to identify the
+  worker.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def serve(fd: int) -> list[str] | None:
 
     Raises:
         OSError: If there is more than one thread, a command line is too long, or no process can
-            be forked. The supervisor then spawns its workers.
+            be forked. The supervisor then spawns its workers instead.
     """
     set_title = _load_title_setter()
     prefix = sys.orig_argv[: sys.orig_argv.index(OPTION)]
@@ -70,14 +71,14 @@ def serve(fd: int) -> list[str] | None:
 
 
 def _load_title_setter() -> Callable[[str], None]:
-    # By default the library also overwrites the memory that /proc/PID/environ shows.
+    # By default, setproctitle also overwrites the memory that /proc/PID/environ shows.
     os.environ["SPT_NOENV"] = "1"
     # Linux only; a spawned worker does not need it.
     from setproctitle import setproctitle, setthreadtitle
 
     def set_title(title: str) -> None:
         setproctitle(title)
-        setthreadtitle("ccproxy")  # else `ps -e` and `top` show the beginning of the title
+        setthreadtitle("ccproxy")  # else `ps -e` and `top` show the start of the title
 
     set_title(_title(sys.orig_argv[:-1]))
     del os.environ["SPT_NOENV"]
@@ -89,7 +90,7 @@ def _title(arguments: Sequence[str]) -> str:
     Return *arguments* as one string, which `shlex.split` can split again.
 
     Raises:
-        OSError: If it does not fit.
+        OSError: If the string does not fit into this process's command line.
     """
     title = shlex.join(arguments)
     room = sum(len(os.fsencode(argument)) + 1 for argument in sys.orig_argv)
@@ -112,7 +113,7 @@ def _prepare() -> None:
 
 def _fork_orphan() -> int:
     """
-    Fork a process that is not a child of this one; return its pid, and 0 in the process itself.
+    Fork a process that is not a child of this one; return its pid here, and 0 in the new process.
 
     Raises:
         OSError: If no process can be forked.
@@ -128,11 +129,11 @@ def _fork_orphan() -> int:
         os.close(write)
         return 0
     os.close(write)
-    os.waitpid(intermediate, 0)  # after this, the worker has its new parent
+    os.waitpid(intermediate, 0)  # the worker has its new parent from here on
     data = os.read(read, 20)
     os.close(read)
     if not data:
-        raise OSError("no process could be forked")
+        raise OSError("could not fork a process")
     return int(data)
 
 

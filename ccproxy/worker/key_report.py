@@ -1,8 +1,8 @@
 """
-The state of the keys for their owner: `ccproxy keys` and the reason lines of `ccproxy status`.
+The state of the keys as shown by `ccproxy keys` and in the reason lines of `ccproxy status`.
 
 A key is shown by its last four characters only. A test sends one small request with the key,
-regardless of its state, and the response updates the pool like any other.
+regardless of the key's state, and the response updates the pool like any other response.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ async def _save(worker: Worker) -> str:
     """Save the state of the keys; return why a restart would undo the change, or ''."""
     if worker.keeper is not None:
         return await worker.keeper.save_now()
-    # Another process of the entry may own the file; it receives the same action.
+    # Another process of the entry may own the file; that process receives the same action.
     return NO_STORE if worker.pool.is_writer else ""
 
 
@@ -137,7 +137,7 @@ def faulty_key(keys: Sequence[KeyView]) -> str:
 
 
 def reason(worker: Worker, keys: Sequence[KeyView]) -> str | None:
-    """Describe problems with *keys* and the provider for the user, or return None."""
+    """Describe the problems with *keys* and the provider for the user; None if there are none."""
     parts = []
     name = worker.config.provider_name
     for breaker in worker.upstream.breakers.open():
@@ -187,5 +187,5 @@ def _next_attempt(cooldown: CooldownView) -> str:
     return (
         f"next attempt in {format_wait(cooldown.seconds)}"
         if cooldown.seconds
-        else "next attempt with the next request"
+        else "will be tried again on the next request"
     )

@@ -27,16 +27,16 @@ from ccproxy.keys.pool import KeyPool
 from ccproxy.store.key_database import CALIBRATION, REFUSALS, SESSIONS, KeyStore, Rows
 
 SAVE_AFTER = 0.2
-"""Seconds for which changes are collected before a save; a crash loses at most these."""
+"""Seconds for which changes are collected before a save; a crash loses only those changes."""
 CHECK_SECONDS = 2.0
-"""Time between two checks that the file still exists."""
+"""Interval between checks that the file still exists."""
 SAVE_TIMEOUT = 3.0
-"""Seconds that a command waits for a save; less than its limit for the worker's reply."""
+"""Seconds that a command waits for a save; shorter than its time limit for the worker's reply."""
 LESSONS_MAX_AGE = 7 * 86400.0
 """Seconds after which a field that the provider refused is sent again."""
 
 MAX_DRIFT = 0.5
-"""Seconds by which the end of a cooldown may drift between wall and monotonic clock."""
+"""Seconds by which the end of a cooldown may shift because the wall and monotonic clocks drift."""
 
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
@@ -51,7 +51,7 @@ class PersistentState:
     server: str = ""
     """The provider's base URL; refusals by another server are not restored."""
     keeps_refusals: bool = True
-    """False for a proxy without a table: each start may have other settings and another server."""
+    """False for a proxy without a table: each start may use different settings and servers."""
 
 
 def open_keeper(
@@ -137,7 +137,7 @@ class KeyStateKeeper:
             self._state.pool.restore_sessions(rows, self._salt)
 
     def _check_later(self) -> None:
-        """Check regularly that the file exists: without it, a restart enables disabled keys."""
+        """Check regularly that the file exists; a restart without it would enable disabled keys."""
         loop = asyncio.get_running_loop()
         self._check = loop.call_later(CHECK_SECONDS, self._save_if_removed)
 
@@ -159,7 +159,7 @@ class KeyStateKeeper:
         self._store.close()
 
     async def save_now(self, *, limit: float = SAVE_TIMEOUT) -> str:
-        """Save pending changes; return why they are not saved within *limit* seconds, or ''."""
+        """Save pending changes; return why they were not saved within *limit* seconds, or ''."""
         running = self._task
         self._task = asyncio.get_running_loop().create_task(self._save_after_task(running))
         done, _ = await asyncio.wait({self._task}, timeout=limit)

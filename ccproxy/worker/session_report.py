@@ -70,7 +70,7 @@ def _refusal(waiting: AccessRecord | None) -> str:
 
 
 def _plan(accounts: Iterable[AccountRow]) -> AccountWindow | None:
-    """Return the fullest window of the account with the most left, or None if unknown."""
+    """Return the fullest window of the account with the most quota left; None if unknown."""
     windows = [account.windows for account in accounts if account.windows]
     fullest = [max(one, key=lambda window: window.used) for one in windows]
     return min(fullest, key=lambda window: window.used, default=None)

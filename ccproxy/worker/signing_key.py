@@ -16,11 +16,11 @@ def load_signing_key(state: Path) -> bytes:
     """
     Return the fleet's key from its *state* folder, after creating it if it is missing.
 
-    Workers that start together agree on one key, because only one of them can create a hard link.
-    A file that is not a key is replaced; this loses only the thinking of running sessions.
+    Workers that start together agree on one key, because only one of them can create a hard link. A
+    file that does not contain a key is replaced; this loses only the thinking of running sessions.
 
     Raises:
-        OSError: If the file cannot be read or created, with its name and the fix.
+        OSError: If the file cannot be read or created; the message contains its name and the fix.
     """
     path = state / "signing.key"
     with errors_about(path):

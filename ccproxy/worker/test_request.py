@@ -14,7 +14,7 @@ _MAX_TOKENS = 16
 
 
 def build_test_request(worker: Worker, *, request_id: str) -> Exchange | Passthrough:
-    """Return a request for one word to the small model."""
+    """Return a request to the small model for a one-word answer."""
     fields = {
         "model": worker.config.models.small or _TIER,
         "max_tokens": _MAX_TOKENS,

@@ -118,7 +118,7 @@ class Worker:
     authenticator: Authenticator
     pool: KeyPool
     shared_pool: SharedPool | None = None
-    """The same pool, if its state is in Redis."""
+    """The same object as `pool` if its state is in Redis, else None."""
     keeper: KeyStateKeeper | None
     """Keeps the pool on disk; None if the file cannot be used."""
     upstream: ProviderClient
@@ -146,11 +146,11 @@ class Worker:
     counting: TokenCounting = field(default_factory=TokenCounting)
     requests: RunningRequests = field(default_factory=RunningRequests)
     removed_reasoning: int = 0
-    """Reasoning items that providers removed from requests (Responses API)."""
+    """Number of reasoning items that providers removed from requests (Responses API)."""
     started: float = field(default_factory=time.time)
     """Seconds since the epoch."""
     id_prefix: str = field(default_factory=lambda: secrets.token_hex(8))
-    """Random per process, followed by a counter: ids must be unique, not unpredictable."""
+    """Random for each process; a counter follows it: ids must be unique, but may be predictable."""
 
     def new_id(self, kind: str) -> str:
         """Return a new identifier such as `req_…` or `msg_…`."""
@@ -286,7 +286,7 @@ def _payers(
     log: FilteringBoundLogger,
     shared: SharedPool | None,
 ) -> Payers:
-    """Return the payers of requests; with REDIS_URL, replicas count together."""
+    """Return the payers of requests; with REDIS_URL, all replicas share their ledgers."""
     return Payers(
         config,
         state=state,
@@ -336,7 +336,7 @@ def _signing_key(state: Path, *, in_fleet: bool, log: FilteringBoundLogger) -> b
     except OSError as error:
         if in_fleet:
             raise
-        # Thinking from before a restart will not be sent back.
+        # Thinking signed before a restart can no longer be sent back to the provider.
         log.warning("signing_key.not_saved", folder=str(state), reason=error.strerror)
         return secrets.token_bytes(KEY_BYTES)
 

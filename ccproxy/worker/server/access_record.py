@@ -33,7 +33,7 @@ MAX_FAILURES = 16
 """Maximum number of failed attempts to keep; the last one is always included."""
 
 CLIENT_LEFT = 499
-"""The status logged if the client disconnects first. It is nginx's, and is never sent."""
+"""The status logged if the client disconnects first. nginx defined it; it is never sent."""
 
 _TOKEN_FIELDS = {
     "input": "input_tokens",
@@ -93,7 +93,7 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     started_at: float = msgspec.field(default_factory=time.time)
     """Seconds since the epoch."""
     is_probe: bool = False
-    """Whether it is logged at DEBUG only."""
+    """Whether the request is logged at DEBUG only."""
     bodies: Bodies | None = None
     recorded_answers: list[RecordedAnswer] = []
     """The provider's answers, while exchanges are recorded."""
@@ -114,7 +114,7 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     usage: Mapping[str, Any] = {}
     stop_reason: str | None = None
     answered_by: str = ""
-    """The label of the entry that answers, if it is another one, which then counts the request."""
+    """The label of the other entry that answers and counts the request, or empty."""
     is_fallback: bool = False
     """Whether the other entry answers because this one could not."""
     traceparent: str = ""
@@ -122,15 +122,15 @@ class AccessRecord(msgspec.Struct, kw_only=True):
     route: str = ""
     """The entry that answers and the reason, if the model's name alone did not decide."""
     shares: Shares = ()
-    """Its budget reservations; empty if no budget applies, or before admission."""
+    """The request's budget reservations; empty before its admission, or if no budget applies."""
     session: str = ""
-    """Claude Code's session; empty for other clients."""
+    """The id of Claude Code's session; empty for other clients."""
     agent: str = ""
-    """The id of the sub-agent that sent it."""
+    """The id of the sub-agent that sent the request."""
     is_turn: bool = False
     """Whether it is a turn of a session, rather than a sub-agent's or an auxiliary request."""
     user: str = ""
-    """The gateway user who sent it."""
+    """The name of the gateway user who sent the request."""
     size: int = 0
     """The size of the request body, in bytes."""
     dropped: tuple[str, ...] = ()
@@ -169,7 +169,7 @@ class AccessRecord(msgspec.Struct, kw_only=True):
             self.requested = requested[:MAX_NAME]
 
     def hand_over(self, label: str, request_id: str = "", *, is_fallback: bool = False) -> None:
-        """Record that the entry *label* answers, under its own id if it has one."""
+        """Record that the entry *label* answers, under *request_id* if it is not empty."""
         self.answered_by, self.is_fallback = label, is_fallback
         self.request_id = request_id or self.request_id
 
@@ -214,7 +214,7 @@ class AccessRecord(msgspec.Struct, kw_only=True):
 
     @property
     def elapsed(self) -> float:
-        """Seconds from the start to the end, or so far."""
+        """Seconds from the start of the request to its end, or to now if it is running."""
         return (self._ended or time.monotonic()) - self._started
 
     @property

@@ -175,7 +175,7 @@ async def answer(request: ClientRequest) -> web.StreamResponse:
             response.force_close()
         record.status = response.status
         if record.bodies is not None and isinstance(body := getattr(response, "body", None), bytes):
-            record.bodies.add(body)  # a whole response; a stream adds each write
+            record.bodies.add(body)  # only a whole response has a body; a stream adds each write
         return response
     except (asyncio.CancelledError, ConnectionError):
         # The client disconnected; a provider's connection failure is a Problem.
@@ -222,8 +222,8 @@ def _clear_frames(error: BaseException | None) -> None:
     """
     Delete the local variables of the frames in which *error* and its causes were raised.
 
-    They are in reference cycles with the exceptions, and can hold a provider's response of 64 MiB,
-    which the garbage collector would free much later.
+    These variables form reference cycles with the exceptions, and can hold a provider's response of
+    64 MiB, which the garbage collector would free much later.
     """
     for _ in range(MAX_CAUSES):
         if error is None:
@@ -234,13 +234,13 @@ def _clear_frames(error: BaseException | None) -> None:
 
 def _authorized(request: ClientRequest, route: Route, user: User | None) -> Endpoint:
     """
-    Return the endpoint that serves the request; *user*, if any, owns its token.
+    Return the endpoint that serves the request; *user* is the owner of its token, if any.
 
     Raises:
         Problem: If there is no such endpoint, or if the client may not use it.
     """
     worker = request.worker
-    if not (route.is_page and worker.gateway):  # a page checks the origin itself
+    if not (route.is_page and worker.gateway):  # a page's endpoint checks the origin itself
         worker.authenticator.check_origin(request.headers, request.raw_path)
     is_absent = (route.is_admin and not _serves_admin(request)) or (
         route.is_gateway and worker.gateway is None

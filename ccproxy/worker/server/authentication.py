@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - not bound here
-"""Not accepted as a Host, even if the listener is bound to it: browsers reach this machine."""
+"""Never accepted as a Host, even for a listener bound to one: browsers connect to this machine."""
 
 _NOT_FROM_PAGES = ("none", "same-origin")
 """Sec-Fetch-Site for the user's own actions; a page on another port sends `same-site`."""
@@ -103,8 +103,8 @@ class Authenticator:
         """
         Refuse web pages on a loopback listener, on one without client keys, or with ALLOWED_HOSTS.
 
-        Elsewhere the client key is sufficient protection: no page has it. *target* is the request
-        target, which also contains a host in its absolute form (RFC 9112, 3.2.2).
+        Elsewhere the client key is sufficient protection, because no page has that key. *target* is
+        the request target, which also contains a host in its absolute form (RFC 9112, 3.2.2).
 
         Raises:
             Problem: 421 for a foreign host, 403 for a page's request.
@@ -123,7 +123,8 @@ class Authenticator:
         """
         Refuse requests for one of the proxy's own pages that another site initiated.
 
-        Any site may link to the page. If *is_form*, only the page itself, at *origin*, may send it.
+        Any site may link to the page. If *is_form*, only the page itself, at *origin*, may send the
+        form.
 
         Raises:
             Problem: 421 for a foreign host, 403 for a form from another site.

@@ -2,8 +2,8 @@
 The client's API: the steps that depend on it.
 
 Requests of every API take the same path: an exchange makes the provider's request and the client's
-answer, and the same keys, retries and fallbacks apply. Only the differences are here. The endpoint
-sets `request.dialect`; the default is the Messages API.
+answer, and the same keys, retries and fallbacks apply. This module contains only the differences.
+The endpoint sets `request.dialect`; the default is the Messages API.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class CompletionsDialect(ClientDialect):
     path = "/v1/chat/completions"
 
     def ping(self) -> bytes:
-        """Return a comment; the API has no ping."""
+        """Return a comment, because the API has no ping event."""
         return sse.COMMENT
 
     def error_event(self, problem: Problem, request_id: str) -> bytes:

@@ -36,7 +36,7 @@ from ccproxy.worker.upstream.provider_client import Outgoing, ProviderAnswer
 from ccproxy.worker.upstream.recorded_answer import RecordedAnswer
 
 _NOT_SUPPORTED = (404, 405, 501)
-"""Statuses of a provider that does not count tokens."""
+"""Statuses returned by a provider that does not count tokens."""
 _MISSING_KINDS = ("not_found_error", "api_error", "invalid_request_error")
 _COUNT = re.compile(rb'"input_tokens"\s*:\s*[0-9]')
 
