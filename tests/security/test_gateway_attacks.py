@@ -357,7 +357,7 @@ async def test_files_that_others_may_change_are_not_used(gateway, file):
     settings.write_text('{"hooks": {}}')
     settings.chmod(0o666)
     async with gateway.get("/managed/settings", headers=bearer(ANNA)) as got:
-        assert (got.status, "other users may change" in await got.text()) == (500, True)
+        assert (got.status, "is writable by other users" in await got.text()) == (500, True)
     settings.chmod(0o600)
     async with gateway.get("/managed/settings", headers=bearer(ANNA)) as got:
         assert got.status == 200

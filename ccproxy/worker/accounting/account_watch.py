@@ -3,8 +3,8 @@ Reads the keys' accounts periodically, and warns when little is left.
 
 A report is read after the first requests and then once per interval, only while requests are sent,
 and by only one process of an entry; the pool shares it with the others and keeps it across
-restarts. A failure changes only the displayed text, because many keys are only allowed to send
-requests.
+restarts. A failure changes only the displayed text, because many keys have permission only to send
+requests to models.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ccproxy.text import mask_key
 from ccproxy.worker.upstream.account_client import AccountClient
 
 POLL_SECONDS = 5.0
-"""Interval of the checks for the first requests."""
+"""Interval between checks for the first requests."""
 
 
 class AccountWatch:
@@ -86,7 +86,7 @@ class AccountWatch:
         mark = (key_id, window.name, window.resets_at)
         if mark in self._warned:
             return
-        # The mark replaces the one for the window's previous period.
+        # The new mark replaces the mark for the window's previous period.
         self._warned = {one for one in self._warned if one[:2] != mark[:2]} | {mark}
         self._log.warning(
             "account.low",

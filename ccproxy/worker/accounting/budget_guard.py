@@ -63,7 +63,7 @@ class Account:
     rows: Mapping[str, bytes]
     """Names of the rows in the ledger, by unit."""
     is_user: bool = False
-    """Whether it is a user of the gateway; `who` is the name."""
+    """Whether the account is a gateway user; `who` is then the user's name."""
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ class Reservation:
     prompt: dict[str, int] = field(default_factory=dict)
     """The part of the estimate that is for the request itself, by unit."""
     ahead: dict[bytes, int] = field(default_factory=dict)
-    """The amount that this process had reserved before, by row."""
+    """The amount that this process had already reserved, by ledger row."""
     confirm: Callable[[], Awaitable[None]] | None = None
     """Waits until processes on other hosts see the reservation, and raises Problem like `reserve`
     does; None if they see it."""
@@ -163,7 +163,11 @@ class BudgetGuard:
                     raise self._refusal(state, account)
 
     def settle(self, reservation: Reservation, used: Used | None) -> None:
-        """Release *reservation*, and charge *used*; None if another entry counts it."""
+        """
+        Release *reservation*, and charge *used*.
+
+        *used* is None if another entry counts the request.
+        """
         self._reserve(reservation, -1)
         if used is None:
             return

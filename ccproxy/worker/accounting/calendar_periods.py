@@ -1,4 +1,4 @@
-"""The day and the month of the user's clock, for sums that restart with them."""
+"""The current day and month by the user's clock, for totals that restart with each of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ccproxy.store.spending_ledger import Periods
 
 
 class Calendar:
-    """The current day and month of the user's clock."""
+    """The current day and month by the user's clock."""
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
@@ -24,7 +24,7 @@ class Calendar:
         if not self._begin <= now < self._end:
             moment = datetime.fromtimestamp(now)
             midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-            # Days of 23 and 25 hours begin at midnight as well.
+            # This is also correct for days of 23 and 25 hours.
             self._begin = midnight.timestamp()
             self._end = (midnight + timedelta(days=1)).timestamp()
             next_month = (midnight.replace(day=1) + timedelta(days=31)).replace(day=1)

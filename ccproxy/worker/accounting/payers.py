@@ -1,9 +1,9 @@
 """
-The budgets that pay for a request: of this entry, of a client of another entry, or of a user.
+The budgets that pay for a request: those of this entry, of another entry's client, or of a user.
 
 An entry may forward a request to another, which receives no client key. So the first entry names
-the account in a header, and the answering entry charges the client's budget at the first one,
-whose settings and ledger it reads.
+the account in a header, and the answering entry charges the client's budget, using the first
+entry's settings and ledger.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from ccproxy.worker.accounting.user_accounts import UserAccounts
 from ccproxy.worker.gateway.user_directory import UserDirectory
 
 USERS = "@user"
-"""Replaces the name of the budgets if the payer is a user of the gateway."""
+"""Used in place of the name of the budgets if the payer is a user of the gateway."""
 USERS_LEDGER = "users.spending"
-"""Not the name of an entry's ledger: such names end in `.budgets`."""
+"""Never the name of an entry's ledger, because such names end in `.budgets`."""
 _FIELDS = 4
 PAYER_HEADER = "x-ccproxy-payer"
 """Label, name of the budgets, ID and tail of the client key; trusted only from a peer."""
@@ -39,7 +39,7 @@ Shares = Sequence[tuple[BudgetGuard, Reservation]]
 
 
 class Payers:
-    """Finds and charges every account that pays for a request, and admits the request."""
+    """Finds every account that pays for a request, admits the request, and charges the accounts."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Payers:
             return ()
         try:
             return self._users_of(file).rows()
-        except (Problem, OSError):  # requests report it; the rest of the status is still shown
+        except (Problem, OSError):  # requests report the error; `status` shows the rest
             return ()
 
     def reserve(self, client: int | None, payer: str, *, model: str, size: int) -> Shares:
@@ -227,7 +227,7 @@ async def confirm(shares: Shares) -> None:
     Wait until other hosts see the reservations in *shares*, and check them again.
 
     Raises:
-        Problem: If another host was faster, and a budget no longer allows the request.
+        Problem: If another host reserved first, and a budget no longer allows the request.
     """
     for _, reservation in shares:
         if reservation.confirm is not None:
@@ -235,6 +235,10 @@ async def confirm(shares: Shares) -> None:
 
 
 def settle(shares: Shares, used: Used | None) -> None:
-    """Release the reservations in *shares*, and charge *used*; None if another entry counts it."""
+    """
+    Release the reservations in *shares*, and charge *used*.
+
+    *used* is None if another entry counts the request.
+    """
     for guard, reservation in shares:
         guard.settle(reservation, used)

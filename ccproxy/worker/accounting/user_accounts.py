@@ -47,11 +47,14 @@ class UserAccounts:
         Return the user *name* after checking that *model* of *label* is permitted.
 
         Raises:
-            Problem: If it is not permitted, or the user was revoked.
+            Problem: If it is not permitted, or the user's access was revoked.
         """
         user = self._directory.user(name)
         if user is None:
-            text = f"the user {name} was revoked: ask the owner of the gateway for a new token"
+            text = (
+                f"access for the user {name} was revoked: "
+                "ask the owner of the gateway for a new token"
+            )
             raise Problem("authentication_error", text, should_retry=False)
         check_rights(user, label, model)
         return user

@@ -24,7 +24,7 @@ from ccproxy.worker.server.access_record import AccessRecord
 
 MAX_SESSIONS = 64
 MAX_CONVERSATIONS = 4
-"""Per session or sub-agent: the main one, summaries, web searches."""
+"""Maximum per session or sub-agent: the main conversation, summaries and web searches."""
 LEAST_LOSS = 1024
 """Tokens; smaller losses are below the block size of providers' caches."""
 LEAST_SHARE = 0.1
@@ -56,7 +56,7 @@ class _Session:
 
     conversations: list[_Conversation] = field(default_factory=list)
     elsewhere: str = ""
-    """The label of the entry that answered the last request, if it was another one."""
+    """The label of the other entry that answered the last request; empty if this one did."""
 
 
 class CacheLossDetector:
@@ -78,8 +78,8 @@ class CacheLossDetector:
         """
         Examine a finished request; return its cache loss, or None.
 
-        *read* returns its prompt, and is called only if needed. It is None if the request is not
-        for the Messages API, or another entry answered.
+        *read* returns its prompt, and is called only if needed. *read* is None if the request is
+        not for the Messages API, or another entry answered.
         """
         if not record.session:
             return None

@@ -19,9 +19,9 @@ from contextlib import suppress
 from ccproxy.ipc.activity import ActivityEvent, encode_line
 
 COLLECT_SECONDS = 0.5
-"""Time between two batches; the first event after a pause is sent at once."""
+"""Interval between batches; the first event after a pause is sent at once."""
 MAX_BATCH = 200
-"""A batch of this many events is sent without waiting for the end of that time."""
+"""A batch of this many events is sent without waiting for COLLECT_SECONDS to pass."""
 MAX_QUEUE = 2 * 1024 * 1024
 """Bytes that may wait for one watcher: about 3,000 events, more than in a busy second."""
 SEND_SECONDS = 30.0
@@ -42,7 +42,7 @@ class _Watcher:
         self._has_queue.set()
 
     def send(self, data: bytes, events: int) -> None:
-        """Send *data*, which contains *events* events; queue the bytes that the socket rejects."""
+        """Send *data*, which contains *events* events; queue what the socket does not accept."""
         if self.lost or self._size + len(data) > MAX_QUEUE:
             self.lost += events
             self._has_queue.set()

@@ -2,7 +2,7 @@
 The requests of one worker, running and finished, for the control socket and its watchers.
 
 Running requests are kept in a dict and the last finished ones in a ring buffer. Both reuse the
-access records that exist anyway. Timelines are created from them only when they are read.
+access records. Timelines are created from the records only when a client reads them.
 """
 
 from __future__ import annotations

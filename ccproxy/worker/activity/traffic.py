@@ -18,10 +18,10 @@ from ccproxy.worker.server.access_record import AccessRecord
 
 BUCKET_SECONDS = 5.0
 BUCKETS = 60
-"""Five minutes."""
+"""The number of buckets: five minutes in total."""
 MINUTE_BUCKETS = 12
 MAX_TIMES = 1000
-"""Times to the first byte that are kept; with more requests the window is shorter."""
+"""Maximum number of first-byte times kept; with more requests, they cover a shorter window."""
 
 
 @dataclass(slots=True)

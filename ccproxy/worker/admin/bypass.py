@@ -2,7 +2,7 @@
 Bypass mode: while the proxy is disabled, Claude Code's requests go to TRANSPARENT_URL unchanged.
 
 The body, the query and the client's headers are sent, except hop-by-hop headers, headers that name
-the proxy, and the proxy's own client keys, which the other server must not receive. The key pool
+the proxy, and the proxy's own client keys, which that server must not receive. The key pool
 and retries are not involved.
 """
 

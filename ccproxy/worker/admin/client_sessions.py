@@ -46,13 +46,13 @@ class ClientSession:
     """One session."""
 
     running: dict[int, AccessRecord] = field(default_factory=dict)
-    """Running requests by identity, in the order in which they began."""
+    """Running requests by their `id()`, in the order in which they began."""
     totals: Totals = field(default_factory=Totals)
     """Totals of the requests that this worker answered itself."""
     last_request: AccessRecord | None = None
     """The last finished turn."""
     peers: dict[str, None] = field(default_factory=dict)
-    """Labels of the entries that answered other requests."""
+    """Labels of the other entries that answered some of the session's requests."""
 
     def last_turn(self) -> LastTurn:
         """Return the outcome of the last turn."""
@@ -108,7 +108,7 @@ class ClientSessions:
         if session is None:
             return
         session.running.pop(id(record), None)
-        if not record.requested:  # refused before it was read
+        if not record.requested:  # the request was refused before it was read
             return
         if record.answered_by and len(session.peers) < MAX_PEERS:
             session.peers[record.answered_by] = None

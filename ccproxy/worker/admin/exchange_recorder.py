@@ -21,7 +21,7 @@ from ccproxy.worker.server.access_record import AccessRecord
 from ccproxy.worker.upstream.recorded_answer import RecordedAnswer, masked
 
 RECORDING_SECONDS = 24 * 3600.0
-"""How long recording stays on, so that a forgotten switch turns itself off."""
+"""Seconds after which recording turns itself off, in case the user forgets to."""
 
 
 class ExchangeRecorder:
@@ -45,12 +45,13 @@ class ExchangeRecorder:
 
     @property
     def seconds_left(self) -> float:
-        """The remaining seconds of the recording."""
+        """Seconds until recording turns itself off; 0 if it is off."""
         return max(0.0, self.until - time.time()) if self.until else 0.0
 
     def note(self, record: AccessRecord) -> None:
         """Record a finished request and the answers to it."""
-        # Clear them: the record stays in the list of requests, and each answer holds an exchange.
+        # Clear the answers: the record stays in the list of requests, and each answer holds an
+        # exchange.
         recorded_answers, record.recorded_answers = record.recorded_answers, []
         if not recorded_answers:
             return

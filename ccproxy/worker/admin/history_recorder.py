@@ -32,7 +32,7 @@ from ccproxy.worker.server.access_record import AccessRecord
 T = TypeVar("T")
 
 PRUNE_INTERVAL = 3600.0
-"""Seconds between two deletions of expired turns; they are hidden until then."""
+"""Seconds between deletions of expired turns, which are hidden in the meantime."""
 
 
 class FinishedExchange(NamedTuple):

@@ -45,7 +45,7 @@ class Inspector:
         inspects_since: float | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """*inspects_since* is when INSPECT was switched on, by the clock *wall*; None: off."""
+        """*inspects_since* is when INSPECT was switched on, by *wall*, or None if it is off."""
         self._redact = redact
         self._wall = wall
         # A file's date may be in the future; that must not extend the period.
@@ -60,7 +60,7 @@ class Inspector:
 
     @property
     def inspects_for(self) -> float:
-        """The remaining seconds for which bodies are included."""
+        """For how many more seconds bodies are included."""
         return max(0.0, self._inspects_until - self._wall()) if self._inspects_until else 0.0
 
     def note(self, kind: str, **data: Any) -> None:  # noqa: ANN401 - any JSON value
@@ -78,7 +78,7 @@ class Inspector:
     def entries(self, kind: str = "all", *, limit: int = 100) -> list[Entry]:
         """Return the last *limit* entries of *kind*, oldest first; `all` matches every kind."""
         self._end_inspection()
-        # Only these: redacting the bodies of all requests takes a second.
+        # Create only these entries: redacting the bodies of all requests takes a second.
         last = islice(self._matches(kind), limit)
         return [self._entry(note, each) for note, each in last][::-1]
 

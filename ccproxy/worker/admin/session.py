@@ -76,7 +76,7 @@ class Session:
         """
         Change the switches that *request* names and return the state of all.
 
-        A request that names none precedes a read of the history, so it writes pending turns.
+        A request that names no switch precedes a read of the history, so it writes pending turns.
         """
         self.switches.catch_up()
         unsaved = []
@@ -123,7 +123,7 @@ def make_session(
     if inspector.inspects:
         log.warning("inspect.on", seconds=round(inspector.inspects_for), where="GET /debug_logs")
     elif config.inspect:
-        log.warning("inspect.over", env_file=str(config.env_file), fix="save the file once more")
+        log.warning("inspect.over", env_file=str(config.env_file), fix="save the file again")
     inspector.note(
         "config",
         label=config.label,

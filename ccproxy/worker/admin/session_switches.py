@@ -1,5 +1,5 @@
 """
-The run-time switches of an entry, bypass, history and recording, shared by all its processes.
+The runtime switches of an entry (bypass, history, recording), shared by all its processes.
 
 A process that changes a switch writes it to the file of `store/overrides.py`, which every process
 checks before each request, so the switches also survive a restart. If the file cannot be written, a

@@ -127,7 +127,7 @@ _PROXY_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-
 _ONE_MODEL = Route(get=models.show_model)
 _NO_ROUTE = Route()
 MAX_CAUSES = 20
-"""Maximum number of exceptions of a chain from which frames are cleared."""
+"""Maximum number of exceptions in a chain for which frames are cleared."""
 _SLASHES = re.compile("//+")
 _API_PATHS = {
     path.removeprefix("/v1"): path

@@ -124,7 +124,7 @@ class EventStream:
             with suppress(ConnectionError):  # a disconnect cancels the endpoint's task
                 self._write(self._request.dialect.ping())
                 self._request.record.pings += 1
-        # Within one interval at the latest, because every write postpones the next ping.
+        # Check again within one interval, because every write postpones the next ping.
         soonest, latest = now + self._ping_seconds / 10, now + self._ping_seconds
         self._timer = self._loop.call_at(min(max(self._ping_due(), soonest), latest), self._tick)
 

@@ -14,7 +14,8 @@ aiohttp's HTTP server with the settings of a streaming proxy.
 | idle connections are closed after an hour     | after 75 s                                      |
 | a client may leave a response unread forever  | it is disconnected after 300 s without a read   |
 
-It uses the low-level server, because routing a few fixed paths needs no application object.
+This module uses aiohttp's low-level server, because routing a few fixed paths needs no application
+object.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ from ccproxy.worker.worker import Worker
 BODY_LIMIT = 64 * 1024 * 1024
 """Maximum bytes of a request body; the API's own limit is 32 MB."""
 HEADER_SECONDS = 30.0
-"""Time limit for a request's headers; for the first request, from the connection's start."""
+"""Time limit for a request's headers; for the first request, it starts with the connection."""
 BODY_SECONDS = 30.0
 """How long a body may take before the minimum rate applies."""
 MIN_RATE = 1024
-"""Bytes per second."""
+"""Minimum rate of a slow body, in bytes per second."""
 LINGER_SECONDS = 1.0
 """How long to keep discarding a refused body, so that the client receives the response."""
 KEEP_ALIVE_SECONDS = 75.0
@@ -100,11 +101,11 @@ class ClientRequest(HookedRequest):
         Read a body of at most *limit* bytes.
 
         Raises:
-            Problem: If it is too large, too slow, compressed, or has broken framing.
+            Problem: If the body is too large, too slow, compressed, or has broken framing.
         """
         await self._prepare_to_read(limit)
         if self.content.is_eof() and self.content.exception() is None:
-            body = self.content.read_nowait()  # it arrived with the headers
+            body = self.content.read_nowait()  # the body arrived with the headers
         else:
             pieces = [piece async for piece in self._pieces(limit)]
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -114,7 +115,7 @@ class ClientRequest(HookedRequest):
         return body
 
     def release_body(self) -> None:
-        """Release the body and the exchange: an idle connection keeps its last request."""
+        """Release the body and the exchange, because an idle connection keeps its last request."""
         self.chosen = self.read_prompt = None
         self.dialect = MESSAGES
 
@@ -179,7 +180,7 @@ class ClientRequest(HookedRequest):
             text = "the request body arrived too slowly"
             raise Problem("timeout_error", text, status=408) from None
         except web.RequestPayloadError as error:
-            text = "the framing of the request body is invalid"
+            text = "the request body has invalid framing"
             raise Problem("invalid_request_error", text) from error
 
 

@@ -32,7 +32,7 @@ async def json_of(request: ClientRequest) -> dict[str, Any]:
     Return the body of *request*; an empty one is an empty object.
 
     Raises:
-        Problem: If it is not a JSON object.
+        Problem: If the body is not a JSON object.
     """
     body = await request.body()
     try:

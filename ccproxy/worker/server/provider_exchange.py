@@ -26,7 +26,7 @@ MAX_TRACEPARENT = 128
 """Maximum bytes of the header that identifies the client's span; a valid one has 55."""
 ANTHROPIC_KEY_PREFIX = "sk-ant-"
 MAX_REVISIONS = 3
-"""How many times one request is changed after refusals; each refusal names one fault."""
+"""Maximum number of times a request is changed after refusals; each refusal names one fault."""
 RETRY_COUNT_HEADER = "x-stainless-retry-count"
 """Sent by the Anthropic and OpenAI SDKs: how many times they have repeated the request."""
 
@@ -56,7 +56,7 @@ class ModelExchange(Protocol):
 
     @property
     def usage(self) -> Mapping[str, Any]:
-        """The token counts of the answer, as far as they are known."""
+        """The token counts of the answer that are known so far."""
 
     def conversation(self) -> Conversation | None:
         """Return the parts of the request that identify its conversation."""
@@ -267,7 +267,7 @@ async def sent_with_revisions(
     Send what *outgoing_now* returns and yield its answer.
 
     After a refusal, the request is sent again if *revise* changed it. This is a different request,
-    so it does not count towards MAX_RETRIES.
+    so it does not count toward MAX_RETRIES.
     """
     upstream = request.worker.upstream
     for revision in range(MAX_REVISIONS + 1):
@@ -298,7 +298,7 @@ def may_repeat(request: ClientRequest) -> bool:
     """
     Return False if the client is repeating the request itself.
 
-    Retries in two layers multiply: three attempts by an SDK times three of ours make nine.
+    Retries in two layers multiply: three attempts by an SDK times three by ccproxy make nine.
     """
     return request.headers.get(RETRY_COUNT_HEADER, "0") == "0"
 
@@ -322,7 +322,7 @@ def passed_key(request: ClientRequest) -> str | None:
 
 
 def noted(request: ClientRequest, problem: Problem) -> Problem:
-    """Record *problem*, and return it as the client may see it."""
+    """Record *problem*, and return the version of it that the client may see."""
     if problem.refusal is not None:
         problem.headers = tuple(without_limits(request, problem.headers))
     problem = redacted(problem, request.worker.logs.redact)

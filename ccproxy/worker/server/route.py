@@ -58,7 +58,7 @@ class Route:
     problem_response: Callable[[Problem, str], web.Response] = problem_response
 
     def endpoint(self, method: str) -> Endpoint | None:
-        """Return the endpoint for *method*; HEAD is a GET, and aiohttp omits the body."""
+        """Return the endpoint for *method*; HEAD is handled as GET, and aiohttp omits the body."""
         endpoints = {"GET": self.get, "HEAD": self.get, "POST": self.post, "DELETE": self.delete}
         return endpoints.get(method)
 

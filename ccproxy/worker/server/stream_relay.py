@@ -33,7 +33,7 @@ class StreamSource(Protocol):
 
     async def pump(self, take: Callable[[bytes], bool]) -> bool:
         """
-        Pass every piece to *take* as it arrives; return True at the end, False if *take* does.
+        Pass every piece to *take*; return True at the end, or False as soon as *take* does.
 
         Raises:
             Problem: If the stream is interrupted or stalls.
@@ -41,7 +41,8 @@ class StreamSource(Protocol):
 
 
 Fallback = Callable[[ClientRequest, Problem, EventStream], Awaitable[web.StreamResponse | Problem]]
-"""Returns a fallback's answer in place of a problem, or the problem for the client."""
+"""Returns a fallback's answer in place of a problem, or else the problem to report to the
+client."""
 
 
 async def relay_stream(
@@ -78,7 +79,7 @@ async def relay_stream(
     except ConnectionError:  # the client has disconnected
         raise
     except Exception as error:
-        # Before the first byte, the connection answers it with a status; see `handle_error`.
+        # Before the first byte, the connection answers the error with a status; see `handle_error`.
         if not events.is_open:
             raise
         await events.write(converter.fail(noted(request, unexpected(error))))
@@ -89,7 +90,7 @@ async def _relay(source: StreamSource, events: EventStream, converter: StreamCon
     """
     Send every piece as it arrives, without a task switch in between.
 
-    The task waits for the client, and the source for the task, only if the client falls behind.
+    Only if the client falls behind does this task wait for it, and the source for this task.
     """
 
     def take(data: bytes) -> bool:

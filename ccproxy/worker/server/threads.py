@@ -39,7 +39,7 @@ def refuse_thread(request: ClientRequest, body: bytes) -> None:
         return
     kind = thread.get("type") if isinstance(thread, dict) else None
     if kind == "continue":
-        text = "thread: not found; this proxy stores no conversations, send all messages"
+        text = "thread: not found; this proxy stores no conversations: send all messages"
         raise _problem(request, text, {"error_code": "thread_not_found"})
     text = "thread: not supported by this proxy; send all messages without it"
     details = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}

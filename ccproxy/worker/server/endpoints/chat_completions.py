@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: the provider for OpenAI clients, with the same keys and models."""
+"""POST /v1/chat/completions: Chat Completions for OpenAI clients, with the same keys and models."""
 
 from __future__ import annotations
 

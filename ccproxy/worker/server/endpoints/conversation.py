@@ -48,7 +48,7 @@ async def status(request: ClientRequest) -> web.Response:
 
 
 async def enable(request: ClientRequest) -> web.Response:
-    """Start recording turns, also to a new export if the request names one."""
+    """Start recording turns, and also write them to a new export if the request names one."""
     name = await _file_name(request)
     with _as_problems():
         await request.worker.session.switches.enable_history(name)

@@ -26,7 +26,7 @@ async def messages(request: ClientRequest) -> web.StreamResponse:
 
 
 async def answer(request: ClientRequest, body: bytes) -> web.StreamResponse:
-    """Answer a request; *body* is the client's or derived from it."""
+    """Answer a request; *body* is the client's body or derived from it."""
     chosen = choose(request, body, lambda: body)
     if chosen.ref is not None:
         return await answer_by_peer(request, chosen)

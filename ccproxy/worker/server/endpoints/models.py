@@ -1,6 +1,6 @@
 """
-GET /v1/models and /v1/models/{id}: the models of this proxy, in the forms of both APIs at once.
-GET /models: those of the whole fleet.
+GET /v1/models and /v1/models/{id}: the models of this proxy, in the formats of both APIs at once.
+GET /models: the models of the whole fleet.
 
 Claude Code's discovery keeps only ids that contain "claude" or "anthropic", so each tier has an
 alias that does; its display name contains the model that answers. The models of the whole fleet are

@@ -40,8 +40,8 @@ from ccproxy.worker.worker import Worker
 
 _DIALECT = PassedResponsesDialect()
 DEFAULT_MAX_TOKENS = 32_000
-"""Output tokens if neither the client nor the model's card sets a limit; Claude Code's own value
-for unknown models."""
+"""Maximum output tokens if neither the client nor the model's card sets a limit; Claude Code uses
+the same value for unknown models."""
 
 
 async def responses(request: ClientRequest) -> web.StreamResponse:
@@ -135,6 +135,7 @@ def messages_form(worker: Worker, body: bytes, model: str) -> MessagesForm:
         read_responses_request(body),
         seal=ReasoningSeal(worker.rules.signer, target),
         max_tokens=target.max_output or DEFAULT_MAX_TOKENS,
-        # Conversion drops an unavailable search; a provider refuses the request.
+        # Conversion drops a web search that is unavailable; in direct mode the provider would
+        # refuse it.
         with_search=not is_direct or config.takes_anthropic_keys or has_engine,
     )

@@ -46,14 +46,14 @@ _HEADERS = {
 _CODE = re.compile(f"[{USER_CODE_LETTERS}]{{{USER_CODE_LENGTH}}}")
 _STYLE = "body{font:16px sans-serif;max-width:30em;margin:4em auto}input{font:inherit;width:100%}"
 _FORM = """
-<p>Claude Code on some machine requests access to this gateway in your name. Continue only if
+<p>Claude Code on some machine requests access to this gateway on your behalf. Continue only if
 <b>you</b> started this sign-in, and Claude Code shows the same code.</p>
 <form method="post" action="/device">
 <input type="hidden" name="form" value="{form}">
 <p><label>Code<input name="user_code" value="{code}" autocomplete="off" required></label></p>
 {proof}
 <p><button name="action" value="approve">Approve</button>
-<button name="action" value="deny">Refuse</button></p>
+<button name="action" value="deny">Deny</button></p>
 {provider}
 </form>"""
 _PERSONAL = """<p><label>Your token, which begins with ccu_
@@ -66,8 +66,10 @@ _FLOW_COOKIE = "ccproxy_sign_in"
 _PAGE = "approval page"
 _FLOW = "sign-in at the provider"
 _IDENTIFIED = "identity for approval"
-_WRONG_CODE = "This code is wrong or has expired. Compare it with Claude Code, or start again."
-_NOT_CONFIRMED = "<p>The identity provider did not confirm who you are. Begin again.</p>"
+_WRONG_CODE = (
+    "This code is wrong or has expired. Compare it with the one in Claude Code, or start again."
+)
+_NOT_CONFIRMED = "<p>The identity provider did not confirm your identity. Start again.</p>"
 _TOO_MANY = "<p>Too many failed attempts. Wait ten minutes.</p>"
 
 
@@ -78,7 +80,7 @@ async def show(request: ClientRequest) -> web.Response:
 
 
 async def decide(request: ClientRequest) -> web.Response:
-    """Approve or refuse a sign-in."""
+    """Approve or deny a sign-in."""
     _check(request, is_form=True)
     gateway, form = gateway_of(request), await form_of(request)
     nonce = request.cookies.get(_COOKIE, "")
@@ -94,7 +96,7 @@ async def decide(request: ClientRequest) -> web.Response:
         return _form(request, code, _WRONG_CODE)
     if form.get("action") == "deny":
         await gateway.sign_ins.deny(code)
-        return _page("<p>The sign-in was refused. You can close this page.</p>")
+        return _page("<p>The sign-in was denied. You can close this page.</p>")
     if form.get("action") == "oidc" and gateway.provider is not None:
         return await _go_to_provider(request, gateway.provider, code)
     if identity := form.get("identity"):
@@ -112,7 +114,7 @@ async def return_from_provider(request: ClientRequest) -> web.Response:
     saved = gateway.signed.open(_FLOW, request.cookies.get(_FLOW_COOKIE, ""))
     state = request.query.get("state", "").encode("utf-8", "surrogatepass")
     if not saved or not hmac.compare_digest(saved["state"].encode(), state):
-        return _page("<p>This sign-in has expired. Begin again in Claude Code.</p>", 403)
+        return _page("<p>This sign-in has expired. Start again in Claude Code.</p>", 403)
     if not gateway.wrong_tokens.allows(address):
         return _page(_TOO_MANY, 429)
     flow = Flow(**saved)
@@ -125,7 +127,7 @@ async def return_from_provider(request: ClientRequest) -> web.Response:
     user = gateway.directory.user_with_email(email)
     if user is None:
         gateway.log.warning("sign_in.unknown_email", address=address, email=email[:100])
-        text = f"{email[:100]} is not a user of this gateway. Ask its owner."
+        text = f"{email[:100]} is not a user of this gateway. Ask its owner for access."
         return _without_flow(_page(f"<p>{escape(text)}</p>", 403))
     return _without_flow(_form(request, flow.user_code, user=user))
 
@@ -133,7 +135,7 @@ async def return_from_provider(request: ClientRequest) -> web.Response:
 async def _go_to_provider(
     request: ClientRequest, provider: IdentityProvider, code: str
 ) -> web.Response:
-    """Send the browser to the provider by a page: the form's policy forbids a redirect."""
+    """Return a page that opens the provider's: the form's policy forbids a redirect."""
     gateway = gateway_of(request)
     flow = new_flow(f"{origin_of(request)}/device/oidc", code)
     try:
@@ -146,7 +148,7 @@ async def _go_to_provider(
         f'<p><a href="{url}">Continue to the identity provider</a></p>'
     )
     sealed = gateway.signed.seal(_FLOW, asdict(flow), seconds=DEVICE_SECONDS)
-    # Lax: the provider redirects the browser back here.
+    # Lax, because the provider redirects the browser back here.
     _set_cookie(request, response, _FLOW_COOKIE, sealed, same_site="Lax")
     return response
 
@@ -173,12 +175,12 @@ async def _approve(request: ClientRequest, gateway: Gateway, code: str, token: s
 
 
 async def _end(request: ClientRequest, code: str, user: User, approval: str) -> web.Response:
-    """Approve the sign-in, unless it has been decided elsewhere."""
+    """Approve the sign-in, unless it was already approved, denied or has expired."""
     gateway = gateway_of(request)
     if not await gateway.sign_ins.approve(code, approval):
         return _form(request, code, _WRONG_CODE)
     gateway.log.info("sign_in.approved", user=user.name, address=address_of(request))
-    text = f"Signed in as {user.email or user.name}. Return to Claude Code; close this page."
+    text = f"Signed in as {user.email or user.name}. Close this page and return to Claude Code."
     return _page(f"<p>{escape(text)}</p>")
 
 
@@ -204,7 +206,7 @@ def _form(
         form=gateway.signed.seal(_PAGE, {"nonce": nonce}, seconds=DEVICE_SECONDS),
         code=escape(code),
         proof=_PERSONAL if user is None else _identity(gateway, user, code, nonce),
-        # Last: the Enter key presses the first button.
+        # Last, because the Enter key presses the first button.
         provider=_provider_button(gateway) if user is None else "",
     )
     notice = f'<p role="alert"><b>{escape(error)}</b></p>' if error else ""
@@ -243,7 +245,7 @@ def _set_cookie(
 
 
 def _without_flow(response: web.Response) -> web.Response:
-    """Delete the provider sign-in's cookie: its answer is valid only once."""
+    """Delete the cookie of the provider's sign-in, which can be completed only once."""
     response.del_cookie(_FLOW_COOKIE, path="/device")
     return response
 

@@ -44,11 +44,11 @@ def _read(file: Path) -> dict[str, object]:
     try:
         if is_writable_by_others(file):
             # Settings can run commands on every user's machine.
-            text = f"other users may change {file.name}; run: chmod 600 {file.name}"
+            text = f"{file.name} is writable by other users; run: chmod 600 {file.name}"
             raise Problem("api_error", f"the settings are not sent: {text}")
         settings = msgspec.json.decode(read_regular(file))
     except (OSError, *NOT_JSON) as error:
-        # Without the path, which is not for users.
+        # The path is omitted, because users should not see it.
         reason = error.strerror if isinstance(error, OSError) else str(error)
         text = f"the settings in {file.name} are unreadable: {reason}"
         raise Problem("api_error", text) from error

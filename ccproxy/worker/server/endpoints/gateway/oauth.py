@@ -28,15 +28,15 @@ from ccproxy.worker.server.json_response import json_response
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 FORM_LIMIT = 8192
-"""Maximum bytes of a form; its sender is not authenticated."""
+"""Maximum bytes of a form; it is low because the sender is not authenticated."""
 MAX_FIELDS = 32
 
 _NOT_STORED = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _ERRORS = {
     "pending": ("authorization_pending", "the sign-in has not been approved yet"),
     "slow_down": ("slow_down", f"poll at most every {POLL_SECONDS} seconds"),
-    "denied": ("access_denied", "the sign-in was refused"),
-    "expired": ("expired_token", "the sign-in has expired or was completed: begin again"),
+    "denied": ("access_denied", "the sign-in was denied"),
+    "expired": ("expired_token", "the sign-in has expired or was already completed: start again"),
 }
 
 
@@ -65,7 +65,7 @@ async def device_authorization(request: ClientRequest) -> web.Response:
     gateway.new_sign_ins.note(address)
     begun = await gateway.sign_ins.begin() if allowed else None
     if begun is None:
-        text = "too many sign-ins were started: wait ten minutes"
+        text = "too many sign-ins were started: wait ten minutes and try again"
         return _error("slow_down", text, status=429)
     user_code, device_code = begun
     half = len(user_code) // 2
@@ -90,13 +90,15 @@ async def token(request: ClientRequest) -> web.Response:
         case "refresh_token":
             refreshed = await gateway.refresh(form.get("refresh_token", ""))
             if refreshed is None:
-                text = "the session was ended or revoked: sign in again"
+                text = "the session has ended or was revoked: sign in again"
                 return _error("invalid_grant", text, status=401)
             return _tokens(*refreshed)
         case grant if grant == DEVICE_GRANT:
             return await _poll(gateway, form.get("device_code", ""))
         case _:
-            return _error("unsupported_grant_type", f"use {DEVICE_GRANT} or refresh_token")
+            return _error(
+                "unsupported_grant_type", f"grant_type must be {DEVICE_GRANT} or refresh_token"
+            )
 
 
 async def revoke(request: ClientRequest) -> web.Response:
@@ -110,16 +112,16 @@ def gateway_of(request: ClientRequest) -> Gateway:
     """Return the gateway; its routes exist only if there is one."""
     gateway = request.worker.gateway
     if gateway is None:
-        raise RuntimeError("a route of the gateway is served without one")
+        raise RuntimeError("a gateway route was called without a gateway")
     return gateway
 
 
 def origin_of(request: ClientRequest) -> str:
     """
-    Return the gateway's origin, never from a Host header that a stranger can choose.
+    Return the gateway's origin, never taken from a Host header that a stranger can choose.
 
     Raises:
-        Problem: If it is not set, and other machines can reach the gateway.
+        Problem: If PUBLIC_URL is not set, and other machines can reach the gateway.
     """
     if origin := gateway_of(request).public_url:
         return origin
@@ -142,10 +144,10 @@ def address_of(request: ClientRequest) -> str:
 
 async def form_of(request: ClientRequest) -> Mapping[str, str]:
     """
-    Return the fields of a form-encoded body; the first one, if a field is repeated.
+    Return the fields of a form-encoded body; only the first value of a repeated field.
 
     Raises:
-        Problem: If it is too large, or not such a form.
+        Problem: If the body is too large, or has too many fields.
     """
     length = request.content_length
     if request.can_read_body and (length is None or length > FORM_LIMIT):
@@ -171,7 +173,7 @@ async def _poll(gateway: Gateway, device_code: str) -> web.Response:
 
 
 def _tokens(user: User, pair: TokenPair) -> web.Response:
-    # Claude Code asks its user to confirm the email: the account that approved the sign-in.
+    # The email is the account that approved the sign-in; Claude Code has its user confirm it.
     body = {
         "access_token": pair.access,
         "token_type": "Bearer",

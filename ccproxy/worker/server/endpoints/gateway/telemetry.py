@@ -24,6 +24,6 @@ async def receive(request: ClientRequest) -> web.Response:
     if relay is None or request.user is None or request.content_type not in _TYPES:
         return await discard(request)
     body = await request.body(BODY_LIMIT)
-    path = f"/v1/{request.path.rstrip('/').rpartition('/')[2]}"  # the route allows other spellings
+    path = f"/v1/{request.path.rstrip('/').rpartition('/')[2]}"  # route_of accepts variants
     await relay.deliver(path, body, content_type=request.content_type, user=request.user.name)
     return json_response({})
