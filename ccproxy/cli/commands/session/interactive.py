@@ -54,7 +54,7 @@ def interactive(options: Options, label: str | None) -> None:
         notify(options, "Type help for a list of commands, quit to leave.")
     failed = False
     for line in _typed_lines(prompt) if is_terminal else sys.stdin:
-        with suppress(CcproxyError):  # the command reports mistakes in the table
+        with suppress(CcproxyError, OSError):  # the command reports it
             prompt.fleet = open_fleet(options)  # the last one may have added an entry
         failed = not prompt.execute(line) or failed
         if prompt.is_closed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import re
@@ -13,7 +14,9 @@ import time
 
 import pytest
 
+from ccproxy.cli.command import Options
 from ccproxy.cli.commands.session.interactive import COMMANDS
+from ccproxy.cli.selection import open_fleet
 from tests.cli.conftest import write_env
 
 
@@ -78,6 +81,21 @@ def test_an_entry_that_was_just_added_can_be_selected(home, say):
     done = say("init --no-input --preset demo --label new", "providers new")
     assert done.exit_code == 0, done.stderr
     assert "Now managing new." in done.stdout
+
+
+def test_the_prompt_continues_if_the_table_cannot_be_found(home, say, monkeypatch):
+    """The table is read again before each line, which fails in a folder that was deleted."""
+    results = iter([open_fleet(Options())])
+
+    def open_once(_options):
+        if (fleet := next(results, None)) is None:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+        return fleet
+
+    monkeypatch.setattr("ccproxy.cli.commands.session.interactive.open_fleet", open_once)
+    done = say("config", "quit")
+    assert done.exit_code == 0, done.stderr
+    assert "base URL" in done.stdout
 
 
 def test_selecting_another_proxy(home, say):
