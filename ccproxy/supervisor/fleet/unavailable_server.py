@@ -65,8 +65,12 @@ class UnavailableServer:
 
     def _start(self, slot: WorkerSlot) -> None:
         listener = socket.socket(fileno=os.dup(self._listeners.fileno(slot.spec.address)))
+        try:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener, slot)
+        except OSError:
+            listener.close()
+            raise
         self._copies[slot.spec.address] = listener
-        asyncio.get_running_loop().add_reader(listener, self._accept, listener, slot)
 
     def _stop(self, address: Address) -> None:
         listener = self._copies.pop(address)

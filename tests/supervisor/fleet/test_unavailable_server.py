@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import socket
 from dataclasses import dataclass, field
@@ -99,6 +100,19 @@ async def test_a_client_gets_an_error_of_the_messages_api(port):
 
 async def test_without_free_descriptors_the_next_update_tries_again(port):
     with exhausted():
+        port.slot(crashes=5)
+    port.responder.update(port.slots)
+    assert (await port.ask())[0][0] == "HTTP/1.1 503 Service Unavailable"
+
+
+async def test_a_socket_that_cannot_be_watched_is_tried_again(port, monkeypatch):
+    """Such as one beyond fs.epoll.max_user_watches."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.get_running_loop(), "add_reader", refuse)
         port.slot(crashes=5)
     port.responder.update(port.slots)
     assert (await port.ask())[0][0] == "HTTP/1.1 503 Service Unavailable"
