@@ -49,7 +49,7 @@ class ServerTls:
         except OSError as error:
             if previous is None:
                 raise
-            # The certificate was replaced before its key; the key's change triggers another read.
+            # The certificate was replaced before its key; both are read again when the key changes.
             self._log.warning("tls.unreadable", reason=str(error))
             return previous
         if previous is not None:

@@ -31,20 +31,22 @@ COST = Metric(
 ATTEMPTS = Metric(
     "ccproxy_upstream_attempts_total",
     "counter",
-    "Attempts at the provider. `cause`: ok, or the error: rate_limit, server, timeout, …",
+    "Attempts at the provider. `cause`: ok, or the kind of error, such as rate_limit, server "
+    "or timeout.",
     ("cause",),
 )
 FALLBACKS = Metric(
     "ccproxy_fallbacks_total",
     "counter",
-    "Requests that another entry answered because this one could not. `to`: its label.",
+    "Requests that another entry answered because this one could not. `to`: the label of the "
+    "entry that answered.",
     ("to",),
 )
 KEYS = Metric(
     "ccproxy_keys",
     "gauge",
-    "Keys of the pool. `state`: ready, cooldown, out, rejected, disabled. With REDIS_URL, of the "
-    "shared pool: take the maximum over replicas, not the sum.",
+    "Keys of the pool. `state`: ready, cooldown, out, rejected, disabled. With REDIS_URL, each "
+    "replica reports the shared pool: take the maximum over the replicas, not the sum.",
     ("state",),
 )
 KEY_WAIT = Metric(
@@ -60,12 +62,14 @@ BREAKER = Metric(
 POOL_MODE = Metric(
     "ccproxy_pool_mode",
     "gauge",
-    "1 for the current mode: shared, or local without Redis. Alert if `local` is 1 for long.",
+    "1 for the current mode: shared, or local if Redis is unavailable. Alert if `local` stays 1.",
     ("mode",),
 )
 POOL_MEMBERS = Metric("ccproxy_pool_members", "gauge", "Replicas that share the pool.")
 REDIS_SECONDS = Metric("ccproxy_redis_seconds", "histogram", "Script calls to Redis.")
-REDIS_ERRORS = Metric("ccproxy_redis_errors_total", "counter", "Failed calls and lost connections.")
+REDIS_ERRORS = Metric(
+    "ccproxy_redis_errors_total", "counter", "Failed calls to Redis and lost connections."
+)
 BUILD = Metric("ccproxy_build_info", "gauge", "Always 1.", ("version", "python"))
 STARTED = Metric("ccproxy_start_time_seconds", "gauge", "When the worker started, in Unix time.")
 DRAINING = Metric("ccproxy_draining", "gauge", "1 while the worker accepts no new requests.")
@@ -76,4 +80,4 @@ METRICS = (
     *(POOL_MODE, POOL_MEMBERS, REDIS_SECONDS, REDIS_ERRORS),
     *(BUILD, STARTED, DRAINING),
 )
-"""In the order of the reference page."""
+"""All metrics, in the order of the reference page."""

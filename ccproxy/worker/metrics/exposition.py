@@ -1,8 +1,8 @@
 """
-Counters, gauges and histograms in Prometheus' text format.
+Counters, gauges and histograms in the Prometheus text format.
 
-A worker has a few dozen series, so they are dicts that are formatted on request; the usual client
-library would add 30 ms to start-up and several microseconds to each observation.
+A worker has a few dozen series, so they are kept in dicts that are formatted on request; the usual
+client library would add 30 ms to start-up and several microseconds to each observation.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Metric(NamedTuple):
     kind: Literal["counter", "gauge", "histogram"]
     meaning: str
     labels: Labels = ()
-    """The names of its labels, without `entry`."""
+    """The names of its labels, except `entry`."""
 
 
 class Histogram:
-    """Counts observations in buckets, by labels."""
+    """Counts observations in buckets, separately for each set of label values."""
 
     def __init__(self, buckets: Sequence[float]) -> None:
         self._buckets = tuple(buckets)
@@ -44,7 +44,7 @@ class Histogram:
         self._sums[labels] += value  # type: ignore[assignment] # a sum of seconds
 
     def series(self, names: Labels) -> Iterator[tuple[str, dict[str, str], float]]:
-        """Yield the suffix, labels and value of each series."""
+        """Yield the name suffix, labels and value of each series."""
         for values, counts in self._counts.items():
             labels = dict(zip(names, values, strict=True))
             total = 0
@@ -60,7 +60,7 @@ class Exposition:
 
     def __init__(self, entry: str) -> None:
         self._entry = entry
-        """The value of the label `entry`, which all series have."""
+        """The value of the `entry` label, which every series has."""
         self._lines: list[str] = []
 
     def add(self, metric: Metric, values: Mapping[Labels, float]) -> None:

@@ -1,8 +1,8 @@
 """
 The server of GET /metrics, on a separate port or socket, never on the clients' port.
 
-Requests from web pages are refused as on the clients' port, including those that use DNS rebinding.
-The same limits of time and size apply, because the port requires no key.
+As on the clients' port, requests from web pages are refused, including those that use DNS
+rebinding. The same limits on time and size apply, because the port requires no key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ccproxy.worker.server.http import ClientRequest, ClientServer
 from ccproxy.worker.worker import Worker
 
 MAX_SCRAPERS = 16
-"""Maximum number of connections, which must not use up the file descriptors of the worker."""
+"""Maximum number of connections, so that they cannot use up the worker's file descriptors."""
 
 
 class MetricsServer:
@@ -33,7 +33,7 @@ class MetricsServer:
     def __init__(self, worker: Worker, address: MetricsAddress) -> None:
         self._metrics = WorkerMetrics(worker)
         self._address = address
-        # On addresses other than loopback, a scraper may use any host name.
+        # On addresses other than loopback, any host name is accepted from a scraper.
         allowed = worker.config.allowed_hosts if is_loopback(address.host) else ()
         self._authenticator = Authenticator((), host=address.host, allowed_hosts=allowed)
         self._http = ClientServer(self._answer, worker)
@@ -41,7 +41,7 @@ class MetricsServer:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Start listening; OSError if the address is not available."""
+        """Start listening; raise OSError if the address is not available."""
         loop, address = asyncio.get_running_loop(), self._address
         if address.path:
             listener = _private_socket(Path(address.path))
@@ -50,7 +50,7 @@ class MetricsServer:
             self._server = await loop.create_server(self._http, address.host, address.port)
 
     async def close(self) -> None:
-        """Stop listening, and close the connections."""
+        """Stop listening and close the connections."""
         if self._server is not None:
             self._server.close()
         self._http.pre_shutdown()
@@ -68,7 +68,7 @@ class MetricsServer:
 
 
 def _private_socket(path: Path) -> socket.socket:
-    """Bind a socket that only the user can connect to; replace the socket of an exited worker."""
+    """Bind a socket to which only the user can connect; replace one left by an exited worker."""
     if path.is_socket():
         path.unlink()
     listener = socket.socket(socket.AF_UNIX)

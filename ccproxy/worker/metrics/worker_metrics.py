@@ -34,7 +34,7 @@ _KEY_STATES = ("ready", "cooldown", "out", "rejected", "disabled")
 
 
 class WorkerMetrics:
-    """Counts the requests of a worker, and reports its state on each scrape."""
+    """Counts a worker's requests, and reports the worker's state on each scrape."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -55,7 +55,7 @@ class WorkerMetrics:
 
     def note(self, record: AccessRecord) -> None:
         """Count a finished request."""
-        if record.answered_by:  # the other entry counts it
+        if record.answered_by:  # the entry that answered counts it
             if record.is_fallback:
                 self._fallbacks[record.answered_by,] += 1
             return
@@ -75,7 +75,7 @@ class WorkerMetrics:
         self._cost[model,] = self._cost.get((model,), 0.0) + (record.cost or 0.0)
 
     def text(self) -> str:
-        """Return all metrics in Prometheus' text format."""
+        """Return all metrics in the Prometheus text format."""
         page = Exposition(self._worker.config.label)
         self._describe_requests(page)
         self._describe_state(page)

@@ -1,1 +1,1 @@
-"""The key pool in Redis: one state for the replicas of an entry on several hosts."""
+"""The key pool in Redis: one shared state for the replicas of an entry on several hosts."""

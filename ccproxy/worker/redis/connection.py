@@ -1,8 +1,8 @@
 """
-One connection to Redis: commands are pipelined, each reply has a callback, nothing is retried.
+A connection to Redis: commands are pipelined, each reply has a callback, and nothing is retried.
 
-The commands of a pool are few and small, and every request pays for them: with hiredis as the
-parser, two script calls cost the worker 0.1 ms of CPU; with redis-py's client, 0.5 ms.
+The commands of a pool are few and small, but they add to the cost of every request: with hiredis as
+the parser, two script calls cost the worker 0.1 ms of CPU time; with redis-py's client, 0.5 ms.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import hiredis
 from ccproxy.config.services.redis_address import RedisAddress, Sentinel
 
 MAX_REPLY = 64 * 1024 * 1024
-"""Maximum bytes of one reply; the state of a pool has a few thousand."""
+"""Maximum size of one reply in bytes; the state of a pool has a few thousand."""
 
 MAX_ERROR = 300
-"""Maximum characters kept of an error."""
+"""Maximum length of an error text; longer ones are truncated."""
 
 Reply = Any
 """An integer, bytes, a list of replies, or None."""
@@ -33,16 +33,16 @@ class RedisError(Exception):
 
 
 class RedisConnection(asyncio.Protocol):
-    """Sends commands and passes each reply to its callback, an error as a `RedisError`."""
+    """Sends commands, and passes each reply to its callback; errors are passed as `RedisError`."""
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader()
         self._unread = 0
-        """Bytes since the last complete reply."""
+        """Number of bytes received since the last complete reply."""
         self._callbacks: deque[Callback] = deque()
         self._transport: asyncio.Transport | None = None
         self.on_lost: Callable[[str], None] = lambda _reason: None
-        """Called once if the connection ends without `close`, after all callbacks have an error."""
+        """Called once if the connection ends without `close`, after all callbacks got an error."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -59,7 +59,7 @@ class RedisConnection(asyncio.Protocol):
                     reply = RedisError(str(reply)[:MAX_ERROR])
                 self._callbacks.popleft()(reply)
         except (hiredis.ProtocolError, IndexError, MemoryError):
-            self._end("the server does not speak Redis' protocol")
+            self._end("the server does not speak the Redis protocol")
         if self._unread > MAX_REPLY:
             self._end(f"a reply is larger than {MAX_REPLY >> 20} MiB")
 
@@ -73,7 +73,7 @@ class RedisConnection(asyncio.Protocol):
         return self._transport is not None
 
     def send(self, command: tuple[str | int | float | bytes, ...], on_reply: Callback) -> None:
-        """Send *command*; RedisError if the connection is closed."""
+        """Send *command*; raise RedisError if the connection is closed."""
         if self._transport is None:
             raise RedisError("the connection is closed")
         self._callbacks.append(on_reply)
@@ -81,7 +81,7 @@ class RedisConnection(asyncio.Protocol):
         self._transport.write(packed)
 
     async def call(self, *command: str | int | float | bytes) -> Reply:
-        """Send a command and return its reply; RedisError if it fails."""
+        """Send a command and return its reply; raise RedisError if it fails."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
         def on_reply(reply: Reply) -> None:
@@ -96,7 +96,7 @@ class RedisConnection(asyncio.Protocol):
         return await future
 
     def close(self) -> None:
-        """Close the connection; outstanding replies are discarded."""
+        """Close the connection; callbacks that still wait for a reply get a `RedisError`."""
         self.on_lost = lambda _reason: None
         self._end("closed")
 
@@ -116,7 +116,7 @@ async def connect(address: RedisAddress, *, limit: float) -> RedisConnection:
     Connect to the server, or to the master that the Sentinels name, and log in.
 
     Raises:
-        RedisError: If that fails or takes longer than *limit* seconds.
+        RedisError: If connecting fails or takes longer than *limit* seconds.
     """
     try:
         async with asyncio.timeout(limit):
@@ -130,7 +130,7 @@ async def connect(address: RedisAddress, *, limit: float) -> RedisConnection:
 
 
 async def _connect_to_master(address: RedisAddress) -> RedisConnection:
-    """Query the Sentinels one by one; a master that has been replaced refuses the login."""
+    """Query the Sentinels one by one, until one of them names a server that is the master."""
     reason = ""
     for sentinel in address.sentinels:
         try:
@@ -175,7 +175,7 @@ async def _log_in(connection: RedisConnection, address: RedisAddress) -> RedisCo
             await connection.call("SELECT", address.database)
         if address.sentinels and (await connection.call("ROLE"))[0] != b"master":
             raise RedisError("the server is no longer the master")
-    except BaseException:  # the connection must never leak
+    except BaseException:  # in any case, the connection must not leak
         connection.close()
         raise
     return connection

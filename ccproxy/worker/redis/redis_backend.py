@@ -1,11 +1,11 @@
 """
-A pool back end for replicas on several hosts: the state is in Redis, each replica has a copy.
+A pool back end for replicas on several hosts: the state is in Redis, and each replica has a copy.
 
 An operation is applied to the copy and committed by one script call, which succeeds if the copy is
 the newest version. Otherwise the call returns the newer fields, and the operation is applied to
-these and committed again. So the rules of the pool exist once, in `ccproxy.keys`, and every
-decision is made on the state that it changes. Operations that arrive during a call are committed
-together in the next one: however many requests wait, a replica retries one call, not one for each.
+these and committed again. So the rules of the pool exist only once, in `ccproxy.keys`, and every
+decision is based on the state that it changes. Operations that arrive during a call are committed
+together in the next one: however many requests are waiting, a replica retries a single call.
 
 A request waits at most `REDIS_TIMEOUT` for the commit of its lease. If Redis has not confirmed it
 by then, the replica continues on its own copy with its share of the limits (`keys.partition`), and
@@ -41,16 +41,16 @@ from ccproxy.worker.redis.state_fields import Fields, changed_fields, decode_fie
 T = TypeVar("T")
 
 FORMAT = 1
-"""Part of every name in Redis; incremented if older versions cannot read the state."""
+"""Part of every name in Redis; incremented when older versions can no longer read the state."""
 LEASE_SECONDS = 20.0
 BEAT_SECONDS = 1.0
 RETRY_SECONDS = 0.25
 GRACE_SECONDS = 2.5
-"""How long replicas may take to report what they know after Redis has lost the state."""
+"""How long replicas may take to report their copies after Redis has lost the state."""
 SETTLE_SECONDS = 0.005
 """How long the first part of a settlement waits for the other parts."""
 TURN_SECONDS = 0.002
-"""Delay before retrying a commit that was refused because another replica has the turn."""
+"""Delay before retrying a commit that was refused because it is another replica's turn."""
 READY_SECONDS = 4.0
 """How long a new replica waits for its first contact before it accepts requests."""
 
@@ -66,7 +66,7 @@ Connect = Callable[[], Awaitable[RedisConnection]]
 
 
 class Commit(NamedTuple):
-    """The reply of the script; times are in microseconds."""
+    """The reply from the script; times are in microseconds."""
 
     status: bytes
     epoch: bytes
@@ -85,7 +85,7 @@ class Commit(NamedTuple):
 
     @property
     def processes(self) -> list[int]:
-        """The members, without numbers that other programs have written."""
+        """The process numbers of the members; entries written by other programs are ignored."""
         return sorted(int(one) for one in self.members if one.isdigit() and len(one) < _MOST_DIGITS)
 
 
@@ -102,7 +102,7 @@ class _Operation(Generic[T]):
     ) -> None:
         self.apply = apply
         self.future = future
-        """The future of the request that waits for the commit; None if no request waits."""
+        """The future of the request that is waiting for the commit, or None."""
         self.undo = undo
         self.is_applied = future is None
         self.error: Exception | None = None
@@ -152,7 +152,7 @@ class RedisBackend:
         self.clock = ServerClock()
         self.is_shared = False
         self.reason = "not connected yet"
-        """Why the replica works without Redis."""
+        """Why the replica is working without Redis."""
         self.since = time.time()
         """When the mode last changed."""
         self.members: tuple[int, ...] = ()
@@ -196,7 +196,7 @@ class RedisBackend:
         return nullcontext(self._state)
 
     def run(self, operation: Callable[[PoolState], T], *, may_wait: bool = False) -> T:
-        """Apply *operation* to the copy; commit it soon, or, if *may_wait*, with a later one."""
+        """Apply *operation* to the copy; commit it soon, or with a later one if *may_wait*."""
         result = operation(self._state)
         if self.is_shared:
             self._pending.append(_Operation(operation))
@@ -208,7 +208,7 @@ class RedisBackend:
         """
         Apply *operation* to the newest state and return its result once it is confirmed.
 
-        *undo* is called with the result if the caller is cancelled while it waits.
+        *undo* is called with the result if the caller is cancelled while waiting.
         """
         if not self.is_shared:
             return operation(self._own_state())
@@ -222,7 +222,7 @@ class RedisBackend:
             raise
 
     async def _wait(self, future: asyncio.Future[T]) -> T:
-        """Send pending operations and wait; after a timeout, the replica continues alone."""
+        """Send pending operations and wait for *future*; on a timeout, continue without Redis."""
         self._schedule()
         return await self._in_time(future)
 
@@ -246,7 +246,7 @@ class RedisBackend:
         return reply
 
     def ledger(self, name: str) -> SharedLedger:
-        """Return the ledger *name* in Redis, which this pool's calls keep up to date."""
+        """Return the ledger *name* in Redis, which this pool's script calls keep up to date."""
         ledger = self._ledgers.get(name)
         if ledger is None:
             ledger = self._ledgers[name] = SharedLedger(
@@ -255,7 +255,7 @@ class RedisBackend:
         return ledger
 
     def note_start(self, lease: Lease) -> None:
-        """Note a use by this replica: without Redis, it counts only its own uses."""
+        """Note a use by this replica, which counts only its own uses while Redis is unavailable."""
         if self._limits.per_minute is None:
             return
         starts = self._own_starts.setdefault(lease.name, deque())
@@ -383,7 +383,7 @@ class RedisBackend:
             self._schedule()
 
     def _adopt(self, reply: Commit) -> None:
-        """Apply the unconfirmed operations to the newer state, and commit them again."""
+        """Apply the unconfirmed operations to the newer state and commit them again."""
         self._pending, self._sent = [*(self._sent or ()), *self._pending], None
         is_newer = reply.version != self._version
         if is_newer:
@@ -400,7 +400,7 @@ class RedisBackend:
             self.on_remote_change()
 
     def _rebuild(self, fields: Fields, version: int) -> None:
-        """Rebuild the copy from the confirmed fields and the unconfirmed facts."""
+        """Rebuild the copy from the confirmed *fields* and the pending operations."""
         previous = self._state
         self._state = decode_fields(fields, self._salt)
         self._confirmed, self._version = fields, version
@@ -413,11 +413,11 @@ class RedisBackend:
 
     def _expire(self, future: asyncio.Future[Any], ticks: int, replies: int) -> None:
         """
-        End the wait for *future* after *ticks*; *replies* is the number of replies at its start.
+        End the wait for *future* after *ticks* ticks; *replies* is the reply count at its start.
 
-        A single timer would also count time in which this process, or the whole machine, did not
-        run. Before the last tick, a reply that has already arrived is read. If Redis has replied
-        but other replicas were faster, the deadline is extended once by the same time.
+        A single timer would also count the time during which this process, or the whole machine,
+        was suspended. Before the last tick, a reply that has already arrived is read. If Redis has
+        replied but other replicas committed first, the deadline is extended once by the same time.
         """
         if future.done():
             return
@@ -425,7 +425,7 @@ class RedisBackend:
             wait = self._timeout / _TICKS if ticks > 1 else 0.001
             self._loop.call_later(wait, self._expire, future, ticks - 1, replies)
         elif replies < 0:
-            self._leave(f"other replicas were faster for {self._timeout * 2000:g} ms")
+            self._leave(f"other replicas committed first for {self._timeout * 2000:g} ms")
         elif replies != self._replies:
             self._expire(future, _TICKS, -1)
         else:
@@ -456,9 +456,9 @@ class RedisBackend:
 
     def _separate(self, confirmed: PoolState, unconfirmed: PoolState) -> None:
         """
-        Compute the shares of this replica, and drop the state that only other replicas count.
+        Compute this replica's shares, and drop the part of the state that other replicas maintain.
 
-        Redis has either the *confirmed* or the *unconfirmed* state.
+        Redis contains either the *confirmed* or the *unconfirmed* state.
         """
         self._baseline = baseline_of(confirmed)
         now = self.clock()
@@ -511,7 +511,7 @@ class RedisBackend:
                 await self.has_contact.wait()
 
     async def close(self) -> None:
-        """Commit pending operations, release leases and membership, and disconnect."""
+        """Commit pending operations, release the leases and the membership, and disconnect."""
         if self._task is not None:
             self._task.cancel()
         if self.is_shared:
@@ -544,7 +544,7 @@ class RedisBackend:
                     await self._wake.wait()
 
     async def _beat(self) -> float:
-        """Renew leases and reservations, and release those of replicas that have left."""
+        """Renew this replica's leases and reservations, and release those of departed replicas."""
         self._wants_members = True
         for ledger in self._ledgers.values():
             ledger.refresh()
@@ -578,13 +578,13 @@ class RedisBackend:
         return reply
 
     async def _join(self) -> float:
-        """Report the changes made without Redis; share the state again after the grace period."""
+        """Report the changes made without Redis; use the shared state after the grace period."""
         if self._connection is None:
             self._connection = await self._connect()
             self._connection.on_lost = self._leave
         commit = await self._request(b"", -1, {})
         epoch, version, fields = commit.epoch, commit.version, commit.newer_fields
-        # Replicas join a new state one by one; this one's share must not grow in the meantime.
+        # Replicas join a new state one by one; until all have, this one's share must not grow.
         self.members = tuple(sorted({*commit.processes, *self.members}))
         grace = commit.since / 1e6 + self._grace - self.clock() if epoch else self._grace
         is_rebuilt = epoch != self._epoch and (not epoch or grace > 0 or bool(self._epoch))
@@ -599,7 +599,7 @@ class RedisBackend:
     async def _report(
         self, epoch: bytes, version: int, fields: Fields, *, is_rebuilt: bool
     ) -> bool:
-        """Merge this replica's knowledge into a new state; return False if another was faster."""
+        """Merge this replica's copy into a new state; return False if another replica was first."""
         state = decode_fields(fields, self._salt)
         merge(self._state, state, self.process, self._baseline, is_rebuilt=is_rebuilt)
         reported = baseline_of(self._state)

@@ -1,9 +1,9 @@
 """
-Leases keys from a pool in Redis, and waits while all of them are in use.
+Leases keys from a pool in Redis, waiting while all of them are in use.
 
-Requests of one replica wait in the order of their arrival, and only the first of them polls. The
-replicas share one queue: a key that becomes free goes to the replica whose first request has waited
-longest, so that a busy replica cannot starve the others.
+The requests of one replica wait in order of arrival, and only the first one polls. The replicas
+share one queue: a key that becomes free goes to the replica with the longest-waiting first request,
+so that a busy replica cannot starve the others.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-The sign-ins of a gateway with replicas: records in Redis, which every replica reads and changes.
+The sign-ins of a gateway with replicas, as records in Redis that every replica reads and changes.
 
 Each record has an authentication code that depends on its name, so anyone who can write to Redis
 can delete records, but not create or move them. While Redis is unavailable, each replica uses the
@@ -17,7 +17,7 @@ from ccproxy.worker.redis.connection import RedisError, Reply
 from ccproxy.worker.redis.redis_backend import FORMAT
 
 MOST_REMEMBERED = 4096
-"""Maximum number of records cached for times without Redis."""
+"""Maximum number of records cached for use while Redis is unavailable."""
 _CODE_BYTES = 32
 _REPLACE = """
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
@@ -31,7 +31,7 @@ class RedisRecords:
     """Records under one prefix, each with an expiry time."""
 
     def __init__(self, call: Callable[..., Awaitable[Reply]], *, secret: bytes) -> None:
-        """*call* sends a command; *secret* authenticates records, and all replicas share it."""
+        """*call* sends a command; *secret*, which all replicas share, authenticates records."""
         self._call = call
         self._name_key = hmac.digest(secret, b"ccproxy names of sign-ins", "sha256")
         self._code_key = hmac.digest(secret, b"ccproxy sign-ins", "sha256")
@@ -47,7 +47,7 @@ class RedisRecords:
         try:
             reply = await self._call("GET", self._key(name))
         except RedisError as error:
-            if str(error).startswith("WRONGTYPE"):  # another program's value
+            if str(error).startswith("WRONGTYPE"):  # a value of another program
                 return None
             if (record := self._remembered.get(name)) is not None:
                 return record
@@ -83,7 +83,7 @@ class RedisRecords:
 
     def _remember(self, name: str, record: bytes | None) -> None:
         self._remembered.pop(name, None)
-        if record is not None:  # names invented by strangers must not evict other records
+        if record is not None:  # made-up names must not evict records
             self._remembered[name] = record
         while len(self._remembered) > MOST_REMEMBERED:
             self._remembered.popitem(last=False)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 _MAX_AGE = 10.0
-"""Seconds after which a less exact comparison replaces a more exact one."""
+"""Age in seconds at which a comparison is replaced even by a less exact one."""
 
 
 class ServerClock:
     """
-    Seconds since the epoch on the server; on this machine before the first comparison.
+    Seconds since the epoch by the server's clock, or by this machine's before a comparison.
 
     The shorter the round trip, the more exact the comparison.
     """

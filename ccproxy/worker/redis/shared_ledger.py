@@ -3,10 +3,10 @@ Daily and monthly sums across all replicas, for budgets and usage.
 
 A replica adds amounts to its own copy and reads sums from it. The script calls of the pool carry
 new amounts and return the sums, so a ledger needs no calls of its own. Each batch of additions has
-a number: if its reply is lost, it is sent again and counted once. Each row also carries the last
-sum that the replica knows, from which the sums are restored if Redis has lost its data.
+a number: if its reply is lost, it is sent again, but counted only once. Each row also carries the
+last sums that the replica received, from which they are restored if Redis has lost its data.
 
-Without Redis, a replica may spend its share of the amount that remained at the last reply.
+Without Redis, a replica may spend its share of the amount that was left at the last reply.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ccproxy.keys.partition import share_of
 from ccproxy.store.spending_ledger import Periods, Spent
 
 MOST_SPENT = 1 << 53
-"""The largest sum: the numbers of a script are doubles."""
+"""The largest sum, because numbers in a script are doubles."""
 
 
 class Sums(NamedTuple):
@@ -34,16 +34,16 @@ class Sums(NamedTuple):
     rank: int
     """The position of this replica among all replicas."""
     rows: list[tuple[int, int, int, int, int]]
-    """Day, month, their sums, and the amount that other replicas have reserved."""
+    """In each row: day, month, their sums, and the amount that other replicas have reserved."""
 
 
 Batch = tuple[int, str, str, list[tuple[str | int, ...]]]
-"""Its number, the known epoch, an epoch for new sums, and rows; `commit.lua` describes them."""
+"""Its number, the known epoch, an epoch for new sums, and the rows described in `commit.lua`."""
 
 
 @dataclass(slots=True)
 class _Row:
-    """The sums of one name."""
+    """The sums for one name."""
 
     day: int = 0
     month: int = 0
@@ -56,7 +56,7 @@ class _Row:
     reserved_by_others: int = 0
 
     def begin(self, day: int, month: int) -> None:
-        """Restart from zero if the day or the month is a new one."""
+        """Restart from zero if a new day or month has begun."""
         if day > self.day:
             self.day, self.confirmed[0], self.added[0] = day, 0, 0
         if month > self.month:
@@ -74,15 +74,15 @@ class SharedLedger:
         wait: Callable[[asyncio.Future[Problem | None]], Awaitable[Problem | None]],
     ) -> None:
         """
-        *replicas* is the number of replicas that share the budgets before the first contact.
+        *replicas* is the number of replicas to assume until the first contact.
 
-        *on_change* is called if there is something to send; *wait* limits the wait for a reply.
+        *on_change* is called when there is data to send; *wait* limits the wait for a reply.
         """
         self._on_change = on_change
         self._wait = wait
         self._rows: dict[str, _Row] = {}
         self._changed: dict[str, None] = {}
-        """Names of the rows that the next batch contains."""
+        """Names of the rows to send in the next batch."""
         self._number = 0
         self._sent: dict[str, tuple[int, int, int, int]] = {}
         """Periods and additions of the rows in the unconfirmed batch."""
@@ -91,7 +91,7 @@ class SharedLedger:
         """The number of replicas that share the remaining budget, and the rank of this one."""
         self._is_alone = True
         self._checks: list[Callable[[], None]] = []
-        """The second checks of requests, run once Redis has their reservations."""
+        """The second checks of requests, which run once Redis has the requests' reservations."""
         self._sent_checks: list[Callable[[], None]] = []
 
     # The interface of a ledger.
@@ -102,7 +102,7 @@ class SharedLedger:
         self._change(name)
 
     def add_later(self, name: bytes, amount: int, periods: Periods) -> None:
-        """Add *amount*; the other replicas see it within a second, with the next `refresh`."""
+        """Add *amount*; other replicas see it within a second, after the next `refresh`."""
         row = self._row(name)
         row.begin(*periods)
         day, month = row.added
@@ -115,7 +115,7 @@ class SharedLedger:
         row.reserved = min(max(0, row.reserved + amount), MOST_SPENT)
 
     def spent(self, name: bytes, periods: Periods) -> Spent:
-        """Return the sums of all replicas; a new name has them after the next `refresh`."""
+        """Return the sums of all replicas; for a new name, they are complete after a `refresh`."""
         row = self._row(name)
         row.begin(*periods)
         day, month = map(sum, zip(row.confirmed, row.added, strict=True))
@@ -133,9 +133,9 @@ class SharedLedger:
     def check_later(
         self, raise_problem: Callable[[], None]
     ) -> Callable[[], Awaitable[None]] | None:
-        """Call *raise_problem* once Redis has the reservations; return a function to await that."""
+        """Call *raise_problem* once Redis has the reservations; the returned function awaits it."""
         if self._is_alone:
-            return None  # there would be no new data to check
+            return None  # without Redis, there would be no new data to check
         future: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
 
         def check() -> None:
@@ -181,7 +181,7 @@ class SharedLedger:
         self._changed.update(dict.fromkeys(self._rows))
 
     def batch(self) -> Batch:
-        """Return the new additions, or the last batch again if it is unconfirmed."""
+        """Return the new additions, or the previous batch if it is still unconfirmed."""
         if not self._sent:
             self._number += 1
             for name in self._changed:
@@ -201,11 +201,11 @@ class SharedLedger:
         )
 
     def note(self, sums: Sums) -> None:
-        """Apply the reply to a batch."""
+        """Apply the reply to the last batch."""
         epoch = sums.epoch.decode()
         if epoch != self._epoch:
             self._epoch = epoch
-            self.refresh()  # Redis has lost the data, so the other rows are missing there as well
+            self.refresh()  # Redis has lost the data, so the other rows are missing as well
         self._share = max(1, sums.replicas), sums.rank
         totals, self._sent = self._sent, {}
         for (name, was_sent), row in zip(totals.items(), sums.rows, strict=False):

@@ -26,18 +26,18 @@ PER_REPLICA = (
     "usage by model, key and session",
     "circuit breaker",
     "learned refusals",
-    "limits of sign-in attempts",
+    "limits on sign-in attempts",
 )
 """State that replicas do not share; docs/replicas.md has the same table."""
 
 
 class SharedPool:
-    """A pool whose state is in Redis, and the ledgers of its replicas."""
+    """A pool that has its state in Redis, and the ledgers of its replicas."""
 
     def __init__(
         self, config: WorkerConfig, pool: KeyPool, backend: RedisBackend, *, secret: bytes
     ) -> None:
-        """*secret* hashes the names of clients and users, and authenticates sign-ins."""
+        """*secret* is used to hash the names of clients and users and to authenticate sign-ins."""
         self.pool = pool
         self.backend = backend
         self.queue = RedisQueue(pool, backend, wait_seconds=config.key_wait)
@@ -45,7 +45,7 @@ class SharedPool:
         self.usage = SharedUsage(self.ledger(f"{config.label.lower()}.budgets"), wall=backend.clock)
 
     def sharing(self) -> PoolSharing:
-        """Return how the state is currently shared."""
+        """Describe whether and how the state is shared now."""
         return PoolSharing(
             mode="shared" if self.backend.is_shared else "local",
             reason=self.backend.reason,

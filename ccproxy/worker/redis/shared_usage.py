@@ -31,10 +31,10 @@ class SharedUsage:
         self._calendar = Calendar(wall)
         self._names = {counter: f"usage:{counter}".encode() for counter in _COUNTERS}
         for name in self._names.values():
-            ledger.reserve(name, 0)  # makes the first refresh read it, even before a request
+            ledger.reserve(name, 0)  # makes the first refresh read the sums, even before a request
 
     def add(self, used: Used) -> None:
-        """Count one request; no limit depends on it, so it needs no script call."""
+        """Count one request; no limit depends on these sums, so they cause no script call."""
         periods = self._calendar.periods()
         for counter, amount_of in _COUNTERS.items():
             if amount := amount_of(used):

@@ -1,8 +1,8 @@
 """
 The state of a pool as fields of a Redis hash, so that an update transfers only changed fields.
 
-Each key has its own field, the sessions share one, and the rest is in another. Fields hold salted
-names, counts, times, and the provider's refusals without keys.
+Each key has its own field, the sessions share one, and everything else is in a third. Fields
+contain salted names, counts, times, and the provider's refusals, but no keys.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def changed_fields(state: PoolState, before: Fields) -> Fields:
 
 def decode_fields(fields: Mapping[bytes, bytes], salt: bytes) -> PoolState:
     """
-    Return the state with these fields; unknown fields, from a later version, are ignored.
+    Return the state with these fields; unknown fields of a later version are ignored.
 
     Raises:
         msgspec.DecodeError: If another program has written them.

@@ -4,7 +4,8 @@ A span for each request to a model, with a child span for each attempt at the pr
 The attributes are those of OpenTelemetry's GenAI conventions (docs/gen-ai/gen-ai-spans.md of
 open-telemetry/semantic-conventions-genai, November 2026): models, counts, times and causes, but no
 content, keys or error texts. Spans are created from the access record after a request has ended, so
-a running request costs the same as without traces. A client's `traceparent` is the parent.
+that tracing does not slow down a running request. The span in the client's `traceparent` header is
+the parent.
 
 The SDK sends spans in batches from its own thread. Batches that the collector does not accept are
 dropped; only the first failure is logged.
@@ -35,7 +36,7 @@ from ccproxy.config.worker_config import WorkerConfig
 from ccproxy.worker.server.access_record import CLIENT_LEFT, AccessRecord
 
 SEND_SECONDS = 5.0
-"""Time limit for sending a batch, and for sending the last ones when the worker exits."""
+"""Time limit for sending a batch, and for sending the remaining ones when the worker exits."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PROVIDERS = {
     "azure": "azure.ai.openai",
@@ -45,10 +46,10 @@ _PROVIDERS = {
     "mistral": "mistral_ai",
     "xai": "x_ai",
 }
-"""The conventions' names for providers whose presets are named differently."""
+"""The names in the conventions for provider presets that have a different name in ccproxy."""
 _READ, _WRITTEN = "cache_read_input_tokens", "cache_creation_input_tokens"
 _USAGE = {
-    # All input tokens; the Messages API's `input_tokens` excludes cached ones.
+    # All input tokens, because the Messages API's `input_tokens` excludes cached ones.
     "gen_ai.usage.input_tokens": ("input_tokens", _READ, _WRITTEN),
     "gen_ai.usage.output_tokens": ("output_tokens",),
     "gen_ai.usage.cache_read.input_tokens": (_READ,),
@@ -90,7 +91,7 @@ class RequestTracer:
     def note(self, record: AccessRecord) -> None:
         """Create the spans of a finished request."""
         if record.answered_by and not record.attempts:
-            return  # the other entry records the attempts
+            return  # the entry that answered records the attempts
         begin = round(record.started_at * 1e9)
         request = self._tracer.start_span(
             f"chat {record.model}",
@@ -119,7 +120,7 @@ class RequestTracer:
         request.end(begin + round(record.elapsed * 1e9))
 
     async def close(self) -> None:
-        """Send pending spans for a bounded time; a blocked thread ends with the process."""
+        """Send pending spans for a limited time; a blocked thread ends with the process."""
         thread = threading.Thread(target=self._provider.shutdown, daemon=True)
         thread.start()
         await asyncio.to_thread(thread.join, SEND_SECONDS)
@@ -159,11 +160,11 @@ class Attempt(NamedTuple):
     end: float
     status: int
     cause: str
-    """Why it failed; empty if it succeeded."""
+    """Why the attempt failed; empty if it succeeded."""
 
 
 def attempts_of(record: AccessRecord) -> Iterator[Attempt]:
-    """Yield the attempts of *record*; each begins after the previous one and its retry delay."""
+    """Yield the attempts of *record*; each begins after the previous one and the retry delay."""
     begin = record.converted_after or 0.0
     for failure in record.failures:
         yield Attempt(begin, failure.at, failure.status, failure.cause or "unknown")
@@ -188,7 +189,7 @@ class _LoggingExporter(SpanExporter):
 
     def __init__(self, address: TracesAddress, log: FilteringBoundLogger) -> None:
         session = requests.Session()
-        session.trust_env = False  # HTTPS_PROXY is for providers, not for the collector
+        session.trust_env = False  # HTTPS_PROXY applies to providers, not to the collector
         headers = dict(address.headers)
         self._exporter = OTLPSpanExporter(
             endpoint=address.url, headers=headers, timeout=SEND_SECONDS, session=session

@@ -102,11 +102,11 @@ async def test_a_user_signs_in_with_the_provider(gateway, identity):
 @pytest.mark.parametrize(
     ("claims", "reason"),
     [
-        pytest.param({"nonce": "other"}, "another sign-in", id="of another sign-in"),
-        pytest.param({"nonce": None}, "another sign-in", id="without a nonce"),
-        pytest.param({"aud": "other"}, "another client", id="for another client"),
-        pytest.param({"aud": None}, "another client", id="without an audience"),
-        pytest.param({"aud": ["ccproxy-gateway", "o"]}, "another client", id="for several"),
+        pytest.param({"nonce": "other"}, "different sign-in", id="of another sign-in"),
+        pytest.param({"nonce": None}, "different sign-in", id="without a nonce"),
+        pytest.param({"aud": "other"}, "different client", id="for another client"),
+        pytest.param({"aud": None}, "different client", id="without an audience"),
+        pytest.param({"aud": ["ccproxy-gateway", "o"]}, "different client", id="for several"),
         pytest.param({"iss": "https://evil.example"}, "not valid", id="of another issuer"),
         pytest.param({"exp": 1_700_000_000}, "not valid", id="expired"),
         pytest.param({"exp": None}, "not valid", id="without an end"),

@@ -188,6 +188,6 @@ async def test_a_shared_pool_is_described_over_a_unix_socket(
     assert "ccproxy_redis_seconds_bucket" in text
     async with proxy.get("/health") as answer:
         pool = (await answer.json())["pool"]
-    assert "limits of sign-in attempts" in pool.pop("per_replica")
+    assert "limits on sign-in attempts" in pool.pop("per_replica")
     assert pool == {"mode": "shared", "reason": "", "replicas": 1}
     await server.close()
