@@ -1,1 +1,1 @@
-"""Wire formats: Messages, Chat Completions, server-sent events and headers. Pure."""
+"""Wire formats, without I/O: Messages, Chat Completions, Responses, SSE and headers."""

@@ -31,7 +31,7 @@ class ToolCallDelta(msgspec.Struct, gc=False):
     id: Any = None
     function: Function | None = None
     name: Any = None
-    """The name and arguments from servers that omit the `function` object."""
+    """From servers that omit the `function` object; the arguments are in one of the next fields."""
     arguments: Any = None
     input: Any = None
     parameters: Any = None
@@ -70,7 +70,7 @@ class Choice(msgspec.Struct, gc=False):
     stop_reason: Any = None
     """vLLM: the stop string that matched, or a token ID."""
     matched_stop: Any = None
-    """SGLang: the same."""
+    """SGLang's equivalent of vLLM's `stop_reason`."""
     usage: Any = None
     """Kimi reports the usage here."""
     error: Any = None
@@ -171,11 +171,11 @@ def _without_wrong_types(value: Any) -> Any:  # noqa: ANN401 - any JSON value
         ValueError: If something was removed and nothing readable remains.
     """
     if not isinstance(value, dict):
-        raise ValueError(f"an object is expected, not {type(value).__name__}")
+        raise ValueError(f"expected an object, got {type(value).__name__}")
     repair = _Repair()
     choices = [repair.choice(choice) for choice in repair.objects(value.get("choices"))]
     if repair.has_lost and not (repair.has_output or value.get("usage") or value.get("error")):
-        raise ValueError("fields have wrong types")
+        raise ValueError("some fields have the wrong type")
     return {**value, "choices": choices if "choices" in value else None}
 
 

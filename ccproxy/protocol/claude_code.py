@@ -8,7 +8,7 @@ The class and the agent type are sent only with CLAUDE_CODE_GATEWAY_HINT_HEADERS
 from __future__ import annotations
 
 SESSION_HEADER = "x-claude-code-session-id"
-"""Constant from the start to the next /clear, across compactions and for subagents."""
+"""Constant from the start of a session to the next /clear, across compactions and subagents."""
 CLASS_HEADER = "x-claude-code-request-class"
 """Values: main, subagent, workflow, compaction, auxiliary or side_reply."""
 AGENT_TYPE_HEADER = "x-claude-code-agent-type"

@@ -10,7 +10,7 @@ from ccproxy.protocol.literals import ABSENT
 
 
 class OutlineTurn(msgspec.Struct, gc=False):
-    """One message; in the Responses API one item, which may have neither role nor content."""
+    """A message or, in the Responses API, an item, which can lack both role and content."""
 
     role: str = ""
     content: Raw = ABSENT

@@ -31,7 +31,7 @@ _SHOWN_BYTES = 200
 _LARGE = 256 * 1024
 """Bytes; the objects of smaller data need not be counted."""
 MAX_OBJECTS = 100_000
-"""Objects and lists in one event or body. Their conversion takes about 0.4 s."""
+"""Maximum number of objects and lists in one event or body; converting them takes 0.4 s."""
 
 
 def has_too_many_objects(data: bytes) -> bool:

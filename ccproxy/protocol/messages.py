@@ -196,7 +196,7 @@ class CharacterCounts(NamedTuple):
     """
     Counts of a text's characters by class, for the token estimate.
 
-    The counts of parts can be added. A run that continues in the next part counts in both.
+    The counts of parts can be added. A run that continues in the next part is counted in both.
     """
 
     letters: int

@@ -119,7 +119,7 @@ class ResponsesRequest(msgspec.Struct, gc=False):
 
 
 class ResponsesOutline(msgspec.Struct, gc=False):
-    """The fields that every request needs, including one that is forwarded unread."""
+    """The fields that are read from every request, even from one that is forwarded unconverted."""
 
     model: str
     stream: bool | None = None

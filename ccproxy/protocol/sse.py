@@ -61,7 +61,7 @@ class Decoder:
         self._data: list[bytes] = []
         self._size = 0  # bytes of the lines since the last blank one
         self.begun = False
-        """True after the first line, where a BOM may occur. Set it if bytes are skipped."""
+        """True after the first line, where a BOM may occur. Set it to True if bytes are skipped."""
         self.idle = True
         """True between two events: no byte of the next one has been read."""
 

@@ -1,5 +1,5 @@
 """
-Requests of Claude Code's auto mode that classify whether a command is dangerous.
+Requests in which Claude Code's auto mode classifies a command as dangerous or not.
 
 The answer, `<block>yes</block>` or `<block>no</block>`, is limited to a few tokens, and Claude Code
 refuses every command without a valid answer. Reasoning would use up the tokens, so it is disabled.
@@ -15,16 +15,16 @@ from ccproxy.protocol.literals import is_present
 from ccproxy.protocol.messages import MessagesRequest
 
 ROOM_TO_REASON: Final = 4_096
-"""Lower bound of max_tokens for models that always reason."""
+"""Lower bound for max_tokens with models that always reason."""
 
 _OPENING: Final = b"You are a security monitor for autonomous AI coding agents"
 _STOPS: Final = frozenset({"</block>", "</severity>"})
 _SHORT: Final = 1_024
-"""Tokens; the classifier requests 64, so a request for more is not a classification."""
+"""Tokens. The classifier requests 64; a request for more than this is not a classification."""
 
 
 def is_classifier(request: MessagesRequest) -> bool:
-    """Return True for a classification, by its prompt or by its stop sequences and short limit."""
+    """Return True if the prompt, or the stop sequences and a low limit, mark a classification."""
     if is_present(request.system) and _OPENING in bytes(memoryview(request.system)[:2_048]):
         return True
     stops = set(request.stop_sequences or ())

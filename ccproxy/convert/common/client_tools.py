@@ -19,7 +19,7 @@ _FILE_FIELDS: Final = {
     "file_text": {**_TEXT, "description": "For create: the content of the file"},
     "old_str": {**_TEXT, "description": "For str_replace: the text to replace"},
     "new_str": {**_TEXT, "description": "For str_replace and insert: the new text"},
-    "insert_line": {"type": "integer", "description": "For insert: the line before it"},
+    "insert_line": {"type": "integer", "description": "For insert: the line to insert after"},
     "insert_text": {**_TEXT, "description": "For insert: the new text"},
     "view_range": {
         "type": "array",

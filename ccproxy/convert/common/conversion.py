@@ -33,7 +33,7 @@ class Conversion(msgspec.Struct, kw_only=True):
     thinks: bool = True
     """False: the client disabled thinking."""
     tool_names: dict[str, str] = {}
-    """Sent name -> client's name, of the renamed tools."""
+    """The sent name -> the client's name, for renamed tools."""
     dropped: dict[str, None] = {}
     """Paths of the parts that are left out; the dict serves as an ordered set."""
 
@@ -60,11 +60,11 @@ class ConvertedRequest(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     """The whole JSON body."""
     headers: Mapping[str, str] = {}
-    """Headers that depend on the content."""
+    """Headers that depend on the content of the request."""
     dropped: tuple[str, ...] = ()
     """Paths of the parts that are left out, for the log."""
     tool_names: Mapping[str, str] = {}
-    """Sent name -> client's name, of the renamed tools."""
+    """The sent name -> the client's name, for renamed tools."""
     stop_sequences: tuple[str, ...] = ()
     """All stop sequences of the client; the answer must end before any of them."""
     stream: bool = False
@@ -76,11 +76,11 @@ class ConvertedRequest(msgspec.Struct, frozen=True, kw_only=True):
     tools: int = 0
     """Number of tools sent."""
     unsent: CharacterCounts = NO_CHARACTERS
-    """Characters of the messages that are not sent: signatures, and thinking that is left out."""
+    """Counts of the characters that are not sent: signatures, and thinking that is left out."""
     searches: bool = False
     """True: the client's tools include the API's web search."""
     finds_tools: bool = False
-    """True: they include the API's tool search."""
+    """True: the client's tools include the API's tool search."""
     own_search: bool = False
     """True: the provider runs the web search itself."""
 
@@ -89,7 +89,7 @@ def session_key(user_id: str) -> str:
     """
     Return a key for the prompt cache of the session in *user_id*: 32 characters, no personal data.
 
-    Claude Code sends JSON with a `session_id`, older versions `user_…_session_…`.
+    Claude Code sends JSON with a `session_id`; older versions send `user_…_session_…`.
     """
     session = _SESSION.search(user_id)
     name = (session[1] or session[2]) if session else user_id

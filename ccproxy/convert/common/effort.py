@@ -13,7 +13,7 @@ EFFORTS: Final[tuple[EffortWord, ...]] = get_args(EffortWord)[:-1]
 
 _LOW_BUDGET = 4_096
 _MEDIUM_BUDGET = 16_384
-"""Thinking budgets in tokens: up to these, the effort is low or medium; above them, high."""
+"""The largest thinking budgets, in tokens, that count as low and as medium effort."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

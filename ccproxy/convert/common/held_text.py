@@ -1,4 +1,4 @@
-"""The limit for the parts of a stream that are kept in memory until their end."""
+"""The limit on the data of one answer that is held in memory until it can be sent."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Final
 from ccproxy.errors import BadAnswer
 
 MAX_HELD: Final = 16 * 1024 * 1024
-"""Characters; the longest answers of models have about a million."""
+"""Characters; the longest answers of any model have about a million."""
 
 
 def check_held(size: int, *, share: float = 1.0) -> None:
     """
-    Check the *size* of the data that is kept of an answer: a model in a loop never stops.
+    Check the *size* of the data held for one answer: a model in a loop never stops.
 
-    *share* is the share of text in the data.
+    *share* is the fraction of the data that is text.
 
     Raises:
         BadAnswer: If there is too much text.

@@ -1,5 +1,5 @@
 """
-Writer of the events of one Messages stream, in their only valid order.
+Writer of the events of one Messages stream, in the only valid order.
 
 Rules (Messages API, "Streaming messages"):
 
@@ -46,14 +46,14 @@ class AnswerContext(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     signer: Signer
     tool_names: Mapping[str, str] = {}
-    """Sent name -> client's name, of the renamed tools."""
+    """The sent name -> the client's name, for renamed tools."""
     stop_sequences: tuple[str, ...] = ()
     hide_thinking: bool = False
     """True: reasoning is left out."""
     omit_thinking: bool = False
-    """True: thinking blocks have no text (`thinking.display: "omitted"`); signatures carry it."""
+    """True: thinking blocks have no text (`display: "omitted"`); the signatures carry the text."""
     single_call: bool = False
-    """True: the client accepts one tool call (`disable_parallel_tool_use`)."""
+    """True: the client accepts only one tool call (`disable_parallel_tool_use`)."""
     known_ids: frozenset[str] = frozenset()
     """IDs of the tool calls in the conversation."""
     input_estimate: int = 0
@@ -95,7 +95,7 @@ class MessageWriter:
         self.chars = 0
         """Characters of the model's output, including hidden ones."""
         self._held = 0
-        """Characters that were kept so far: blank or hidden text, and reasoning details."""
+        """Number of characters held so far: blank or hidden text, and reasoning details."""
         self._blank: dict[TextKind, list[str]] = {"thinking": [], "text": []}
         self._omitted: list[str] = []  # hidden text of the open thinking block
         self._details: list[dict[str, Any]] = []
@@ -120,7 +120,7 @@ class MessageWriter:
     # Blocks
 
     def write(self, kind: TextKind, text: str) -> None:
-        """Add *text* to the block of this *kind*; open one if the text is visible."""
+        """Add *text* to the block of this *kind*; if none is open, open one for visible text."""
         if kind == "thinking" and self._context.hide_thinking:
             self.chars += len(text)
             return

@@ -2,18 +2,18 @@
 Features that a provider refused, by dialect and model, so that they are not sent again.
 
 A feature that the client requests (effort, formats, images, thinking in the history, cache keys) is
-sent although the provider might not support it. A refusal names the feature; the request is
+sent even though the provider might not support it. A refusal names the feature; the request is
 repeated once without it, and later requests are converted accordingly. The learned facts survive a
-restart and expire after some days, because providers change.
+restart and expire after a few days, because providers change.
 
 `LearnedRefusals` stores the facts of all dialects of one worker:
 
 - features: paths of fields (`thinking`, `reasoning.summary`) and the names in `_CHANGES`;
 - opaque data (encrypted reasoning, thinking signatures) of other providers, by digest;
-- the dialect of a model that is not served in the configured one.
+- the dialect for a model that is not served in the configured dialect.
 
-Each dialect applies them: converted requests through `adapted`, which returns the target with other
-quirks; direct mode by removing fields of the body.
+Converted requests apply the facts through `adapted`, which returns the target with different
+quirks; direct mode applies them by removing fields from the body.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _CHANGES: Final[Mapping[str, Mapping[str, Any]]] = {
     "top_k": {"top_k": False},
     "top_p": {"sampling": False, "sampling_without_effort": False},
 }
-"""Feature -> the quirks that avoid it; other features are fields that are removed."""
+"""Feature -> the quirks that avoid it; any other feature is a field to remove."""
 CONVERTED_FEATURES: Final = frozenset(
     {"images", "documents", "message_order", "schema", "streaming"}
 )
@@ -94,7 +94,7 @@ class LearnedRefusals:
         return self._features.get((api, model), ())
 
     def add(self, api: Api, model: str, features: Iterable[str]) -> bool:
-        """Store refused *features*; return False if all are known."""
+        """Store refused *features*; return False if all were already known."""
         refused = self._features.get((api, model), set())
         new = set(features) - refused
         if not new or len(refused) + len(new) > _MAX_FEATURES:
@@ -103,29 +103,29 @@ class LearnedRefusals:
         return True
 
     def remove_measured(self, api: Api, model: str, quirks: Collection[str]) -> None:
-        """Delete the refused features that the measured *quirks* describe more exactly."""
+        """Delete the refused features that the measured *quirks* describe more precisely."""
         refused = self._features.get((api, model), set())
         refused -= {name for name in refused if _CHANGES.get(name, {}).keys() & quirks}
 
     def add_opaque(self, digests: Iterable[str]) -> bool:
-        """Store *digests* of opaque data; return False if all are known."""
+        """Store *digests* of opaque data; return False if all were already known."""
         new = {digest: None for digest in digests if digest not in self._opaque}
         self._opaque.update(new)
         return bool(new)
 
     def api(self, model: str) -> Api | None:
-        """Return the dialect of *model* if it refused the configured one."""
+        """Return the dialect to use for *model* if the configured one was refused."""
         return self._apis.get(model)
 
     def set_api(self, model: str, api: Api) -> bool:
-        """Store the dialect of *model*; return False if one is stored, so both are refused."""
+        """Store the dialect for *model*; return False if one was stored, so both were refused."""
         if model in self._apis:
             return False
         self._apis[model] = api
         return True
 
     def forget(self) -> None:
-        """Remove everything."""
+        """Delete all stored facts."""
         self._features.clear()
         self._opaque.clear()
         self._apis.clear()
@@ -258,7 +258,7 @@ def refused_features(
 
 
 def _changes_anything(feature: str, quirks: Quirks) -> bool:
-    """Return False if the quirks already avoid *feature*, so the message means something else."""
+    """Return False if the quirks already avoid *feature*: the refusal has another cause."""
     changes = _CHANGES[feature]
     if not changes:
         return True

@@ -7,7 +7,8 @@ the previous turn. Two caches behind one interface, `RequestCache`, exploit this
 
 - `ScanCache` scans only the bytes that differ from an earlier body, which saves 0.2 to 0.4 ms for
   a request of 148 KB.
-- `ConversationCache` stores the converted beginning of conversations, which saves 1.0 of 2.05 ms.
+- `ConversationCache` stores the converted beginning of conversations, which saves 1.0 ms out of
+  2.05 ms.
 
 Rules:
     1. Reuse requires byte-for-byte equality; nothing relies on a hash.
@@ -33,7 +34,7 @@ from ccproxy.protocol.messages import (
 )
 
 _BLOCK: Final = 8 * 1024
-"""Bytes compared at once; the difference is rounded up to whole blocks at both ends."""
+"""Number of bytes compared at a time; the differing range is widened to whole blocks."""
 _MAX_BODIES: Final = 8
 _SCAN_ROOM: Final = 8 * 1024 * 1024
 """Maximum total bytes of the bodies in one scan cache."""
@@ -41,7 +42,7 @@ _SCAN_ROOM: Final = 8 * 1024 * 1024
 CONVERSATION_ROOM: Final = 16 * 1024 * 1024
 """Maximum total bytes of the conversations in one conversation cache."""
 _KEY_BYTES: Final = 4 * 1024
-"""Bytes of the first message that are part of a key; longer keys are slow to hash."""
+"""Maximum bytes of the first message that are part of a key; longer keys are slow to hash."""
 _MIN_MESSAGES: Final = 3
 """Shorter conversations contain no complete tool call and therefore no checkpoint."""
 
@@ -52,7 +53,7 @@ class ScanCache:
     r"""
     The bodies that one worker scanned most recently; `scan` returns the same as `scan_body`.
 
-    Bodies with `\u` escapes are rare and always scanned completely.
+    Bodies with `\u` escapes are rare and are always scanned completely.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class ScanCache:
         return scanned
 
     def _scan_difference(self, similar: ScannedBody, body: bytes) -> ScannedBody | None:
-        """Scan only the bytes that differ; return None if that is not sufficient."""
+        """Scan only the bytes that differ; return None if a full scan is required."""
         if similar.body == body:
             return similar
         start, tail = self._common_ends(similar.body, body)
@@ -144,10 +145,10 @@ class Checkpoint(NamedTuple):
 
     messages: int
     written: int
-    """Bytes of JSON."""
+    """Number of bytes of JSON written."""
     calls: int
     open: int
-    """The last `open` of the calls have no result yet."""
+    """Number of calls, the last ones, that have no result yet."""
     dropped: int
     tool_names: int
     unsent: CharacterCounts = NO_CHARACTERS

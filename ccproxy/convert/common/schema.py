@@ -36,17 +36,17 @@ Schema = dict[str, Any]
 MAPS: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 """Keywords with a value that maps names to schemas."""
 LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
-"""Keywords with a list of schemas as value (`items` in older drafts)."""
+"""Keywords with a list of schemas as their value (`items` in older drafts)."""
 SINGLES: Final = frozenset(
     {
         *("items", "additionalProperties", "propertyNames", "contains", "not", "if", "then"),
         *("else", "additionalItems", "unevaluatedItems", "unevaluatedProperties"),
     }
 )
-"""Keywords with one schema as value."""
+"""Keywords with one schema as their value."""
 
 _MOST_INLINED: Final = 1024 * 1024
-"""Maximum bytes of JSON that inlined references add; nested ones could grow without bound."""
+"""Maximum bytes of JSON added by inlined references; nested ones could grow without bound."""
 
 _ANYTHING: Final = {"type": "object"}
 
@@ -138,7 +138,7 @@ def _kimi(schema: Schema) -> Schema:
     """
     Convert a node to Moonshot's MFJS.
 
-    Every node has a type, but not next to `anyOf`; tuples are in `prefixItems`; `required` names
+    Every node has a type, except next to `anyOf`; tuples are in `prefixItems`; `required` names
     properties of the same node; boolean schemas and conditions are refused (vercel/ai#18921,
     MoonshotAI/kimi-cli#2030, can1357/oh-my-pi#5980). A node without any hint becomes a string, as
     in the vendor's own client.
@@ -181,9 +181,8 @@ def _grammar(schema: Schema) -> Schema:
     """
     Remove keywords for which llama.cpp's grammar compiler refuses the whole request.
 
-    These are patterns that are not anchored (ggml-org/llama.cpp, json-schema-to-grammar), large
-    bounds, which become repetitions in the grammar, empty lists of values or alternatives, and
-    boolean `items`.
+    These are unanchored patterns (ggml-org/llama.cpp, json-schema-to-grammar); large bounds, which
+    become repetitions in the grammar; empty lists of values or alternatives; and boolean `items`.
     """
     node = _without(_MORE_META | _NOT_IN_GRAMMAR, schema)
     for key in ("enum", "anyOf", "oneOf", "allOf", "type"):
@@ -239,9 +238,9 @@ def _gemini(schema: Schema) -> Schema:
     """
     Convert a node to Google's selection of OpenAPI 3.0.
 
-    One type and `nullable`, enums of strings, `anyOf` alone in its node, nothing about additional
-    or conditional properties (ai.google.dev, function calling; refusals collected in
-    theopenco/llmgateway#1763 and router-for-me/CLIProxyAPI#97).
+    A node has one type and `nullable`, enums contain only strings, `anyOf` is alone in its node,
+    and there are no additional or conditional properties (ai.google.dev, function calling; refusals
+    collected in theopenco/llmgateway#1763 and router-for-me/CLIProxyAPI#97).
     """
     node = without_one_of(schema)
     if "const" in node:
@@ -283,7 +282,7 @@ def _only_text_enums(node: Schema) -> None:
 
 
 def _complete_array(node: Schema) -> None:
-    """Add the required keyword `items`."""
+    """Add the keyword `items`, which Google requires."""
     if node.get("type") != "array" or isinstance(node.get("items"), dict):
         return
     tuple_items = node.get("prefixItems", node.get("items"))
@@ -394,7 +393,7 @@ def without_one_of(schema: Schema) -> Schema:
 
 
 def definitions_of(root: Schema) -> Schema:
-    """Return the definitions in *root* by reference."""
+    """Return the definitions in *root*, keyed by reference."""
     return {
         f"#/{keyword}/{name}": schema
         for keyword in ("definitions", "$defs")
@@ -417,7 +416,7 @@ class Inliner:
         self._left = _MOST_INLINED
 
     def inline(self, schema: object, *, path: frozenset[str] = frozenset()) -> object:
-        """Return *schema* without references; `path` contains those that lead to it."""
+        """Return *schema* without references; *path* contains the references that lead to it."""
         if not isinstance(schema, dict):
             return schema
         reference = schema.get("$ref")
@@ -455,7 +454,7 @@ def format_instruction(schema: Raw) -> str:
 
 
 def named_schema(requested: OutputFormat) -> dict[str, Any]:
-    """Return the name and the schema, and `strict` if the schema meets OpenAI's rules for it."""
+    """Return the name, the schema, and `strict` if the schema meets OpenAI's rules for it."""
     schema = requested.schema
     strict = {"strict": True} if _is_closed(read(ANY_JSON, schema, "output_config")) else {}
     return {"name": _FORMAT_NAME, "schema": schema, **strict}

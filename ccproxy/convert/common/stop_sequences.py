@@ -26,7 +26,7 @@ class StopCutter:
         return bool(self._sequences)
 
     def feed(self, text: str) -> str:
-        """Process more text and return the part that can be shown."""
+        """Process more text and return the part that can be sent."""
         if not self._sequences:
             return text
         if self.matched is not None:

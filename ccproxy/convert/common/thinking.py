@@ -5,9 +5,9 @@ Rules:
 
 * The text of the reasoning becomes the text of the thinking block and is read from there when the
   client sends it back.
-* Data without text (Gemini's thought signatures, encrypted reasoning details) is carried inside
-  the block's signature. Clients return signatures verbatim, so no server state is needed, and every
-  worker of the fleet can read the signatures of the others.
+* Data without text (Gemini's thought signatures, encrypted reasoning details) is carried inside the
+  block's signature. Clients return signatures verbatim, so no server state is needed, and every
+  worker of the fleet can read the signatures of all other workers.
 * A signature is authenticated. `Signer.open` returns None for a foreign, modified or truncated one.
 * If a provider sends the same reasoning in two forms, only one of them is read.
 
@@ -40,7 +40,7 @@ REASONING_OPAQUE = "reasoning_opaque"
 HIDDEN_TEXT = "hidden_text"
 
 _MAX_DETAILS = 1000
-"""Maximum number of carried entries; a hostile answer may contain millions."""
+"""Maximum number of carried entries; a hostile answer can contain millions."""
 
 _TAG_BYTES = 16
 _TEXT_FIELDS = ("text", "summary")
@@ -122,7 +122,7 @@ class ReasoningReader:
 
 
 def plain_text(value: object) -> str:
-    """Return the text of a reasoning field that is not a string: objects with text."""
+    """Return the text of a reasoning field that is an object or a list of objects."""
     if isinstance(value, dict):
         return text_of_detail(value)
     items = value if isinstance(value, list) else ()
@@ -187,7 +187,7 @@ def merge_detail(details: list[dict[str, Any]], new: Mapping[str, Any]) -> None:
 
 
 def has_content(detail: Mapping[str, Any]) -> bool:
-    """Return True if *detail* has more than labels and therefore needs its own block."""
+    """Return True if *detail* contains more than labels and therefore needs its own block."""
     return any(value for key, value in detail.items() if key not in _LABELS)
 
 

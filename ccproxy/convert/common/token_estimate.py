@@ -9,8 +9,8 @@ reused between turns (`request_cache`).
 
 The weights of six vocabularies are fitted to code, numbered code, JSON, listings, logs, diffs,
 hashes, and prose in 16 languages. The mean error over these kinds of text is 6 %; the largest for
-an ASCII kind is 20 % (listings in columns). Scripts that share a class have larger errors: the
-estimate is 20 % too low for Ukrainian, 14 % too high for Russian, and a third too high for Thai
+any kind of ASCII text is 20 % (listings in columns). Scripts that share a class have larger errors:
+the estimate is 20 % too low for Ukrainian, 14 % too high for Russian, and a third too high for Thai
 with Qwen and DeepSeek.
 
 `Calibration` learns a factor from the usage that the provider reports.
@@ -51,16 +51,16 @@ class Weights:
     letter: float
     punctuation: float
     digit: float
-    """Vocabularies with a token per digit (Qwen, Gemma, Mistral) have about 1 here."""
+    """About 1 for vocabularies with one token per digit (Qwen, Gemma, Mistral)."""
     digit_run: float
-    """Vocabularies with a token for up to three digits need more for each number."""
+    """Tokens per run of digits: more for vocabularies with one token for up to three digits."""
     space_run: float
     scripts: tuple[float, ...]
     """For non-ASCII characters, in the order of `SCRIPTS`."""
 
     @property
     def field_name(self) -> float:
-        """Tokens per character of a message's fields: names in quotation marks."""
+        """Tokens per character of the JSON field names, including their quotation marks."""
         return 0.7 * self.letter + 0.3 * self.punctuation
 
 
@@ -114,7 +114,7 @@ def estimate(
     Return an estimate of the input tokens of *request*, at least one.
 
     *scanned* is its body and *tools* the number of tools; both are computed if omitted.
-    *unsent* characters are subtracted. Images count as nothing unless the model *sees_images*.
+    *unsent* characters are subtracted. Images count only if the model *sees_images*.
     The estimate grows with every addition to the request. Invalid content never raises.
     """
     counted = [request.system, request.tools, *[message.content for message in request.messages]]
@@ -192,7 +192,7 @@ _BLOCKS = msgspec.json.Decoder(list[_Block])
 
 _CACHED_MESSAGES = 8
 _LARGEST_CACHED = 2 * 1024 * 1024
-# An image is sent again with every turn; comparing is cheaper than measuring. Last used first.
+# An image is sent again with every turn; comparing is cheaper than measuring. Most recent first.
 _measured: list[tuple[Raw, bool, Weights, float]] = []
 
 
@@ -214,7 +214,7 @@ def _media_tokens(message: Message, weights: Weights, sees_images: bool) -> floa
 
 
 def _difference(content: Raw, weights: Weights, sees_images: bool, *, depth: int) -> float:
-    """Return the tokens of the media in *content* minus those of their base64 as text."""
+    """Return the tokens of the media in *content*, minus those of their base64 as text."""
     if depth > _DEEPEST or bytes(memoryview(content)[:1]) != b"[":
         return 0.0
     try:
@@ -254,8 +254,8 @@ class Calibration:
     The factor between the estimate and the provider's count, per model.
 
     An exponential moving average that starts as a plain mean of the first answers. Ratios outside
-    0.6 to 2.5 are implausible for any tokenizer and ignored. The number of models is bounded; the
-    least recently updated one is removed.
+    0.6 to 2.5 are implausible for any tokenizer and are ignored. The number of models is bounded;
+    the least recently updated one is removed.
     """
 
     def __init__(self) -> None:

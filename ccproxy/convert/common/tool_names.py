@@ -67,11 +67,11 @@ class ToolIds:
         self._form = form
         self._fits = _FITS[form]
         self._used: set[bytes] = set()
-        # Where the search continues: without it, equal IDs would cost quadratic time.
+        # Where the search for a free ID continues; equal IDs would otherwise cost quadratic time.
         self._repetitions: dict[bytes, int] = {}
 
     def assign(self, client_id: bytes, name: str = "") -> bytes:
-        """Return the ID of the next call, to the tool *name*; it depends only on earlier calls."""
+        """Return the ID for the next call, to the tool *name*; it depends only on earlier calls."""
         if self._form == "functions":
             self._used.add(new_id := b'"functions.%b:%d"' % (name.encode(), len(self._used)))
             return new_id

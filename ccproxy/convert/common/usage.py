@@ -13,7 +13,7 @@ from typing import Any
 from ccproxy.providers.quirks import Quirks
 
 CHARS_PER_TOKEN = 4
-"""Assumed characters per output token, for providers that report no usage."""
+"""Assumed characters per output token, with providers that report no usage."""
 
 _Path = tuple[str, ...]
 _CACHED_TOKENS: tuple[_Path, ...] = (
@@ -34,13 +34,13 @@ _CACHE_WRITE_TOKENS: tuple[_Path, ...] = (
     ("cache_creation_input_tokens",),
     ("created_cache_tokens",),
 )
-"""The same for tokens written to the cache."""
+"""Paths in a usage object to the tokens written to the cache."""
 
 _REASONING_TOKENS: tuple[_Path, ...] = (
     ("completion_tokens_details", "reasoning_tokens"),
     ("reasoning_tokens",),
 )
-"""The same for reasoning tokens; most providers include them in completion_tokens."""
+"""Paths to the reasoning tokens; most providers include them in completion_tokens."""
 
 
 def is_usage(value: object) -> bool:

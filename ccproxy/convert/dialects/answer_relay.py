@@ -1,5 +1,5 @@
 """
-Convert the bytes of a provider's stream into the client's: the code common to converted dialects.
+Convert the bytes of a provider's stream into the client's: code shared by converted dialects.
 
 Each read is split into events, each event is decoded and passed to the dialect's state machine, and
 the resulting events are encoded. Events that match the dialect's template of the previous one can

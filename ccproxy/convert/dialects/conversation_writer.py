@@ -92,7 +92,7 @@ class ConversationWriter(ABC):
         return point.messages
 
     def prefix(self) -> ConvertedPrefix | None:
-        """Return the converted prefix for later turns, or None without a new checkpoint."""
+        """Return the converted prefix for later turns, or None if there is no new checkpoint."""
         if len(self._checkpoints) == self._resumed_checkpoints:
             return None
         return ConvertedPrefix(
@@ -153,7 +153,7 @@ class ConversationWriter(ABC):
         """Store the result *block* in its *entry*, and return the parts that must follow it."""
 
     def _take_result(self, block: Block, media: list[Part], parts: list[Part]) -> None:
-        """Store a result in its entry, or add it to *parts* if it has no call; extend *media*."""
+        """Store a result in its entry and its media in *media*; without a call, add to *parts*."""
         entries = self._unanswered.get(id_literal(block.tool_use_id))
         while entries:
             entry = entries.popleft()

@@ -27,7 +27,7 @@ _PLAIN_LIMIT = 64 * 1024
 _SHORTEST_SECRET = 8
 _MAX_DEPTH = 5
 _MAX_VALUES = 200
-"""Maximum number of values read from one body: a hostile one may contain millions."""
+"""Maximum number of values read from one body: a hostile one can contain millions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +163,7 @@ class _Collector:
                 self._numbers[name] = number
 
     def _read_details(self, value: object, *, depth: int) -> None:
-        """Read details (Google), metadata with the raw error (OpenRouter), base_resp (MiniMax)."""
+        """Read Google's `details`, OpenRouter's `metadata` or MiniMax's `base_resp`."""
         self._values_left -= 1
         if self._values_left < 0:
             return
@@ -222,8 +222,8 @@ def mask_keys(text: str, secrets: Sequence[str]) -> str:
     Mask every word of *text* that contains eight or more consecutive characters of a secret.
 
     The last four characters of the secret remain, as in all messages. Keys of one provider share a
-    prefix (sk-or-v1-), so the key that matches most of the word is shown, or none if two match
-    equally.
+    prefix (sk-or-v1-), so the ending of the key that matches most of the word remains, or none if
+    two keys match equally well.
     """
     pieces_of = {secret: pieces for secret in secrets if (pieces := _pieces_in(text, secret))}
     if not pieces_of:
@@ -245,7 +245,7 @@ def _pieces_in(text: str, secret: str) -> set[str]:
 
 
 def _tail(word: str, counts: Mapping[str, int]) -> str:
-    """Return the masked form of *word*; *counts* is the number of its pieces per secret."""
+    """Return the masked form of *word*, which contains *counts* pieces of each secret."""
     ranks = {secret: (number, secret[-4:] in word) for secret, number in counts.items()}
     best = max(ranks.values())
     tails = {secret[-4:] for secret, rank in ranks.items() if rank == best}

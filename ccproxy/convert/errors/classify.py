@@ -1,10 +1,10 @@
 """
 Classification of provider errors, and their translation into errors of the Messages API.
 
-Providers report the same few causes in a dozen body formats and with contradictory statuses: a bad
-key is a 400 at one, a missing balance a 429 at another, and some put the error into a 200. Phrases
-and codes are therefore checked before the status. `_RULES` is the whole decision: the first rule
-that matches determines the cause.
+Providers report the same few causes in a dozen body formats and with contradictory statuses: one
+answers a bad key with 400, another a missing balance with 429, and some put the error into a 200.
+Phrases and codes are therefore checked before the status. `_RULES` makes the whole decision: the
+first rule that matches determines the cause.
 
 The message begins with an explanation for the user; the provider's own text always follows.
 """
@@ -56,11 +56,11 @@ class ProviderError:
     cause: Cause
     problem: Problem
     status: int
-    """The provider's HTTP status; inside a 200, the status in the error, else the client's."""
+    """The provider's HTTP status; for an error in a 200, the error's own status or the client's."""
     retry_after: float | None = None
     """Exact seconds until the next attempt may succeed; None if the provider reports none."""
     has_limit_headers: bool = False
-    """True: there are rate-limit headers, so the limit is per key, not per IP address."""
+    """True: the response has rate-limit headers, so the limit is per key, not per IP address."""
 
 
 def classify_error(
@@ -208,7 +208,7 @@ def _choice_error(outline: _Outline) -> bytes:
 # The cause
 
 _UNKNOWN = 0
-"""The status of an error inside a 200 that contains no status."""
+"""The status used for an error inside a 200 that contains no status."""
 _ALL = range(1000)
 _SERVER_ERRORS = range(500, 1000)
 
@@ -416,7 +416,7 @@ def _explanation(cause: Cause, status: int, error: ErrorBody, attempt: AttemptIn
         return wordings.bad_key(attempt.label, attempt.key, attempt.env_file)
     if cause is Cause.OUT_OF_CREDIT:
         return wordings.out_of_credit(attempt.label, attempt.key)
-    # Plain text explains an error status; without one, it comes from another server.
+    # Plain text explains an error status; without such a status, another server sent it.
     is_no_api = error.is_html or not error.text or not (status or error.has_object)
     if is_no_api and cause in (Cause.SERVER, Cause.NOT_FOUND, Cause.BAD_REQUEST):
         return wordings.EXPLANATIONS[Cause.WRONG_URL]

@@ -38,7 +38,7 @@ def _explain_numbers(prompt: int, output: int | None, limit: int) -> str:
     if output is None or prompt + output <= limit:
         return f"prompt is too long: the provider's limit is {limit} tokens"
     if prompt + output == limit + 1:
-        # vLLM 0.16 and later stop counting there, so the prompt may be longer by any amount.
+        # vLLM 0.16 and later stop counting at the limit, so the prompt can be much longer.
         return f"prompt is too long: at least {prompt} tokens and {output} of output > {limit}"
     return (
         f"input length and `max_tokens` exceed context limit: {prompt} + {output} > {limit}, "

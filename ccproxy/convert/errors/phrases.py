@@ -1,9 +1,10 @@
 """
 The codes and phrases by which provider errors are recognized.
 
-Each row was seen at one provider and is safe for all, because the phrase or code means the same
-everywhere. Codes are compared whole and in lower case; the text is searched for phrases. If one
-means different things at different providers, `classify.py` decides by a field of `Quirks`.
+Each row was observed with one provider and is applied to all, because the phrase or code means the
+same everywhere. Codes are compared whole and in lower case; the text is searched for phrases. If a
+phrase or code means different things with different providers, `classify.py` decides by a field of
+`Quirks`.
 
 Sources: the vendors' error pages and the issues named in the provider tables (OpenAI, Azure, Kimi,
 Z.ai, MiniMax, Gemini, DeepSeek, DashScope, ModelScope, Volcengine, OpenRouter, Groq, Cerebras,
@@ -262,7 +263,7 @@ BAD_REQUEST_CODES = _codes(
     "invalid_encrypted_content",  # OpenAI: reasoning from another organization's key
     "unknown_parameter unsupported_parameter unsupported_value",
 )
-"""Inside a 200, where no status shows that a retry is pointless."""
+"""Codes of bad requests in a 200, where no status shows that a retry is pointless."""
 
 NOT_FOUND_CODES = frozenset({"model_not_found", "model_not_exist", "not_found_error"})
 NOT_FOUND = _any_of(
@@ -286,7 +287,7 @@ DOCUMENT = _any_of(
     r"(?:does|do) ?n[o']t support[^.]{0,40}(?:pdf|document|file input)",
     r"unknown variant `?(?:file|document|input_file)\b",
 )
-"""The refusal of a content type; the same request without the block works."""
+"""The refusal of a content type; the same request without the block succeeds."""
 
 FAULTY_REQUEST = _any_of(
     r"jinja",
@@ -296,20 +297,20 @@ FAULTY_REQUEST = _any_of(
     r"failed to (?:parse|compile) (?:grammar|schema)",
     r"conversation roles must alternate",
 )
-"""Messages of 500 errors that a repeated request would cause again (llama.cpp)."""
+"""Messages of 500 errors that would recur if the request were repeated (llama.cpp)."""
 
 STREAM_REFUSED = _any_of(
     r"must be verified to stream",  # OpenAI
     r"stream(?:ing)? is (?:not|un)(?:supported| supported| allowed)",
     r"does not support stream",
 )
-"""The refusal to stream: the same request without streaming works."""
+"""The refusal to stream; the same request without streaming succeeds."""
 
 CHANCE_CODES = frozenset({"tool_use_failed"})
 """The model's output could not be parsed (Groq): another attempt may succeed."""
 
 NAMES_MODEL = _any_of(r"model", r"deployment", r"engine", r"function '", r"模型")
-"""A 404 whose message contains none of these is about the path."""
+"""If the message of a 404 contains none of these, the error concerns the path."""
 
 REGION = _any_of(
     r"unsupported_country",

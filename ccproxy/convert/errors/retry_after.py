@@ -33,11 +33,11 @@ _EPOCH_SECONDS = 1e9
 _EPOCH_MILLISECONDS = 1e12
 _MOST = 366 * 86400.0
 _LONGEST = 100
-"""Maximum characters of a time; a header may have 64 KiB, which take long to parse."""
+"""Maximum characters of a time; a header can have 64 KiB, which takes long to parse."""
 
 
 def wait_in_headers(headers: Mapping[str, str], now: float | None) -> float | None:
-    """Return the seconds in `retry-after-ms` or `retry-after`; names are in lower case."""
+    """Return the seconds in `retry-after-ms` or `retry-after`; header names are in lower case."""
     if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
         return _bounded(milliseconds / 1000)
     value = headers.get("retry-after")
@@ -120,7 +120,7 @@ def _moment(value: str) -> float | None:
 
 
 def _short_units(text: str) -> str:
-    """Return "1h1m30s" for "1 hour, 1 minute and 30 seconds"."""
+    """Return *text* with short units: "1h1m30s" for "1 hour, 1 minute and 30 seconds"."""
     shorter = re.sub(r"milliseconds?", "ms", text, flags=re.IGNORECASE)
     return re.sub(r"\s*(ms|[dhms])[a-z]*[\s,]*(?:and\s+)?", r"\1", shorter.lower())
 

@@ -62,7 +62,7 @@ def wrong_path(url: str) -> str:
 
 
 EXPLANATIONS: Mapping[Cause, str] = {
-    Cause.QUOTA: "The plan of this key has reached its usage limit",
+    Cause.QUOTA: "This key's plan has reached its usage limit",
     Cause.OVERLOAD: "The provider is overloaded. Try again later",
     Cause.RATE_LIMIT: "The provider's rate limit was hit. Wait, or add keys to PROVIDER_API_KEY",
     Cause.PERMISSION: "The provider does not permit this request with this key",

@@ -71,7 +71,7 @@ def find_first_output(events: Sequence[sse.ServerEvent]) -> tuple[bool, bytes | 
 
 
 def _decoded(event: sse.ServerEvent) -> StreamEvent:
-    """Decode *event*; some servers send its type only as its name."""
+    """Decode *event*; some servers send the type only in the SSE event name."""
     decoded = decode_event(event.data)
     decoded.type = decoded.type or event.event.decode("ascii", "replace")
     return decoded

@@ -45,7 +45,7 @@ def _document(name: Raw, url: Raw) -> Item:
 
 
 def _with_suffix(name: Raw) -> Raw:
-    """Return *name* with the suffix of PDF files, by which the API detects the type."""
+    """Return *name* with the suffix `.pdf`, by which the API detects the type of the file."""
     inner = bytes(name)[1:-1]
     return name if inner.lower().endswith(_PDF_SUFFIX) else Raw(b'"%b%b"' % (inner, _PDF_SUFFIX))
 

@@ -157,7 +157,7 @@ class InputWriter(ConversationWriter):
             items.append(message_item("assistant", join_literals("\\n\\n", content)))
 
     def _other_texts(self, block: Block) -> list[Raw]:
-        """Return the texts of a block of any other type; the provider's own searches have none."""
+        """Return the texts of a block of another type; the provider's searches have no text."""
         if block.type in _SEARCH_BLOCKS and (
             text_of(block.id) or text_of(block.tool_use_id)
         ).startswith(SEARCH_ID_PREFIX):
@@ -183,7 +183,8 @@ def _add_phases(items: list[dict[str, Any]]) -> None:
     """
     Set the phase of the assistant's messages: commentary before a call, otherwise final answer.
 
-    The API sends the phase with each message and expects it back; it follows from the order.
+    The API sends a phase with each message and expects it back; the phase follows from the order of
+    messages and calls.
     """
     phase = "final_answer"
     for item in reversed(items):

@@ -136,7 +136,7 @@ class FunctionCall(OutputItem):
         self._is_incomplete = item.status == "incomplete"
         self.set_arguments(item.arguments)
 
-    @cached_property  # read again with every later event
+    @cached_property  # every later event reads it
     def is_doubtful(self) -> bool:
         """Whether the call may have been cut off in its arguments or before its name."""
         if self._is_incomplete or not self.name:

@@ -69,7 +69,7 @@ def to_responses(
     refusals: Refusals = NOTHING_REFUSED,
 ) -> ConvertedRequest:
     """
-    Convert *request* for *target*. By default, the answer is streamed if the client asks for it.
+    Convert *request* for *target*; by default, the provider streams if the client requests it.
 
     *cache* speeds up the conversion of a conversation's next request without changing the result.
     *refusals* are the features that the provider has refused.

@@ -9,7 +9,8 @@ order of their indexes; the data of later items waits until the earlier ones are
 Rules:
 
 * Deltas of text and summaries are written as they arrive. Text that only a `done` event or the
-  final response contains is written when that arrives, so an answer without deltas is complete.
+  final response contains is written when that event arrives, so an answer without deltas is
+  complete.
 * A function call is written when its arguments are complete. Its deltas are only previews: some
   servers encrypt them, and a call cut off by the token limit must not reach the client.
 * Encrypted reasoning is read from the `done` event of its item, or from the final response.
@@ -49,7 +50,7 @@ Absorb = Callable[[list[str]], int | None]
 """Handles the text of deltas that bypass `feed`; see `absorber`."""
 
 MAX_ITEMS = 4096
-"""Number of items in one answer; a model in a loop never stops."""
+"""Maximum number of items in one answer; a model in a loop never stops."""
 
 _ITEM_TYPES: Mapping[str, type[OutputItem]] = {
     "message": MessageItem,

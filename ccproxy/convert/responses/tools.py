@@ -115,7 +115,7 @@ def to_responses_choice(
 
 
 def _forced_search(tools: ResponsesTools) -> Any:  # noqa: ANN401 - a string or an object
-    """Return a tool_choice that forces the search, which it cannot name directly."""
+    """Return a tool_choice that forces the search, which the field cannot name directly."""
     if tools.count == 1:
         return "required"
     return {"type": "allowed_tools", "mode": "required", "tools": [_SEARCH]}
