@@ -181,7 +181,8 @@ class _Reader:
                 label = str(entry.get("label", ""))
                 head = self._document.array_table_line("proxy", index)
                 line = self._line("fallback", after=head or None)
-                self._check_once("fallback", label, line)
+                if label:  # otherwise `read_fleet` reports the entry
+                    self._check_once("fallback", label, line)
                 yield label.lower(), self._other_labels(label, entry["fallback"], line)
 
     def _other_labels(self, label: str, value: object, line: int | None) -> tuple[str, ...]:

@@ -134,6 +134,16 @@ label = "GLM"
     assert ["fallback Kimi is set twice; case is ignored" in one for one in mistakes] == [True]
 
 
+def test_entries_without_labels_are_not_reported_as_one_entry(tmp_path):
+    entry = '[[proxy]]\nport = 8083\nenv_file = "a.env"\nfallback = "Kimi"\n'
+    file = tmp_path / "ccproxy.toml"
+    file.write_text(TABLE + 2 * entry)
+    fleet, mistakes = read_fleet(file)
+    assert [mistake.text for mistake in mistakes] == ["[[proxy]] has no label"] * 2
+    _, others = read_routing_tables(fleet)
+    assert not any("set twice" in mistake.text for mistake in others)
+
+
 def test_a_fallback_is_tried_once(tmp_path):
     tables, mistakes = read(tmp_path, '[fallback]\nKimi = ["GLM-4.6", "glm-4.6"]\n')
     assert (mistakes, tables.fallback("Kimi")) == ([], ("GLM-4.6",))
