@@ -87,6 +87,10 @@ class TlsListener:
 
     def close(self) -> None:
         """Stop accepting; running handshakes continue."""
+        self._loop.remove_reader(self._listener)
+        self._loop.call_soon(self._end)  # after the handshake of a connection accepted just now
+
+    def _end(self) -> None:
         self._accepting.cancel()
         self._listener.close()
 

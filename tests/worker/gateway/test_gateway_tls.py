@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import ssl
 
 import aiohttp
@@ -52,6 +53,28 @@ async def test_silent_connections_leave_room_for_clients(start, files, monkeypat
     assert len(proxy.lifecycle._server._handshakes) <= 4
     for _, writer in silent:
         writer.close()
+
+
+async def test_a_connection_accepted_as_the_listener_closes_is_served(files):
+    """The event loop can accept it in the same turn in which a drain begins."""
+    loop, context = asyncio.get_running_loop(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files["TLS_CERT"], files["TLS_KEY"])
+    with socket.create_server(("127.0.0.1", 0)) as shared:
+        listener = server_tls.TlsListener(shared.dup(), context, asyncio.Protocol, backlog=9)
+        await asyncio.sleep(0)  # it waits for connections
+        draining, drain = socket.socketpair()
+        loop.add_reader(draining, lambda: (loop.remove_reader(draining), listener.close()))
+        client = socket.create_connection(shared.getsockname())
+        drain.send(b"x")
+        client.setblocking(False)
+        trust = ssl.create_default_context(cafile=files["TLS_CERT"])
+        _, writer = await asyncio.wait_for(
+            asyncio.open_connection(sock=client, ssl=trust, server_hostname="localhost"), 30
+        )
+        writer.close()
+        assert listener._listener.fileno() == -1
+        draining.close()
+        drain.close()
 
 
 async def test_a_renewed_certificate_is_used_for_the_next_connection(start, tmp_path, files):
