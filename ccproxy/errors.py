@@ -34,7 +34,7 @@ STATUS_OF_KIND = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-"""The Messages API's error types and the default status of each, from its API reference."""
+"""The Messages API's error types with their default statuses, from Anthropic's API reference."""
 
 
 class CcproxyError(Exception):
@@ -97,12 +97,12 @@ class ProviderRefusal:
     """The parts of a provider's error that its handlers need."""
 
     status: int
-    """The HTTP status; 0 for an error inside an answer that had begun."""
+    """The HTTP status; 0 if the error arrived after the answer had begun."""
     text: str
     codes: frozenset[str]
-    """Codes and types, in lowercase."""
+    """Error codes and error types, in lowercase."""
     parameter: str
-    """The request parameter that it names; empty if it names none."""
+    """The request parameter that the error names; empty if it names none."""
 
 
 class Problem(CcproxyError):
@@ -138,7 +138,7 @@ class Problem(CcproxyError):
         self.refusal = refusal
 
     def with_message(self, message: str, *, body: bytes | None = None) -> Problem:
-        """Return the same error with another *message*, and another *body* if it is not None."""
+        """Return a copy of this error with *message*, and with *body* if it is not None."""
         return Problem(
             self.kind,
             message,

@@ -1,7 +1,7 @@
 """
-Files of the user and of the fleet: regular files only, private, replaced atomically.
+Opens, locks and atomically replaces the files of the user and the fleet.
 
-Every function refuses pipes, folders, sockets and devices, and never blocks on a FIFO. A new file
+Every function refuses pipes, folders, sockets and devices, and none blocks on a FIFO. A new file
 is readable only by its owner.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 _LOCK_POLL = 0.05
-"""Seconds between two attempts to take a lock with a timeout; flock itself has no timeout."""
+"""Seconds between attempts to take a lock with a timeout; flock itself has no timeout."""
 _FIX_SPACE = "free some space on that disk"
 _FIX_OWNER = "make its folder writable for the user who runs ccproxy"
 _FIX_FOLDER = "a file has the name of the folder: move that file"
@@ -39,11 +39,11 @@ def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
     Open *path* like `os.open` and return the descriptor; a new file gets mode 0600.
 
     Raises:
-        OSError: If the system refuses, or if *path* is a pipe, folder, socket or device.
+        OSError: If the file cannot be opened, or if *path* is a pipe, folder, socket or device.
 
     """
     try:
-        # O_NONBLOCK: opening a FIFO would otherwise wait for its other end.
+        # Without O_NONBLOCK, opening a FIFO would wait until another process opens it.
         fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if error.errno != errno.ENXIO:  # a FIFO without a reader, or a socket
@@ -101,7 +101,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in *path*; empty if it cannot be read, or holds another value."""
+    """Return the JSON object in *path*, or {} if the file is unreadable or holds something else."""
     try:
         value = read_json(path)
     except (OSError, ValueError):
@@ -156,7 +156,7 @@ def write_atomically(
 
 @contextmanager
 def errors_about(path: Path) -> Iterator[None]:
-    """Add *path* and the fix to every OSError of the context: a failed write names neither."""
+    """Add *path* and a fix to every OSError raised in the context; a failed write names neither."""
     try:
         yield
     except OSError as error:
@@ -177,16 +177,16 @@ def expand_home(path: str) -> Path:
 
 def home_folder(environ: Mapping[str, str]) -> Path:
     """
-    Return the user's home folder: $HOME, otherwise the one in the system's list of users.
+    Return the user's home folder: $HOME if set, otherwise the one in the user database.
 
-    A user without either, such as the random user of a container, has `/`, as in Docker.
+    For a user with neither, such as the random user of a container, it is `/`, as in Docker.
     """
     home = Path(environ.get("HOME") or expand_home("~"))
     return home if home.is_absolute() else Path("/")
 
 
 def display_path(path: Path) -> Path:
-    """Return *path* as messages show it: relative to the current folder if it is inside it."""
+    """Return *path* as messages show it: relative to the current folder if it is in that folder."""
     try:
         here = Path.cwd()
     except FileNotFoundError:  # the current folder was deleted
@@ -239,7 +239,7 @@ def claim_numbered(folder: Path, prefix: str, *, most: int) -> tuple[int, int]:
 
 
 def is_claimed(fd: int) -> bool:
-    """Return True if a process holds the lock of the file of *fd*; *fd* itself does not hold it."""
+    """Return True if a process holds the lock on the file open as *fd*; *fd* itself does not."""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

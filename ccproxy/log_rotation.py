@@ -30,11 +30,11 @@ from pathlib import Path
 from ccproxy.files import open_private
 
 SIZE_LIMIT = 50 * 1024 * 1024
-"""Bytes after which a file is rotated."""
+"""Size in bytes at which a file is rotated."""
 TOTAL_LIMIT = 1024 * 1024 * 1024
 """Bytes that the archives of one process may take up; the oldest are deleted first."""
 CHECK_INTERVAL = 2.0
-"""Seconds between two checks, made while writing, that the file still exists under its name."""
+"""Seconds between checks, made while writing, that the file still exists under its name."""
 RETENTION = timedelta(days=3)
 """Age at which an archive is deleted, counted from its last line."""
 
@@ -55,8 +55,8 @@ def log_pattern(label: str, labels: Iterable[str]) -> str:
     """
     Return a regular expression for the names of the log files of the worker *label*.
 
-    One of the *labels* may look like a process of *label*: GLM-4.6.log belongs to GLM-4.6, if there
-    is such an entry, and not to the sixth process of GLM-4.
+    Another of the *labels* can look like a process of *label*: if there is an entry GLM-4.6,
+    GLM-4.6.log belongs to that entry and not to the sixth process of GLM-4.
     """
     longer = (other for other in labels if other.startswith(f"{label}."))
     others = "|".join(map(re.escape, longer))
@@ -133,7 +133,7 @@ class LogFile:
         self._size = status.st_size
         self._status = status
         self._checked = self._clock()
-        # After a restart, a file last written yesterday is still rotated as yesterday's.
+        # After a restart, a file last written yesterday is still due for yesterday's rotation.
         since = min(status.st_mtime, self._clock()) if status.st_size else self._clock()
         self._day_ends = _next_midnight(since)
 
@@ -150,7 +150,7 @@ class LogFile:
             self._size = 0
 
     def _limit_archives(self) -> None:
-        """Delete this log's oldest archives beyond the total limit."""
+        """Delete this log's oldest archives until the rest fit into the total limit."""
         remaining = self._total_limit
         for path in sorted(self.path.parent.glob(f"{self.path.name}.*"), reverse=True):
             if _ARCHIVE.fullmatch(path.name) and _is_regular(path):
@@ -219,8 +219,8 @@ def archive_label(
     """
     Archive all logs of a worker before a user starts it; return the archives.
 
-    *labels* are those of all workers. Call it only while none of the worker's processes run: they
-    would keep writing to the archive.
+    *labels* are the labels of all workers. Call this only while none of the worker's processes
+    is running, because they would keep writing to the archive.
     """
     name = re.compile(log_pattern(label, labels))
     at = time.time() if now is None else now
@@ -242,7 +242,7 @@ def prune(
     """
     Delete the archives whose last line is older than *keep*; return what was deleted.
 
-    Only regular files whose names match the pattern of archives are considered. Current logs have
+    Only regular files whose names match the archive pattern are considered. Current logs have
     no timestamp in their names and are never touched; symbolic links are not followed.
     """
     oldest = (time.time() if now is None else now) - keep.total_seconds()

@@ -34,7 +34,7 @@ _HINTS = (*_PREFIXES, *_UNDERSCORED, *_NAMES, "AIza", "eyJ")
 """Every string that one of the patterns matches contains one of these."""
 
 # Each pattern either matches a whole run of its characters or fails after a fixed number of them.
-# So the time is linear in the length of the text, which an attacker may choose (a path, a name).
+# This keeps the time linear in the length of the text, which an attacker can choose (a path).
 _KEYS = (
     rf"c?(?:{'|'.join(_PREFIXES)})[A-Za-z0-9_\-]{{8,}}",
     rf"(?:{'|'.join(_UNDERSCORED)})[A-Za-z0-9_]{{16,}}",
@@ -57,12 +57,12 @@ class Redactor:
     """
     Masks configured secrets, and everything that has the format of a known kind of key.
 
-    Text with no hint of either, as in nearly every log line, costs about two microseconds.
+    Text without a hint of either, such as nearly every log line, costs about two microseconds.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         exact = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
-        # Log lines contain a secret in JSON encoding, error messages contain it verbatim.
+        # Log lines contain secrets encoded as JSON; error messages contain them verbatim.
         forms = exact | {json.dumps(secret)[1:-1] for secret in exact}
         literal = sorted(forms, key=len, reverse=True)
         self._hints = (*literal, *_HINTS)
@@ -78,7 +78,7 @@ class Redactor:
         """
         Return an event stream with keys masked, including keys that are split across its deltas.
 
-        The strings in all fields of one name are searched as one text. Each character of a split
+        The strings in all fields of one name are searched together. Each character of a split
         key becomes an asterisk, so that every delta keeps its length.
         """
         fields: defaultdict[str, list[re.Match[str]]] = defaultdict(list)

@@ -16,7 +16,7 @@ MASKABLE_LENGTH = 12
 
 _LEAST_DOLLARS = 0.0001
 _LEAST_WITH_CENTS = 0.1
-"""Dollars; smaller amounts are shown with four decimals."""
+"""In dollars; smaller amounts are shown with four decimals."""
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|[smhdw]?)")
 _SECONDS_PER_UNIT = {
@@ -55,7 +55,7 @@ def mask_key(secret: str) -> str:
     """Return `…` and the last four characters: the only form in which a secret is ever shown."""
     if len(secret) < MASKABLE_LENGTH:
         return "…"
-    # A client's key may have bytes that are not UTF-8, which neither JSON nor SQLite accepts.
+    # A client's key may contain bytes that are not UTF-8, which neither JSON nor SQLite accepts.
     return "…" + secret[-4:].encode("utf-8", "replace").decode()
 
 
@@ -125,7 +125,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_size(count: int) -> str:
-    """Return *count* bytes in the largest unit that leaves a whole number: `41 MB`."""
+    """Return *count* bytes as a whole number of the largest suitable unit: `41 MB`."""
     number, units = float(count), ["B", "kB", "MB", "GB", "TB"]
     while number >= 999.5 and len(units) > 1:
         number /= 1000
@@ -149,7 +149,7 @@ def format_dollars(amount: float | None, *, is_partial: bool = False) -> str:
     """
     Return `$4.98`, `$0.0123` or `<$0.0001`; a dash for None.
 
-    *is_partial* adds a plus, because the price of a part is unknown.
+    *is_partial* adds a plus: the price of a part is unknown, so the true amount is higher.
     """
     if amount is None:
         return "–"

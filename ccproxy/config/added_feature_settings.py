@@ -1,4 +1,4 @@
-"""Settings of the features that ccproxy adds to a provider: search, verdicts, descriptions."""
+"""Settings for features that ccproxy adds: web search, auto-mode verdicts, image descriptions."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class AddedFeatureSettings:
     """The added features, and the models and services that they use."""
 
     search: SearchBackend | None = None
-    """The search engine that the user named."""
+    """The search engine that WEB_SEARCH names; None if it names none."""
     search_url: str = ""
-    """The server of the search engine, if the user named one."""
+    """The URL of the search engine's server, if the user set one; otherwise empty."""
     search_key: str = field(default="", repr=False)
     own_searches: tuple[SearchBackend, ...] = ()
-    """The provider's own searches, if no engine is named; which of them is used depends on the
+    """The provider's own searches, if no engine is named; the choice among them depends on the
     model and the key."""
     own_search: bool = True
-    """Whether the provider may search."""
+    """Whether the provider's own search may be used."""
     search_price: float | None = None
-    """US dollars per search; None for the back end's price."""
+    """US dollars per search; None means the back end's list price."""
     auto_probe: float = 0.0
-    """US dollars per day for background measurements; 0 to make none."""
+    """US dollars per day for background measurements; 0 disables them."""
     judge: str = ""
-    """The model that judges tool calls in auto mode; if empty, the client judges."""
+    """The model that judges tool calls in auto mode; if empty, the client judges them."""
     describer: str = ""
     """The model that describes images; empty for none."""
     max_tools: int | None = None

@@ -25,7 +25,7 @@ class Address:
 
     @classmethod
     def parse(cls, url: str, *, api_version: str = "") -> Address:
-        """Parse a base URL; an `api-version` in its query has the same effect as the setting."""
+        """Parse a base URL; an `api-version` in its query has the effect of AZURE_API_VERSION."""
         split = urlsplit(url)
         version = api_version or dict(parse_qsl(split.query)).get("api-version", "")
         path = split.path.rstrip("/")
@@ -44,8 +44,8 @@ class Address:
         """
         Return the URL of the Responses API.
 
-        At Azure it belongs to the resource, not to a deployment, and only the versions
-        "preview" and "v1" have it.
+        On Azure, this API belongs to the resource, not to a deployment, and is available only in
+        the versions "preview" and "v1".
         """
         path = urlsplit(self.base).path
         if not azure or (path and not path.startswith("/openai")):
@@ -71,9 +71,9 @@ class Address:
 
     def _azure_part(self, model: str) -> str:
         """
-        Return the part that an Azure address lacks.
+        Return the part of the path that an Azure address lacks.
 
-        With an API version, this is the path of the deployment.
+        With an API version, that is the path of the deployment.
         """
         path = urlsplit(self.base).path
         if _DEPLOYMENTS + "/" in path or path.endswith("/openai/v1"):

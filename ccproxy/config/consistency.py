@@ -1,8 +1,8 @@
 """
-Rules that involve more than one setting.
+Checks that involve more than one setting.
 
-Each function reads the settings it needs and notes mistakes. After a mistake its return value is
-unusable, because loading fails anyway.
+Each function reads the settings it needs and notes mistakes. After a mistake, its return value is
+meaningless; loading fails anyway.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _REGIONS = {"cn": "china", "intl": "international", "global": "international"}
 """Short names of regions."""
 
 SECRET_NAME = re.compile(r"auth|cookie|key|secret|token|password", re.IGNORECASE)
-"""A word in the names of headers with credentials."""
+"""The words that occur in the names of headers with credentials."""
 _PASSWORD = re.compile(r"(?!unix:///).*@|.*password=", re.IGNORECASE)
 """An address that may contain a password; a @ in the path of a socket does not begin one."""
 
@@ -101,7 +101,7 @@ def endpoint_of(env: EnvReader, preset: Preset) -> Endpoint:
 
 
 def no_endpoint(env: EnvReader) -> Endpoint:
-    """Return the endpoint of a server without a preset, which has no regions and plans."""
+    """Return the endpoint of a server without a preset, which has no regions or plans."""
     for setting in (s.PROVIDER_REGION, s.PROVIDER_PLAN):
         value = env.value(setting)
         if value is not None and env.value(s.PROVIDER) is None:
@@ -111,7 +111,7 @@ def no_endpoint(env: EnvReader) -> Endpoint:
 
 
 def _check_endpoint(env: EnvReader, value: Value, url: str, api: Api) -> None:
-    """Check that the address is not an endpoint of the other API."""
+    """Check that the base URL is not an endpoint of an API other than *api*."""
     try:
         path = urlsplit(url).path.rstrip("/").lower()
     except ValueError:
@@ -176,7 +176,7 @@ def _bundle_problem(path: Path, path_text: str) -> tuple[str, str] | None:
     if "PRIVATE KEY-----" in content:
         text = f'"{path_text}" contains a private key'
         return text, "keep only the certificates in it"
-    import ssl  # costs 15 ms, and most users do not need their own file
+    import ssl  # takes 15 ms to import, and few users have their own file
 
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
@@ -196,7 +196,7 @@ def check_limits(env: EnvReader, minimum: int | None, maximum: int | None) -> No
 
 
 def check_budgets(env: EnvReader, models: ModelMap, client_keys: tuple[str, ...]) -> None:
-    """Check that each budget can be enforced: prices are known, and client keys exist."""
+    """Check that each budget can be enforced: its prices are known, and its client keys exist."""
     unpriced = next((name for name in models.tiers() if models.price(name) is None), None)
     for setting in (s.BUDGET, s.CLIENT_BUDGETS):
         if env.value(setting) is None:

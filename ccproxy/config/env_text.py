@@ -34,7 +34,7 @@ def with_keys(text: str, value: str) -> Iterator[str]:
     if not empty:
         yield f"{text.rstrip()}\n{env_line(names[0], value)}\n".lstrip()
         return
-    # If both names are set, the first counts; of two lines with the same name, the last one.
+    # If both names are set, the first one wins; of lines with the same name, the last one.
     target = min(used or empty, key=lambda one: (names.index(str(one.key)), -one.original.line))
     line = target.original.string
     candidates = [f"{env_line(str(target.key), value)}\n"]

@@ -2,7 +2,7 @@
 ccproxy.toml -> Fleet: the table of proxies, and the folder of their files.
 
 The CLI reads this on every command, so only the standard library is imported. Env files are not
-opened here: a mistake in one must not stop `status` and `stop`. `config/fleet_check.py` checks
+opened here: a mistake in one must not stop `status` or `stop`. `config/fleet_check.py` checks
 all files together.
 """
 

@@ -45,7 +45,7 @@ class CheckedFleet:
 
     fleet: Fleet
     workers: Mapping[str, WorkerConfig]
-    """By label, without entries that have a mistake in their env file."""
+    """The settings by label, without entries that have a mistake in their env file."""
     tables: RoutingTables
     """The valid model presets, routes and fallbacks."""
     mistakes: tuple[Mistake, ...]
@@ -103,7 +103,7 @@ def _unknown_labels(
 
 
 def _model_check(workers: Mapping[str, WorkerConfig]) -> ModelCheck:
-    """Return the check of models in routes and presets, which is the same as for a switch."""
+    """Return the check for models in routes and presets, the same one that model switches use."""
 
     def check(ref: ModelRef) -> tuple[str, str] | None:
         config = workers.get(ref.label)
@@ -124,7 +124,7 @@ def _model_check(workers: Mapping[str, WorkerConfig]) -> ModelCheck:
 def _thresholds_without_model(
     fleet: Fleet, workers: Mapping[str, WorkerConfig], tables: RoutingTables
 ) -> Iterator[Mistake]:
-    """Check that an entry with a threshold has a model for long requests in the table."""
+    """Check that entries with LONG_CONTEXT_THRESHOLD have a model for long requests."""
     setting = s.LONG_CONTEXT_THRESHOLD
     for entry in fleet.entries:
         config = workers.get(entry.label)

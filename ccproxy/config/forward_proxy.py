@@ -1,7 +1,7 @@
 """
 The HTTP forward proxy for requests to a provider.
 
-Environment variables mean the same as in curl and Go: lowercase takes precedence over uppercase,
+Environment variables are read as by curl and Go: lowercase takes precedence over uppercase,
 and NO_PROXY is a list, separated by commas or spaces, of
 
     *                              every host
@@ -34,7 +34,7 @@ def proxy_for(
     """
     Return the forward proxy for *url*: the configured one, else the environment's.
 
-    Loopback addresses never have one. NO_PROXY applies only to the environment's proxies.
+    Loopback addresses never use one. NO_PROXY applies only to the environment's proxies.
     """
     if is_loopback(urlsplit(url).hostname or ""):
         return None
@@ -76,7 +76,7 @@ def _problem(proxy: str) -> str:
 
 
 def _from_environment(url: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """Return the name and the value of the variable for *url*, both empty if there is none."""
+    """Return the name and value of the variable that applies to *url*, both empty if none does."""
     parts = urlsplit(url)
     try:
         port = parts.port or _PORTS.get(parts.scheme, 0)

@@ -1,5 +1,5 @@
 """
-Finds the table.
+Finds the user's table, `ccproxy.toml`.
 
 Its location is given by --config or $CCPROXY_CONFIG. Otherwise it is the first ccproxy.toml of
 
@@ -74,7 +74,7 @@ def place_for_config(option: str | None, *, environ: Mapping[str, str] | None = 
     if text := option or env.get(VARIABLE):
         path = expand_home(text)
         return (path / FILE_NAME if path.is_dir() else path).resolve()
-    # Not the current folder: env files contain keys, and it may be any repository.
+    # Not the current folder, which may be any repository: env files contain keys.
     return _search(env) or _user_table(env).resolve()
 
 

@@ -68,7 +68,7 @@ _FULL_WIDTH = {"，": ",", "；": ",", "、": ",", "：": ":", "＝": "=", "\u30
 """Characters of Chinese and Japanese input methods, and their replacements."""
 
 _LOGIN = re.compile(r"^((?:[\w+.-]+:)?//)?.*@")
-"""A user name and password in an address, also in one without a scheme."""
+"""A user name and password in an address, even in one without a scheme."""
 _LOGIN_OF_URL = re.compile(r"(?<=//)[^/?#]*@")
 
 # A vendor's prefix with a long remainder, or a long word of letters and digits (names have dashes).
@@ -153,7 +153,7 @@ def log_level(value: str) -> str:
 
 
 def api(value: str) -> ApiChoice:
-    """Parse the dialect of upstream requests; auto means each model's own."""
+    """Parse the dialect of upstream requests; auto means each model's own dialect."""
     return cast("ApiChoice", _one_of(value, ("auto", "chat", "responses", "messages")))
 
 
@@ -209,7 +209,7 @@ def extra_body(value: str) -> dict[str, Any]:
 
 
 def prices(value: str) -> tuple[tuple[str, Price], ...]:
-    """Parse a price per glob pattern of models; the first matching pattern applies."""
+    """Parse prices by glob pattern of model names; the first matching pattern applies."""
     from ccproxy.providers.price_text import parse_price
 
     return tuple(parse_price(item) for item in words(value))
@@ -248,7 +248,7 @@ def _client_budget(item: str) -> Budget:
 
 
 def model(value: str) -> str:
-    """Parse the name of a model; Claude Code's mark `[1m]` after it is removed."""
+    """Parse the name of a model; Claude Code's `[1m]` suffix is removed."""
     from ccproxy.routing.tiers import without_mark
 
     name = without_mark(value)
@@ -384,7 +384,7 @@ def http_url(value: str) -> str:
     """Parse a provider's address; plain http is allowed only in the user's own network."""
     split = _server(value, sends="the key")
     if {name for name, _ in parse_qsl(split.query, keep_blank_values=True)} - {"api-version"}:
-        # It would not be sent, but it would be shown wherever the address is shown.
+        # The query would not be sent, but would be shown wherever the address is shown.
         raise ValueError("must not contain a query: keys belong in PROVIDER_API_KEY")
     return split.geturl().rstrip("/")
 
@@ -490,7 +490,7 @@ def split_url(value: str) -> SplitResult:
     Split an http:// or https:// address with a valid host and port.
 
     Raises:
-        ValueError: If it is another address; the message quotes neither a password nor a query.
+        ValueError: If *value* is anything else; the message quotes neither a password nor a query.
     """
     problem = f'must be an http:// or https:// address, got "{without_credentials(value)}"'
     for char in _LOGIN_OF_URL.sub("", value):  # a password may have any character
@@ -500,7 +500,7 @@ def split_url(value: str) -> SplitResult:
             raise ValueError(problem)
     try:
         split = urlsplit(value)
-        _ = split.port  # raises ValueError if it is not a valid port
+        _ = split.port  # raises ValueError for an invalid port
     except ValueError as error:
         raise ValueError(problem) from error
     is_web = split.scheme in ("http", "https") and split.hostname

@@ -1,7 +1,7 @@
 """
 The provider's keys in an env file or a separate file, and the order in which they are used.
 
-After a mistake the return values are unusable, because loading fails anyway.
+After a mistake, the return values are meaningless; loading fails anyway.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def keys_file(env: EnvReader) -> Path | None:
 
 
 def _listed_keys(env: EnvReader) -> tuple[str, ...] | None:
-    """Return the keys with their attributes; None if there is no setting for them."""
+    """Return the keys with their attributes; None if no setting contains keys."""
     path, value = keys_file(env), env.value(s.PROVIDER_API_KEYS_FILE)
     if path is None or value is None:
         return env.read(s.PROVIDER_API_KEY) if env.value(s.PROVIDER_API_KEY) else None
@@ -103,7 +103,7 @@ def _listed_keys(env: EnvReader) -> tuple[str, ...] | None:
 
 
 def _read_keys(path: Path) -> tuple[tuple[str, ...], str, str]:
-    """Return the keys in a file, its problem and the fix, both empty if there is no problem."""
+    """Return the keys in a file, its problem and a fix; the last two are empty if it is valid."""
     try:
         content = read_regular(path, encoding="utf-8-sig")
         is_exposed = is_open_to_others(path)

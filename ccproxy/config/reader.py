@@ -41,7 +41,7 @@ _OPEN_QUOTE = re.compile(r"""\s*(?:export\s+)?(\w+)\s*=\s*(["'])(?!.*\2)""")
 ENVIRONMENT = Path("(environment)")
 """The file name in mistakes about the process environment."""
 
-# Settings, with their names in other tools and common guesses.
+# The names that settings have in other tools, and common guesses.
 _SYNONYMS = {
     "BIG_MODEL": "MODEL OPUS_MODEL LARGE_MODEL PROVIDER_MODEL",
     "MIDDLE_MODEL": "SONNET_MODEL MEDIUM_MODEL",
@@ -101,7 +101,7 @@ class EnvReader:
         return next((value for value in values if value is not None and value.text.strip()), None)
 
     def read(self, setting: Setting[T, D]) -> T | D:
-        """Return the value of *setting*, or its default if it is not set; note an invalid one."""
+        """Return the value of *setting*, or its default if it is not set; note an invalid value."""
         value = self.value(setting)
         if value is None:
             return setting.default
@@ -125,7 +125,7 @@ class EnvReader:
 
     def path(self, text: str) -> Path:
         """
-        Return the path *text*, which is relative to the folder of the env file.
+        Return *text* as a path; a relative one is resolved against the folder of the env file.
 
         Links are not resolved: renewing a certificate or a Kubernetes secret changes the target.
         """
@@ -251,7 +251,7 @@ def _note_broken_line(binding: Binding, value: Value, reader: EnvReader) -> None
 
 
 def _last(values: Sequence[Value], reader: EnvReader) -> Value:
-    """Return the last non-empty one of a name's *values*; note a mistake if there are several."""
+    """Return the last non-empty value of a name's *values*; note a mistake if there are several."""
     filled = [value for value in values if value.text.strip()]
     name = values[0].name
     if len(filled) > 1 and is_setting(name):

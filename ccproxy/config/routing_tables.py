@@ -56,8 +56,8 @@ def read_routing_tables(
     """
     Read the tables of *fleet*'s files, and the mistakes in them.
 
-    A preset, or an entry's routes or fallbacks, in the local table replace those in the main one.
-    The models of an entry are not in these files; *check_model* checks them.
+    Presets, and an entry's routes or fallbacks, in the local table replace those in the main
+    one. The models of an entry are not in these files; *check_model* checks them.
     """
     presets, mistakes = dict(built_in_presets()), list[Mistake]()
     routes, fallbacks = dict[str, Routing](), dict[str, tuple[str, ...]]()
@@ -198,7 +198,7 @@ class _Reader:
                 self._check_label(name, f"fallback of {label}", line)
         return tuple(dict.fromkeys(self._labels.get(name.lower(), name) for name in names))
 
-    # The checks of all three tables.
+    # Checks that apply to all three tables.
 
     def _tables(self, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         tables = self._document.values.get(name, {})

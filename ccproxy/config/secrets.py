@@ -64,7 +64,7 @@ def _header_secrets(config: WorkerConfig) -> Iterator[str]:
     for name, value in config.custom_headers.items():
         if len(value) >= _SUSPICIOUS_LENGTH or SECRET_NAME.search(name):
             yield value
-            # A provider quotes the credential without the scheme before it.
+            # Providers quote the credential without the scheme that precedes it.
             yield _SCHEME.sub("", value, count=1)
 
 

@@ -41,7 +41,7 @@ class Setting(Generic[T_co, D_co]):
     aliases: tuple[str, ...] = ()
     """Other names in existing env files; `name` wins if both are set."""
     source: str = ""
-    """The source of the value if the setting is not set, when that is not `default` itself."""
+    """Where the value comes from if the setting is not set; empty if it is always `default`."""
     is_secret: bool = False
     """True if the value is a credential, or contains one."""
 
@@ -617,7 +617,7 @@ _SECRET_NAMES = frozenset(name for one in SETTINGS if one.is_secret for name in 
 
 
 def is_setting(name: str) -> bool:
-    """Return True if *name*, of an env file or the environment, is a setting of ccproxy."""
+    """Return True if the variable *name* is a setting of ccproxy."""
     return name in NAMES or name.startswith(HEADER_PREFIX)
 
 

@@ -30,7 +30,7 @@ class TomlDocument:
         """
         Read *file*, or use *text* as its content.
 
-        Broken rows of the list *list_name* are explained.
+        If a row of the list *list_name* has a syntax error, the mistake names that row.
         """
         self.file = file
         self.mistakes: list[Mistake] = []
@@ -54,7 +54,7 @@ class TomlDocument:
         """
         Return the line of the table or key with these *names*, or None if there is none.
 
-        With *after*, only this line and those that follow it are searched, a key precedes a table,
+        With *after*, only that line and later ones are searched, a key is preferred to a table,
         and *after* is returned if there is no match.
         """
         name = r"\s*\.\s*".join(rf"""["']?{re.escape(part)}["']?""" for part in names)
@@ -107,7 +107,7 @@ class TomlDocument:
             return tomllib.loads(text)
         except RecursionError:
             self._note_syntax_error("nested too deeply")
-        except ValueError as error:  # also of a number with thousands of digits
+        except ValueError as error:  # also raised for a number with thousands of digits
             self._note_syntax_error(str(error))
         return None
 

@@ -64,7 +64,7 @@ user to log in. It is never sent to a provider.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainTimes:
-    """How a worker without a supervisor exits after SIGTERM, in seconds."""
+    """Time limits for the exit of a worker without a supervisor after SIGTERM, in seconds."""
 
     delay: float
     """Time until it stops accepting."""
@@ -74,13 +74,13 @@ class DrainTimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountSettings:
-    """Whether and how often to read the provider's reports on the accounts of the keys."""
+    """Whether, and how often, to read the provider's reports on the accounts of the keys."""
 
     check: AccountCheck
     host: str
     """The preset's host if its endpoint is queried for any base URL; otherwise empty."""
     interval: float
-    """Seconds between two reports."""
+    """Seconds between reports."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +93,9 @@ class WorkerConfig:
     provider: str
     """The provider preset, even if the base URL selected it; empty if there is none."""
     api: Api
-    """The dialect; if `api_by_model`, the dialect of models without one in their card."""
+    """The dialect; with `api_by_model`, only of models that have none in their card."""
     api_by_model: bool
-    """True if the card of a model may name another dialect, unless the user has chosen one."""
+    """True if a model's card may select the dialect, because the user has not chosen one."""
     base_url: str
     auth: AuthStyle
     api_keys: tuple[str, ...] = field(repr=False)
@@ -127,7 +127,7 @@ class WorkerConfig:
     gateway: GatewaySettings
     max_connections: int
     takes_anthropic_keys: bool
-    """True if an Anthropic key (`sk-ant-…`) may be passed on; others must not receive one."""
+    """True if an Anthropic key (`sk-ant-…`) may be passed on; other providers must not get one."""
     key_limits: KeyLimits
     key_policy: KeyPolicy
     fallback_hold: float
@@ -135,7 +135,7 @@ class WorkerConfig:
     key_wait: float
     """Seconds that a request waits for a key that has reached its limit of requests in flight."""
     tool_filter: tuple[str, ...]
-    """Glob patterns of tools that are removed from requests."""
+    """Glob patterns for the names of tools to remove from requests."""
     history: bool
     admin_api: bool
     inspect: bool
@@ -192,7 +192,7 @@ class WorkerConfig:
         return self._address.models(azure=self.auth == "api-key")
 
     def count_url(self) -> str:
-        """Return the address of the token count of Messages (direct mode)."""
+        """Return the address of the Messages API's token count (direct mode)."""
         return f"{self.messages_url()}/count_tokens"
 
     def model_url(self, model: str, api: Api) -> str:
@@ -275,7 +275,7 @@ def load_worker(
     ports: Mapping[int, str] = MappingProxyType({}),
 ) -> WorkerConfig:
     """
-    Read the settings of one proxy from *env_file*, or without one from *environ*.
+    Read the settings of one proxy from *env_file*, or from *environ* if that is None.
 
     *ports* are the ports of the whole fleet with their labels; the entry's own port is added.
 
@@ -383,7 +383,7 @@ def _accounts(env: EnvReader, preset: Preset | None) -> AccountSettings:
 
 
 def _recognized_preset(env: EnvReader) -> str:
-    """Return the preset without PROVIDER, by Azure's own setting or the base URL's host."""
+    """Return the preset if PROVIDER is not set, by Azure's own setting or the base URL's host."""
     if env.value(s.AZURE_API_VERSION):
         return preset_for_auth("api-key")
     value = env.value(s.PROVIDER_BASE_URL)

@@ -123,7 +123,7 @@ class RequestTimeline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     """When the last attempt was sent."""
     first_byte_s: float | None = None
     total_s: float = 0.0
-    """Up to the end, or up to now while it is running."""
+    """How long the request took, or has taken so far while it is running."""
     key: str = ""
     """The last key used, `…last4`."""
     attempts: int = 0
@@ -141,7 +141,7 @@ class RequestTimeline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     written: int = 0
     output: int = 0
     reasoning: int = 0
-    """Included in `output`."""
+    """Reasoning tokens, which are included in `output`."""
     cost: float | None = None
     """US dollars; None if the model's price is unknown."""
     cache_loss: CacheLoss | None = None
@@ -188,7 +188,7 @@ class ActivityEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """The new state of an entry or a switch."""
     reason: str = ""
     lost: int = 0
-    """Number of events that a slow reader missed; the stream then ends."""
+    """The number of events that a slow reader missed; the stream then ends."""
 
 
 SLOW_SECONDS = 10.0
@@ -196,7 +196,7 @@ SLOW_SECONDS = 10.0
 
 
 def is_slow(one: RequestTimeline) -> bool:
-    """Return True if the answer began late, or has not begun for that long."""
+    """Return True if the answer began late, or has not begun within that time."""
     waited = one.total_s if one.first_byte_s is None else one.first_byte_s
     return waited >= SLOW_SECONDS
 
@@ -212,7 +212,7 @@ def encode_line(message: RequestsReply | ActivityEvent | RequestTimeline | Reply
 
 
 def decode_event(line: bytes) -> ActivityEvent | None:
-    """Return the event in one line of a worker, or None if this version does not know it."""
+    """Return the event in one line of a worker, or None if this version does not support it."""
     try:
         return _EVENTS.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -81,7 +81,7 @@ class ProbeRequest:
     op: Literal["probe"] = "probe"
     model: str = ""
     most: float | None = None
-    """US dollars after which the measurement ends; None to only estimate the cost."""
+    """Stop measuring once this much has been spent, in US dollars; None: only estimate the cost."""
     overflow: bool = False
     """Whether to also send a request that is too long."""
 
@@ -246,7 +246,7 @@ class AccountRow:
     is_documented: bool = True
     """False if the vendor does not document the endpoint."""
     failure: str = ""
-    """Why a later attempt returned no report."""
+    """Why the latest attempt returned no report; empty if it succeeded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,7 +278,7 @@ class BudgetRow:
     is_low: bool = False
     """Whether most of it is spent; the user is then warned."""
     uncounted: tuple[str, ...] = ()
-    """Used models without a known price."""
+    """The models used whose price is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,7 +327,7 @@ class Traffic:
     """Requests that ended in the last five minutes."""
     errors: int = 0
     answers: int = 0
-    """Streams that have begun."""
+    """Streamed answers that began in the last five minutes."""
     ttft_median_s: float | None = None
     """Median seconds to the first byte of a streamed answer, over the last five minutes."""
     ttft_p95_s: float | None = None
@@ -366,7 +366,7 @@ class ReportedState:
     """The URL to which bypass mode passes requests unchanged; empty if bypass is off."""
     keeps_history: bool = False
     inspects: bool = False
-    """Whether INSPECT currently makes request bodies readable."""
+    """Whether INSPECT makes request bodies readable at the moment."""
     inspects_s: float = 0.0
     """Seconds until INSPECT switches itself off."""
     budgets: tuple[BudgetRow, ...] = ()
@@ -590,7 +590,7 @@ class Readiness:
     error: str = ""
     """Why the worker exits; empty if it is ready."""
     errno: int | None = None
-    """The system's error number, if that is the reason."""
+    """The system's error number, if a system error is the reason."""
     draining: bool = False
     """Sent later, in a second message: the worker has stopped accepting."""
 

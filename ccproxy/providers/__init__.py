@@ -1,1 +1,1 @@
-"""Providers as data: presets, quirks, model cards and prices. Reads only its own files."""
+"""Data about providers: presets, quirks, model cards and prices, read only from its own files."""

@@ -83,7 +83,7 @@ _PART_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "top_p": ("sampling",),
     "user": ("answers",),
 }
-"""Refused feature of `convert/common/refused_features.py` -> the parts to measure."""
+"""The parts to measure, by refused feature of `convert/common/refused_features.py`."""
 
 Body = dict[str, Any]
 UsagePlace = Literal[
@@ -440,7 +440,7 @@ class Measurement:
         self.quirks["max_tools"] = 0 if (yield from self._accepts(tools=many)) else 128
 
     def _choice(self, word: str, value: object) -> Steps[dict[str, bool]]:
-        """Return whether a forced choice is obeyed, by its name, or nothing if it is refused."""
+        """Return {*word*: whether the forced choice is obeyed}, or {} if it is refused."""
         outcome = yield from self._ask(tools=[_tool()], tool_choice=value)
         return {word: not outcome.text} if outcome.accepted else {}
 
@@ -461,7 +461,7 @@ class Measurement:
     def _takes_turn(
         self, message: Body, *later: Body, call_id: str = "abcdefgh1", signature: Body | None = None
     ) -> Steps[bool]:
-        """Measure whether a turn is accepted if its assistant message has the fields *message*."""
+        """Measure whether a turn is accepted with *message* added to its assistant message."""
         turn = _call(message, call_id=call_id, signature=signature or self._signature)
         return (yield from self._accepts(messages=[*turn, *later], tools=[_tool()]))
 

@@ -59,7 +59,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A provider's address for one region or plan. A key is valid for only one of them."""
+    """A provider's address for one region or plan. A key is valid at only one endpoint."""
 
     name: str
     base_url: str = ""
@@ -73,7 +73,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     catalogue: str = ""
     """The section of the catalogue with the endpoint's own models or prices, if any."""
     big: str = ""
-    """The model of the tier; this and the other models default to the preset's."""
+    """The model for the tier; this and the other models default to the preset's."""
     middle: str = ""
     small: str = ""
     pass_models: tuple[str, ...] = ()
@@ -104,7 +104,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     placeholder_key: str = ""
     """The key to send if the user has none; if empty, a key is required."""
     big: str | None = None
-    """The model of the tier; if None, the client's model name is sent."""
+    """The model for the tier; if None, the client's model name is sent."""
     middle: str | None = None
     """The model of the tier, by default the same as `big`."""
     small: str | None = None
@@ -128,7 +128,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def lists_all_models(self) -> bool:
-        """Whether a name that is not listed and matches no pass pattern must be wrong."""
+        """Whether every valid model name is listed or matches a pass pattern."""
         is_open = any(pattern.startswith("*") for pattern in self.pass_models)
         return bool(self.models and self.big) and not is_open
 
@@ -291,7 +291,7 @@ def preset_for_auth(auth: AuthStyle) -> str:
 
 @cache
 def bypass_url() -> str:
-    """Return the base URL that Claude Code uses without a proxy, for its own credentials."""
+    """Return the base URL to which Claude Code sends its own credentials without a proxy."""
     presets = load_presets().values()
     return next(preset.native_url for preset in presets if preset.takes_anthropic_keys)
 

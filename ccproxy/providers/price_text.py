@@ -87,7 +87,7 @@ def _hours(text: str, whole: str) -> list[dict[str, Any]]:
 
 
 def _days(first: str | None, last: str | None, whole: str) -> list[int]:
-    """Return the numbers of the days (1 is Monday), or all days without a *first* one."""
+    """Return the numbers of the days (1 is Monday), or those of all days if *first* is None."""
     if first is None:
         return [*range(1, 8)]
     last = last or first

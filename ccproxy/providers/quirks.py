@@ -36,9 +36,9 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sampling: bool = True
     """False: temperature and top_p are refused (OpenAI reasoning models; Kimi accepts only 1)."""
     sampling_without_effort: bool = False
-    """True: they are accepted without reasoning effort (gpt-5.1 to gpt-5.4)."""
+    """True: both are accepted if no reasoning effort is sent (gpt-5.1 to gpt-5.4)."""
     temperature_range: tuple[float, float] = (0.0, 2.0)
-    """Other values are clamped. MiniMax accepts (0, 1], GLM [0, 1]."""
+    """Values outside the range are clamped. MiniMax accepts (0, 1], GLM [0, 1]."""
     top_k: bool = False
     """True: `top_k` is supported (vLLM, SGLang, llama.cpp, OpenRouter, DashScope)."""
     stop: bool = True
@@ -57,7 +57,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Supported values of tool_choice. GLM supports only auto; older Kimi models do not
     support required."""
     required_word: Literal["required", "any"] = "required"
-    """Mistral's name is "any"."""
+    """The value that forces a call of any tool; Mistral calls it "any"."""
     forced_choice_with_thinking: bool = True
     """False: a forced tool_choice is refused while the model thinks (DashScope, Kimi, DeepSeek)."""
     parallel_tool_calls: bool = True
@@ -76,7 +76,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     schema: Literal["plain", "gemini", "kimi", "bare", "no_meta", "inline", "grammar"] = "plain"
     """Dialect of JSON schemas, see `convert/common/schema.py`."""
     tool_stream: bool = False
-    """GLM streams tool arguments only with `tool_stream: true`."""
+    """True: tool arguments are streamed only with `tool_stream: true` (GLM)."""
 
     # The request: messages
 
@@ -117,7 +117,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     template_kwargs: bool = True
     """False: chat_template_kwargs is refused (models with Mistral's tokenizer)."""
     efforts: tuple[EffortWord, ...] = ()
-    """Supported values of reasoning_effort; others become the nearest one."""
+    """Supported values of reasoning_effort; others are replaced by the nearest one."""
     effort_with_tools: bool = True
     """False: reasoning_effort together with tools is refused (gpt-5.4 and later on this route)."""
     always_reasons: bool = False
@@ -128,7 +128,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     thinking_needs_stream: bool = False
     """True: thinking requires a stream (Qwen); whole answers are collected from one."""
     reasoning_split: bool = False
-    """MiniMax: `reasoning_split: true` separates reasoning from the text."""
+    """True: `reasoning_split: true` separates reasoning from the text (MiniMax)."""
     history: Literal[
         "drop",
         "reasoning_content",
@@ -149,7 +149,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """True: assistant turns with tool calls require the reasoning field, "" if there is none
     (DeepSeek)."""
     thought_signatures: bool = False
-    """Gemini: tool calls in the history require extra_content.google.thought_signature."""
+    """True: tool calls in the history require extra_content.google.thought_signature (Gemini)."""
 
     # The request: Responses API only
 
@@ -204,9 +204,9 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     think_tags: bool = True
     """True: a leading `<think>…</think>` in the text is reasoning."""
     usage_without_reasoning: bool = False
-    """xAI: completion_tokens do not include reasoning_tokens."""
+    """True: completion_tokens does not include reasoning_tokens (xAI)."""
     quota_means_rate: bool = False
-    """DashScope: "You exceeded your current quota" is a rate limit, not a lack of credit."""
+    """True: "You exceeded your current quota" is a rate limit, not a lack of credit (DashScope)."""
 
 
 PLAIN = Quirks()

@@ -40,7 +40,7 @@ class SearchBackend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     replaced in strings. The strings `{allowed}` and `{blocked}` become lists of domains, and are
     omitted if empty."""
     longest_query: int = 400
-    """In characters; longer queries are truncated."""
+    """Maximum length of a query in characters; longer ones are truncated."""
     seconds: float = 10.0
     """The timeout for the whole response."""
 
@@ -51,15 +51,15 @@ class SearchBackend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     text: tuple[str, ...] = ()
     date: tuple[str, ...] = ()
     summary: tuple[str, ...] = ()
-    """The paths of a model's summary of the results, which is ignored without results."""
+    """The paths of a model's summary of the results, which is ignored if there are no results."""
     text_with_links: tuple[str, ...] = ()
     """The paths of text that contains the results, for back ends without a result list."""
     hidden_hosts: bool = False
     """Whether links are redirects, so that domains must be checked in the titles."""
     fixes: dict[str, str] = {}
-    """The fix for each HTTP status that refuses a search."""
+    """The suggested fix for each HTTP status with which the back end can refuse a search."""
     failures: str = ""
-    """The path of the failed sources, which are reported if there are no results."""
+    """The path of the list of failed sources, which are reported if there are no results."""
     code: str = ""
     """The path of a status code in the body; values not in `ok_codes` are errors."""
     ok_codes: tuple[int, ...] = ()
@@ -79,7 +79,7 @@ class SearchBackend(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Glob patterns for the base URLs with the search; by default all URLs."""
     not_at: tuple[str, ...] = ()
     key_prefix: str = ""
-    """The prefix of the keys that can search."""
+    """Only keys with this prefix can search; if empty, all keys can."""
 
     @property
     def takes_domains(self) -> tuple[bool, bool]:

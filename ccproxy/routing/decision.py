@@ -64,7 +64,7 @@ class Explanation:
 
     requested: str
     model: str
-    """As `LABEL:model`."""
+    """The model that would answer, as `LABEL:model`."""
     reason: str
     facts: RequestFacts
     fallback: tuple[str, ...]
@@ -176,7 +176,7 @@ class Decider:
         return model_after_label(models, switched, ref.model, requested=name)
 
     def _window(self, model: str | None, name: str) -> int | None:
-        """Return the context window of *model*, by default the model for *name*, at any entry."""
+        """Return the window of *model* (by default the model for *name*), at whichever entry."""
         ref = parse_ref(name, self.labels)
         model = model or self._model_of(ref, name, self.switch.tiers)
         ref = parse_ref(model, self.labels) or ModelRef(self.config.label, model)

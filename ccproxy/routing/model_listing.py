@@ -24,7 +24,7 @@ class ListedModel:
     title: str
     description: str
     window: int | None
-    """In tokens, or None if unknown."""
+    """The context window in tokens, or None if unknown."""
 
     @property
     def name(self) -> str:

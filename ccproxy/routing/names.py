@@ -44,14 +44,14 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiers:
-    """A model name for each tier; None means the model of the env file."""
+    """A model name for each tier; None means the model in the env file."""
 
     big: str | None = None
     middle: str | None = None
     small: str | None = None
 
     def of(self, tier: Tier) -> str | None:
-        """Return the model of *tier*."""
+        """Return the model for *tier*."""
         return cast("str | None", getattr(self, tier))
 
 
@@ -59,7 +59,7 @@ NO_TIERS = Tiers()
 
 
 class RoutingEntry(Protocol):
-    """The settings of an entry that routing uses: `config/worker_config.py` implements it."""
+    """The settings of an entry that routing uses; implemented in `config/worker_config.py`."""
 
     @property
     def label(self) -> str:
@@ -132,7 +132,7 @@ def tier_of(models: ModelMap, name: str) -> Tier:
 
 
 def is_own_name(models: ModelMap, name: str) -> bool:
-    """Return True if *name* selects exactly one model of the provider and not a tier."""
+    """Return True if *name* selects one specific provider model rather than a tier."""
     lower = without_mark(name).lower()
     if lower.startswith(_CLAUDE) or lower in (model.lower() for model in models.tiers()):
         return False

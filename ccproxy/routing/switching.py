@@ -44,10 +44,10 @@ class ModelSwitch:
     before: Tiers = NO_TIERS
     """The models that running sessions keep until the prefix of their prompt changes."""
     until: float = 0.0
-    """When they must switch, in seconds since the epoch; 0 means all requests switch at once."""
+    """When those sessions must switch, in seconds since the epoch; 0: every request switches."""
 
     def waiting(self, before: ModelSwitch, *, until: float) -> ModelSwitch:
-        """Return this switch with *before* kept for running sessions, at most until *until*."""
+        """Return this switch, but running sessions keep *before* until *until* at the latest."""
         return replace(self, before=before.tiers, until=until)
 
     @property

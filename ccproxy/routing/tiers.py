@@ -61,7 +61,7 @@ class ModelMap:
         return name if self._passes(name) else self.tier(tier_named_in(name)) or name
 
     def tier(self, tier: Tier) -> str | None:
-        """Return the model of *tier*."""
+        """Return the model for *tier*."""
         return cast("str | None", getattr(self, tier))
 
     @cached_property

@@ -41,7 +41,7 @@ def active_catalogue() -> Catalogue:
     file = user_catalogue_file()
     try:
         facts = file.stat()
-    except OSError:  # not installed, or a folder that cannot be searched
+    except OSError:  # not installed, or in a folder that cannot be searched
         return shipped
     installed = _read(file, facts.st_mtime_ns, facts.st_size)
     return installed if installed.date > shipped.date else shipped
@@ -62,7 +62,7 @@ def provider_rows(provider: str, endpoint: Endpoint) -> Section:
 
 
 def release_catalogue() -> None:
-    """Free the memory of the catalogue, 0.4 MiB; the next use reads it again."""
+    """Free the 0.4 MiB that the catalogue occupies; its next use reads the file again."""
     name_matcher.cache_clear()
     shipped_catalogue.cache_clear()
     _read.cache_clear()

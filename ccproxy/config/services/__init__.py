@@ -1,1 +1,1 @@
-"""Settings of the services next to a proxy: Redis, and the collectors of metrics and traces."""
+"""Settings for the services that run alongside a proxy: Redis, metrics and trace collectors."""

@@ -47,7 +47,7 @@ class TracesAddress:
 
 def parse_traces_url(value: str) -> TracesAddress:
     """
-    Parse the address of a collector of OTLP over HTTP.
+    Parse the address of an OTLP/HTTP collector.
 
     Raises:
         ValueError: If it is invalid; the message quotes neither a password nor a query.

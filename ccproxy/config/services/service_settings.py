@@ -1,4 +1,4 @@
-"""Settings of the services that a proxy uses: Redis, metrics and traces."""
+"""Settings for the services that a proxy uses: Redis, metrics and traces."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ServiceSettings:
     traces: TracesAddress | None
     """The address to which spans are sent, or None."""
     signing_key: bytes = field(repr=False)
-    """Signs thinking blocks; if empty, a key generated on this machine does."""
+    """The key that signs thinking blocks; if empty, one generated on this machine is used."""
 
 
 def read_services(env: EnvReader) -> ServiceSettings:

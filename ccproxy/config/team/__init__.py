@@ -1,1 +1,1 @@
-"""The settings of a team's gateway: its users, sign-in and certificate."""
+"""The settings of a team gateway: its users, sign-in and certificate."""

@@ -32,7 +32,7 @@ class GatewaySettings:
     """The users of an entry, and how they reach it and sign in."""
 
     users_file: Path | None
-    """None if the entry has no users, so it is no gateway."""
+    """None if the entry has no users and therefore is not a gateway."""
     public_url: str
     """The gateway's origin; if empty, the origin of the request, on loopback only."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
@@ -46,7 +46,7 @@ class GatewaySettings:
 
 
 def read_gateway(env: EnvReader) -> GatewaySettings:
-    """Return the settings; mistakes in them and in the users file are noted in *env*."""
+    """Return the gateway settings; mistakes in them and in the users file are noted in *env*."""
     path = _users_file(env)
     return GatewaySettings(
         users_file=path,
@@ -75,7 +75,7 @@ def _users_file(env: EnvReader) -> Path | None:
 
 
 def _oidc(env: EnvReader) -> OidcSettings | None:
-    """Return the settings, or None without a provider; note mistakes in *env*."""
+    """Return the OIDC settings, or None if no provider is configured; note mistakes in *env*."""
     issuer = env.read(s.OIDC_ISSUER)
     client_id, secret = env.read(s.OIDC_CLIENT_ID), env.read(s.OIDC_CLIENT_SECRET)
     days = env.read(s.OIDC_SESSION_DAYS)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import ssl
 
 _OTHERS = stat.S_IWGRP | stat.S_IRWXO
-"""Permissions that others must not have; a group may read, as with mounted secrets."""
+"""Permissions that other users must not have; the group may read, as with mounted secrets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class TlsFiles:
         Return the TLS context of a server with this certificate.
 
         Raises:
-            OSError: If a file cannot be read, or key and certificate do not match (`ssl.SSLError`).
+            OSError: If a file is unreadable, or the key does not match (`ssl.SSLError`).
         """
         import ssl  # imported here because most commands do not need it
 
@@ -44,7 +44,7 @@ class TlsFiles:
 
 
 def read_tls(env: EnvReader) -> TlsFiles | None:
-    """Return the files, or None; note mistakes in *env*."""
+    """Return the certificate and its key, or None for http; note mistakes in *env*."""
     certificate, key = env.value(s.TLS_CERT), env.value(s.TLS_KEY)
     if certificate is None or key is None:
         for value, missing in ((certificate, s.TLS_KEY), (key, s.TLS_CERT)):
@@ -60,7 +60,7 @@ def read_tls(env: EnvReader) -> TlsFiles | None:
     files = TlsFiles(certificate=env.path(certificate.text), key=env.path(key.text))
     try:
         for path in (files.certificate, files.key):
-            os.close(open_regular(path))  # OpenSSL would wait for the other end of a FIFO
+            os.close(open_regular(path))  # OpenSSL would block on a FIFO
         files.load()
         if files.key.stat().st_mode & _OTHERS:
             fix = f"chmod 600 {display_path(files.key)}"

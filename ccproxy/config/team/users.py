@@ -178,7 +178,7 @@ class _Reader:
             yield user
 
     def _role(self, role: str, rights: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the valid *rights*, so that the others are not reported for each user again."""
+        """Return the valid *rights*, so that invalid ones are not reported again for each user."""
         line = self._document.line_of("roles", role) or 0
         self._check_names(rights, _RIGHTS, line=line)
         valid = {}
