@@ -226,7 +226,7 @@ def _clear_settings() -> None:
 
 
 def _report(options: argparse.Namespace, readiness: Readiness) -> None:
-    """Write to the readiness pipe; without one, write errors to stderr."""
+    """Write *readiness* to the readiness pipe; without a pipe, write its error to stderr."""
     if options.ready_fd is None:
         if readiness.error:
             sys.stderr.write(f"{readiness.error}\n")

@@ -133,7 +133,7 @@ class ClientProtocol(ResumesOnlyPaused, RequestHandler):
 
     @property
     def waits_for_request(self) -> bool:
-        """Whether the connection is idle between two requests, or before the first."""
+        """Whether the connection is idle between requests, or before the first one."""
         waiter = self._waiter
         return waiter is not None and not waiter.done()
 

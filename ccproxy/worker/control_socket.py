@@ -176,7 +176,7 @@ class ControlSocket:
             return await self._reply_to(request)
         except Exception:  # noqa: BLE001 - without a reply, the worker would seem to hang
             self._worker.logs.events.exception("control.failed", request=type(request).__name__)
-            return Refusal(error="internal error in ccproxy; see the log of this worker")
+            return Refusal(error="internal error in ccproxy; see this worker's log")
 
     async def _reply_to(self, request: Request) -> Reply:
         match request:
@@ -253,7 +253,7 @@ class ControlSocket:
         try:
             names = await offered_models(config, config.api_keys[0])
         except AuxiliaryRequestError as error:
-            return Refusal(error=f"no list of models: {error}")
+            return Refusal(error=f"the list of models is unavailable: {error}")
         return OfferedModels(names=tuple(names))
 
     async def _replay(self, recording_id: str) -> Reply:

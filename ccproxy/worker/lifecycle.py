@@ -63,14 +63,14 @@ class Lifecycle:
             self._server = TlsListener(listener, tls.context, self.http, backlog=BACKLOG)
         self._worker.accounts.start()
         if self._worker.config.added_features.auto_probe:
-            # Imported here, so that only such workers pay for it.
+            # Imported here, so that only workers with AUTO_PROBE load it.
             from ccproxy.worker.probing.auto_probe import AutoProbe
 
             self._worker.auto_probe = AutoProbe(self._worker)
 
     def handle_signals(self, *, foreground: bool = False) -> None:
         """
-        Drain on SIGTERM; end at once on a second one, or on SIGINT.
+        Drain on SIGTERM; end at once on a second SIGTERM, or on SIGINT.
 
         In the *foreground*, Ctrl-C and a closed terminal are handled like SIGTERM, and the settings
         control the start and length of the drain, because there is no supervisor to control them.

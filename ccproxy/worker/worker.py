@@ -271,7 +271,7 @@ def _pools(
     if config.services.redis is None:
         pool = make_pool(config, state=state, log=log, processes=processes, in_fleet=in_fleet)
         return pool, None
-    # hiredis is an optional extra; only workers that need it pay its time and memory.
+    # hiredis is an optional extra; only workers that need it spend time and memory on it.
     from ccproxy.worker.redis.shared_pool import open_shared_pool
 
     shared = open_shared_pool(config, config.services.redis, log=log, in_fleet=in_fleet)
@@ -346,7 +346,7 @@ def _descriptions(
 ) -> DescriptionStore | None:
     if not (describer := config.added_features.describer):
         return None
-    # Imported here, so that only such workers pay for it.
+    # Imported here, so that only workers that describe images load it.
     from ccproxy.worker.added_features.description_store import DescriptionStore
 
     return DescriptionStore(describer, state / "descriptions", log=log)

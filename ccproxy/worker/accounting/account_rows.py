@@ -12,7 +12,7 @@ from ccproxy.worker.worker import Worker
 
 
 def account_rows(keys: Iterable[KeyView]) -> tuple[AccountRow, ...]:
-    """Return the accounts of *keys* that have been read."""
+    """Return a row for each of *keys* with an account report."""
     rows = map(account_row, keys)
     return tuple(row for row in rows if row is not None)
 

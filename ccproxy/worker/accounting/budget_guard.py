@@ -56,9 +56,9 @@ class Account:
     """The entry, one client key or one user, with its budgets."""
 
     who: str
-    """The client key in a form that may be shown; empty: the entry."""
+    """The client key in a form that may be shown; empty for the entry."""
     id: str
-    """A keyed hash of the client key; empty: the entry."""
+    """A keyed hash of the client key; empty for the entry."""
     budgets: tuple[Budget, ...]
     rows: Mapping[str, bytes]
     """Names of the rows in the ledger, by unit."""

@@ -38,7 +38,7 @@ class UsageCounter:
         self.totals = Totals()
         """Totals since the worker started."""
         self.requests_by_model: Counter[str] = Counter()
-        """Requests by the model that answered; models beyond `MAX_MODELS` count together."""
+        """Requests by the model that answered; models beyond `MAX_MODELS` are counted together."""
         self._label = config.label
         self._writer = writer
         self._wall = wall
@@ -72,7 +72,7 @@ class UsageCounter:
         counts[model if model in counts or len(counts) < MAX_MODELS else OTHER_MODELS] += 1
 
     def _used(self, record: AccessRecord) -> Used:
-        # Without an answer, the usage is just the estimate for `message_start`.
+        # Without an answer, the usage is only the estimate for `message_start`.
         ttfb = record.ttfb
         usage = {} if ttfb is None else record.usage
         price, at = self._price(record.model), record.started_at

@@ -5,7 +5,7 @@ Events are collected for half a second, and only if there are watchers. They are
 encoded together, which takes a fifth of the time of encoding them one by one between other work,
 and all watchers receive the same batch. Data that a watcher's socket does not accept at once waits
 in a bounded queue. If the queue is full, the watcher is dropped: it receives the queued events, a
-last event `events.lost` and the end of the stream. Requests never wait for a watcher.
+final `events.lost` event and the end of the stream. Requests never wait for a watcher.
 """
 
 from __future__ import annotations

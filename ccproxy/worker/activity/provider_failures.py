@@ -18,8 +18,8 @@ from ccproxy.worker.server.access_record import CLIENT_LEFT, AccessRecord
 WINDOW = 300.0
 MAX_RESULTS = 100
 MANY = 4
-"""Minimum number of requests in the window for the failure rate to count, and of failures in a row
-for an outage."""
+"""Minimum number of requests in the window for the failure rate to count, and minimum number of
+consecutive failures for an outage."""
 MAX_TEXT = 200
 
 _ABOUT_THE_REQUEST = {

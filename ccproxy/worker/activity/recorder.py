@@ -57,7 +57,7 @@ class Activity:
     # The life of a request, in order.
 
     def accept(self, record: AccessRecord) -> None:
-        """Add a running request, which may be for a model."""
+        """Add a running request, whether or not it is for a model."""
         self._running[id(record)] = record
 
     def start(self, record: AccessRecord) -> None:

@@ -26,7 +26,7 @@ from ccproxy.worker.server.access_record import AccessRecord
 MAX_SESSIONS = 256
 MAX_PEERS = 8
 TODAY_SECONDS = 15.0
-"""How long the fleet's cost of today is cached."""
+"""Seconds for which the fleet's cost for today is cached."""
 
 
 class LastTurn(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +121,7 @@ class ClientSessions:
             session.totals.add(used)
 
     async def cost_today(self) -> float | None:
-        """Return today's cost of all requests of the fleet, or None if it is unknown."""
+        """Return the cost of all of the fleet's requests today, or None if it is unknown."""
         if time.monotonic() - self._read_at > TODAY_SECONDS:
             self._read_at = time.monotonic()
             self._today = await asyncio.to_thread(self._read_today)

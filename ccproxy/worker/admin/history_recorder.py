@@ -114,7 +114,7 @@ class HistoryRecorder:
         await self._ask(lambda _: self._end_file())
 
     def follow(self, *, on: bool, name: str) -> None:
-        """Apply the state to which another process of the entry was switched; never blocks."""
+        """Apply the state that another process of the entry has switched to; never blocks."""
         self.is_on = on
         if name != self.file_name:
             self._writer.ask(lambda _: self._join_file(name))
@@ -188,7 +188,7 @@ class HistoryRecorder:
         self._file, self.file_name = None, ""
 
     def _append(self, turns: Iterable[Turn]) -> None:
-        """Append to the export; a failure ends only the export: the database has the turns."""
+        """Append to the export; a failure ends only the export, not the recording of turns."""
         if self._file is None:
             return
         try:

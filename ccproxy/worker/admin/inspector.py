@@ -2,9 +2,9 @@
 The last requests and events of a worker, in memory, for GET /debug_logs.
 
 Redacted bodies are included while INSPECT is on: for 24 hours after it was switched on, after which
-they are deleted. A restart does not extend the period, so that a forgotten setting in an env file
-does not record indefinitely. Nothing is written to disk. /debug_logs shows the beginning of each
-body; `ccproxy ui` shows whole bodies while their total size is below the limit.
+they are deleted. A restart does not extend the period, so that a setting forgotten in an env file
+does not keep recording indefinitely. Nothing is written to disk. /debug_logs shows the beginning of
+each body; `ccproxy ui` shows whole bodies while their total size is below the limit.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from ccproxy.errors import BadAnswer
 from ccproxy.protocol import sse
 
 MAX_TURN_CHARS = 256 * 1024
-"""Longer turns are truncated."""
+"""Maximum characters of a turn; longer turns are truncated."""
 
 _REMINDER = re.compile(r"<(system-reminder|local-command-caveat|ide_opened_file|ide_selection)>")
 

@@ -27,7 +27,7 @@ _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - not bound here
 """Never accepted as a Host, even for a listener bound to one: browsers connect to this machine."""
 
 _NOT_FROM_PAGES = ("none", "same-origin")
-"""Sec-Fetch-Site for the user's own actions; a page on another port sends `same-site`."""
+"""Values of Sec-Fetch-Site for the user's own actions; from another port it is `same-site`."""
 
 # Never worded "invalid x-api-key": Claude Code would then ask the user to log in.
 _NO_KEY = (

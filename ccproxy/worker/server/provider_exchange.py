@@ -194,7 +194,7 @@ def outgoing(
     *,
     headers: Mapping[str, str] | None = None,
 ) -> Outgoing:
-    """Return the request to the provider."""
+    """Return the request to send to the provider."""
     worker, record = request.worker, request.record
     if record.bodies is not None:
         record.bodies.sent = exchange.body

@@ -167,7 +167,7 @@ async def test_every_command_gets_a_reply(proxy, tmp_path):
     proxy.worker.session.recorder.state = None
     reply = await say(tmp_path / "c", {"op": "replay", "id": "req_1"})
     control.close()
-    assert "see the log of this worker" in reply["error"]
+    assert "see this worker's log" in reply["error"]
     assert (await proxy.logged("control.failed"))["request"] == "ReplayRequest"
 
 

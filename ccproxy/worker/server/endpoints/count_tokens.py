@@ -26,7 +26,7 @@ async def count_tokens(request: ClientRequest) -> web.StreamResponse:
         response = await direct_mode.count_tokens(request, body)
         if response is not None:
             return response
-    # Claude Code's /context sends 25 at once; let other requests run between two of them.
+    # Claude Code's /context sends 25 of these at once; let other requests run in between.
     async with worker.counting.turn:
         tokens = worker.rules.count(body, model=chosen.model)
         await asyncio.sleep(0)

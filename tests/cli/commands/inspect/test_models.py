@@ -169,7 +169,10 @@ def test_the_list_of_the_provider_is_compared(tmp_path, monkeypatch, process):
         assert "  offered, not in the catalogue: deepseek-v6\n" in text
         done = process("models", "B", "--online")
         assert (done.returncode, done.stdout) == (1, "")
-        assert "B: no list of models: the provider answered with status 404" in done.stderr
+        assert (
+            "B: the list of models is unavailable: the provider answered with status 404"
+            in done.stderr
+        )
     finally:
         assert process("stop", "--now").returncode == 0
         server.shutdown()

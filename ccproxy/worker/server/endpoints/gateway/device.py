@@ -1,14 +1,13 @@
 """
 /device: the page on which a user approves a sign-in of Claude Code.
 
-The user enters the code that Claude Code shows, and the personal token. The page has no session of
-its own, so that nothing can be approved with data that a browser sends automatically. Forms from
-other sites are blocked by three checks: Origin, Sec-Fetch-Site, and a field that must match a
-cookie.
+The user enters the code that Claude Code shows, and the personal token. The page has no session, so
+that nothing can be approved with data that a browser sends automatically. Forms from other sites
+are blocked by three checks: Origin, Sec-Fetch-Site, and a field that must match a cookie.
 
-An identity provider can replace the token. The user then confirms the code after returning, because
-a stranger's link with the stranger's code would pass without a prompt through a provider that
-remembers its users.
+An identity provider can replace the token. The user then confirms the code after returning:
+otherwise, a link that contains a stranger's code would pass without a prompt through a provider
+that remembers its users.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    # Not no-referrer: browsers then send `Origin: null` with the page's own form.
+    # Not no-referrer, because browsers would then send `Origin: null` with the page's own form.
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
