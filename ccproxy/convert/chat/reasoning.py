@@ -4,10 +4,10 @@ Reasoning: the parameters that request it, and earlier thinking sent back in the
 Each form of the parameters (`Quirks.reasoning`) has its own function. If the client requests
 nothing, nothing is sent and the provider's default applies.
 
-Some providers require earlier thinking, some refuse it, most ignore it; `Quirks.history` selects
-the form. The text of any thinking block is sent, whichever provider produced it, so that sessions
-survive a change of provider. Data that only its producer can read (thought signatures, encrypted
-details) is sent only to the same model of the same provider.
+Some providers require earlier thinking, some refuse it, and most ignore it; `Quirks.history`
+selects the form. The text of any thinking block is sent, whichever provider produced it, so that
+sessions survive a change of provider. Data that only its producer can read (thought signatures,
+encrypted details) is sent only to the same model of the same provider.
 """
 
 from __future__ import annotations

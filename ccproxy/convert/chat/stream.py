@@ -56,7 +56,7 @@ STOP_REASON: Mapping[str, str] = {
 """finish_reason in lower case -> stop_reason; any other value means a normal end."""
 
 CUT_SHORT = frozenset({"max_tokens", "model_context_window_exceeded"})
-"""Stop reasons that an answer with tool calls keeps: its last call may be incomplete."""
+"""Stop reasons that are kept even with tool calls, because the last call may be incomplete."""
 
 FAILED: Mapping[str, str] = {
     "error": "api_error",  # OpenRouter

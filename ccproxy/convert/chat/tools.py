@@ -3,7 +3,7 @@ Tool definitions and tool_choice.
 
 Rules:
     1. Every tool that the client runs becomes a function. Server tools (web_search_…, an MCP
-       toolset) would run at Anthropic and are left out.
+       toolset) would run on Anthropic's servers and are left out.
     2. A deferred tool with a schema is kept: Claude Code's tool search sends it in this form after
        the model has found it. The placeholder of tool search is left out.
     3. A tool_choice that the provider does not support is replaced by an instruction in the prompt.

@@ -77,7 +77,7 @@ CONVERTED_FEATURES: Final = frozenset(
 
 
 class LearnedRefusals:
-    """The refusals of one worker's provider."""
+    """The refusals that one worker has received from its provider."""
 
     def __init__(self) -> None:
         self._features: BoundedDict[tuple[Api, str], set[str]] = BoundedDict()

@@ -148,7 +148,7 @@ class Checkpoint(NamedTuple):
     """Number of bytes of JSON written."""
     calls: int
     open: int
-    """Number of calls, the last ones, that have no result yet."""
+    """Number of calls at the end of the conversation that have no result yet."""
     dropped: int
     tool_names: int
     unsent: CharacterCounts = NO_CHARACTERS

@@ -8,7 +8,7 @@ Rules:
 * Data without text (Gemini's thought signatures, encrypted reasoning details) is carried inside the
   block's signature. Clients return signatures verbatim, so no server state is needed, and every
   worker of the fleet can read the signatures of all other workers.
-* A signature is authenticated. `Signer.open` returns None for a foreign, modified or truncated one.
+* Signatures are authenticated: `Signer.open` returns None for a foreign, modified or truncated one.
 * If a provider sends the same reasoning in two forms, only one of them is read.
 
 Keys of `Origin.carried`, all optional:

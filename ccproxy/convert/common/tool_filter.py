@@ -32,8 +32,8 @@ def without_tools(body: bytes, patterns: tuple[str, ...]) -> tuple[bytes, tuple[
     """
     Return the request *body* without the tools whose names match one of *patterns*.
 
-    The second value lists the removed tools as `tools.NAME`. A body that is not a request is
-    returned unchanged; reading it reports the error.
+    The second value returned lists the removed tools as `tools.NAME`. A body that is not a request
+    is returned unchanged; reading it reports the error.
     """
     fields = fields_of(body) if patterns else None
     if fields is None or "tools" not in fields:

@@ -3,7 +3,7 @@ Convert a conversation: the code common to both converted dialects.
 
 A writer converts one message after another. The assistant's calls stay open until their results
 arrive; messages in between wait, so that the results directly follow their calls. At a checkpoint,
-all calls are written but none has its result. A later request of the same conversation can resume
+all calls are written but none has its result. A later request in the same conversation can resume
 from there (`convert/common/request_cache.py`).
 """
 

@@ -264,7 +264,7 @@ _RULES: tuple[_Rule, ...] = (
         _statuses(_UNKNOWN, 400, 413, 422, 429, _SERVER_ERRORS),
         text=phrases.OVERFLOW,
     ),
-    # A content type, or a request that fails each time: never the key's or the provider's fault.
+    # A refused content type, or a request that always fails: not the key's or provider's fault.
     _Rule(Cause.IMAGE, _CONTENT_STATUSES, text=phrases.IMAGE),
     _Rule(Cause.DOCUMENT, _CONTENT_STATUSES, text=phrases.DOCUMENT),
     _Rule(Cause.BAD_REQUEST, _SERVER_ERRORS, text=phrases.FAULTY_REQUEST),
@@ -302,7 +302,7 @@ _RULES: tuple[_Rule, ...] = (
         codes=phrases.BAD_KEY_CODES,
         text=phrases.BAD_KEY,
     ),
-    # Overload before rate limit: an overload does not concern the key.
+    # Overload is checked before rate limits, because it does not concern the key.
     _Rule(
         Cause.OVERLOAD,
         _statuses(_UNKNOWN, 403, 408, 413, 429, 498, 499, _SERVER_ERRORS),

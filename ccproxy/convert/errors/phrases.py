@@ -150,7 +150,7 @@ CREDIT_CODES = _codes(
 )
 
 SPEND_LIMIT_CODE = re.compile(r"_spend_limit_exceeded$")
-"""OpenAI has one code for each level: organization, project, user."""
+"""OpenAI has one code for each level: organization, project and user."""
 CREDIT = _any_of(
     r"insufficient[ _](?:account )?(?:balance|credit|fund|quota)",
     r"credit balance",

@@ -1,7 +1,7 @@
 """
 The time until a provider accepts requests again, in every format that providers use.
 
-Sources in this order: `retry-after-ms`, `retry-after` (int, float or HTTP date), the body
+Sources, in order of precedence: `retry-after-ms`, `retry-after` (int, float or HTTP date), the body
 (`RetryInfo.retryDelay`, "try again in 7.66s"), and the reset headers of exhausted limits. The wall
 clock is a parameter, because dates are relative to it.
 """

@@ -69,7 +69,7 @@ EXPLANATIONS: Mapping[Cause, str] = {
     Cause.NOT_FOUND: "The provider does not have this model or path. Check BIG_MODEL, "
     "MIDDLE_MODEL, SMALL_MODEL and PROVIDER_BASE_URL",
     Cause.TOO_LARGE: "The request is larger than the provider accepts",
-    Cause.TIMEOUT: "The provider took too long",
+    Cause.TIMEOUT: "The provider took too long to respond",
     Cause.GATEWAY_TIMEOUT: "A gateway in front of the provider timed out. Raise its timeout",
     Cause.CONFLICT: "The provider reports a conflict with this request",
     Cause.CONTENT: "The provider's content filter refused the request",

@@ -24,7 +24,7 @@ PartKey = tuple[str, Any]
 """The item's field, and the index of the part in this field."""
 
 _WRAPPER_NAMES = frozenset(("parallel", "multi_tool_use.parallel", "multi_tool_use_parallel"))
-"""OpenAI's internal tool for several calls; its models sometimes call it unprompted."""
+"""OpenAI's internal tool for parallel calls; its models sometimes call it unprompted."""
 _NAMESPACE = "functions."
 
 SEARCH_ID_PREFIX = "srvtoolu_ws_"

@@ -71,11 +71,11 @@ class _Text(NamedTuple):
 
     item_type: str
     field: str
-    """The item's field for the text."""
+    """The field of the item that contains the text."""
     number: str
-    """The event's field for the index of the part."""
+    """The field of the event that contains the index of the part."""
     source: str
-    """The event's field for the text."""
+    """The field of the event that contains the text."""
     is_whole: bool = False
     """Whether the event has the whole text of the part instead of a delta."""
 
