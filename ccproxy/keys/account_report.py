@@ -16,13 +16,13 @@ import msgspec
 from ccproxy.convert.errors.retry_after import seconds_until
 
 WARN_AT = 0.9
-"""Share of a plan window at which the user is warned."""
+"""Used share of a plan window at which the user is warned."""
 MAX_BYTES = 64 * 1024
 """Maximum size of an answer."""
 
 
 class AccountUnknown(ValueError):
-    """An answer without data about the account; the message is for the user."""
+    """The answer contains no data about the account; the message is for the user."""
 
 
 class Balance(msgspec.Struct, frozen=True):
@@ -33,12 +33,12 @@ class Balance(msgspec.Struct, frozen=True):
 
 
 class PlanWindow(msgspec.Struct, frozen=True):
-    """The allowance of a plan for a period of time."""
+    """A plan's allowance for a period of time."""
 
     name: str
     """For example `5h` or `week`."""
     used: float
-    """The used share; 1.0 means all of it."""
+    """The used share of the allowance; 1.0 means all of it."""
     resets_at: float | None = None
     """Seconds since the epoch; None if unknown."""
 
@@ -49,11 +49,11 @@ class AccountReport(msgspec.Struct, frozen=True, kw_only=True):
     balances: tuple[Balance, ...] = ()
     windows: tuple[PlanWindow, ...] = ()
     at: float = 0.0
-    """When it was received, in seconds since the epoch."""
+    """When the report was received, in seconds since the epoch."""
     is_documented: bool = True
     """False if the vendor does not document the endpoint and may change it."""
     failure: str = ""
-    """Why a later attempt failed; if set, the values are older than that attempt."""
+    """Why a later attempt to get a report failed; if set, the values are older than that."""
 
     def used_up(self, wall: float) -> PlanWindow | None:
         """Return the used-up window that resets last, or None."""
@@ -83,7 +83,7 @@ class AccountEndpoint(NamedTuple):
     parse: _Parser
     is_documented: bool = True
     key_prefix: str = ""
-    """Only for keys with this prefix; empty: for all keys."""
+    """Prefix of the keys to which the endpoint applies; empty if it applies to all keys."""
     scheme: str = "Bearer "
     """The text before the key in the Authorization header."""
 
@@ -101,7 +101,7 @@ def parse_account(endpoint: AccountEndpoint, body: bytes, *, now: float) -> Acco
     Parse the answer of *endpoint*.
 
     Raises:
-        AccountUnknown: If it has no data about the account.
+        AccountUnknown: If the answer contains no data about the account.
     """
     try:
         fields = msgspec.json.decode(body)
@@ -116,9 +116,9 @@ def parse_account(endpoint: AccountEndpoint, body: bytes, *, now: float) -> Acco
             is_documented=endpoint.is_documented,
         )
     except (TypeError, AttributeError) as error:
-        raise AccountUnknown("the answer has an unknown form") from error
+        raise AccountUnknown("the answer has an unknown format") from error
     if not report.balances and not report.windows:
-        raise AccountUnknown("the answer contains neither balance nor plan")
+        raise AccountUnknown("the answer contains neither a balance nor a plan")
     return report
 
 
@@ -126,7 +126,7 @@ def parse_account(endpoint: AccountEndpoint, body: bytes, *, now: float) -> Acco
 
 
 MOST_RESET = 366 * 86400.0
-"""Seconds until a reset; longer ones are not plausible."""
+"""Maximum number of seconds until a reset; more are not plausible."""
 
 
 def _object(value: object) -> Fields:
@@ -257,7 +257,7 @@ def _limit_list(fields: Fields, now: float) -> _Parts:
     windows: list[PlanWindow] = []
     for limit in map(_object, _list(_object(fields.get("data")).get("limits"))):
         unit = _QUOTA_UNITS.get(limit.get("unit") or 0)
-        if unit is None or limit.get("type") == _TOOL_QUOTA:  # for searches, not for the model
+        if unit is None or limit.get("type") == _TOOL_QUOTA:  # limits searches, not models
             continue
         name = f"{limit.get('number') or 1}h" if unit == "h" else unit
         reset = _moment(limit.get("nextResetTime"), now)
@@ -269,7 +269,8 @@ def _remaining_percent(fields: Fields, now: float) -> _Parts:
     """
     `{"model_remains": [{"model_name": "general", "current_interval_remaining_percent": 92, …`.
 
-    The counts are the remaining quota in one version of the endpoint, the used quota in another.
+    The counts mean the remaining quota in one version of the endpoint, but the used quota in
+    another, so only the percentages are read.
     """
     rows = map(_object, _list(fields.get("model_remains")))
     row = next((row for row in rows if row.get("model_name") == "general"), {})

@@ -30,7 +30,7 @@ class AccountLimit:
     """A rate limit of the account or address, for every key, and for one model or all."""
 
     until: float
-    """Monotonic time."""
+    """When the limit may be probed, in monotonic time."""
     probe: Probe | None = None
     """The request that tests whether the limit is over."""
 
@@ -44,38 +44,38 @@ def seconds_left(limit: AccountLimit | None, now: float) -> float | None:
 
 @dataclass(slots=True, kw_only=True)
 class LinePlace:
-    """A process's place in the line of processes waiting for a request in flight to end."""
+    """A process's place in the line of processes that wait for a request in flight to end."""
 
     since: float
     until: float
-    """When the place is lost, unless the process renews it."""
+    """When the place is lost unless the process renews it."""
     keys: tuple[str, ...]
     """The names of the acceptable keys."""
 
 
 @dataclass(slots=True, kw_only=True)
 class PoolState:
-    """The state of a pool; keys have salted names from which they cannot be derived."""
+    """The state of a pool; keys are stored under salted names, which do not reveal the keys."""
 
     salt: bytes = b""
     keys: dict[str, KeyState] = field(default_factory=dict)
     """By salted name; includes the keys of processes with a different configuration."""
     turn: int = 0
     share: float = 0.0
-    """`KeyState.share` of the last leased key, before that use."""
+    """`KeyState.share` of the last leased key, before it was leased."""
     sessions: SessionTable = field(default_factory=SessionTable)
     last_success: dict[str, float] = field(default_factory=dict)
-    """By model."""
+    """When a request last succeeded, by model."""
     recent_limits: list[tuple[str, str, float]] = field(default_factory=list)
-    """Key name, model and time of the last limits that may apply to the account."""
+    """Key name, model and time of the last rate limits that might apply to the whole account."""
     account_limits: dict[str, AccountLimit] = field(default_factory=dict)
-    """By model, or `WHOLE_ACCOUNT`."""
+    """The limits in effect, by model or `WHOLE_ACCOUNT`."""
     line: dict[int, LinePlace] = field(default_factory=dict)
-    """The processes with waiting requests; only if several hosts share the state."""
+    """The processes with waiting requests; only used if several hosts share the state."""
     shares: dict[str, KeyLimits] = field(default_factory=dict)
     """The limits of the keys, by name, while this process is cut off from the others."""
     known_uses: dict[str, int] = field(default_factory=dict)
-    """By key: the uses of the day that were known when a lost state was rebuilt."""
+    """Each key's number of uses that day, as known when a lost state was rebuilt."""
 
     def without_processes(self, pids: Collection[int]) -> PoolState:
         """Remove the leases and probes of the processes *pids*; return the same state."""
@@ -101,14 +101,14 @@ class PoolState:
         return holders | {probe[0] for probe in probes if probe is not None} | {*self.line}
 
     def is_limited(self, model: str, now: float) -> bool:
-        """Return True if there is a limit for *model* or all models, or an active one for any."""
+        """Return True if there is a limit for *model* or all models, or any active limit."""
         return any(
             name in (model, WHOLE_ACCOUNT) or limit.until > now
             for name, limit in self.account_limits.items()
         )
 
     def end_probe(self, names: Iterable[str], probe: Probe) -> None:
-        """Let another request probe these account limits, if *probe* is their latest probe."""
+        """Allow another request to probe these account limits, if *probe* is their latest probe."""
         for name in names:
             limit = self.account_limits.get(name)
             if limit is not None and limit.probe == probe:
@@ -143,11 +143,11 @@ class PoolBackend(Protocol):
     process: int
     """The number of this process among those that share the state."""
     on_remote_change: Callable[[], None]
-    """Called after another process has changed the state, for example released a lease."""
+    """Called after another process has changed the state, for example by releasing a lease."""
 
     @property
     def is_first(self) -> bool:
-        """True if no other process had the state before, so that it may be restored from disk."""
+        """True if no other process was using the state, so that it may be restored from disk."""
 
     @property
     def is_writer(self) -> bool:
@@ -158,15 +158,15 @@ class PoolBackend(Protocol):
 
     def run(self, operation: Callable[[PoolState], T], *, may_wait: bool = False) -> T:
         """
-        Apply *operation* to the state exclusively, and return its result.
+        Apply *operation* with exclusive access to the state, and return its result.
 
-        A back end may apply it again to a newer state. If it raises, nothing is changed. With
-        *may_wait*, the other processes need not see the change at once.
+        A back end may apply *operation* again to a newer state. If *operation* raises, the state is
+        unchanged. With *may_wait*, the other processes need not see the change at once.
         """
 
 
 class LocalBackend:
-    """Keeps the state in the process: one event loop, no locks."""
+    """Keeps the state in the process, for a single event loop and without locks."""
 
     process = 0
     is_first = True
@@ -189,4 +189,4 @@ class LocalBackend:
         return self._state
 
     def __exit__(self, *error: object) -> None:
-        """Do nothing: there is nothing to publish."""
+        """Do nothing, because there is nothing to publish."""

@@ -1,5 +1,5 @@
 """
-The circuit breakers of a provider: while it is down, requests are refused at once.
+The circuit breakers of a provider, which refuse requests at once while the provider is down.
 
 A breaker is closed while requests succeed. Five failed requests in a row, or half of at least ten
 within 30 s, open it for 10 s. Then one request is let through as a probe (half open). If it
@@ -27,15 +27,15 @@ from ccproxy.errors import Problem
 FAILURES_IN_A_ROW = 5
 WINDOW = 30.0
 MIN_REQUESTS = 10
-"""Minimum number of requests in the window for the failure rate to count."""
+"""Minimum number of requests in the window before the failure rate counts."""
 OPEN_FIRST = 10.0
 OPEN_LONGEST = 120.0
 OPEN_WITHOUT_CONNECTION = 5.0
 OUTAGE_PATIENCE = 30.0
 """Seconds. Claude Code retries a request ten times, which takes one to three minutes. It shows the
-error only after that, unless it is told to stop."""
+error only after that, unless the response forbids retries."""
 _MOST_MODELS = 256
-"""A client may name any number of models."""
+"""Maximum number of breakers for models, because a client may name any number of models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Breaker:
 
     @property
     def is_worth_retrying(self) -> bool:
-        """False if failures have lasted too long for a client to wait for recovery."""
+        """False if requests have failed for too long for a client to wait for recovery."""
         if self._patience == math.inf or not self._failures:
             return True
         lasts = self._clock() - self._failing_since
@@ -133,7 +133,7 @@ class Breaker:
             self._open_until = self._clock() + self._open_for
 
     def abandon(self, admission: Pass) -> None:
-        """End a request without a result, for example because the client disconnected."""
+        """End a request that has no result, for example because the client has disconnected."""
         if admission.is_probe:
             self._is_probing = False
 
@@ -166,7 +166,7 @@ class Breaker:
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """The admission of one request; it must be given to exactly one method of `Breakers`."""
+    """The admission of one request; it must be passed to exactly one other method of `Breakers`."""
 
     connection: Pass
     model: Pass
@@ -178,7 +178,7 @@ class OpenBreaker:
     """A breaker that refuses requests."""
 
     model: str | None
-    """None: the breaker for connections."""
+    """The model; None for the breaker for connections."""
     seconds: float
 
 
@@ -215,7 +215,7 @@ class Breakers:
             raise
 
     def succeed(self, ticket: Ticket) -> None:
-        """Count a response of the provider, even a refusal of the request."""
+        """Count a response from the provider, even if it refuses the request."""
         self._connection.succeed(ticket.connection)
         ticket.breaker.succeed(ticket.model)
 
@@ -236,7 +236,7 @@ class Breakers:
         ticket.breaker.abandon(ticket.model)
 
     def open(self) -> list[OpenBreaker]:
-        """Return the breakers that currently refuse requests."""
+        """Return the breakers that are refusing requests."""
         breakers: list[tuple[str | None, Breaker]] = [
             (None, self._connection),
             *self._models.items(),

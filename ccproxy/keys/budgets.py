@@ -1,8 +1,8 @@
 """
-Budgets: spending limits of an entry, or of one of its clients, per day or month.
+Budgets: daily or monthly spending limits for an entry or for one of its clients.
 
 A budget is in tokens or in a currency. Amounts are integers, tokens or billionths of the currency,
-so that sums across several processes are exact. Days and months are those of the user's clock.
+so that sums across several processes are exact. Days and months follow the user's clock.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Period = Literal["day", "month"]
 
 TOKENS = "tokens"
 EVERY_CLIENT = "*"
-"""Stands for the clients that no other budget names."""
+"""Represents every client that is not named by another budget."""
 WARN_AT = 0.8
 """Share of a budget at which the status shows a warning."""
 RETRY_SECONDS = 5
-"""Retry delay for a client whose request is refused only because of other reservations."""
+"""Retry delay in seconds for a request that is refused only because of other reservations."""
 
 _PARTS_PER_UNIT = 10**9
 _FORM = re.compile(
@@ -42,8 +42,8 @@ class Budget:
     """`tokens`, or the code of a currency such as USD."""
     period: Period
     client: str = ""
-    """The end of a client key, or `*` for each key without a budget of its own; empty: all
-    requests of the entry."""
+    """The end of a client key, or `*` for each key without its own budget; empty for
+    all requests of the entry."""
 
     @classmethod
     def parse(cls, text: str, *, client: str = "") -> Budget:
@@ -71,7 +71,7 @@ class Budget:
         return f"{format_amount(self.limit, self.unit)} per {self.period}"
 
     def applies_to(self, key: str) -> bool:
-        """Return True if the budget names the client *key*."""
+        """Return True if the budget names client key *key*."""
         return self.client not in ("", EVERY_CLIENT) and key.endswith(self.client)
 
     @property
@@ -87,7 +87,7 @@ class BudgetState:
     budget: Budget
     spent: int
     reserved: int
-    """The amount that requests in flight have reserved."""
+    """The amount reserved by requests in flight."""
     seconds: float
     """Seconds until the period ends."""
     end: float
@@ -117,13 +117,13 @@ class BudgetState:
         *who* is the client as `…last4`, or empty for the entry's own budget; *setting* is the
         setting that contains the budget.
         """
-        of = f"the client key {who} at the proxy {label}" if who else f"the proxy {label}"
+        of = f"the client key {who} on the proxy {label}" if who else f"the proxy {label}"
         location = f" in {env_file}" if env_file else ""
         fix = f"raise {setting}{location} and run: ccproxy reload {label}. Or use another proxy"
         return self.problem(of, fix=fix)
 
     def problem(self, of: str, *, fix: str, headers: tuple[tuple[str, str], ...] = ()) -> Problem:
-        """Return the error for the budget of *of*; if it is spent, with a *fix* and *headers*."""
+        """Return the error for the budget of *of*; *fix* and *headers* are added if it is spent."""
         if not self.is_spent:
             text = (
                 f"The rest of the budget of {of} ({self.budget}) is reserved for requests in "
@@ -147,17 +147,17 @@ class BudgetState:
 
 
 def to_parts(amount: float, unit: str) -> int:
-    """Return *amount* in tokens, or in billionths of a currency."""
+    """Convert *amount* to tokens, or to billionths of the currency."""
     return round(amount if unit == TOKENS else amount * _PARTS_PER_UNIT)
 
 
 def from_parts(parts: int, unit: str) -> float:
-    """Return the amount of *parts*, in tokens or in the currency."""
+    """Convert *parts* to an amount in tokens or in the currency."""
     return float(parts) if unit == TOKENS else parts / _PARTS_PER_UNIT
 
 
 def format_amount(amount: float, unit: str) -> str:
-    """Return `1.5M tokens` or `4.98 USD`."""
+    """Format an amount, such as `1.5M tokens` or `4.98 USD`."""
     if unit != TOKENS:
         digits = 2 if amount >= 1 or amount == 0 else 4
         text = f"{amount:,.{digits}f}"

@@ -14,31 +14,31 @@ from ccproxy.convert.errors.causes import Cause
 from ccproxy.keys.verdict import Effect, Verdict
 
 LONGEST_COOLDOWN = 3600.0
-"""Seconds: a rate limit with a longer retry-after is still probed after an hour."""
+"""Maximum seconds: a rate limit is probed after an hour even if its retry-after is longer."""
 LONGEST_OUTAGE = 86400.0
-"""Seconds: a key without credit or quota is probed at least once a day."""
+"""Maximum seconds: a key without credit or quota is probed at least once a day."""
 _RATE_LIMIT_FIRST, _RATE_LIMIT_LONGEST = 5.0, 300.0
 _OUTAGE_FIRST = 3600.0
 _SHORTEST_RESET = 60.0
-"""Seconds: no allowance is refilled sooner, so a shorter retry-after is ignored."""
+"""Minimum seconds: no allowance is refilled sooner, so a shorter retry-after is ignored."""
 _REJECTED = (60.0, 600.0, 3600.0)
 
 Probe = tuple[int, int]
-"""The number of a process (0 if there is only one) and the turn of one of its requests."""
+"""A process number (0 if there is only one process) and the turn of one of its requests."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Cooldown:
-    """Why a key is not used, and until when by the monotonic clock."""
+    """Why a key is not used, and until when (in monotonic time)."""
 
     cause: Cause
     status: int
     until: float
     failures: int
     since: float
-    """Wall-clock time, for display."""
+    """When the cooldown began, in wall-clock time, for display."""
     has_retry_after: bool = False
-    """True if the provider stated the duration."""
+    """True if the provider specified the duration."""
     probe: Probe | None = None
     """The request that tests whether the cooldown may end."""
 

@@ -1,4 +1,4 @@
-"""Views of keys: states, refusals and waits, with at most the last four characters."""
+"""Views of keys, with at most their last four characters: states, refusals and waits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ccproxy.text import counted
 KeyStatus = Literal["ready", "cooldown", "out", "rejected", "disabled"]
 
 TEMPORARY = {Cause.RATE_LIMIT.value, Cause.QUOTA.value, "per_minute", PER_DAY, "in_flight"}
-"""The obstacles that end without action by the user."""
+"""The obstacles that end without any action by the user."""
 
 _DESCRIPTIONS = {
     Cause.RATE_LIMIT.value: "rate-limited",
@@ -45,20 +45,20 @@ class CooldownView:
     """One reason why a key is not used."""
 
     model: str | None
-    """None: the whole key."""
+    """The model; None for the whole key."""
     cause: str
     seconds: float
-    """Seconds until the next probe; 0 if the next request may be one."""
+    """Seconds until the next probe; 0 if the next request may be the probe."""
     status: int = 0
     since: float = 0.0
-    """Wall-clock time; 0 for a limit set by the user, which is not a refusal."""
+    """When the refusals began, in wall-clock time; 0 for a limit set by the user."""
     has_retry_after: bool = False
-    """True if the provider stated the duration."""
+    """True if the provider specified the duration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyView:
-    """One key, as the status and `ccproxy keys` show it."""
+    """One key, as shown in the status and by `ccproxy keys`."""
 
     id: str
     tail: str
@@ -69,11 +69,11 @@ class KeyView:
     used_today: int
     in_flight: int
     sessions: int
-    """Active sessions that use the key."""
+    """The number of active sessions that use the key."""
     last_error: str
-    """The provider's text from the last refusal of the key; empty without cooldowns."""
+    """The provider's text from the last refusal of the key; empty if there are no cooldowns."""
     account: AccountReport | None
-    """The latest report about its account."""
+    """The latest report about the key's account."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class AccountLimitView:
     """A rate limit of the account or address."""
 
     model: str | None
-    """None: all models."""
+    """The model; None for all models."""
     seconds: float
     """Seconds until the next probe."""
 
@@ -93,13 +93,13 @@ class MoveView:
     session: str
     """The beginning of the client's session ID."""
     source: str
-    """`k1 …last4`, like `target`; `-` if the key is no longer configured."""
+    """The old key as `k1 …last4`, or `-` if it is no longer configured; the same for `target`."""
     target: str
     reason: str
     tokens: int
-    """Estimated cached tokens that were lost."""
+    """Estimated number of cached tokens that were lost."""
     at: float
-    """Wall-clock time."""
+    """When the session moved, in wall-clock time."""
 
 
 _MOVE_REASONS = {
@@ -164,7 +164,7 @@ def describe_obstacles(
     if waits:
         parts.append(f"next attempt in {format_wait(min(waits))}")
     if any(obstacle.reason == Cause.OUT_OF_CREDIT.value for obstacle in obstacles) and command:
-        parts.append(f"after topping up: `{command} reset`")
+        parts.append(f"after topping up, run `{command} reset`")
     elif command and obstacles:
         parts.append(f"see `{command}`")
     return "; ".join(parts)
@@ -191,19 +191,19 @@ def describe_account_limit(provider: str, model: str, seconds: float) -> str:
 
 
 def quote_error(text: str) -> str:
-    """Return a sentence with the provider's error text; empty if there is none."""
+    """Return a sentence that quotes the provider's error text; empty if there is no text."""
     return f" The provider's last answer: {text}" if text else ""
 
 
 def limit_problem(text: str, seconds: float) -> Problem:
-    """Return the refusal of a request that may be retried after *seconds*."""
+    """Return the error for a request that may be retried after *seconds*."""
     wait = max(1, math.ceil(seconds))
     should_retry = False if wait > LONGEST_CLIENT_WAIT else None
     return Problem("rate_limit_error", text, retry_after=wait, should_retry=should_retry)
 
 
 def format_wait(seconds: float) -> str:
-    """Return a wait, rounded up so that the next attempt is not too early."""
+    """Format a wait, rounded up so that the next attempt is not too early."""
     whole = max(1, math.ceil(seconds))
     if whole < 120:
         return f"{whole} s"

@@ -1,5 +1,5 @@
 """
-Selects a key from those that can serve a request. Pure: the pool provides the states.
+Selects a key from those that can serve a request. Pure functions; the pool provides the states.
 
 | strategy   | a request without a session     | a new session                              |
 |------------|---------------------------------|--------------------------------------------|
@@ -36,9 +36,9 @@ NEW_PREFIX = "preferred_key_at_new_prefix"
 WAITED = "preferred_key_after_wait"
 REFUSED_REQUEST = "refused_request"
 REMOVED = "removed"
-"""Reasons for a move, in addition to the obstacles of a key."""
+"""These are reasons for a move, in addition to the obstacles of a key."""
 _LONGEST_MODEL = 128
-"""Maximum characters of a model's name in the state, which has a limited size."""
+"""Maximum length of a model's name in the state, which has a limited size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class KeyRank:
     """The attributes that the user has set for a key."""
 
     priority: int = 1
-    """Lower priorities are used first."""
+    """Keys with a lower number are used first."""
     weight: int = 1
 
 
@@ -59,10 +59,10 @@ class KeyPolicy:
 
     strategy: Strategy = "rotate"
     ranks: tuple[KeyRank, ...] = ()
-    """Ranks in the order of the keys; missing ones are `NO_RANK`."""
+    """Ranks in the order of the keys; a missing rank is `NO_RANK`."""
     affinity: Affinity = "session"
     move_wait: float = 600.0
-    """Maximum seconds that a move to a preferred key waits for a new prefix."""
+    """How many seconds a move to a preferred key waits for a new prefix at most."""
 
     def rank(self, position: int) -> KeyRank:
         """Return the rank of the key at *position*; the first is 0."""
@@ -89,7 +89,7 @@ class KeyPolicy:
 
 @dataclass(slots=True, kw_only=True)
 class PoolKey:
-    """A key of a pool, and the name of its state."""
+    """A key of a pool, and the name under which its state is stored."""
 
     secret: str = field(repr=False)
     id: str
@@ -104,12 +104,12 @@ Candidate = tuple[PoolKey, KeyState]
 
 
 def salted_name(key: str, salt: bytes) -> str:
-    """Return the name of a key's state, from which the key cannot be derived."""
+    """Return the name for a key's state, from which the key cannot be derived."""
     return hmac.new(salt, key.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:32]
 
 
 def bounded_name(model: str) -> str:
-    """Return the name of *model* in the state: if it is long, a hash replaces its end."""
+    """Return the name of *model* in the state; a hash replaces the end of a long name."""
     if len(model) <= _LONGEST_MODEL:
         return model
     digest = hashlib.blake2b(model.encode(), digest_size=12).hexdigest()
@@ -117,7 +117,7 @@ def bounded_name(model: str) -> str:
 
 
 def select_in_turn(usable: Sequence[Candidate]) -> Candidate:
-    """Return the key for a request without a session: first tier, fewest in flight, oldest use."""
+    """Return the key of the first tier with the fewest requests in flight, then the oldest use."""
     return min(usable, key=_turn)
 
 
@@ -125,7 +125,8 @@ def select_by_weight(usable: Sequence[Candidate], share: float) -> Candidate:
     """
     Return the key that has used the least of its share.
 
-    *share* is the used share of the last selected key, so a key that returns does not catch up.
+    *share*, the used share of the last selected key, is the minimum for every key, so that a key
+    that becomes usable again does not catch up.
     """
 
     def used(candidate: Candidate) -> tuple[int, float, float, int]:
@@ -148,7 +149,7 @@ def select_for_session(
     """
     Return the key of a session and the ID of its row, and note the use in *table*.
 
-    Prompts are cached, and keys are limited, per model. So a session has a row for each further
+    Prompt caches and the limits of keys are per model. So a session has a row for each further
     *model*, which starts with the session's key and moves independently. *obstacle* returns why
     the key with the given name cannot serve.
     """
@@ -196,7 +197,7 @@ def _first_key(
 
 
 def _reason_to_prefer(ref: SessionRef, row: SessionRow, *, now: float, move_wait: float) -> str:
-    """Return why a session moves to a preferred key for this request; empty if it does not."""
+    """Return why this request moves its session to a preferred key; empty if it does not."""
     if row.begins_prefix(ref):
         return NEW_PREFIX
     waited = now - (row.wanted_since or now)

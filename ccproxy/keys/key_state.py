@@ -17,22 +17,22 @@ from ccproxy.keys.verdict import Effect, Next, Verdict
 MINUTE = 60.0
 DAY = 86400.0
 _MOST_COOLDOWNS = 256
-"""Maximum number per key; a client may name any number of models."""
+"""Maximum number of cooldowns per key, because a client may name any number of models."""
 LONGEST_ERROR = 300
-"""Maximum characters kept of a provider's error text."""
+"""Maximum length of a stored error text; longer ones are truncated."""
 
 WHOLE_KEY = ""
 PER_DAY = "per_day"
-"""The reason for a key that has reached the user's limit of requests per day."""
+"""The obstacle of a key that has reached the user's limit of requests per day."""
 REPORTED = 0
-"""The status of a cooldown that follows from a report instead of a refusal."""
+"""The status of a cooldown that results from a report rather than a refusal."""
 LONGEST_WINDOW = 32 * 86400.0
-"""Seconds: no plan has a window longer than a month."""
+"""Maximum seconds of a window: no plan has one longer than a month."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyLimits:
-    """The user's limits for a single key; None: no limit."""
+    """The user's limits for a single key; None means no limit."""
 
     in_flight: int | None = None
     per_minute: int | None = None
@@ -44,7 +44,7 @@ class LastError(NamedTuple):
     """The provider's text from its last refusal of a key. Later errors compare as greater."""
 
     at: float
-    """Wall-clock time."""
+    """When the key was refused, in wall-clock time."""
     text: str
 
 
@@ -67,14 +67,14 @@ class KeyState:
     """The state of one key, without the key itself; the pool passes the current time."""
 
     flights: dict[int, int] = field(default_factory=dict)
-    """Requests in flight by process."""
+    """Number of requests in flight, by process."""
     turn: int = 0
-    """When it was last leased, counted in leases of the pool."""
+    """When the key was last leased, counted in leases of the pool."""
     share: float = 0.0
-    """Its uses divided by its weight, if the keys have weights."""
+    """The key's uses divided by its weight, if the keys have weights."""
     disabled: bool = False
     cooldowns: dict[str, Cooldown] = field(default_factory=dict)
-    """By model, or `WHOLE_KEY`."""
+    """The cooldowns of the key, by model or `WHOLE_KEY`."""
     last_error: LastError = NO_ERROR
     day: int = 0
     used_today: int = 0
@@ -103,7 +103,7 @@ class KeyState:
         if limits.per_minute is not None:
             self._prune_minute(now)
             if len(self.minute) >= limits.per_minute:
-                # The list is empty if the process has no share of the limit.
+                # The list can be empty if the process has no share of the limit.
                 oldest = self.minute[0] if self.minute else now
                 return Obstacle("per_minute", oldest + MINUTE - now)
         if limits.in_flight is not None and self.in_flight >= limits.in_flight:
@@ -131,7 +131,7 @@ class KeyState:
         return self.used_today if self.day == int(wall // DAY) else 0
 
     def withdraw_use(self, wall: float) -> None:
-        """Uncount a use that did not reach the provider, which therefore has not counted it."""
+        """Subtract a use that did not reach the provider, and so does not count toward limits."""
         self.used_today = max(0, self.used_on(wall) - 1)
         self.day = int(wall // DAY)
         del self.minute[-1:]
@@ -184,14 +184,14 @@ class KeyState:
             self.flights.pop(process, None)
 
     def end_probe(self, names: Iterable[str], probe: Probe) -> None:
-        """Let another request probe these cooldowns, if *probe* is their latest probe."""
+        """Allow another request to probe these cooldowns, if *probe* is their latest probe."""
         for name in names:
             cooldown = self.cooldowns.get(name)
             if cooldown is not None and cooldown.probe == probe:
                 cooldown.probe = None
 
     def succeed(self, model: str, *, now: float, is_only: bool) -> None:
-        """Remove the cooldowns that are over; an active one was caused by a later refusal."""
+        """Remove the cooldowns that are over; an active one was started by a later refusal."""
         for name in {WHOLE_KEY, model} if self.cooldowns else ():
             cooldown = self.cooldowns.get(name)
             if cooldown is not None and (is_only or cooldown.until <= now):
@@ -242,7 +242,7 @@ class KeyState:
 
     def note_account(self, report: AccountReport, *, now: float, wall: float) -> None:
         """
-        Store *report*; cool the key down until a used-up plan window is reset.
+        Store *report*; if a plan window is used up, cool the key down until it resets.
 
         Unlike after a refusal, the end is known, so the key is not probed before it.
         """
@@ -266,7 +266,7 @@ class KeyState:
             self.last_error = LastError(wall, f"the {window.name} window of the plan is used up")
 
     def forgive_rate_limit(self, model: str) -> None:
-        """Remove the cooldown of a rate limit that was not about this key."""
+        """Remove the cooldown for a rate limit that turned out not to be the key's own."""
         cooldown = self.cooldowns.get(model)
         if cooldown is not None and cooldown.cause is Cause.RATE_LIMIT:
             del self.cooldowns[model]
@@ -309,7 +309,7 @@ class KeyState:
                 seconds = min(seconds, 0.0)
             cooldown.until, cooldown.probe = now + seconds, None
             cooldowns[str(fields["model"])] = cooldown
-        with suppress(msgspec.ValidationError):  # from another version; the report is fetched again
+        with suppress(msgspec.ValidationError):  # written by another version
             self.account = msgspec.convert(row.get("account"), AccountReport | None)
         self.disabled = bool(row["disabled"])
         self.day, self.used_today = int(row["day"]), int(row["used_today"])

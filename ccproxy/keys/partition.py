@@ -1,9 +1,9 @@
 """
 The limits of a process that is cut off from the shared state, and the later merge of its changes.
 
-Several processes may be cut off at the same time and cannot count together. So each of them uses
-its share of the rest of every limit, and the sum of all shares is at most the limit. Afterwards
-`merge` adds the changes of a process's own copy to the shared state.
+Processes that are cut off at the same time cannot count together. So each of them uses its share of
+what is left of every limit, and the sum of all shares is at most the limit. Afterwards `merge` adds
+the changes of a process's own copy to the shared state.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ccproxy.keys.backend import AccountLimit, PoolState
 from ccproxy.keys.key_state import DAY, MINUTE, KeyLimits, KeyState
 
 HANDOVER_SECONDS = 0.5
-"""How long a process that was cut off leaves the other processes' leases to them."""
+"""How long a process that was cut off assumes that the other processes keep their leases."""
 
 
 class KeyBaseline(NamedTuple):
@@ -25,16 +25,16 @@ class KeyBaseline(NamedTuple):
 
     day: int = 0
     uses: int = 0
-    """The uses on that day."""
+    """The number of uses on that day."""
     disabled: bool = False
 
 
 Baseline = dict[str, KeyBaseline]
-"""By name of the key."""
+"""The baselines of the keys, by salted name."""
 
 
 def share_of(limit: int, replicas: int, rank: int) -> int:
-    """Return one replica's share of *limit*; the first replicas share the remainder."""
+    """Return one replica's share of *limit*; the remainder goes to the first replicas."""
     share, rest = divmod(limit, replicas)
     return share + (rank % replicas < rest)
 
@@ -48,10 +48,10 @@ def baseline_of(state: PoolState) -> Baseline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
-    """The shares of one process, and the shared state at its loss of contact."""
+    """The shares of one process, and the shared state when it lost contact."""
 
     at: float
-    """When contact was lost, by the pool's clock, a wall clock if the state is shared."""
+    """When contact was lost, by the pool's clock, which is a wall clock if the state is shared."""
     replicas: int
     rank: int | None
     """The position of this process among the replicas; None if it has never had contact."""
@@ -59,11 +59,11 @@ class Partition:
     leases: Mapping[str, int]
     """The leases of all processes by key."""
     own_leases: Mapping[str, int]
-    """How many of these the other processes certainly attribute to this process."""
+    """How many of these leases the other processes are certain to attribute to this process."""
     own_starts: Mapping[str, int]
     """The number of requests that this process started in the last minute, by key."""
     foreign_starts: Mapping[str, Sequence[float]]
-    """The start times of the other processes' requests, by key, in order."""
+    """The start times of the other processes' requests, by key, in ascending order."""
 
     def limits(self, limits: KeyLimits, now: float) -> dict[str, KeyLimits]:
         """Return the limits of every key for this process."""
@@ -84,7 +84,7 @@ class Partition:
         """
         Return the limits of requests in flight.
 
-        At first they are this process's leases and its share of the free ones, without a remainder:
+        At first, a limit is this process's leases plus its share of the free ones, rounded down:
         the other processes might not have noticed a short interruption, and might lease the free
         keys too. If that leaves no lease at all, the process may lease one key that was not in use.
         """
@@ -143,7 +143,8 @@ def merge(
     Add to *shared* the changes that this process made to its *own* copy, which stays unchanged.
 
     *baseline* is the earlier shared state. If *is_rebuilt*, that state was lost, and *shared* is
-    what other processes have reported since; each process then also reports what it knew before.
+    what other processes have reported since; this process then also reports the uses in *baseline*,
+    unless another one already has.
     """
     for name, mine in own.keys.items():
         before = baseline.get(name, KeyBaseline())
@@ -182,7 +183,7 @@ def _merge_key(mine: KeyState, key: KeyState, process: int, before: KeyBaseline)
         new = mine.used_today - (before.uses if before.day == mine.day else 0)
         key.used_today = new + (key.used_today if mine.day == key.day else 0)
         key.day = mine.day
-    # The clock never shows the same time twice, so equal starts are the same use.
+    # The clock never returns the same time twice, so equal start times belong to the same use.
     key.minute = sorted({*key.minute, *mine.minute})
     key.last_error = max(key.last_error, mine.last_error)
     for model, cooldown in mine.cooldowns.items():

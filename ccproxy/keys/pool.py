@@ -4,7 +4,7 @@ The key pool: selects the key for each request, and explains why none is availab
 `take` leases a ready key: the one of the request's session, or else the one with the fewest
 requests in flight, and among equals the one that has been unused longest; this is plain rotation if
 requests arrive one by one (`key_selection` has the other strategies). The caller sends the request,
-judges the response and calls `settle`; when the response is complete it calls `release`.
+judges the response and calls `settle`; once the response is complete, it calls `release`.
 
 Each of these is one operation on the state without side effects, which a back end may apply
 under a lock, or again after a conflict.
@@ -68,14 +68,14 @@ from ccproxy.keys.verdict import Effect, Verdict
 from ccproxy.text import mask_key
 
 ACCOUNT_LIMIT_KEYS = 3
-"""Number of keys limited in a row after which the account is considered limited."""
+"""Number of keys that must be limited in a row for the account to be considered limited."""
 ACCOUNT_LIMIT_GAP = 2.0
 """Maximum seconds between two such limits."""
 ACCOUNT_LIMIT_NO_SUCCESS = 10.0
-"""Minimum seconds without a success for the model."""
+"""Minimum seconds without a successful request for the model."""
 ACCOUNT_PROBE_EVERY = 5.0
 _MOST_MODELS = 256
-"""Maximum number of models with a last success or account limit; clients may name any number."""
+"""Maximum number of models to track, because clients may name any number of them."""
 
 NO_LIMITS = KeyLimits()
 ROTATION = KeyPolicy()
@@ -93,7 +93,7 @@ class Lease:
     name: str = ""
     """The salted name of the key's state."""
     started: float = 0.0
-    """When it started, by the pool's clock."""
+    """When the lease began, by the pool's clock."""
     probe: Probe = (0, 0)
     """The process number and turn of this lease."""
     probed_cooldowns: tuple[str, ...] = ()
@@ -101,7 +101,7 @@ class Lease:
     session: str = ""
     """The ID of the row in the session table; empty if the request has no session."""
     is_test: bool = False
-    """True if the user tests this key, even if it is disabled or cooling down."""
+    """True if the user is testing this key, which may be disabled or cooling down."""
     is_settled: bool = False
     is_released: bool = False
 
@@ -112,7 +112,7 @@ class Lease:
 
 
 class KeyPool:
-    """Leases keys in turn; a key that the provider refused cools down first."""
+    """Leases keys in turn; a key that the provider has refused has to cool down first."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class KeyPool:
         command: str = "",
         backend: PoolBackend | None = None,
     ) -> None:
-        """*command* is the command that lists these keys; refusals name it."""
+        """*command* is the command that lists these keys; it is mentioned in refusals."""
         self._keys = [
             PoolKey(
                 secret=key,
@@ -177,10 +177,10 @@ class KeyPool:
         self, model: str, *, skip: Collection[str] = (), session: SessionRef | None = None
     ) -> Lease:
         """
-        Lease the next key; *skip* contains the IDs of keys that this request has tried.
+        Lease the next key; *skip* contains the IDs of the keys that this request has tried.
 
         Raises:
-            Problem: If none is available, with the reason and the time of the next attempt.
+            Problem: If no key is available; states the reason and the time until the next attempt.
         """
         lease = self._backend.run(lambda state: self.take_from(state, model, skip, session))
         self.on_change()
@@ -189,7 +189,7 @@ class KeyPool:
     def take_from(
         self, state: PoolState, model: str, skip: Collection[str], session: SessionRef | None
     ) -> Lease:
-        """Lease a key as `take` does, as an operation on *state*; raises the same Problem."""
+        """Lease a key as an operation on *state*; otherwise the same as `take`."""
         model = bounded_name(model)
         now, wall = self._clock(), self._wall()
         limits = self._account_limits_to_probe(state, model, now)
@@ -210,7 +210,7 @@ class KeyPool:
         """
         Lease a key as `take_from` does; return None if the request must wait for a free key.
 
-        In that case, this process has a place in the line, whose first process gets a freed key.
+        In that case, this process has a place in the line; a freed key goes to the first in line.
         """
         if self._limits.in_flight is None:
             return self.take_from(state, model, skip, session)
@@ -263,7 +263,7 @@ class KeyPool:
         model: str,
         now: float,
     ) -> tuple[Candidate, str]:
-        """Return one of the *usable* keys, and the ID of the session or an empty string."""
+        """Return one of the *usable* keys, and the ID of the session's row or an empty string."""
         if session is not None:
             return select_for_session(
                 session,
@@ -279,7 +279,7 @@ class KeyPool:
         return select_in_turn(usable), ""
 
     def _reason_to_leave(self, state: PoolState, name: str, model: str) -> str:
-        """Return why a session cannot use its key, whose salted name is *name*."""
+        """Return why a session cannot use its key, which has the salted name *name*."""
         key = next((key for key, _ in self._states(state) if key.name == name), None)
         if key is None:
             return REMOVED
@@ -287,7 +287,7 @@ class KeyPool:
         return obstacle.reason if obstacle is not None else REFUSED_REQUEST
 
     def take_key(self, key_id: str, model: str) -> Lease:
-        """Lease the key *key_id* for a test, in any state; KeyError if it is unknown."""
+        """Lease the key *key_id* for a test, in any state; raise KeyError if it is unknown."""
         key, model = self._by_id[key_id], bounded_name(model)
 
         def lease_key(state: PoolState) -> Lease:
@@ -325,7 +325,7 @@ class KeyPool:
         )
 
     def peek(self, model: str) -> str | None:
-        """Return a usable key without leasing it, or None; this counts towards no limit."""
+        """Return a usable key without leasing it, or None; this does not count toward any limit."""
         name = bounded_name(model)
         with self._backend.reading() as state:
             usable = (key for key in self._keys if self._obstacle(state, key, name) is None)
@@ -403,13 +403,13 @@ class KeyPool:
         )
 
     def note_account(self, key_id: str, report: AccountReport) -> None:
-        """Store the provider's report on a key's account; raises KeyError if the key is unknown."""
+        """Store the provider's report on a key's account; raise KeyError if the key is unknown."""
         self._change(
             key_id, lambda key: key.note_account(report, now=self._clock(), wall=self._wall())
         )
 
     def _change(self, key_id: str, change: Callable[[KeyState], None]) -> None:
-        """Change the state of one key; raises KeyError if the key is unknown."""
+        """Change the state of one key; raise KeyError if the key is unknown."""
         key = self._by_id[key_id]
         self._backend.run(lambda state: change(self._state_of(state, key)))
         self.on_change()
@@ -419,7 +419,7 @@ class KeyPool:
     def refusal(
         self, model: str, *, skip: Collection[str] = (), last: Problem | None = None
     ) -> Problem:
-        """Return why no key can be leased; *last* is the provider's error for this request."""
+        """Return the error for a request that gets no key; *last* is its last provider error."""
         with self._backend.reading() as state:
             return self._refusal(state, bounded_name(model), skip, last)
 
@@ -468,7 +468,7 @@ class KeyPool:
     def _is_account_limit(
         self, state: PoolState, lease: Lease, verdict: Verdict, now: float
     ) -> bool:
-        """Return True if this limit is the account's, judging by the previous limits."""
+        """Return True if this limit seems to apply to the account, given the previous limits."""
         if not verdict.may_be_account_wide or self._has_one_key(state):
             return False
         if lease.model and lease.model.lower() in verdict.error_text.lower():
@@ -487,7 +487,7 @@ class KeyPool:
         return len(keys) >= ACCOUNT_LIMIT_KEYS and no_success
 
     def _limit_account(self, state: PoolState, model: str, verdict: Verdict, now: float) -> None:
-        """Start or extend a limit; it covers the whole account once a second model has one."""
+        """Start or extend a limit; once a second model is limited, it covers the whole account."""
         stated = verdict.seconds
         until = now + (ACCOUNT_PROBE_EVERY if stated is None else min(stated, LONGEST_COOLDOWN))
         is_second_model = any(
@@ -519,7 +519,7 @@ class KeyPool:
     # For the user.
 
     def snapshot(self) -> tuple[KeyView, ...]:
-        """Return the state of every key, without the keys."""
+        """Return the view of every key, without the key itself."""
         now, wall = self._clock(), self._wall()
         with self._backend.reading() as state:
             sessions = state.sessions.count_by_key(now)
@@ -535,7 +535,7 @@ class KeyPool:
             return tuple(self.view_move(move) for move in state.sessions.moves)
 
     def view_move(self, move: Move) -> MoveView:
-        """Return *move* with the display names of its keys."""
+        """Return the view of *move*, with the display names of its keys."""
         names = {key.name: f"{key.id} {key.tail}" for key in self._keys}
         return MoveView(
             session=move.session,
@@ -561,11 +561,11 @@ class KeyPool:
             )
 
     def disable(self, key_id: str) -> None:
-        """Stop using a key until it is enabled; KeyError if it is unknown."""
+        """Stop using a key until it is enabled; raise KeyError if it is unknown."""
         self._change(key_id, KeyState.disable)
 
     def enable(self, key_id: str) -> None:
-        """Use a key again, and remove its cooldowns; KeyError if it is unknown."""
+        """Use a key again and remove its cooldowns; raise KeyError if it is unknown."""
         self._change(key_id, KeyState.enable)
 
     def reset(self, key_id: str | None = None) -> None:
@@ -590,7 +590,7 @@ class KeyPool:
         return self._backend.is_writer
 
     def export(self, salt: bytes) -> dict[str, dict[str, Any]]:
-        """Return the state that must survive a restart, by names salted with *salt*."""
+        """Return the state that must survive a restart, under key names salted with *salt*."""
         now, wall = self._clock(), self._wall()
         with self._backend.reading() as state:
             return {
@@ -600,7 +600,7 @@ class KeyPool:
 
     def restore(self, rows: Mapping[str, dict[str, Any]], salt: bytes) -> None:
         """
-        Restore the state that `export` returned, unless another process has the current state.
+        Restore the state that `export` returned, unless another process has a newer state.
 
         Raises:
             KeyError, TypeError, ValueError: If *rows* is invalid.
@@ -623,7 +623,7 @@ class KeyPool:
             return state.sessions.version
 
     def export_sessions(self, salt: bytes) -> list[SavedSession]:
-        """Return the sessions that must survive a restart; their keys have salted names."""
+        """Return the sessions that must survive a restart; keys are replaced by salted names."""
         now, wall = self._clock(), self._wall()
         with self._backend.reading() as state:
             names = {key.name: salted_name(key.secret, salt) for key, _ in self._states(state)}
@@ -631,7 +631,7 @@ class KeyPool:
 
     def restore_sessions(self, rows: Iterable[Sequence[Any]], salt: bytes) -> None:
         """
-        Restore the sessions of `export_sessions`, unless another process has the current state.
+        Restore what `export_sessions` returned, unless another process has a newer state.
 
         Raises:
             TypeError, ValueError: If *rows* is invalid.

@@ -2,7 +2,7 @@
 Rate limits and plan quotas of a key, as reported in the headers of ordinary answers.
 
 Names and units differ between providers; the reset is a duration, a time or a date. The headers are
-parsed when the state of the keys is shown; while requests are served, only if a limit is used up.
+parsed when the state of the keys is shown; on ordinary answers, only if a limit is used up.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def cooldown_of(headers: Mapping[str, str], now: float) -> float | None:
     """
     Return the seconds for which a key cools down because an answer used up one of its limits.
 
-    None if no limit is used up, or the reset is unknown. In Azure's Responses API, a 0 without a
-    reset means that the number is unknown.
+    Return None if no limit is used up or the reset is unknown. In Azure's Responses API, a 0
+    without a reset means that the number is unknown.
     """
     if "0" not in headers.values() or "0" not in map(headers.get, _REMAINING):
         return None
@@ -51,7 +51,7 @@ def cooldown_of(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def windows_in(headers: Mapping[str, str], now: float) -> tuple[PlanWindow, ...]:
-    """Return the limits that *headers*, received at *now*, report."""
+    """Return the limits reported by *headers*, which were received at *now*."""
     lower = {name.lower(): value for name, value in headers.items()}
     windows: list[PlanWindow] = []
     for name, value in lower.items():

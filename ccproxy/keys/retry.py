@@ -1,10 +1,10 @@
 """
-Retries: whether a failed request is sent again, with which key and when.
+Retries: whether a failed request is sent again, when, and with which key.
 
 Within ccproxy, only this layer retries, but Claude Code itself retries up to ten times. So retries
-are few (`MAX_RETRIES` is exact), spread by jitter, and across all requests add at most a fifth to
-the provider's load. Using another key is not a retry. The cooldown of a key after a 429 is decided
-in `cooldown`.
+are few (at most `MAX_RETRIES` per request), are spread by jitter, and add at most a fifth to the
+provider's load across all requests. Using another key is not a retry. The cooldown of a key after a
+429 is decided in `cooldown`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ccproxy.keys.verdict import Next, Verdict
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 8.0
-"""Seconds; the delays of Anthropic's SDK: 0.5·2ⁿ up to 8, a quarter of each random."""
+"""Seconds. As in Anthropic's SDK, delays are 0.5·2ⁿ up to 8, and a quarter of each is random."""
 LONGEST_RETRY_AFTER = 5.0
-"""Seconds; a longer retry-after is returned to the client."""
+"""Seconds; a longer retry-after is passed on to the client."""
 
 _WINDOW = 10.0
 _SHARE = 0.2
@@ -28,7 +28,7 @@ _MINIMUM = 10
 
 class RetryBudget:
     """
-    Limits retries to a fifth of all requests within ten seconds, but allows at least ten.
+    Limits retries to a fifth of the requests in the last ten seconds, but allows at least ten.
 
     Retries to a provider that is down would only add load.
     """
@@ -72,7 +72,7 @@ OTHER_KEY = Step(again=True, other_key=True)
 
 
 class RetryPlan:
-    """Decides on the next step after each failed attempt of one request."""
+    """Decides the next step after each failed attempt of one request."""
 
     def __init__(
         self, *, max_retries: int, budget: RetryBudget, jitter: Callable[[], float]

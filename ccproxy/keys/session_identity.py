@@ -1,9 +1,9 @@
 """
-Finds the session of a request, which decides its key.
+Finds the session of a request, which determines the key for the request.
 
-The client's session ID identifies the session. Without one, the conversation does, by the beginning
-of the prompt: system prompt, tools and first message. Only a prompt that a provider may have cached
-needs a session: at least 4 KB, with tools or earlier turns.
+The client's session ID identifies the session. Without one, the session is identified by the
+beginning of the prompt: system prompt, tools and first message. A session is needed only for a
+prompt that a provider might have cached: at least 4 KB, with tools or earlier turns.
 
 A subagent has its own prompt and therefore its own row in the table, which starts with the key of
 its session. An auxiliary request, such as one for a title, has no prompt that a cache could hold,
@@ -37,7 +37,7 @@ _LONGEST_ID = 256
 """Maximum number of characters of a client's session ID."""
 _NAME_LENGTH = 8
 _END, _MOST_FIRST = 512, 32 * 1024
-"""Number of hashed bytes: at both ends of the system prompt and tools, and in the first message."""
+"""Number of bytes to hash: at each end of the system prompt and tools, and in the first message."""
 _COMPACTION_START = 4 * 1024
 # The marker of a cache breakpoint moves to another message with every turn.
 _CACHE_CONTROL = re.compile(rb'(?:,\s*)?"cache_control"\s*:\s*\{[^{}]*\}')
@@ -64,11 +64,11 @@ def find_session(
     client: str = "",
 ) -> SessionRef | None:
     """
-    Return the session of a request, or None if any key may serve it.
+    Return the session of a request, or None if any key can serve the request.
 
     *headers* must be accessible by lower-case names. *conversation* is called only if the headers
     are not enough; *size* is the length of the body in bytes. *client* names the sender if there
-    are several: no client can use another's session by its ID.
+    are several, so that a session ID cannot be used to join another client's session.
     """
     kind = headers.get(CLASS_HEADER, "").strip().lower()
     if affinity == "off" or kind == "auxiliary":

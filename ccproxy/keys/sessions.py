@@ -1,5 +1,5 @@
 """
-The sessions of a pool: the key that each of them uses, and its moves between keys.
+The sessions of a pool: the key that each session uses, and the sessions' moves between keys.
 
 Providers cache prompts per account, so a session that changes its key pays for its whole prompt
 again. The table is bounded: a session expires after `SESSION_IDLE`, and when there are too many,
@@ -23,11 +23,11 @@ SESSION_IDLE = 3600.0
 """Seconds after which a session is no longer active; few prompt caches live longer."""
 MAX_SESSIONS = 2048
 MIN_CACHED = 1024
-"""Tokens. No vendor that documents a minimum caches shorter prompts."""
+"""Tokens; shorter prompts are not cached by any vendor that documents a minimum."""
 SavedSession = tuple[str, str, str, float, int, bool, str]
 _MOST_MOVES = 20
 _REFRESH = 30.0
-"""Seconds by which a session's last use may be outdated: each change is shared by all processes."""
+"""Seconds by which a session's last use may be outdated, since all processes share every change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,34 +41,34 @@ class SessionRef:
     parent: str = ""
     """The ID of the session that a subagent belongs to; empty for other requests."""
     tokens: int = 0
-    """Estimated size of the prompt."""
+    """Estimated size of the prompt in tokens."""
     is_compaction: bool = False
     """True if the next prompt of the session has a new prefix."""
 
 
 class SessionRow(msgspec.Struct, array_like=True, kw_only=True):
-    """One session in the table. Times are monotonic, keys are salted names."""
+    """One session in the table. Times are monotonic, and keys are given by their salted names."""
 
     key: str
     name: str
     used: float
     tokens: int
-    """Estimated size of the last prompt that was long enough to be cached."""
+    """Estimated size in tokens of the last prompt that was long enough to be cached."""
     is_agent: bool = False
-    """True for a part of another session, which is counted instead."""
+    """True if the row is a part of another session, which is counted instead."""
     is_compacted: bool = False
     origin: str = ""
     """The key before an unconfirmed move."""
     reason: str = ""
-    """The reason for that move."""
+    """The reason for the unconfirmed move."""
     lost: int = 0
-    """Cached tokens that the move loses."""
+    """Number of cached tokens that the unconfirmed move loses."""
     wanted_since: float = 0.0
     """When a preferred key became ready; 0 if none is."""
     model: str = ""
 
     def begins_prefix(self, ref: SessionRef) -> bool:
-        """Return True if the prompt of *ref* begins differently from the previous one."""
+        """Return True if the prompt of *ref* begins differently from the session's last prompt."""
         if ref.is_compaction:
             return False  # a compaction request contains the whole conversation
         return self.is_compacted or MIN_CACHED <= ref.tokens < self.tokens // 2
@@ -82,17 +82,17 @@ class SessionRow(msgspec.Struct, array_like=True, kw_only=True):
 
 
 class Move(msgspec.Struct, array_like=True, kw_only=True, frozen=True):
-    """A session's move to another key. Keys are salted names."""
+    """A session's move to another key. Keys are given by their salted names."""
 
     session: str
     source: str
     target: str
     reason: str
-    """An obstacle of the old key, or one of the reasons of `key_selection`."""
+    """An obstacle of the old key, or one of the reasons in `key_selection`."""
     tokens: int
-    """Estimated cached tokens that were lost."""
+    """Estimated number of cached tokens that were lost."""
     at: float
-    """Wall-clock time."""
+    """When the session moved, in wall-clock time."""
 
 
 class SessionTable:
@@ -134,7 +134,7 @@ class SessionTable:
         self._change()
 
     def note_use(self, ref: SessionRef, row: SessionRow, now: float) -> None:
-        """Note a request of a session; changes too small to affect a decision are deferred."""
+        """Record a request of a session; changes too small to affect a decision are deferred."""
         tokens = ref.tokens if ref.tokens >= MIN_CACHED else max(ref.tokens, row.tokens)
         is_steady = abs(tokens - row.tokens) * 8 <= row.tokens
         is_same = row.is_compacted == ref.is_compaction
@@ -144,7 +144,7 @@ class SessionTable:
         self.add(ref, row)
 
     def add(self, ref: SessionRef, row: SessionRow) -> None:
-        """Add or change the row of *ref*; a session is active while a part of it is."""
+        """Add or change the row of *ref*, and keep the session of which it is a part active."""
         self.put(ref.id, row)
         parent = self._content().get(ref.parent)
         if parent is not None and row.used - parent.used >= _REFRESH:
@@ -152,7 +152,7 @@ class SessionTable:
             self.put(ref.parent, parent)
 
     def want(self, row: SessionRow, *, since: float) -> None:
-        """Note when a preferred key became ready for a session; 0 if none is."""
+        """Record when a preferred key became ready for a session; 0 if none is ready."""
         if row.wanted_since != since:
             row.wanted_since = since
             self._change()
@@ -166,7 +166,7 @@ class SessionTable:
         self._change()
 
     def confirm(self, session_id: str, key: str, wall: float) -> Move | None:
-        """Confirm and return the session's move to *key*, which has just worked, or None."""
+        """Confirm the session's move to *key*, which has just worked; return it, or None."""
         row = self._content().get(session_id)
         if row is None or not row.origin or row.key != key:
             return None
@@ -244,13 +244,13 @@ class SessionTable:
             self.put(str(session_id), row)
 
     def encoded(self) -> bytes:
-        """Return the content as bytes; the same object if nothing has changed."""
+        """Return the contents as bytes; the same object if nothing has changed."""
         if self._data is None:
             self._data = _ENCODER.encode((self._rows, self._moves))
         return self._data
 
     def adopt(self, other: SessionTable) -> None:
-        """Reuse what *other* has decoded if it has the same content."""
+        """Reuse the decoded contents of *other* if the encoded contents are equal."""
         if not self._is_decoded and other._is_decoded and self._data == other._data:
             self._rows, self._moves, self._is_decoded = other._rows, other._moves, True
         self.version = max(self.version, other.version) + (self._data != other._data)
@@ -264,7 +264,7 @@ class SessionTable:
 
     def _content(self) -> dict[str, SessionRow]:
         if not self._is_decoded:
-            # Treat a table that another program has written as empty: sessions then change keys.
+            # A table written by another program counts as empty; sessions then change keys.
             with suppress(msgspec.DecodeError):
                 self._rows, self._moves = _DECODER.decode(self._data or b"")
             self._is_decoded = True

@@ -1,9 +1,9 @@
 """
-A pool back end for several worker processes of one entry: one rotation, one set of cooldowns.
+A pool back end for several worker processes of one entry, with one rotation and set of cooldowns.
 
 The state is in a small file that every process maps into memory. A transaction locks the file,
 reads it if another process has changed it, and writes any changes; that takes about 50 µs. One of
-two areas in the file is valid: a process that is killed while writing does not damage the state.
+two areas in the file is valid, so a process that is killed while writing does not damage the state.
 
 Each process owns a slot: a file that it keeps locked while it runs. The others notice when it
 exits, and release its leases and probes. The process with the lowest slot saves the pool to
@@ -36,12 +36,12 @@ from ccproxy.keys.sessions import SessionTable
 POLL_SECONDS = 0.05
 """How soon waiting requests notice a lease that another process has released."""
 FORMAT = 6
-"""Incremented with every change of `PoolState`: processes of two versions share nothing."""
+"""Incremented with every change to `PoolState`, so that different versions share nothing."""
 POLLS_PER_REAPING = 20
 LOCK_TIMEOUT = 0.25
 """Seconds that a transaction waits for the lock; it blocks the event loop."""
 DETACHED_SECONDS = 5.0
-"""Seconds for which a process uses its own copy if the lock is not available."""
+"""Seconds for which a process uses its own copy if the lock could not be acquired."""
 
 _LOCK_POLL = 0.0005
 _SLOTS = 255
@@ -59,7 +59,7 @@ class SharedMemoryBackend:
     The state of a pool in a file that the processes of one entry share.
 
     Raises:
-        OSError: On creation, if the disk does not allow it.
+        OSError: If the file cannot be created or mapped.
     """
 
     def __init__(self, folder: Path, *, warn: Callable[[str], None] = lambda _: None) -> None:
@@ -78,7 +78,7 @@ class SharedMemoryBackend:
         self._timer: asyncio.TimerHandle | None = None
         self._polls = 0
         self.on_remote_change: Callable[[], None] = lambda: None
-        fcntl.flock(self._fd, fcntl.LOCK_EX)  # blocking is harmless at the start
+        fcntl.flock(self._fd, fcntl.LOCK_EX)  # blocking is harmless during start-up
         try:
             self._is_first = not self.live_processes()
             self.process, self._slot_fd = claim_numbered(folder, "slot", most=_SLOTS)
@@ -91,7 +91,7 @@ class SharedMemoryBackend:
 
     @property
     def is_first(self) -> bool:
-        """True if no other process had the state before."""
+        """True if no other live process was using the state when this one opened it."""
         return self._is_first
 
     @property
@@ -105,7 +105,7 @@ class SharedMemoryBackend:
         return time.monotonic() < self._detached_until
 
     def reading(self) -> AbstractContextManager[PoolState]:
-        """Return the state, locked against other processes until the context ends."""
+        """Return the state, which is locked against other processes until the context ends."""
         return self._transaction(changes=False)
 
     def run(self, operation: Callable[[PoolState], T], *, may_wait: bool = False) -> T:
@@ -117,7 +117,7 @@ class SharedMemoryBackend:
     @contextmanager
     def _transaction(self, *, changes: bool) -> Iterator[PoolState]:
         if self._depth or not self._lock():
-            # A transaction inside another one, or without the lock, neither reads nor writes.
+            # A transaction that is nested or has no lock does not access the file.
             self._has_own_changes |= changes and not self._depth
             yield self._state
             return
@@ -157,7 +157,7 @@ class SharedMemoryBackend:
         return False
 
     def _catch_up(self) -> None:
-        """Read the state if it has changed, and keep this process's unshared changes."""
+        """Read the state if it has changed, and merge this process's unshared changes into it."""
         if self._version == self._seen:
             return
         self._has_news = True

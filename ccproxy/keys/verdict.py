@@ -28,20 +28,20 @@ _NAMES_SCOPE = re.compile(r"\bmodels?\b|\bquotas?\b|模型|配额|额度", re.IG
 
 
 class Effect(enum.Enum):
-    """The effect on the key."""
+    """The effect of a response on the key."""
 
     NONE = "none"
     WORKS = "works"
     COOLDOWN = "cooldown"
-    """For the stated time, or else for a few seconds, doubled each time."""
+    """Cooling down for the specified time, or for a few seconds, doubled each time."""
     OUT = "out"
-    """Until the stated reset, or else until a probe after hours."""
+    """Out of credit or quota until the specified reset, or until a probe some hours later."""
     REJECTED = "rejected"
-    """Probed after a minute, ten minutes, an hour; never dropped."""
+    """Probed after one minute, ten minutes and then every hour; never dropped."""
 
 
 class Next(enum.Enum):
-    """The next step for the request."""
+    """The next step for the request after a response."""
 
     END = "end"
     OTHER_KEY = "other_key"
@@ -56,15 +56,15 @@ class Verdict:
     effect: Effect
     next: Next
     provider_failed: bool = False
-    """Counts for the breaker."""
+    """True if the response counts as a failure for the breaker."""
     is_unreachable: bool = False
-    """True if no connection was made; this proves nothing about the model."""
+    """True if no connection was made, which proves nothing about the model."""
     is_per_model: bool = False
-    """True if the effect is on the key for this model only."""
+    """True if the effect applies to the key for this model only."""
     seconds: float | None = None
     """Seconds until the next attempt may succeed; None if unknown."""
     may_be_account_wide: bool = False
-    """True if the limit may be the account's or address's: nothing shows that it is the key's."""
+    """True if the limit may be that of the account or address; nothing indicates the key's."""
     status: int = 200
     cause: Cause | None = None
     error_text: str = ""
@@ -84,7 +84,7 @@ _CONSEQUENCES: dict[Cause, tuple[Effect, Next]] = {
     Cause.CONFLICT: (Effect.NONE, Next.REPEAT),
     Cause.SERVER: (Effect.NONE, Next.REPEAT),
 }
-"""Every other cause is about the request itself: no key is affected, nothing is retried."""
+"""Every other cause is about the request itself: no key is affected, and nothing is retried."""
 
 _PER_MODEL = {Cause.RATE_LIMIT, Cause.QUOTA}
 

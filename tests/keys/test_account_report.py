@@ -197,7 +197,7 @@ def test_plan_windows(host, answer, windows):
         pytest.param(
             "api.z.ai",
             {"success": True, "data": {"limits": [{"unit": [1], "percentage": 1}]}},
-            "unknown form",
+            "unknown format",
             id="another type",
         ),
         pytest.param("api.minimax.io", {"model_remains": []}, "neither", id="no row"),

@@ -103,7 +103,7 @@ def test_a_request_is_retried_while_the_budget_is_reserved():
         label="kimi", who="…k3y1", setting="CLIENT_BUDGETS", env_file=""
     )
     assert (problem.kind, problem.status, problem.should_retry) == ("rate_limit_error", 429, True)
-    assert "the client key …k3y1 at the proxy kimi" in problem.message
+    assert "the client key …k3y1 on the proxy kimi" in problem.message
     assert "in flight" in problem.message
     spent = state(9).refusal(label="kimi", who="", setting="BUDGET", env_file="")
     assert "raise BUDGET and run" in spent.message

@@ -625,7 +625,7 @@ def test_all_rejected(pool):
 def test_keys_without_credit_name_the_command_that_ends_their_cooldown(clock):
     pool = pool_of(clock, 2, command="ccproxy keys Kimi")
     problem = exhaust(pool, no_credit(), no_credit())
-    assert problem.message.endswith("after topping up: `ccproxy keys Kimi reset`.")
+    assert problem.message.endswith("after topping up, run `ccproxy keys Kimi reset`.")
 
 
 def test_all_out_of_credit(pool):

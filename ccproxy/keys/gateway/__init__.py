@@ -1,1 +1,1 @@
-"""Notices of a gateway to its users."""
+"""Notices from a gateway to its users."""

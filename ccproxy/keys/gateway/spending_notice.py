@@ -2,7 +2,7 @@
 Budget notices for gateway users in Claude Code: limit headers, the refusal, and the report.
 
 The header names are those that Anthropic sends to its subscribers. Claude Code 2.1.225 and later
-shows a notice past 75 % and 95 % if it is signed in to the gateway; otherwise it ignores the
+shows a notice above 75 % and 95 % if it is signed in to the gateway; otherwise it ignores the
 headers.
 """
 
@@ -17,24 +17,24 @@ from ccproxy.keys.budgets import BudgetState, from_parts
 from ccproxy.providers.pricing import CURRENCY
 
 LIMIT_PREFIX = "anthropic-ratelimit-"
-"""Prefix of a provider's headers about its own customer, not about a user."""
+"""Prefix of the headers in which a provider reports the limits of its customer, not of a user."""
 THRESHOLDS = (0.95, 0.75)
 
 _PREFIX = f"{LIMIT_PREFIX}unified-"
 REFUSED_HEADER = f"{_PREFIX}overage-disabled-reason"
-"""Only in refusals of the gateway itself."""
+"""Only sent in refusals by the gateway itself."""
 _PERIODS = {"day": "daily", "month": "monthly"}
 _MOST = 0.99
-"""While requests are allowed, Claude Code must not see a full budget."""
+"""Largest share to report while requests are allowed, so that no budget seems to be used up."""
 
 
 def fullest(states: Iterable[BudgetState]) -> BudgetState | None:
-    """Return the most spent budget, or None; among equal ones, the last to end."""
+    """Return the budget with the largest spent share, or None; of equal ones, the last to end."""
     return max(states, key=lambda state: (state.share, state.end), default=None)
 
 
 def limit_headers(state: BudgetState) -> dict[str, str]:
-    """Return the headers of a successful answer."""
+    """Return the headers that report *state* in a successful answer."""
     used = min(math.floor(state.share * 100) / 100, _MOST)
     threshold = next((one for one in THRESHOLDS if used >= one), None)
     status = "allowed" if threshold is None else "allowed_warning"
@@ -55,7 +55,7 @@ def limit_headers(state: BudgetState) -> dict[str, str]:
 def user_refusal(state: BudgetState, *, user: str) -> Problem:
     """Return the error for a request of *user* that the budget does not allow."""
     end = str(math.ceil(state.end))
-    # No -representative-claim and -overage-status: with them, Claude Code shows its own text.
+    # Without -representative-claim and -overage-status, Claude Code shows the text below.
     headers = (
         (f"{_PREFIX}status", "rejected"),
         (f"{_PREFIX}reset", end),

@@ -190,7 +190,7 @@ async def test_each_client_key_has_its_budget(start, provider):
         return answer
 
     assert [(await ask(BOB)).status for _ in range(2)] == [200, 429]
-    assert "the client key …0xyz at the proxy Test" in (await ask(BOB)).error["message"]
+    assert "the client key …0xyz on the proxy Test" in (await ask(BOB)).error["message"]
     assert [(await ask(ALICE)).status for _ in range(4)] == [200, 200, 200, 429]
     assert rows(proxy) == [("…6789", "tokens", "month", 3300), ("…0xyz", "tokens", "day", 1100)]
 
@@ -302,7 +302,7 @@ async def test_a_client_pays_for_answers_of_another_entry(tmp_path):
         refused = await ask(ALICE, "Back:big")
 
         assert (refused.status, refused.error["type"]) == (429, "billing_error")
-        assert "the client key …6789 at the proxy Front" in refused.error["message"]
+        assert "the client key …6789 on the proxy Front" in refused.error["message"]
         assert rows(front) == [
             ("", "tokens", "day", 1100),
             ("…6789", "tokens", "day", 2200),
