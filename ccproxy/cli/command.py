@@ -28,7 +28,7 @@ _SUMMARY = re.compile(r'"""\s*(.+?)\s*(?:"""|\n)')
 
 
 class FiniteRange(click.FloatRange):
-    """A number in a range; `click.FloatRange` also accepts NaN."""
+    """A finite number in a range; `click.FloatRange` would also accept NaN."""
 
     def convert(
         self, value: float, param: click.Parameter | None, ctx: click.Context | None
@@ -167,7 +167,7 @@ class Duration(click.ParamType[float]):
 
 DURATION = Duration()
 WAIT = Duration(days=100)
-"""How long a command waits for the supervisor, which accepts no longer time."""
+"""How long a command waits for the supervisor, which accepts at most 100 days."""
 
 # Options that several commands share, with the same meaning and default.
 drain_option = click.option(
@@ -175,7 +175,7 @@ drain_option = click.option(
     type=WAIT,
     default="30s",
     show_default=True,
-    help="How long running requests may take to finish.",
+    help="How long to wait for running requests to finish.",
 )
 timeout_option = click.option(
     "--timeout",

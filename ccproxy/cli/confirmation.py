@@ -1,4 +1,4 @@
-"""Asks before a change that the user may not want."""
+"""Asks for confirmation before a change that the user may not want."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def confirm(question: str, *, yes: bool, fix: str) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"stdin is not a terminal, so the command cannot ask\n  fix: {fix}")
+        raise UsageError(f"stdin is not a terminal, so the command cannot prompt\n  fix: {fix}")
     if not click.confirm(question, err=True):
         raise Declined

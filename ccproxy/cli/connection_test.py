@@ -1,4 +1,4 @@
-"""Has a running worker test the connection to its provider."""
+"""Makes a running worker test the connection to its provider."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROVIDER_SECONDS = 120.0
 
 def try_connection(config: WorkerConfig, *, limit: float = PROVIDER_SECONDS) -> Mapping[str, Any]:
     """
-    Have the worker of *config* send a test request to its provider, and return its report.
+    Make the worker of *config* send a test request to its provider, and return its report.
 
     Raises:
         OSError: If the worker does not respond within *limit* seconds.

@@ -39,7 +39,7 @@ _OF_ERROR: dict[type[Exception], int] = {
 
 
 def exit_code_of(error: Exception) -> int:
-    """Return the exit code for *error*; an unlisted class gets the code of its parent."""
+    """Return the exit code for *error*; an unlisted class gets the code of its base class."""
     if isinstance(error, click.ClickException):
         return error.exit_code
     return next((_OF_ERROR[kind] for kind in type(error).mro() if kind in _OF_ERROR), 1)

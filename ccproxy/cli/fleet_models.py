@@ -24,7 +24,7 @@ def entry_url(fleet: Fleet, label: str) -> str:
 
 
 def fleet_models(fleet: Fleet) -> FleetModels[WorkerConfig]:
-    """Return the models of *fleet*; each env file is read when it is first needed."""
+    """Return the models of *fleet*; each env file is read only when it is first needed."""
 
     @cache
     def config(label: str) -> WorkerConfig | None:

@@ -27,7 +27,7 @@ def show_learned(home: Path, label: str) -> None:
     show(f"{label}: last changed {age} ago; every feature is tried again after a week")
     for line in table(_COLUMNS, rows, width=columns(), indent="  "):
         show(line)
-    show(f"To delete this: ccproxy check --forget {label}")
+    show(f"To delete this list: ccproxy check --forget {label}")
 
 
 def forget_learned(fleet: Fleet, label: str) -> None:

@@ -66,7 +66,7 @@ class CcproxyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that *args* begin with; UsageError if it does not exist."""
+        """Return the command that *args* begin with; raise UsageError if it does not exist."""
         name = args[0]
         if name not in commands() and name not in ALIASES and not name.startswith("-"):
             raise UsageError(f'"{name}" is not a command{suggestion(name)}')
@@ -133,8 +133,8 @@ def _open_closed_streams() -> None:
     """
     Open /dev/null in place of each standard stream that the caller has closed.
 
-    The next file to be opened would otherwise get its descriptor, and the output of this process
-    and its children.
+    Otherwise the next file to be opened would get the stream's descriptor, and with it the output
+    of this process and its children.
     """
     for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
@@ -149,7 +149,7 @@ def _open_closed_streams() -> None:
 def _report(error: Exception, options: Options) -> int:
     """Print *error* and return the exit code."""
     if isinstance(error, OSError) and error.errno == errno.EPIPE:
-        # The reader of our output has exited. Redirect stdout: the interpreter flushes it at exit.
+        # The reader of our output has exited. Redirect stdout: it is flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     # click's context, which holds the color setting, no longer exists here.

@@ -45,7 +45,7 @@ def open_readable_part(options: Options) -> tuple[Fleet, ConfigError | None]:
     """
     Return the entries without mistakes, and the mistakes in the rest of the table.
 
-    For commands that show or stop running proxies: a mistake in the table must not block them.
+    Used by commands that show or stop running proxies, which a mistake in the table must not block.
 
     Raises:
         ConfigError: If there is no table, or none of it can be read.
@@ -61,8 +61,8 @@ def choose(fleet: Fleet, labels: Sequence[str]) -> tuple[Entry, ...]:
     """
     Return the entries that *labels* name, in table order; all entries if *labels* is empty.
 
-    Matching ignores case. A label may be a glob pattern (`kimi*`), or the beginning of a label if
-    no other label begins with it.
+    Matching ignores case. Each of *labels* may be a glob pattern (`kimi*`), or the beginning of a
+    single label.
 
     Raises:
         UsageError: If a label matches no entry, or is the beginning of several labels.
@@ -74,7 +74,7 @@ def choose(fleet: Fleet, labels: Sequence[str]) -> tuple[Entry, ...]:
 
 
 def choose_one(fleet: Fleet, label: str) -> Entry:
-    """Return the entry that *label* names; UsageError if it matches no entry or several."""
+    """Return the entry that *label* names; raise UsageError if it matches no entry or several."""
     entries = _matching_entries(fleet, label)
     if len(entries) > 1:
         names = ", ".join(entry.label for entry in entries)

@@ -54,7 +54,7 @@ def read_settings(
 
     port = port or load_worker(env_file, environ=environ).port
     if not port:
-        fix = "add --port 8081, or PORT=8081 to the env file"
+        fix = "add --port 8081, or set PORT=8081 in the env file"
         raise UsageError(f"the port is missing\n  fix: {fix}")
     label = label or _default_label(env_file, environ)
     if not LABEL.fullmatch(label):
@@ -63,7 +63,7 @@ def read_settings(
     file = FROM_ENVIRONMENT if env_file is None else env_file.resolve()
     entry = Entry(port=port, env_file=file, label=label)
     config = load_worker(env_file if env_file is None else file, entry=entry, environ=environ)
-    if env_file is not None:  # the keys in the environment are not for this worker
+    if env_file is not None:  # this worker does not use the keys in the environment
         environ = {name: value for name, value in environ.items() if not is_setting(name)}
     return SingleProxy(entry=entry, host=config.host, environ=environ)
 
@@ -183,13 +183,15 @@ def require_table(fleet: Fleet) -> None:
     """Raise UsageError for proxies without a table, which cannot be routed, checked or started."""
     if not has_table(fleet):
         fix = "ccproxy init, then ccproxy start"
-        raise UsageError(f"a proxy of `ccproxy up --port` has no ccproxy.toml\n  fix: {fix}")
+        raise UsageError(
+            f"a proxy started with `ccproxy up --port` has no ccproxy.toml\n  fix: {fix}"
+        )
 
 
 def require_env_file(entry: Entry) -> None:
-    """Raise UsageError for a proxy whose settings are the environment variables of its process."""
+    """Raise UsageError for a proxy that is configured only by environment variables."""
     if entry.env_file == FROM_ENVIRONMENT:
-        text = f"the settings of {entry.label} are in the environment of `ccproxy up` only"
+        text = f"the settings of {entry.label} exist only in the environment of `ccproxy up`"
         raise UsageError(f"{text}\n  fix: ccproxy up --env FILE --port {entry.port}")
 
 

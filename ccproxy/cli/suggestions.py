@@ -31,16 +31,16 @@ _INTENDED = {
     "env LABEL": ("shell", "activate"),
     "usage": ("cost", "costs", "stats", "spend", "metrics"),
 }
-"""Commands of ccproxy, and the names of such commands in other tools."""
+"""ccproxy commands, with the names of similar commands in other tools."""
 
 _UPGRADE = ("update", "upgrade", "self-update")
 
 
 def suggestion(name: str) -> str:
-    """Return the end of the error for the unknown command *name*: a suggestion and a fix."""
+    """Return a suggestion and a fix to append to the error for the unknown command *name*."""
     typed = name.lower()
     if typed in _UPGRADE:
-        return "\n  fix: python -m pip install --upgrade ccproxy-fleet, then: ccproxy reload"
+        return "\n  fix: python -m pip install --upgrade ccproxy-fleet, then run: ccproxy reload"
     for line, names in _INTENDED.items():
         if typed in names:
             return f"\n  fix: ccproxy {line}"

@@ -100,7 +100,10 @@ def test_changes_since_the_start_are_shown_until_they_are_reloaded(demo, process
     status = process("status")
     assert "! changed since start: Demo, Other   (ccproxy reload)" in status.stdout
     assert status.returncode == 0
-    warning = "Demo runs with its files as they were before you changed them\n  fix: ccproxy reload"
+    warning = (
+        "Demo is still running with its old files; they have changed since it started\n"
+        "  fix: ccproxy reload"
+    )
     for words in (("run", "demo", "--", "true"), ("env", "demo")):
         assert warning in process(*words).stderr
     assert process("reload").returncode == 0

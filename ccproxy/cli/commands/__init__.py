@@ -1,1 +1,1 @@
-"""One file per command, grouped as in the help. A new file is a new command; nothing lists them."""
+"""One file per command, grouped as in the help. Adding a file adds a command."""

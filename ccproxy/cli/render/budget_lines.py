@@ -30,7 +30,7 @@ def budget_text(row: BudgetRow) -> str:
 
 
 def user_budgets(rows: Iterable[BudgetRow]) -> list[BudgetRow]:
-    """Return each user budget once, although several entries report it, most spent first."""
+    """Return each user budget once, even if several entries report it; most spent first."""
     latest = {(row.user, row.unit, row.period): row for row in rows if row.user}
     return sorted(latest.values(), key=lambda row: row.spent / row.limit, reverse=True)
 

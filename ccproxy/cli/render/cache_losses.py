@@ -33,7 +33,7 @@ _LOSS_COLUMNS = (
 
 
 def cache_lines(requests: Iterable[RequestTimeline], *, width: int | None) -> list[str]:
-    """Return the sums by cause and the last losses, or an empty list."""
+    """Return the totals by cause and the most recent losses, or an empty list."""
     losses = [(one, one.cache_loss) for one in requests if one.cache_loss is not None]
     if not losses:
         return []

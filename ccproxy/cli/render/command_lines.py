@@ -1,5 +1,5 @@
 """
-The commands in our output, in a form that can be pasted into this shell.
+Rewrites the commands in ccproxy's output so that they can be pasted into this shell.
 
 After `make run`, ccproxy is in `.venv/bin` and not on PATH. A plain `ccproxy logs` would not be
 found, or would run another version.

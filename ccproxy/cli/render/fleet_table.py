@@ -35,7 +35,7 @@ _COLUMNS = (
     Column(head="MODEL", least=24),
 )
 _MOST_USERS = 8
-"""The number of user budgets that `status` shows."""
+"""The maximum number of user budgets that `status` shows."""
 
 
 def status_text(
@@ -71,7 +71,7 @@ def status_text(
 def _shortened(texts: Sequence[str]) -> list[str]:
     """Return the first few *texts*: a team may have many users, but `status` must fit a screen."""
     rest = len(texts) - _MOST_USERS
-    more = [f"{rest} more low budgets of users: ccproxy usage --by user"] if rest > 0 else []
+    more = [f"{rest} more low user budgets: ccproxy usage --by user"] if rest > 0 else []
     return [*texts[:_MOST_USERS], *more]
 
 
@@ -141,7 +141,7 @@ def _model(row: Row) -> str:
 
 
 def _overrides(row: Row) -> list[str]:
-    """Return a line for each switch that the user may have forgotten and each low budget."""
+    """Return a line for each switch that the user may have forgotten and for each low budget."""
     # Reads conversion settings: too slow to load for `status --help`.
     from ccproxy.routing.retirement import Retirement, retirement_text
 

@@ -42,7 +42,7 @@ class ModelRow:
     facts: ModelFacts | None
     """The model's row in the catalogue, or None."""
     is_offered: bool | None = None
-    """Whether the provider lists it; None if the provider's list was not requested."""
+    """Whether the provider lists the model; None if the provider's list was not requested."""
 
     @property
     def is_retired(self) -> bool:
@@ -150,7 +150,7 @@ def _notes(row: ModelRow) -> Iterator[str]:
 
 
 def difference(rows: Sequence[ModelRow]) -> Mapping[str, list[str]]:
-    """Return the names that only the provider lists, and those that only the catalogue has."""
+    """Return the names that only the provider lists, and those that only the catalogue contains."""
     return {
         "only_offered": [row.id for row in rows if row.is_offered and row.facts is None],
         "only_known": [

@@ -29,13 +29,15 @@ LAST_LINES = 20
 EARLIER_START_SECONDS = 2.0
 """A worker that is older than the command by more than this was already running."""
 RECENT_SECONDS = 60.0
-"""Older crash output belongs to an earlier start."""
+"""Crash output older than this belongs to an earlier start."""
 
 
 def warn_about_changes(options: Options, row: Row) -> None:
     """Warn if the proxy of *row* is running and its files have changed since it started."""
     if row.changed and row.state in UP:
-        text = f"{row.label} runs with its files as they were before you changed them"
+        text = (
+            f"{row.label} is still running with its old files; they have changed since it started"
+        )
         notify(options, f"warning: {text}\n  fix: ccproxy reload")
 
 
@@ -106,7 +108,7 @@ def fix(row: Row) -> str:
 
 
 def show_last_lines(fleet: Fleet, rows: Sequence[Row]) -> None:
-    """Print the last log lines of each worker that was not ready in time, then its stack."""
+    """Print the last log lines and the stack of each worker that was not ready in time."""
     for row in rows:
         if row.state in UP or not _is_late(row):
             continue
@@ -124,7 +126,9 @@ def show_last_lines(fleet: Fleet, rows: Sequence[Row]) -> None:
         for line in lines[-LAST_LINES:]:
             print_error(line)
         if not lines:
-            print_error(f"{row.label} has not written anything, not even to {printable(row.log)}")
+            print_error(
+                f"{row.label} has produced no output; nothing in {printable(row.log)} either"
+            )
 
 
 def _crash_output(log: Path) -> list[str]:

@@ -48,8 +48,8 @@ _CAUSES = {
     "tool_results_cleared": "the client cleared old tool results",
     "message_changed": "an earlier message changed",
     "messages_removed": "messages were removed",
-    "parameters_changed": "parameters of the request changed",
-    "entry_changed": "another entry answered before",
+    "parameters_changed": "the request parameters changed",
+    "entry_changed": "another entry answered earlier requests",
     "model_changed": "the model changed",
     "key_moved": "another key was used, and caches are per account",
     "ttl": "the cache had expired",
@@ -98,12 +98,12 @@ def aligned_line(one: RequestTimeline, width: int | None) -> str:
 
 
 def note(one: RequestTimeline) -> str:
-    """Return a short note: the user of a request, and anything unusual about it."""
+    """Return a short note: the user who sent the request, and anything unusual about it."""
     parts = [one.user] if one.user else []
     if one.state == "running":
         parts.append(f"{one.chunks} chunks" if one.chunks else "waiting")
     if one.state == "client_left":
-        parts.append("the client left")
+        parts.append("the client disconnected")
     elif one.error:
         parts.append(one.reason or one.error)
     if one.failures and one.state != "failed":
@@ -154,7 +154,7 @@ def _steps(one: RequestTimeline) -> Iterator[tuple[float, str]]:
     if one.state == "running":
         yield one.total_s, f"running: {counts}"
     elif one.state == "client_left":
-        yield one.total_s, f"the client left: {counts}"
+        yield one.total_s, f"the client disconnected: {counts}"
     elif one.state == "failed":
         yield one.total_s, f"failed: {one.error}: {one.reason}"
     else:
@@ -165,7 +165,7 @@ def _failure_sentence(failure: FailedAttempt) -> str:
     key = {"none": "", "cooldown": ", it cools down", "out": ", it is out of quota or credit"}
     following = {
         "other_key": "next: another key",
-        "repeat": f"next: again after {failure.delay:.1f} s",
+        "repeat": f"next: another attempt after {failure.delay:.1f} s",
         "end": "no further attempt",
     }
     effect = key.get(failure.effect, f", it is {failure.effect}")
@@ -194,7 +194,7 @@ def _loss_sentence(loss: CacheLoss) -> str:
 
 
 def _short_request(one: RequestTimeline) -> tuple[str, Mapping[str, Any]]:
-    """Return the path and body of a short request to the same model, in the API of *one*."""
+    """Return the path and body of a short request to the same model, in the API that *one* used."""
     model, prompt = one.requested or one.model, "Reply with one word."
     if one.path.endswith("/responses"):
         body = {"model": model, "max_output_tokens": 64, "stream": one.stream, "input": prompt}

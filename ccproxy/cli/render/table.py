@@ -2,7 +2,7 @@
 Human-readable tables.
 
 Every table of the command line is built here. On a terminal that is too narrow, long cells are
-shortened. If that is not enough, whole columns are left out, the least important first, and a last
+shortened. If that is not enough, whole columns are dropped, the least important first, and a final
 line names them.
 """
 
@@ -26,9 +26,9 @@ class Column:
     head: str = ""
     align_right: bool = False
     drop_order: int = 0
-    """1 is left out first; 0 is never left out."""
+    """The order in which columns are dropped: 1 goes first, 0 is never dropped."""
     least: int = 0
-    """The width to which cells may be shortened; 0: not at all."""
+    """The minimum width to which cells may be shortened; 0 means that they are never shortened."""
 
 
 def table(
@@ -59,7 +59,7 @@ def table(
 def shortened(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int
 ) -> list[tuple[str, ...]]:
-    """Return the cells of *rows*, shortened so that all columns fit if possible."""
+    """Return the cells of *rows*, shortened so that, if possible, all columns fit."""
     required = [replace(column, drop_order=0) for column in columns]
     widths = _fitted(required, [[column.head for column in columns], *rows], width=width)
     return [tuple(_shortened(row[at], widths[at]) for at in widths) for row in rows]

@@ -76,7 +76,10 @@ def print_error(text: str, *, color: bool | None = None) -> None:
 def warn_unsaved(label: str, reason: str) -> bool:
     """Warn that a change to the proxy *label* is not saved; return False if *reason* is empty."""
     if reason:
-        text = f"warning: {label}: not saved ({reason}); a restart of the proxy undoes it"
+        text = (
+            f"warning: {label}: the change was not saved ({reason}) "
+            "and will be lost when the proxy restarts"
+        )
         print_error(printable(text))
     return bool(reason)
 
@@ -110,21 +113,21 @@ def tilde(path: Path) -> str:
 
 
 def short_path(path: Path) -> str:
-    """Return *path* relative to the current folder if it is inside, else as `tilde` does."""
+    """Return *path* relative to the current folder if it is inside it, else as `tilde` does."""
     below = display_path(path)
     return tilde(path) if below == path else printable(str(below))
 
 
 class HasAddress(Protocol):
-    """An object with a host and a port."""
+    """An object with the host and port of a proxy."""
 
     @property
     def host(self) -> str:
-        """The host on which it listens."""
+        """The host on which the proxy listens."""
 
     @property
     def port(self) -> int:
-        """The port on which it listens."""
+        """The port on which the proxy listens."""
 
 
 def address(listener: HasAddress) -> str:
@@ -146,7 +149,7 @@ def columns() -> int | None:
 
 
 def _encodable(text: str, stream: TextIO) -> str:
-    """Replace the characters of *text* that the encoding of *stream* lacks."""
+    """Replace the characters of *text* that the encoding of *stream* cannot represent."""
     encoding = stream.encoding or "ascii"
     if encoding.lower().replace("-", "") == "utf8":
         return text

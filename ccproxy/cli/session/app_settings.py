@@ -1,5 +1,5 @@
 """
-Settings with which other programs use a proxy: the VS Code extension, JetBrains, Claude Desktop.
+Settings that make other programs use a proxy: the VS Code extension, JetBrains, Claude Desktop.
 
 The extension reads `claudeCode.environmentVariables` in VS Code's settings.json and otherwise asks
 for a login. The JetBrains plugin runs a command in the IDE's terminal. Claude Desktop, with Cowork,
@@ -24,7 +24,7 @@ _TIER_NAMES = {"OPUS": "claude-opus-4-8", "SONNET": "claude-sonnet-5", "HAIKU": 
 
 
 def vscode_file(environ: Mapping[str, str]) -> Path:
-    """Return the user's settings.json of VS Code."""
+    """Return the path of the user's settings.json for VS Code."""
     home = home_folder(environ)
     if sys.platform == "darwin":
         folder = home / "Library" / "Application Support"
@@ -37,7 +37,7 @@ def vscode_settings(session: Session, present: Mapping[str, Any]) -> dict[str, A
     """
     Return *present* with the variables of *session*; variables that ccproxy does not set are kept.
 
-    With an empty *session* the settings are removed.
+    With an empty *session*, ccproxy's variables are removed.
     """
     settings = {name: value for name, value in present.items() if name not in (VARIABLES, NO_LOGIN)}
     listed = present.get(VARIABLES)
@@ -51,7 +51,7 @@ def vscode_settings(session: Session, present: Mapping[str, Any]) -> dict[str, A
 
 
 def desktop_profile(session: Session) -> dict[str, Any]:
-    """Return the third-party configuration of Claude Desktop and Cowork."""
+    """Return the third-party configuration for Claude Desktop and Cowork."""
     models = [
         {"name": name, "labelOverride": model}
         for tier, name in _TIER_NAMES.items()

@@ -7,10 +7,10 @@ does not recognize these names; CLAUDE_CODE_MAX_CONTEXT_TOKENS sets the window o
 is ignored for Claude models, and without it the window is 1,000,000 tokens, so that compaction
 starts too late.
 
-ANTHROPIC_MODEL names the model of a new session. Without it Claude Code takes the model that an
+ANTHROPIC_MODEL names the model of a new session. Without it, Claude Code takes the model that an
 earlier session saved in settings.json, which may belong to another provider, or else the opus model
-with the suffix [1m], which means a window of 1,000,000 tokens regardless of the limit.
-All of this was measured with Claude Code 2.1.329 and 2.1.332.
+with the suffix [1m], which means a window of 1,000,000 tokens regardless of the limit. All of this
+was measured with Claude Code 2.1.329 and 2.1.332.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ccproxy.routing.tiers import Tier
 from ccproxy.text import mask_key
 
 Session = Mapping[str, str | None]
-"""Variables in the order in which they are printed; None unsets the variable."""
+"""Variables in the order in which they are printed; the value None unsets the variable."""
 
 TOKEN = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105 - the name of a variable
 OWN_KEY = "ANTHROPIC_API_KEY"
@@ -43,10 +43,10 @@ PROVIDER_SWITCHES = (
     "CLAUDE_CODE_USE_GATEWAY",
     "ANTHROPIC_UNIX_SOCKET",
 )
-"""Variables with which Claude Code ignores ANTHROPIC_BASE_URL or changes its requests."""
+"""Variables that make Claude Code ignore ANTHROPIC_BASE_URL or change its requests."""
 UNSET = (
     OWN_KEY,  # Claude Code warns if both credentials are set
-    "ANTHROPIC_DEFAULT_MODEL",  # these two select models that the proxy may not have
+    "ANTHROPIC_DEFAULT_MODEL",  # these two select models that the proxy may not offer
     "ANTHROPIC_SMALL_FAST_MODEL",
     *PROVIDER_SWITCHES,
 )
@@ -79,9 +79,9 @@ MANAGED = (
 _LARGEST_ANSWER = 32_000
 _SHARE_OF_WINDOW = 4
 SMALLEST_COMPACTION = 100_000
-"""Tokens. Claude Code ignores a smaller autoCompactWindow (2.1.332)."""
+"""In tokens; Claude Code 2.1.332 ignores a smaller autoCompactWindow."""
 _PLAIN_WINDOW = 200_000
-"""Tokens. Up to this window CLAUDE_CODE_DISABLE_1M_CONTEXT takes effect without a notice."""
+"""In tokens; up to this window, CLAUDE_CODE_DISABLE_1M_CONTEXT takes effect without a notice."""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
@@ -94,16 +94,16 @@ ALIASES: Mapping[str, Tier] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The properties of the models of a session's tiers."""
+    """The properties of the models that serve a session's tiers."""
 
     windows: Mapping[str, int]
     """Context windows in tokens by model name, in the order big, middle, small."""
     max_output: int | None
     """The output limit to request, in tokens; None means Claude Code's default."""
     is_claude: bool
-    """True if the big model is a Claude model: Claude Code has its limits built in."""
+    """True if the big model is a Claude model; Claude Code has built-in limits for it."""
     price_thresholds: Mapping[str, int] = field(default_factory=dict)
-    """With PRICE_GUARD: the tokens above which a Claude model costs more, by model name."""
+    """With PRICE_GUARD: the prompt tokens above which a Claude model costs more, by model name."""
 
     @property
     def smallest_window(self) -> int | None:
@@ -126,7 +126,7 @@ def session(
     A tier may be a model of another entry; *fleet_models* resolves it. While the proxy
     *is_bypassed*, requests go to Anthropic: no model is set, and ANTHROPIC_API_KEY is left alone.
     *saved_model* is the model in Claude Code's settings. *network_environ* is the environment with
-    the variables from these settings, and is searched for HTTP proxies.
+    the variables from these settings added, and is searched for HTTP proxies.
     """
     settings: dict[str, str | None] = dict.fromkeys(MANAGED)
     settings |= {
@@ -225,7 +225,8 @@ def session_window(chain: ModelChain[WorkerConfig]) -> int | None:
     """
     Return the context window of the model at the end of *chain*; None if it is unknown.
 
-    With PRICE_GUARD the window ends at the price threshold, because Claude Code compacts before it.
+    With PRICE_GUARD, the window ends at the price threshold, because Claude Code compacts before
+    it.
     """
     config, window = chain.config, chain.target.window if chain.target else None
     price = config.models.price(chain.model) if config and config.price_guard else None
@@ -311,7 +312,7 @@ def _answering(
 
 
 def _is_claude_model(config: WorkerConfig, answering: Iterable[ModelChain[WorkerConfig]]) -> bool:
-    """Return True if the big model is a Claude model: Claude Code has its limits built in."""
+    """Return True if the big model is a Claude model; Claude Code has built-in limits for it."""
     names = [
         config.models.big or "claude-",
         *(chain.model for chain in answering if chain.refs[0].model == "big"),

@@ -35,7 +35,7 @@ from ccproxy.errors import UsageError
 from ccproxy.files import home_folder, read_json, read_object, write_atomically
 
 _UNUSED_DAYS = 30
-"""A file for the user's own --settings is removed after this time; each use rewrites it."""
+"""A file for the user's own --settings is removed once it is this old; each use rewrites it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class SettingsFile:
 
 
 class Conflict(NamedTuple):
-    """A variable that a file sets to a different value than the session does."""
+    """A variable that a settings file sets to a different value than the session does."""
 
     file: SettingsFile
     variable: str
@@ -171,10 +171,10 @@ def write_session_settings(folder: Path, label: str, settings: Mapping[str, Any]
 
 def split_settings_argument(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """
-    Split the user's own --settings from Claude Code's *arguments*.
+    Separate the user's own --settings from Claude Code's *arguments*.
 
     Raises:
-        UsageError: If they are not JSON, or the file cannot be read.
+        UsageError: If the settings are not JSON, or their file cannot be read.
     """
     rest = list(arguments)
     for number, argument in enumerate(rest):
@@ -204,7 +204,8 @@ def _window_variables(session: Session, limits: Limits, picker: FleetPicker) -> 
     """
     Return the variables that set one window for all models unknown to Claude Code.
 
-    `modelSettings` lowers it per model; a window too small for that applies to all models.
+    `modelSettings` lowers that window per model; if a window is too small for `modelSettings`, it
+    applies to all models.
     """
     own = list(limits.windows.values()) if not limits.is_claude else []
     windows = [*own, *(row.window for row in picker.rows if row.window)]
@@ -268,8 +269,8 @@ def read_user_settings(path: Path) -> dict[str, Any]:
     Return the settings in *path* for editing; empty if there is no file.
 
     Raises:
-        UsageError: If the file is not a JSON object; it is not changed.
-        OSError: If it cannot be read.
+        UsageError: If the file is not a JSON object; the file is not changed.
+        OSError: If the file cannot be read.
     """
     try:
         document = read_json(path)
@@ -283,13 +284,13 @@ def read_user_settings(path: Path) -> dict[str, Any]:
 
 
 def write_user_settings(path: Path, document: Mapping[str, Any]) -> None:
-    """Replace the user's settings in *path*, formatted as by Claude Code; the mode is kept."""
+    """Replace the user's settings in *path*, formatted as Claude Code does; keep the file mode."""
     target = path.resolve()  # the file may be a symlink into a dotfiles repository
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
     text = json.dumps(document, indent=2, ensure_ascii=False)
     try:
         write_atomically(target, text + "\n", mode=mode)
-    except UnicodeEncodeError:  # half of an emoji, which has no UTF-8 encoding
+    except UnicodeEncodeError:  # a lone surrogate (half of an emoji), which has no UTF-8 encoding
         write_atomically(target, json.dumps(document, indent=2) + "\n", mode=mode)
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from ccproxy.cli.session.claude_environment import TOKEN, Limits, Session
 
 KEY: Final = "CCPROXY_CLIENT_KEY"
-"""The variable with the proxy's key. In an argument, every user of the machine could read it."""
+"""The variable that holds the proxy's key; every user of the machine could read an argument."""
 _PROVIDER: Final = "ccproxy"
 
 

@@ -16,7 +16,8 @@ def copy_pane(folder: Path) -> Path:
     """
     Copy the mod into *folder* and return its path there.
 
-    Claude Code writes type declarations into a mod's folder, so it must be outside the package.
+    Claude Code writes type declarations into a mod's folder, so the folder must be outside the
+    package.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Path(shutil.copytree(SOURCE, folder / "pane.mod", dirs_exist_ok=True))

@@ -88,7 +88,7 @@ class SessionPlan:
 
     def _note_windows(self, options: Options, *, is_shared: bool) -> None:
         """
-        Note which context window is used if those of the tiers' models differ.
+        Print a note about the context window used if the tiers' models have different ones.
 
         *is_shared* means that one setting applies to all models, as in a shell.
         """
@@ -102,7 +102,7 @@ class SessionPlan:
         notify(options, text)
 
     def _warn_about_saved_model(self, options: Options) -> None:
-        """Warn if Claude Code has saved a model of another provider; the session uses its own."""
+        """Warn if Claude Code has saved a model of another provider, which is not used."""
         saved = saved_model(self.files)
         if saved is None or not is_foreign_model(self.config, saved[0]):
             return
@@ -188,9 +188,9 @@ def _first_model(plan: SessionPlan, picker: FleetPicker, choice: str) -> str | N
     """
     Return the model of a new session; None leaves it to Claude Code.
 
-    A model in the project's settings takes precedence over the user's last choice, and that choice
-    over the model in the user's own settings. A model of another entry is used only if it was
-    chosen in a session on this one.
+    A model in the project's settings takes precedence over the user's last choice, which takes
+    precedence over the model in the user's own settings. A model of another entry is used only if
+    it was chosen in a session on this one.
     """
     saved = saved_model(plan.files)
     own = _own_name(plan.config, picker, saved[0]) if saved is not None else None

@@ -25,7 +25,7 @@ from ccproxy.files import read_object, write_atomically
 from ccproxy.routing.names import ModelRef, parse_ref
 
 _OWN = "user.saved"
-"""The user's own model by settings file; null if the file has none. No label has this suffix."""
+"""The user's own model by settings file; null if there is none. No label ends with this suffix."""
 _SESSIONS = "sessions.lock"
 """Every session holds a shared lock on this file."""
 
@@ -48,7 +48,8 @@ class SavedModel:
         """
         Replace a saved model of the fleet with the user's own; return its name, or an empty string.
 
-        It becomes the choice for its own label, because the session that saved it is unknown.
+        The saved model becomes the choice for its own label, because the session that saved it is
+        unknown.
         """
         document = self._read()
         if document is None:
@@ -86,7 +87,7 @@ class SavedModel:
         self._put_back(document)
 
     def _fleet_model(self, name: object) -> ModelRef | None:
-        """Return the entry and model that *name* means, or None if it is not one of the fleet."""
+        """Return the entry and model that *name* means, or None if the fleet has no such model."""
         return parse_ref(name, self._labels) if isinstance(name, str) else None
 
     # The files.

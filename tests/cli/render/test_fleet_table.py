@@ -304,7 +304,7 @@ def test_low_budgets_of_users_are_shown_once_for_all_entries(text):
     lines = [click.unstyle(line) for line in text(*entries, verbose=True) if "! " in line]
     assert lines[0].startswith("! budget spent: user anna: 5.50 of 5.00 USD per day (110 %)")
     assert lines[1].startswith("! budget: user u19: 4.19 of 5.00")
-    assert lines[8:] == ["! 13 more low budgets of users: ccproxy usage --by user"]
+    assert lines[8:] == ["! 13 more low user budgets: ccproxy usage --by user"]
 
 
 def test_retiring_models_are_warned_of(text):

@@ -58,7 +58,9 @@ def request(**fields):
         pytest.param({"state": "running", "status": 0}, "waiting", id="waiting"),
         pytest.param({"state": "running", "chunks": 3}, "3 chunks", id="running"),
         pytest.param(
-            {"state": "client_left", "error": "client_left"}, "the client left", id="client left"
+            {"state": "client_left", "error": "client_left"},
+            "the client disconnected",
+            id="client left",
         ),
         pytest.param({"error": "api_error", "reason": "no"}, "no", id="failed"),
         pytest.param({"user": "anna", "error": "x", "reason": "no"}, "anna; no", id="of a user"),

@@ -13,7 +13,7 @@ from ccproxy.cli.selection import open_checked
 from ccproxy.supervisor.control.client import request
 from ccproxy.text import printable
 
-_ROUTING_CHANGED = "Routes and fallback updated; no proxy restarted."
+_ROUTING_CHANGED = "Updated routes and fallbacks; no proxy was restarted."
 _UNCHANGED = "="
 _COLORS = {"~": "yellow", "+": "green", "-": "red"}
 
@@ -27,7 +27,8 @@ def reload(options: Options, *, dry_run: bool, drain: float, timeout: float) -> 
     Apply changes in ccproxy.toml and the env files to the running fleet.
 
     All files are checked first; if one has an error, nothing changes. Changed proxies (~) get new
-    workers without refusing a connection, new ones (+) are started, removed ones (-) are stopped.
+    workers without any connection being refused, new ones (+) are started, and removed ones (-) are
+    stopped.
     """
     fleet = open_checked(options).fleet
     changes = [one for one in request(fleet, "plan").plan if one.change != _UNCHANGED]

@@ -21,7 +21,7 @@ def restart(options: Options, labels: tuple[str, ...], *, drain: float, timeout:
     """
     Replace the workers of the proxies named by LABEL, or of all proxies.
 
-    The ports stay open. An old worker stops when the new one is ready. Proxies that are not
+    The ports stay open. Each old worker stops once its replacement is ready. Proxies that are not
     running are started.
     """
     fleet = open_checked(options).fleet

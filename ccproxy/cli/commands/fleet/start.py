@@ -36,8 +36,8 @@ def start(options: Options, labels: tuple[str, ...], *, wait: bool, timeout: flo
     Start the proxies named by LABEL, or all proxies.
 
     Every env file is checked first; if one has an error, nothing is started. Proxies that are
-    running are left alone. Exits with 1 if some did not start, with 5 if their ports are in use,
-    with 7 if they were not ready in time.
+    already running are left alone. Exits with 1 if some did not start, with 5 if their ports are in
+    use, or with 7 if they were not ready in time.
     """
     checked = open_checked(options)
     fleet = checked.fleet

@@ -43,11 +43,11 @@ def status(options: Options, labels: tuple[str, ...], *, as_json: bool, watch: b
 
     The states are ready, starting, degraded, crash-loop, stopping, stopped, failed and foreign
     (another program uses the port). Exits with 0 if all are ready, 3 if nothing is running, 78 if
-    the table has errors, else 1.
+    the table is invalid, or 1 otherwise.
     """
     fleet, mistakes = open_readable_part(options)
     if watch and mistakes is not None:
-        print_error(f"Error: the table has errors:\n{mistakes}")
+        print_error(f"Error: the table is invalid:\n{mistakes}")
     code = _print_status(options, fleet, labels, as_json=as_json, clear=watch)
     while watch:
         time.sleep(WATCH_SECONDS)
@@ -61,7 +61,7 @@ def _print_status(
     options: Options, fleet: Fleet, labels: Sequence[str], *, as_json: bool, clear: bool
 ) -> int:
     result = fleet_status(fleet)
-    if not has_table(fleet):  # proxies that need no supervisor
+    if not has_table(fleet):  # these proxies need no supervisor
         result = replace(result, note="")
     chosen = known_labels(fleet, [row.label for row in result.proxies], labels)
     rows = [row for row in result.proxies if row.label in chosen]
@@ -86,11 +86,11 @@ def _print_status(
 
 def _today(fleet: Fleet) -> Mapping[str, Totals] | None:
     """Return today's statistics by label; None if they cannot be read."""
-    from ccproxy.store.usage_totals import today  # SQLite
+    from ccproxy.store.usage_totals import today  # imports SQLite
 
     try:
         return today(fleet.state)
-    except CcproxyError:  # the state of the fleet is still shown
+    except CcproxyError:  # the fleet's state is shown without statistics
         return None
 
 

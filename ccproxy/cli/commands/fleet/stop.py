@@ -30,16 +30,16 @@ def stop(options: Options, labels: tuple[str, ...], *, drain: float, now: bool) 
     """
     Stop the proxies named by LABEL, or all of them and the supervisor.
 
-    Running requests get time to finish. Aborted ones end with an error event.
+    Running requests are given time to finish; requests that are aborted end with an error event.
     """
-    # A mistake in the table must not prevent stopping running proxies.
+    # A mistake in the table must not prevent running proxies from being stopped.
     fleet, _ = open_readable_part(options)
     status = fleet_status(fleet)
     chosen = known_labels(fleet, [row.label for row in status.proxies], labels)
     running = [row for row in status.proxies if row.pids and row.label in chosen]
     if running and not has_table(fleet):
         pids = " ".join(str(pid) for row in running for pid in row.pids)
-        text = "proxies of `ccproxy up --port` have no supervisor that could stop them"
+        text = "proxies started with `ccproxy up --port` have no supervisor to stop them"
         raise UsageError(f"{text}\n  fix: kill {pids}")
     has_target = running or (not labels and status.supervisor is not None)
     answer = None
@@ -55,7 +55,7 @@ def stop(options: Options, labels: tuple[str, ...], *, drain: float, now: bool) 
 def _stop(
     options: Options, fleet: Fleet, labels: Sequence[str], *, drain: float
 ) -> ControlReply | None:
-    """Stop the workers; Ctrl-C ends the drain. Return None if nothing is running."""
+    """Stop the workers; Ctrl-C cuts the drain short. Return None if nothing is running."""
     try:
         try:
             progress = _reporter(options)

@@ -42,10 +42,14 @@ ANY_MODEL = "any"
     metavar="LABEL",
     help="Show the request features that LABEL's provider has refused.",
 )
-@click.option("--forget", metavar="LABEL", help="Delete that list, to try every feature again.")
+@click.option(
+    "--forget",
+    metavar="LABEL",
+    help="Delete LABEL's list of refused features, so that each is tried again.",
+)
 def check(options: Options, file: Path | None, learned: str | None, forget: str | None) -> None:
     """
-    Check ccproxy.toml and the env files in it, or only FILE. Starts nothing.
+    Check ccproxy.toml and the env files that it names, or only FILE. Starts nothing.
 
     All errors are reported at once, each with its location and a fix. Exits with 78 if there
     are any.

@@ -28,7 +28,7 @@ _MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"
 @command(
     "ccproxy doctor",
     "ccproxy doctor --fix      # permissions, folders, stale records, old logs",
-    "ccproxy doctor --online   # also tests the keys of every provider",
+    "ccproxy doctor --online   # also test every provider's keys",
     "ccproxy doctor --report   # without secrets, safe to share",
 )
 @click.option("--fix", is_flag=True, help="Apply the safe fixes.")

@@ -23,7 +23,7 @@ from ccproxy.text import printable_json
     "types",
     multiple=True,
     metavar="EVENT",
-    help="Only these events, such as request.finished; can be repeated.",
+    help="Only events of this type, such as request.finished; can be repeated.",
 )
 @click.option("--count", type=click.IntRange(min=1), help="Exit after this many events.")
 def events(
@@ -32,12 +32,12 @@ def events(
     """
     Print the events of the proxies named by LABEL, or of all proxies, until interrupted.
 
-    Each line is a JSON object: a request began or ended, a key was refused or changed, an entry
-    changed its state, a switch was set. docs/events.md describes the fields. The state of each
-    entry and the running requests come first. A reader that is too slow misses events and gets
-    `events.lost`. No conversation text is included.
+    Each line is a JSON object that reports one event: a request began or ended, a key was refused
+    or changed, an entry changed state, or a switch was set. docs/events.md describes the fields.
+    The state of each entry and the running requests come first. A reader that is too slow misses
+    events and receives `events.lost` instead. No conversation text is included.
     """
-    from ccproxy.ipc.activity import EVENTS, encode_line  # msgspec
+    from ccproxy.ipc.activity import EVENTS, encode_line  # imports msgspec
     from ccproxy.supervisor.control.fleet_activity import FleetWatch
 
     unknown = [name for name in types if name not in EVENTS]

@@ -40,7 +40,7 @@ RETENTION = "kept 3 days"
     help="The number of turns to show.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
-@click.option("--yes", is_flag=True, help="clear: do not ask.")
+@click.option("--yes", is_flag=True, help="With clear: do not ask for confirmation.")
 def history(
     options: Options,
     label: str | None,
@@ -54,9 +54,9 @@ def history(
     """
     Show, delete, export or import the recorded conversations of LABEL.
 
-    Turns are recorded with HISTORY=on in the env file, or after the action `on`, and kept for three
-    days. `on` and `off` persist across restarts. NAME is a file in the fleet's exports
-    folder; an existing file is never overwritten.
+    Turns are recorded if HISTORY=on is set in the env file, or after the action `on`, and are kept
+    for three days. The actions `on` and `off` persist across restarts. NAME is a file in the
+    fleet's exports folder; an existing file is never overwritten.
     """
     fleet = open_fleet(options)
     if action in ("export", "import") and not name:
@@ -82,7 +82,7 @@ def history(
 def _show(
     options: Options, fleet: Fleet, entries: Sequence[Entry], *, limit: int, as_json: bool
 ) -> None:
-    from ccproxy.store.history import read_turns  # SQLite
+    from ccproxy.store.history import read_turns  # imports SQLite
 
     _flush(fleet, entries)
     turns_of = {entry.label: read_turns(fleet.state, entry.label, limit=limit) for entry in entries}
@@ -105,7 +105,7 @@ def _show(
 
 
 def _flush(fleet: Fleet, entries: Sequence[Entry]) -> None:
-    """Make running workers write pending turns, which they otherwise do every few seconds."""
+    """Make running workers write their pending turns now instead of within a few seconds."""
     from ccproxy.supervisor.control.worker_requests import switch_session
 
     for entry in entries:
@@ -143,7 +143,7 @@ def _export(fleet: Fleet, entry: Entry, name: str) -> None:
     try:
         count = exports.export(fleet.home, name, read_turns(fleet.state, entry.label))
     except FileExistsError as error:
-        fix = f"choose another name, or remove it: rm {shlex.quote(file)}"
+        fix = f"choose another name, or remove the file: rm {shlex.quote(file)}"
         raise CcproxyError(f"{file} exists\n  fix: {fix}") from error
     show(f"Wrote {counted(count, 'turn')} of {entry.label} to {file}.")
 

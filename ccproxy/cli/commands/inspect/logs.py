@@ -31,7 +31,7 @@ from ccproxy.text import printable_json
 SUPERVISOR = "supervisor"
 DEFAULT_COUNT = 100
 _PROCESS_NUMBER = re.compile(r"\.\d+$")
-"""The suffix in the log names of a proxy's additional processes, as in `kimi.2`."""
+"""The suffix of the log names of a proxy's additional processes, as in `kimi.2`."""
 
 
 @command(
@@ -47,16 +47,18 @@ _PROCESS_NUMBER = re.compile(r"\.\d+$")
     "--lines",
     "count",
     type=click.IntRange(min=0),
-    help="The number of lines.  [default: 100; all with --since or --request]",
+    help="The number of lines to show.  [default: 100, or all with --since or --request]",
 )
-@click.option("--since", type=DURATION, help="Only lines newer than this, such as 10m.")
+@click.option("--since", type=DURATION, help="Only lines that are at most this old, such as 10m.")
 @click.option(
     "--level",
     type=click.Choice(["debug", "info", "warn", "warning", "error"], case_sensitive=False),
     help="Only lines of this severity or higher.",
 )
 @click.option("--request", metavar="ID", help="Only lines of this request.")
-@click.option("--json", "as_json", is_flag=True, help="Print the JSON lines of the files.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the JSON lines as they are in the log files."
+)
 def logs(
     options: Options,
     labels: tuple[str, ...],
@@ -71,13 +73,13 @@ def logs(
     """
     Show the logs of the proxies named by LABEL, or of all proxies.
 
-    A request takes one line; -v shows all its fields. Archives are searched as well. The label
-    `supervisor` selects the supervisor's log.
+    Each request takes one line; -v shows all its fields. Archived logs are searched as well. The
+    label `supervisor` selects the supervisor's log.
     """
     fleet, mistakes = open_readable_part(options)
     sources = _sources(fleet, labels, is_complete=mistakes is None)
     if follows and mistakes is not None:
-        print_error(f"Error: the table has errors:\n{mistakes}")
+        print_error(f"Error: the table is invalid:\n{mistakes}")
     conditions = LogFilter(
         level=LEVELS["warning"] if level == "warn" else LEVELS.get(level or "", 0),
         request=request,
@@ -109,7 +111,7 @@ def _print_lines(
     text: Callable[[LogLine], str],
 ) -> bool:
     """Print the last *count* lines, or all; with *follows*, also new ones. Return True if any."""
-    # Followers are opened before the archives are read, so that a rotation loses no line.
+    # Open followers before the archives are read, so that no line is lost to a rotation.
     with ExitStack() as open_files:
         followers = [open_files.enter_context(closing(Follower(log))) for log in files]
         lines: Iterable[LogLine] = (
@@ -137,7 +139,7 @@ def _sources(fleet: Fleet, labels: Sequence[str], *, is_complete: bool) -> list[
 
 
 def _labels(fleet: Fleet, *, is_complete: bool) -> list[str]:
-    """Return the labels of the table; if it is not *is_complete*, also those found in log names."""
+    """Return the labels in the table and, unless it *is_complete*, those found in log names."""
     labels = [entry.label for entry in fleet.entries]
     if is_complete or not fleet.logs.is_dir():
         return labels

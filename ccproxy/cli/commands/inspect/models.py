@@ -25,7 +25,7 @@ MAX_DIFFERENCES = 40
 
 @command(
     "ccproxy models                    # of every proxy",
-    "ccproxy models kimi --online      # with the provider's own list",
+    "ccproxy models kimi --online      # compared with the provider's own list",
     "ccproxy models kimi --json | jq '.proxies[0].models[].id'",
     "ccproxy models --update catalogue.json",
 )
@@ -33,7 +33,7 @@ MAX_DIFFERENCES = 40
 @click.option("--online", is_flag=True, help="Compare with the provider's own list.")
 @click.option("--update", "file", metavar="FILE", help="Install a newer catalogue.")
 @click.option("--reset", "resets", is_flag=True, help="Remove the installed catalogue.")
-@click.option("--yes", is_flag=True, help="--update: do not ask.")
+@click.option("--yes", is_flag=True, help="With --update: do not ask for confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
 def models(
     options: Options,
@@ -48,14 +48,14 @@ def models(
     """
     Show what is known about the models of LABEL, or of every proxy.
 
-    Window, output limit, input, effort levels, dialect, price and retirement come from the
-    catalogue of this release, or from a newer one that --update has installed for this user.
-    --online asks the provider, through the running proxy, and shows the difference. Retired models
-    are shown with -v.
+    The window, output limit, input, effort levels, dialect, price and retirement come from the
+    catalogue of this release, or from a newer one installed for this user with --update. --online
+    fetches the provider's own list through the running proxy and shows how it differs from the
+    catalogue. Retired models are shown only with -v.
     """
     if file is not None or resets:
         if label or online or as_json or (file is not None and resets):
-            text = "--update FILE and --reset are used alone"
+            text = "--update FILE and --reset cannot be combined with other arguments"
             raise UsageError(f"{text}\n  fix: ccproxy models --update FILE")
         _update(Path(file), options, yes=yes) if file is not None else _reset()
         return
@@ -124,7 +124,7 @@ def _update(file: Path, options: Options, *, yes: bool) -> None:
         show(f"… and {len(lines) - len(visible_lines)} more (-v)")
     show(f"{counted(len(lines), 'difference')} in the catalogue of {new.date}")
     confirm("Install it?", yes=yes, fix=f"ccproxy models --update {short_path(file)} --yes")
-    show(f"Installed: {tilde(install(new))}\nRunning proxies use it after: ccproxy restart")
+    show(f"Installed: {tilde(install(new))}\nTo use it in running proxies: ccproxy restart")
 
 
 def _reset() -> None:
@@ -132,7 +132,7 @@ def _reset() -> None:
 
     file = reset()
     if file is None:
-        show("No catalogue is installed; the catalogue of this release is used.")
+        show("No catalogue is installed; the one in this release is used.")
     else:
         show(f"Removed: {tilde(file)}")
-        show("Running proxies use the catalogue of this release after: ccproxy restart")
+        show("To use the catalogue of this release in running proxies: ccproxy restart")

@@ -1,4 +1,4 @@
-"""Measure what a model accepts with small requests."""
+"""Measure what a model accepts by sending small requests."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ from ccproxy.text import printable
     "ccproxy probe kimi",
     "ccproxy probe kimi --model kimi-k3 --yes",
     "ccproxy probe kimi --overflow             # also send a request that is too long",
-    "ccproxy probe kimi --export               # for a contribution to providers.toml",
+    "ccproxy probe kimi --export               # rows to contribute to providers.toml",
 )
 @click.argument("label", shell_complete=complete_label)
-@click.option("--model", default="", help="The model's name at the provider.  [default: opus's]")
+@click.option(
+    "--model", default="", help="The model's name at the provider.  [default: the opus model]"
+)
 @click.option(
     "--max-cost",
     type=FiniteRange(min=0),
     default=0.01,
     show_default=True,
-    help="US dollars after which the measurement ends.",
+    help="Stop measuring once this much has been spent, in US dollars.",
 )
 @click.option(
     "--overflow",
     is_flag=True,
     help="Also send one request that is too long. A server that accepts it charges for it.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--export", is_flag=True, help="Print what was measured as rows of providers.toml.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--export", is_flag=True, help="Print the results as rows for providers.toml.")
 def probe(
     options: Options,
     label: str,
@@ -54,9 +56,9 @@ def probe(
     Measure what a model of LABEL accepts by sending small requests.
 
     After a restart of the entry, the result overrides the catalogue for this model at this address.
-    It is a file in state/profiles; delete it to undo. Only Chat Completions are measured, including
-    the longest answer and how streams end. With --overflow, the result shows whether ccproxy
-    recognizes the refusal of a prompt that is too long.
+    The result is a file in state/profiles; to undo it, delete that file. Only the Chat Completions
+    API is measured, including the longest answer and how streams end. With --overflow, the result
+    shows whether ccproxy recognizes the refusal of a prompt that is too long.
     """
     fleet, entry = open_entry(options, label)
     if export:
@@ -73,11 +75,11 @@ def probe(
     for line in reply.differs:
         show(f"  {printable(line)}")
     if not reply.differs:
-        show("  all of them as assumed")
+        show("  all match the assumed values")
     for line in reply.limits:
         show(f"  {printable(line)}")
     if reply.stopped:
-        show(f"Stopped at the limit of ${max_cost:g}; the other quirks were not measured.")
+        show(f"Stopped at the limit of ${max_cost:g}; the remaining quirks were not measured.")
     show(f"Never measured: {', '.join(reply.unmeasured)}")
     show(f"To apply it: ccproxy restart {entry.label}")
 
@@ -96,7 +98,7 @@ def _price(dollars: float | None) -> str:
 
 
 def _export(fleet: Fleet, entry: Entry) -> None:
-    """Print the measured quirks that differ from the assumed ones; raise if none was measured."""
+    """Print the measured quirks that differ from the assumed ones; raise if none were measured."""
     from ccproxy.config.catalogue.measured_profiles import profiles_path, read_profiles
     from ccproxy.config.worker_config import load_worker
 
@@ -104,7 +106,7 @@ def _export(fleet: Fleet, entry: Entry) -> None:
     profiles = read_profiles(profiles_path(fleet.state, config.base_url))
     if profiles is None:
         fix = f"ccproxy probe {entry.label}"
-        raise CcproxyError(f"nothing was measured at this address\n  fix: {fix}")
+        raise CcproxyError(f"nothing has been measured at this address\n  fix: {fix}")
     for name, model in profiles.models.items():
         show(f"[[{profiles.provider or 'PRESET'}.models]] # measured {model.date}")
         show(f"names = [{_toml(name)}]")
@@ -117,5 +119,5 @@ def _export(fleet: Fleet, entry: Entry) -> None:
 
 
 def _toml(value: object) -> str:
-    """Return *value* in TOML, which is JSON for strings, numbers, booleans and lists of these."""
+    """Return *value* as TOML, which is JSON for strings, numbers, booleans and lists of them."""
     return json.dumps(value, ensure_ascii=False)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 @command(
-    "ccproxy record kimi on                    # for a day",
+    "ccproxy record kimi on                    # record for a day",
     "ccproxy record kimi                       # list the recordings",
-    "ccproxy replay req_0123456789ab           # with the current conversion",
+    "ccproxy replay req_0123456789ab           # convert it again",
     "ccproxy record --case req_0123456789ab > case.json",
 )
 @click.argument("label", required=False, shell_complete=complete_label)
@@ -36,9 +36,9 @@ def record(
     """
     Record the exchanges of LABEL: requests, the provider's bytes and answers.
 
-    Recording ends after a day, and each recording is deleted after a day. Keys are masked; the text
-    of conversations is not. `--case` prints a test case for a bug report: strings are replaced
-    by others of the same length, and the structure is kept.
+    Recording stops after a day, and each recording is deleted once it is a day old. Keys are
+    masked; the text of conversations is not. `--case` prints a test case for a bug report: strings
+    are replaced by others of the same length, and the structure is kept.
     """
     fleet = open_fleet(options)
     if case_id is not None:
@@ -78,7 +78,7 @@ def _list(options: Options, fleet: Fleet, label: str) -> None:
 
 
 def recording_of(fleet: Fleet, recording_id: str) -> Recording:
-    """Return a recording of any entry; CcproxyError if it is missing or damaged."""
+    """Return the recording; raise CcproxyError if it is missing or damaged."""
     from ccproxy.store.recordings import find_recording
 
     try:

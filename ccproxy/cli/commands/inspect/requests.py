@@ -38,7 +38,7 @@ _ID = re.compile(r"(?:req_)?[0-9a-f]{8,}|req_\w+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
-    """The filters for the listed requests."""
+    """The filters that select the requests to list."""
 
     fleet: Fleet
     labels: Sequence[str] | None
@@ -96,7 +96,7 @@ def requests(
     ids = [each for each in words if _ID.fullmatch(each) and fleet.entry(each) is None]
     names = [each for each in words if each not in ids]
     if len(ids) > 1:
-        raise UsageError(f"one ID at a time, got {' '.join(ids)}")
+        raise UsageError(f"only one ID can be shown at a time, got {' '.join(ids)}")
     choice = _Choice(
         fleet=fleet,
         labels=known_labels(fleet, [], names) if names else None,
@@ -123,7 +123,10 @@ def _show_list(options: Options, choice: _Choice, *, as_json: bool) -> None:
     if rows:
         show("\n".join(table(COLUMNS, [request_cells(one) for one in rows], width=columns())))
     else:
-        notify(options, "No matching requests since the workers started.  Before: ccproxy logs")
+        notify(
+            options,
+            "No matching requests since the workers started.  For earlier ones: ccproxy logs",
+        )
 
 
 def _show_timelines(choice: _Choice, *, as_json: bool) -> None:

@@ -19,7 +19,7 @@ from ccproxy.config.fleet import Fleet
 REFRESH_SECONDS = 1.0
 PLAIN_SECONDS = 5.0
 COMMAND_SECONDS = 120.0
-"""The time limit for a command started by a keystroke; a restart waits for running requests."""
+"""The time limit for a command started by a keystroke; long because restarts drain requests."""
 
 
 @command(
@@ -39,7 +39,7 @@ COMMAND_SECONDS = 120.0
     "--interval",
     type=FiniteRange(0.5, 3600),
     default=None,
-    help="Seconds between two updates.  [default: 1; with --plain 5]",
+    help="Seconds between updates.  [default: 1, or 5 with --plain]",
 )
 def top(
     options: Options,
@@ -50,12 +50,12 @@ def top(
     interval: float | None,
 ) -> None:
     """
-    Watch entries with their rates, keys and costs, and the requests as they run.
+    Watch the entries, with their rates, keys and costs, and the running requests.
 
     Keys: arrows and Tab move, Enter shows the timeline of a request, r restarts an entry, d stops
     it (running requests get 30 s), s switches its models, k enables or disables keys, l shows logs,
     f shows failed requests only, q quits. Needs Textual (pip install 'ccproxy-fleet[top]').
-    Without it, or if the output is not a terminal, the view is printed and not interactive.
+    Without it, or if the output is not a terminal, the view is only printed and is not interactive.
     """
     from ccproxy.cli.top import plain_view
     from ccproxy.cli.top.fleet_view import FleetView
@@ -80,12 +80,12 @@ def top(
             ).run()
         else:
             if not _has_textual():
-                notify(options, "For keys and tables: pip install 'ccproxy-fleet[top]'")
+                notify(options, "For the interactive view: pip install 'ccproxy-fleet[top]'")
             plain_view.refresh(view, interval=interval)
 
 
 def run_command(fleet: Fleet, words: Sequence[str]) -> str:
-    """Run a command of ccproxy on the same table; return its output."""
+    """Run a ccproxy command on the same table and return its output."""
     # `-P` keeps the current folder out of Python's search path.
     program = [sys.executable, "-P", "-m", "ccproxy"]
     command = [*program, *table_arguments(fleet), "--no-color", *words]
@@ -104,7 +104,7 @@ def run_command(fleet: Fleet, words: Sequence[str]) -> str:
 
 
 def _is_terminal() -> bool:
-    """Return True if stdout and stderr are a terminal: Textual writes to stderr."""
+    """Return True if stdout and stderr are both terminals: Textual writes to stderr."""
     return sys.stdout.isatty() and sys.stderr.isatty()
 
 

@@ -21,17 +21,17 @@ from ccproxy.cli.single_proxy import table_arguments
     "--port",
     type=click.IntRange(0, 65535),
     default=0,
-    help="The port of the page.  [default: a free port]",
+    help="The port to serve the page on.  [default: a free port]",
 )
-@click.option("--no-open", is_flag=True, help="Print the link only; do not open a browser.")
+@click.option("--no-open", is_flag=True, help="Only print the link; do not open a browser.")
 def ui(options: Options, *, port: int, no_open: bool) -> None:
     """
-    Serve a page with the live fleet, requests, usage, keys, routes, logs and checks.
+    Serve a page that shows the live fleet, requests, usage, keys, routes, logs and checks.
 
-    It listens on 127.0.0.1 until it is interrupted, and loads nothing from other hosts. The link
+    The page is served on 127.0.0.1 until interrupted, and loads nothing from other hosts. The link
     contains a code that works once, within ten minutes; without it the page shows nothing. Other
-    users of this machine cannot sign in. Without a table it shows the proxies that
-    `ccproxy up --port` runs.
+    users of this machine cannot sign in. Without a table, the page shows the proxies started with
+    `ccproxy up --port`.
     """
     command = [sys.executable, "-P", "-m", "ccproxy.ui", "--port", str(port)]
     fleet = open_readable_part(options)[0]

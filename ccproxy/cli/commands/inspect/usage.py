@@ -43,7 +43,7 @@ _COLUMNS = (
 _BAR_LENGTH = 12
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _WHOLE_DAYS = timedelta(days=2)
-"""A longer period begins at midnight, a shorter one at the full hour."""
+"""Periods of at least this length begin at midnight, shorter ones on the hour."""
 
 
 class Since(Duration):
@@ -76,7 +76,7 @@ def _midnight(days: int) -> float:
     "ccproxy usage --since today",
     "ccproxy usage kimi --by day --since 30d",
     "ccproxy usage --by session --days 1",
-    "ccproxy usage --by user --by day # of a team's gateway",
+    "ccproxy usage --by user --by day # users of a team's gateway",
     "ccproxy usage --cache            # why prompt caches were missed, and the cost",
     "ccproxy usage --by key --json | jq '.total.cost_usd'",
     "ccproxy usage --by day --by model --days 30 --csv > usage.csv",
@@ -95,8 +95,8 @@ def _midnight(days: int) -> float:
     type=Since(),
     default="7d",
     show_default=True,
-    help="Start of the period: 1h, 30d, today, yesterday. It begins at a full hour, or at "
-    "midnight for 2d and more, because totals are kept per hour. Requests of the last second may "
+    help="Start of the period: 1h, 30d, today, yesterday. It begins on the hour, or at "
+    "midnight for 2d and more, because totals are kept per hour. Requests from the last second may "
     "be missing.",
 )
 @click.option(
@@ -122,11 +122,11 @@ def usage(
     Show the usage of the proxies named by LABEL, or of all proxies.
 
     INPUT excludes cached tokens. HIT is the cached share of all input. OUTPUT includes REASONING.
-    TOKENS compares input and output of the rows. A cost is shown if the model's price is known; `+`
-    means that the price of some requests is unknown. Days begin at midnight of the local clock.
-    Budgets and accounts of running proxies follow.
+    TOKENS compares the rows' input and output. A cost is shown if the model's price is known; `+`
+    means that the price of some requests is unknown. Days begin at midnight local time. The budgets
+    and accounts of running proxies are listed last.
     """
-    from ccproxy.store.usage_totals import GROUPS, Totals, summed  # SQLite
+    from ccproxy.store.usage_totals import GROUPS, Totals, summed  # imports SQLite
 
     if as_json and as_csv:
         raise UsageError("--json and --csv cannot be combined")
@@ -157,7 +157,7 @@ def usage(
 def _show_cache_losses(
     options: Options, fleet: Fleet, labels: Sequence[str], *, as_json: bool
 ) -> None:
-    """Show running workers' requests that read fewer tokens from the cache than earlier ones."""
+    """Show the running workers' requests that read fewer cached tokens than earlier ones."""
     from ccproxy.cli.render.cache_losses import cache_lines
     from ccproxy.ipc.activity import encode_line
     from ccproxy.supervisor.control.fleet_activity import recent_requests

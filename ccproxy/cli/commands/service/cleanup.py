@@ -33,11 +33,17 @@ from ccproxy.text import counted, format_duration, format_size
     type=DURATION,
     default="3d",
     show_default=True,
-    help="Age of an archive's last line, or of a turn in the history.",
+    help="Minimum age of an archive's last line, or of a turn in the history.",
 )
 @click.option("--force", is_flag=True, help="Run even if the system clock was changed.")
-@click.option("--install-cron", is_flag=True, help="Add it to the crontab: every night at 2:00.")
-@click.option("--remove-cron", is_flag=True, help="Remove that line from the crontab.")
+@click.option(
+    "--install-cron",
+    is_flag=True,
+    help="Add a crontab line that runs the cleanup every night at 2:00.",
+)
+@click.option(
+    "--remove-cron", is_flag=True, help="Remove the line that --install-cron added to the crontab."
+)
 def cleanup(
     options: Options,
     *,
@@ -68,7 +74,7 @@ def cleanup(
 
 
 def _is_clock_steady(fleet: Fleet, *, dry_run: bool) -> bool:
-    """Report a clock jump and return False: after a jump every archive may seem old."""
+    """Return True, or report a clock jump and return False: it can make every archive seem old."""
     jump = WallClock(fleet.state).jump(is_dry_run=dry_run)
     if jump:
         fix = "correct the clock, or use --force; after a day the clock is trusted again"
@@ -102,7 +108,7 @@ def _prune_history(fleet: Fleet, *, older_than: float, dry_run: bool) -> None:
 
 def add_cron_line(fleet: Fleet, job: cron.Job, *, dry_run: bool) -> None:
     """
-    Add the line of *job* to the user's crontab unless it is already there.
+    Add the line for *job* to the user's crontab unless it is already there.
 
     Raises:
         UsageError: If the proxies run without a table.
@@ -123,7 +129,7 @@ def add_cron_line(fleet: Fleet, job: cron.Job, *, dry_run: bool) -> None:
 
 
 def remove_cron_line(fleet: Fleet, job: cron.Job, *, dry_run: bool) -> bool:
-    """Remove the line of *job* from the user's crontab; return False if there is none."""
+    """Remove the line for *job* from the user's crontab; return False if there is none."""
     after = crontab_without(fleet, job)
     if after is None:
         return False

@@ -31,9 +31,9 @@ from ccproxy.errors import CcproxyError, UsageError
 
 
 @command(
-    "ccproxy install-service --now      # your own systemd, or launchd on macOS",
-    "ccproxy install-service --system   # the system's systemd; as root",
-    "ccproxy install-service --cron     # a crontab line that starts it at boot",
+    "ccproxy install-service --now      # a systemd user unit, or launchd on macOS",
+    "ccproxy install-service --system   # a systemd system unit; as root",
+    "ccproxy install-service --cron     # a crontab line that starts the fleet at boot",
     "ccproxy install-service --dry-run",
     name="install-service",
 )
@@ -44,7 +44,7 @@ from ccproxy.errors import CcproxyError, UsageError
     "--system", is_flag=True, help="Install a system unit instead of a user unit (systemd)."
 )
 @click.option("--name", default="ccproxy", show_default=True, help="The name of the service.")
-@click.option("--now", is_flag=True, help="Also start it now.")
+@click.option("--now", is_flag=True, help="Also start the service now.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be written.")
 def install_service(
     options: Options, *, kind: Kind | None, system: bool, name: str, now: bool, dry_run: bool
@@ -52,7 +52,7 @@ def install_service(
     """
     Let the system's service manager start, watch and restart the fleet.
 
-    The default is the service manager of this machine. Installing again changes nothing.
+    The default is this machine's service manager. Installing the service again changes nothing.
     """
     # A fleet that cannot start is not installed as a service.
     fleet = open_fleet(options) if dry_run else open_checked(options).fleet
@@ -101,7 +101,7 @@ def _install(options: Options, fleet: Fleet, service: ServiceFile, *, now: bool)
 def _advise(options: Options, fleet: Fleet, *, system: bool) -> None:
     if system and owner_of(fleet).name == "root":
         text = "warning: the service runs as root because root owns the table"
-        fix = f"chown -R USER {fleet.home} to an account of its own, and install again"
+        fix = f"create an account for the fleet, run: chown -R USER {fleet.home}, and install again"
         notify(options, f"{text}\n  fix: {fix}")
     elif not system and not lingers(os.environ):
         text = "note: the service stops when you log out; to keep it running"

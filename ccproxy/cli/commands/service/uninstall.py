@@ -23,19 +23,20 @@ if TYPE_CHECKING:
     "ccproxy uninstall --dry-run",
     "ccproxy uninstall --yes --keep-state",
 )
-@click.option("--name", help="Of the services, only the one with this name.")
+@click.option("--name", help="Among services, remove only the one with this name.")
 @click.option("--keep-state", is_flag=True, help="Keep usage, history, logs and key states.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be removed.")
-@click.option("--yes", is_flag=True, help="Do not ask; also delete the state.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation; also delete the state.")
 def uninstall(
     options: Options, *, name: str | None, keep_state: bool, dry_run: bool, yes: bool
 ) -> None:
     """
     Stop the fleet and remove what ccproxy has installed for it.
 
-    Lists everything first, then asks twice: about services, lines of your crontab and the status
-    line in Claude Code's settings; then about usage, history and logs. The table and the env files
-    with your keys are never deleted. The program itself is removed by the tool that installed it.
+    Lists everything first, then asks twice: first about services, lines of your crontab and the
+    status line in Claude Code's settings, then about usage, history and logs. The table and the env
+    files with your keys are never deleted. To remove the program itself, use the tool that
+    installed it.
     """
     from ccproxy.cli.service.leftovers import check_table, delete_state, state_of, traces_of
     from ccproxy.supervisor.control.client import fleet_status
@@ -52,7 +53,7 @@ def uninstall(
         show(f"  {line}")
     if not dry_run:
         if listed:
-            fix = "ccproxy uninstall --yes, or with --keep-state"
+            fix = "ccproxy uninstall --yes, or ccproxy uninstall --yes --keep-state"
             confirm("Stop and remove this?", yes=yes, fix=fix)
         if is_running:
             _stop(fleet, status.supervisor)
@@ -78,8 +79,10 @@ def _stop(fleet: Fleet, supervisor: SupervisorInfo | None) -> None:
     except NotRunning:
         return
     if not answer.ok or any(row.pids for row in answer.proxies):
-        text = "the fleet does not stop, so nothing was removed"
-        raise CcproxyError(f"{text}\n  fix: ccproxy stop --now, then again")
+        text = "the fleet did not stop, so nothing was removed"
+        raise CcproxyError(
+            f"{text}\n  fix: run ccproxy stop --now, then run ccproxy uninstall again"
+        )
     if supervisor is not None:
         wait_until_gone(supervisor)
 
@@ -94,4 +97,4 @@ def _report(fleet: Fleet, *, is_clean: bool, dry_run: bool) -> None:
     if (local := local_table(fleet.file)).exists():
         tables += f", {short_path(local)}"
     show(f"Kept: {tables} and the env files, which contain your keys.")
-    show("Next:  pipx uninstall ccproxy-fleet, or pip, or uv tool, or delete the clone")
+    show("Next:  pipx uninstall ccproxy-fleet (or use pip or uv tool, or delete the clone)")

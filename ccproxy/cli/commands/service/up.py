@@ -56,7 +56,7 @@ class UpCommand(Command):
 @click.option(
     "--host", help="The address that the proxy listens on; with --env, set HOST in the file."
 )
-@click.option("--label", help="The label of the proxy.  [default: from env file or provider]")
+@click.option("--label", help="The label of the proxy.  [default: from the env file or provider]")
 @click.option(
     "--home",
     type=click.Path(path_type=Path),
@@ -82,7 +82,9 @@ def up(
     """
     if env_file is None and port is None:
         if host or label or home:
-            raise UsageError("--host, --label and --home are for one proxy\n  fix: add --port")
+            raise UsageError(
+                "--host, --label and --home apply only to a single proxy\n  fix: add --port"
+            )
         raise SystemExit(_run_fleet(options, labels, as_json=as_json))
     if labels:
         raise UsageError("labels name entries of ccproxy.toml, which --env and --port do not use")
@@ -101,14 +103,14 @@ def up(
 def _run_fleet(options: Options, labels: tuple[str, ...], *, as_json: bool) -> int:
     from ccproxy.cli.single_proxy import require_table
     from ccproxy.supervisor.control.client import fleet_status
-    from ccproxy.supervisor.foreground import run_foreground  # asyncio and more
+    from ccproxy.supervisor.foreground import run_foreground  # imports asyncio
 
     fleet = open_fleet(options)
-    require_table(fleet)  # a supervisor would stop the proxies of `ccproxy up --port`
+    require_table(fleet)  # a supervisor would stop the proxies started with `ccproxy up --port`
     entries = choose(fleet, labels)
     if supervisor := fleet_status(fleet).supervisor:
         text = f"the fleet is already running (supervisor pid {supervisor.pid})"
-        raise Busy(f"{text}\n  fix: ccproxy logs -f shows its logs, ccproxy stop stops it")
+        raise Busy(f"{text}\n  fix: to see its logs: ccproxy logs -f; to stop it: ccproxy stop")
     logs = [
         _log_from_now(log_path(fleet.logs, entry.label, index), entry.label)
         for entry in entries

@@ -30,20 +30,28 @@ _PWSH_QUOTES = str.maketrans({quote: quote * 2 for quote in "'\u2018\u2019\u201a
 
 @command(
     'eval "$(ccproxy env kimi)"      # use Kimi in this shell',
-    'eval "$(ccproxy env --unset)"   # undo it',
+    'eval "$(ccproxy env --unset)"   # undo this',
     "ccproxy env kimi --shell fish | source",
     "ccproxy env kimi --for vscode --write   # the extension for VS Code; asks first",
     "ccproxy env kimi --for desktop          # Claude Desktop and Cowork",
 )
 @click.argument("label", required=False, shell_complete=complete_label)
-@click.option("--shell", type=click.Choice(SHELLS), help="The shell's syntax.  [default: $SHELL]")
+@click.option(
+    "--shell",
+    type=click.Choice(SHELLS),
+    help="The shell to print the settings for.  [default: $SHELL]",
+)
 @click.option("--unset", is_flag=True, help="Unset every variable that ccproxy env sets.")
 @click.option("--show", "reveal", is_flag=True, help="Show the token even on a terminal.")
 @click.option(
-    "--for", "program", type=click.Choice(PROGRAMS), help="Print another program's settings."
+    "--for", "program", type=click.Choice(PROGRAMS), help="Print the settings for another program."
 )
-@click.option("--write", is_flag=True, help="With --for vscode: change settings.json; asks first.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--write",
+    is_flag=True,
+    help="With --for vscode: write the settings to settings.json; asks first.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def env(
     options: Options,
     label: str | None,
@@ -58,18 +66,20 @@ def env(
     """
     Print the settings that connect Claude Code in this shell to LABEL.
 
-    They are the base URL, the token, and the provider's model names and limits. Variables that
-    another label set are unset. On a terminal the token is masked.
+    They are the base URL, the token, and the provider's model names and limits. Variables set for
+    another label are unset. On a terminal the token is masked.
 
     \b
     With --for, print the settings for another program:
       vscode     settings of the Claude Code extension, in settings.json of VS Code
       jetbrains  the command of the Claude Code plugin (Settings, Tools, Claude Code)
       desktop    Claude Desktop: Developer, Configure Third-Party Inference
-      cowork     the same: Cowork is part of Claude Desktop
+      cowork     the same as desktop: Cowork is part of Claude Desktop
     """  # noqa: D301 - \b makes click keep the lines
     if write and program != "vscode":
-        raise UsageError("--write needs --for vscode\n  fix: other programs take the printed text")
+        raise UsageError(
+            "--write requires --for vscode\n  fix: for other programs, paste the printed settings"
+        )
     if unset and (write or program is None):
         _undo(shell or detect_shell(os.environ), write=write, yes=yes)
         return
@@ -98,11 +108,11 @@ def env(
         notify(options, f"\nTo apply these settings:  {_command(shell, label)}")
     elif not sys.stdout.isatty():
         undo = _command(shell, "--unset")
-        notify(options, f"This shell now uses {label}.  Undo:  {undo}")
+        notify(options, f"This shell now uses {label}.  To undo:  {undo}")
 
 
 def _undo(shell: str, *, write: bool, yes: bool) -> None:
-    """Unset the variables in *shell*, or with *write* in the settings of VS Code."""
+    """Unset the variables in *shell*, or, with *write*, in the settings of VS Code."""
     from ccproxy.cli.session.claude_environment import no_session
 
     if write:
@@ -130,20 +140,20 @@ def _write_vscode(session: Session, label: str, *, yes: bool) -> None:
     try:
         present = read_user_settings(file)
     except UsageError as error:
-        fix = f"if it has comments, paste the output of: ccproxy env {label} --for vscode"
+        fix = f"if the file has comments, paste the output of: ccproxy env {label} --for vscode"
         raise UsageError(
-            f"{tilde(file)} cannot be changed: it is not JSON\n  fix: {fix}"
+            f"{tilde(file)} cannot be changed: it is not valid JSON\n  fix: {fix}"
         ) from error
     if vscode_settings(session, present) == present:
         show(f"Unchanged: {tilde(file)}")
         return
-    token = ", which then contains the token" if session else ""
+    token = ", which will then contain the token" if session else ""
     fix = f"ccproxy env {label} --for vscode --write --yes"
     confirm(f"Change {tilde(file)}{token}?", yes=yes, fix=fix)
-    present = read_user_settings(file)  # it may have changed while the user was asked
+    present = read_user_settings(file)  # the file may have changed in the meantime
     write_user_settings(file, vscode_settings(session, present))
-    undo = "" if not session else "  Undo:  ccproxy env --unset --for vscode --write"
-    show(f"Changed {tilde(file)}; reload the window of VS Code.{undo}")
+    undo = "" if not session else "  To undo:  ccproxy env --unset --for vscode --write"
+    show(f"Changed {tilde(file)}; reload the VS Code window.{undo}")
 
 
 def _warn_if_not_running(options: Options, fleet: Fleet, entry: Entry) -> None:

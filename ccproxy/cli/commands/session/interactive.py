@@ -30,7 +30,7 @@ from ccproxy.errors import CcproxyError, UsageError
 from ccproxy.text import counted, did_you_mean, printable
 
 _WITH_LABEL = ("history", "keys", "logs", "route", "run", "switch")
-"""Commands of ccproxy that get the current label if none is typed."""
+"""The ccproxy commands that get the current label if none is typed."""
 
 
 @command(
@@ -55,7 +55,7 @@ def interactive(options: Options, label: str | None) -> None:
     failed = False
     for line in _typed_lines(prompt) if is_terminal else sys.stdin:
         with suppress(CcproxyError, OSError):  # the command reports it
-            prompt.fleet = open_fleet(options)  # the last one may have added an entry
+            prompt.fleet = open_fleet(options)  # the previous command may have added an entry
         failed = not prompt.execute(line) or failed
         if prompt.is_closed:
             break
@@ -79,7 +79,7 @@ def _default_entry(fleet: Fleet) -> Entry:
 
 
 def _verb_runner(options: Options, fleet: Fleet) -> Callable[..., int]:
-    """Return a function that runs another command of ccproxy and returns its exit code."""
+    """Return a function that runs another ccproxy command and returns its exit code."""
     group = click.get_current_context().find_root().command
 
     def run_verb(*arguments: str) -> int:
@@ -100,7 +100,7 @@ class Prompt:
     fleet: Fleet
     entry: Entry
     run_verb: Callable[..., int]
-    """Runs a command of ccproxy and returns its exit code."""
+    """Runs a ccproxy command and returns its exit code."""
     is_closed: bool = False
 
     def execute(self, line: str) -> bool:
@@ -132,7 +132,7 @@ class Prompt:
         has_label = bool(arguments) and self.fleet.entry(arguments[0]) is not None
         if verb in _WITH_LABEL and not has_label:
             arguments = [self.entry.label, *arguments]
-        # `status` reports a stopped fleet by its exit code; showing that is not a failure.
+        # `status` exits with an error for a stopped fleet; at the prompt, that is not a failure.
         return self.run_verb(verb, *arguments) in ((0, 1, 3) if verb == "status" else (0,))
 
 
@@ -263,14 +263,14 @@ COMMANDS: Mapping[str, PromptCommand] = {
     "preset": PromptCommand(_preset, "use the models of a preset", "[NAME]"),
     "config": PromptCommand(_config, "show the proxy's configuration"),
     "toggle": PromptCommand(
-        _toggle, "bypass the proxy (send requests to Anthropic), or undo it", "[on|off]"
+        _toggle, "bypass the proxy (send requests to Anthropic), or end the bypass", "[on|off]"
     ),
     "test": PromptCommand(_test, "send a test request to the provider"),
     "record": PromptCommand(_record, "record conversations", "[on|off]"),
     "load": PromptCommand(_load, "import a file from exports/", "NAME"),
     "logs": PromptCommand(_logs, "show the last lines of the log", "[COUNT]"),
     "providers": PromptCommand(
-        _providers, "show all proxies; with a label, manage that one", "[LABEL]"
+        _providers, "show all proxies; with a label, manage that proxy", "[LABEL]"
     ),
     "presets": PromptCommand(_presets, "list the presets"),
     "env": PromptCommand(_env, "print the settings for a shell"),
@@ -280,7 +280,7 @@ COMMANDS: Mapping[str, PromptCommand] = {
 _ALIASES = {"exit": "quit", "q": "quit", "?": "help"}
 
 
-# Reading lines at a terminal.
+# Reading lines from a terminal.
 
 
 def _typed_lines(prompt: Prompt) -> Iterator[str]:

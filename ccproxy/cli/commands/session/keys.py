@@ -32,11 +32,11 @@ from ccproxy.supervisor.control.worker_requests import ask_about_keys
 from ccproxy.text import format_duration, printable
 
 FILE_ACTIONS = ("add", "remove")
-"""Actions on the env file, for which the proxy need not run."""
+"""Actions on the env file, which do not require a running proxy."""
 KEY_ERRORS = {"authentication_error", "permission_error", "billing_error"}
 """The error types that are caused by the key, not by the request or a temporary condition."""
 OUT_OF_CREDIT = "out_of_credit"
-"""The cause of a cooldown that ends early if the user pays."""
+"""The cause of a cooldown that the user can end early by topping up."""
 BYPASSED = "   (bypassed: requests do not use these keys)"
 _COLUMNS = (
     Column(head="KEY"),
@@ -91,27 +91,27 @@ class _Proxy:
 @command(
     "ccproxy keys",
     "ccproxy keys kimi",
-    "ccproxy keys kimi test k3        # one request with this key",
-    "ccproxy keys kimi disable k2     # until it is enabled",
+    "ccproxy keys kimi test k3        # send one request with this key",
+    "ccproxy keys kimi disable k2     # until it is enabled again",
     "ccproxy keys kimi reset          # clear all cooldowns",
     "ccproxy keys kimi add            # prompts for keys without echo, or reads stdin",
-    "ccproxy keys kimi remove k2      # from its env file",
+    "ccproxy keys kimi remove k2      # delete it from the env file",
 )
 @click.argument(
     "words", nargs=-1, metavar="[LABEL] [ACTION] [ID]...", shell_complete=complete_key_words
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
-@click.option("--yes", is_flag=True, help="remove: do not ask.")
+@click.option("--yes", is_flag=True, help="With remove: do not ask for confirmation.")
 def keys(options: Options, words: tuple[str, ...], *, as_json: bool, yes: bool) -> None:
     """
     Show the keys of LABEL, or of every proxy: state, cause, next attempt, requests today, and
-    sessions that stay with the key.
+    sessions bound to the key.
 
     ACTION is list, test, enable, disable, reset, add or remove. ID is k1, k2 and so on; without
     one, the action applies to every key. add and remove change the env file of LABEL. Only the last
-    four characters of a key are shown; -v adds the last refusals, accounts, rate limits and moves
-    of sessions. Exits with 4 if a test finds a refused key, with 1 if another test fails or a
-    change could not be saved.
+    four characters of a key are shown; -v adds the last refusals, accounts, rate limits and session
+    moves. Exits with 4 if a tested key is refused, or with 1 if a test fails for another reason or
+    a change could not be saved.
     """
     if len(words) > 1 and words[1] in FILE_ACTIONS:
         from ccproxy.cli.setup.key_edit import add_keys, remove_keys
@@ -135,7 +135,7 @@ def keys(options: Options, words: tuple[str, ...], *, as_json: bool, yes: bool) 
 
 def _parse(words: Sequence[str]) -> _Request:
     match list(words):
-        case ["disable"] | [_, "disable"]:  # without an id, it would stop the proxy
+        case ["disable"] | [_, "disable"]:  # without an id, all keys would be disabled
             raise UsageError("disable needs a key\n  fix: ccproxy keys LABEL disable k1")
         case []:
             return _Request(None, "list", ())
@@ -174,7 +174,7 @@ def _perform(fleet: Fleet, request: _Request) -> list[_Proxy]:
 
 
 def _perform_on(fleet: Fleet, label: str, request: _Request) -> _Proxy:
-    from ccproxy.store.overrides import overrides_path, read_overrides  # msgspec
+    from ccproxy.store.overrides import overrides_path, read_overrides  # imports msgspec
 
     replies: list[KeysReply] = [
         ask_about_keys(fleet, label, request.action, key_id=key_id)
@@ -238,9 +238,9 @@ def _cells(key: KeyRow) -> tuple[str, ...]:
 def _cause(cooldown: KeyCooldown) -> str:
     model = f" for {printable(cooldown.model)}" if cooldown.model else ""
     since = ""
-    if cooldown.since:  # a limit set by the user has no start
+    if cooldown.since:  # a limit set by the user has no start time
         since = time.strftime(" since %H:%M", time.localtime(cooldown.since))
-    attempt = "tried by the next request"
+    attempt = "will be tried on the next request"
     if cooldown.seconds:
         attempt = f"next attempt in {format_duration(cooldown.seconds)}"
     status = f" ({cooldown.status})" if cooldown.status else ""

@@ -1,4 +1,4 @@
-"""Show how a proxy chooses models, and why."""
+"""Show how a proxy chooses models and why."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ _SERVING = ("ready", "degraded", "starting")
     "ccproxy route kimi --explain request.json -H 'x-claude-code-agent-id: a1'",
 )
 @click.argument("label", shell_complete=complete_label)
-@click.option("--explain", "file", metavar="FILE", help="A recorded request; - reads stdin.")
+@click.option(
+    "--explain", "file", metavar="FILE", help="Explain this recorded request; - reads stdin."
+)
 @click.option(
     "-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="A request header."
 )
@@ -103,8 +105,8 @@ def _note_skipped(options: Options, fleet: Fleet, fallback: Sequence[str]) -> No
     states = {row.label: row.state for row in rows}
     for label in fallback:
         if states.get(label) not in _SERVING:
-            text = f"the fallback {label} is {states.get(label)} and therefore skipped"
-            notify(options, f"note: {text}; start it: ccproxy start {label}")
+            text = f"the fallback {label} is skipped (state: {states.get(label)})"
+            notify(options, f"note: {text}; to start it: ccproxy start {label}")
 
 
 def _rules(checked: CheckedFleet, label: str) -> Iterator[tuple[str, str]]:
@@ -123,7 +125,7 @@ def _rule_lines(rules: Mapping[str, str], fallback: Sequence[str]) -> list[str]:
         rows["fallback"] = ", ".join(fallback)
     lines = table((Column(), Column()), list(rows.items()))
     if not rules:
-        lines.insert(0, "no rules: every request uses the model of its tier")
+        lines.insert(0, "no rules: every request uses the model for its tier")
     return lines
 
 

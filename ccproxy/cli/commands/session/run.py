@@ -55,7 +55,8 @@ def run(options: Options, label: str | None, command: tuple[str, ...], *, pane: 
 
     The worker is started if it is not running. Claude Code also gets the settings through
     --settings, so that its own settings.json does not override them; Codex CLI gets them as -c
-    overrides. Without LABEL, a terminal shows a list to choose from. The exit code is that of CMD.
+    overrides. Without LABEL on a terminal, a list of entries is shown to choose from. The exit code
+    is that of CMD.
     """
     fleet = open_fleet(options)
     entry, words = _entry_and_words(fleet, label, command)
@@ -69,7 +70,7 @@ def run(options: Options, label: str | None, command: tuple[str, ...], *, pane: 
     if name == "claude":
         sys.exit(_run_claude(options, fleet, entry, [program, *words[1:]], pane=pane))
     if pane:
-        raise UsageError(f"--pane is for Claude Code, not for {words[0]}\n  fix: leave out --pane")
+        raise UsageError(f"--pane is for Claude Code, not for {words[0]}\n  fix: omit --pane")
     plan = plan_session(fleet, entry)
     environ = plan.environ()
     if name == "codex":
@@ -100,7 +101,7 @@ def _entry_and_words(
     except UsageError:
         if shutil.which(label) is None:
             raise
-        # The label was left out: `ccproxy run claude`, or `ccproxy run -- claude`.
+        # The label was omitted: `ccproxy run claude`, or `ccproxy run -- claude`.
         words = [label, *words]
         return pick_entry(fleet, fix=f"ccproxy run LABEL -- {' '.join(words)}"), words
 
@@ -109,11 +110,11 @@ def _find_program(words: Sequence[str], entry: Entry) -> str:
     program = shutil.which(words[0])
     if program is not None:
         return program
-    fix = "install it, or correct PATH"
-    if words[0].startswith("-"):  # options for claude, without its name
+    fix = "install it, or fix your PATH"
+    if words[0].startswith("-"):  # options for claude, without the name claude itself
         fix = f"ccproxy run {entry.label} -- claude {' '.join(words)}"
     elif package := _PACKAGES.get(words[0]):
-        fix = f"npm install -g {package}, or correct PATH"
+        fix = f"npm install -g {package}, or fix your PATH"
     raise CommandNotFound(f"command not found: {words[0]}\n  fix: {fix}")
 
 
@@ -126,7 +127,7 @@ def known_program(program: str, typed: str) -> str:
 def _run_claude(
     options: Options, fleet: Fleet, entry: Entry, command: Sequence[str], *, pane: bool
 ) -> int:
-    """Run Claude Code and return its exit code; the model chosen in it is saved for *entry*."""
+    """Run Claude Code and return its exit code; save the model chosen in it for *entry*."""
     from ccproxy.cli.commands.fleet.start import bring_up
     from ccproxy.cli.render.outcome import UP
     from ccproxy.cli.session.claude_environment import MODEL
@@ -198,7 +199,7 @@ def _write_settings(fleet: Fleet, plan: SessionPlan, user_settings: Mapping[str,
     """
     Write the session's --settings, merged with the user's, to a file and return its path.
 
-    The file has mode 0600; the arguments of a process can be read by every user of the machine.
+    The file has mode 0600; a process's arguments can be read by every user of the machine.
     """
     from ccproxy.cli.session.claude_settings import session_settings, write_session_settings
     from ccproxy.cli.session.status_setting import status_program

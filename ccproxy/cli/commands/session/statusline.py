@@ -18,16 +18,20 @@ from ccproxy.errors import UsageError
     "ccproxy statusline --install     # for sessions that `ccproxy run` does not start",
     "ccproxy statusline --uninstall",
 )
-@click.option("--install", is_flag=True, help="Add it to Claude Code's settings.json; asks first.")
+@click.option(
+    "--install",
+    is_flag=True,
+    help="Add the status line to Claude Code's settings.json; asks first.",
+)
 @click.option("--uninstall", is_flag=True, help="Restore the setting that --install replaced.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def statusline(options: Options, *, install: bool, uninstall: bool, yes: bool) -> None:
     """
-    Print the status line of a Claude Code session. Its JSON is read from stdin.
+    Print the status line of a Claude Code session. The session's JSON is read from stdin.
 
-    It shows which model answers and why, what a request is waiting for, how full the model's
-    context window is, cost, keys and cache hits. Sessions that `ccproxy run` starts show it. Your
-    own status line is kept and shown first.
+    The line shows which model answers and why, what a request is waiting for, how full the model's
+    context window is, cost, keys and cache hits. Sessions started with `ccproxy run` show it
+    without being installed. Your own status line is kept and shown first.
     """
     from ccproxy.cli.session.claude_settings import (
         read_user_settings,
@@ -59,7 +63,7 @@ def statusline(options: Options, *, install: bool, uninstall: bool, yes: bool) -
     fix = f"ccproxy statusline {'--install' if install else '--uninstall'} --yes"
     confirm(f"Change statusLine in {tilde(settings)}?", yes=yes, fix=fix)
     if install:
-        document = read_user_settings(settings)  # it may have changed while the user was asked
+        document = read_user_settings(settings)  # the file may have changed in the meantime
         line = document.get("statusLine")
         keep_status_line(fleet.state, settings, line)
         program = status_program(sys.executable, fleet.home)
@@ -68,4 +72,4 @@ def statusline(options: Options, *, install: bool, uninstall: bool, yes: bool) -
     else:
         remove_status_line(fleet.state, settings)
     undo = "ccproxy statusline --uninstall" if install else "ccproxy statusline --install"
-    show(f"Changed statusLine in {tilde(settings)}.  Undo:  {undo}")
+    show(f"Changed statusLine in {tilde(settings)}.  To undo:  {undo}")

@@ -1,4 +1,4 @@
-"""Change the models a proxy uses."""
+"""Change the models that a proxy uses."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def _model_option(name: str, text: str) -> Callable[[Function], Function]:
 )
 @click.argument("label", shell_complete=complete_label)
 @click.argument("preset", required=False, shell_complete=complete_model_preset)
-@_model_option("--big", "For opus and unknown model names.")
-@_model_option("--middle", "For sonnet.")
-@_model_option("--small", "For haiku.")
+@_model_option("--big", "The model for opus and unknown model names.")
+@_model_option("--middle", "The model for sonnet.")
+@_model_option("--small", "The model for haiku.")
 @click.option("--reset", is_flag=True, help="Use the models of the env file again.")
 @click.option(
     "--wait",
@@ -77,9 +77,11 @@ def switch(
         raise ConfigError(checked.mistakes)
     new_models = {name: value for name, value in models.items() if value}
     if reset and new_models:
-        raise UsageError("--reset cannot be combined with models\n  fix: leave the models out")
+        raise UsageError("--reset cannot be combined with models\n  fix: omit the models")
     if wait is not None and not (reset or new_models):
-        raise UsageError("--wait needs new models\n  fix: name a preset or models, or --reset")
+        raise UsageError(
+            "--wait requires a change of models\n  fix: name a preset or models, or add --reset"
+        )
     new_switch = apply_switch(checked, label, new_models, reset=reset, wait=wait)
     own = checked.workers[label].models
     tiers = {tier: getattr(new_switch.tiers, tier) or own.tier(tier) for tier in TIERS}

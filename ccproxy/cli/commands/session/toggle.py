@@ -1,4 +1,4 @@
-"""Bypass a proxy (send requests to Anthropic), or undo it."""
+"""Bypass a proxy (send requests to Anthropic), or end the bypass."""
 
 from __future__ import annotations
 

@@ -62,13 +62,13 @@ def edit(options: Options, label: str | None) -> None:
 
 
 def editor_command(environ: Mapping[str, str]) -> list[str]:
-    """Return the user's editor as a command; UsageError if there is none, or it has bad quotes."""
+    """Return the user's editor as a command; UsageError if it is missing or badly quoted."""
     for name in ("VISUAL", "EDITOR"):
         try:
             words = shlex.split(environ.get(name, ""))
         except ValueError as error:
             raise UsageError(
-                f"${name} is not a command: {error}\n  fix: export {name}=…"
+                f"${name} is not a valid command: {error}\n  fix: export {name}=…"
             ) from error
         if words:
             return words

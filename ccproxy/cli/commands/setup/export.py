@@ -67,5 +67,7 @@ def _check_names(entries: Sequence[ContainerEntry]) -> None:
     labels: dict[str, str] = {}
     for entry in entries:
         if (other := labels.setdefault(entry.name, entry.label)) != entry.label:
-            text = f'"{other}" and "{entry.label}" are both "{entry.name}" as containers'
-            raise UsageError(f"{text}\n  fix: change one of the labels, or name only one of them")
+            text = f'"{other}" and "{entry.label}" would both be containers named "{entry.name}"'
+            raise UsageError(
+                f"{text}\n  fix: change one of the labels, or export only one of the entries"
+            )

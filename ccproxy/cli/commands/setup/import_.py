@@ -1,4 +1,4 @@
-"""Add the providers of another tool's configuration."""
+"""Add the providers from another tool's configuration."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def import_(options: Options, file: Path | None, *, write: bool) -> None:
 
 
 class _Change:
-    """The env files and the text that is appended to the table."""
+    """The new env files and the text to append to the table."""
 
     def __init__(self, fleet: Fleet, imported: Imported, new: Sequence[ImportedProxy]) -> None:
         from ccproxy.cli.setup.new_proxy import table_to_extend
@@ -155,7 +155,7 @@ def _env_file(fleet: Fleet, proxy: ImportedProxy) -> Path:
 
 
 def _exists(fleet: Fleet, proxy: ImportedProxy) -> bool:
-    """Return True, and report it, if an entry has the same provider and model."""
+    """If an entry has the same provider and model, report it and return True."""
     identity = _identity(proxy.settings)
     for entry in fleet.entries:
         if _identity(_values_of(entry)) == identity:

@@ -50,18 +50,22 @@ def _complete_preset(_ctx: click.Context, _param: click.Parameter, incomplete: s
 @click.option(
     "--api",
     type=click.Choice(("chat", "responses", "messages")),
-    help="The API of the server.  [default: what the test finds]",
+    help="The server's API.  [default: detected by the test]",
 )
 @click.option("--model", metavar="NAME", help="The model to use.  [default: the preset's]")
 @click.option("--label", metavar="LABEL", help="The proxy's label.  [default: the preset's name]")
-@click.option("--port", metavar="PORT", help="The proxy's port.  [default: first free from 8081]")
 @click.option(
-    "--context-window", metavar="N", help="The model's context window, such as 200k, if unknown."
+    "--port", metavar="PORT", help="The proxy's port.  [default: the first free one from 8081]"
+)
+@click.option(
+    "--context-window",
+    metavar="N",
+    help="The model's context window, such as 200k, if it is not in the catalogue.",
 )
 @click.option(
     "--key-stdin", is_flag=True, help="Read the provider's keys from stdin, one per line."
 )
-@click.option("--no-input", is_flag=True, help="Never ask; use options and defaults.")
+@click.option("--no-input", is_flag=True, help="Never prompt; use options and defaults.")
 @click.option("--test/--no-test", default=None, help="Send a test request with each key first.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
 def init(
@@ -84,7 +88,7 @@ def init(
     if is_interactive and not sys.stdin.isatty():
         fix = 'echo "$KEY" | ccproxy init --no-input --preset NAME --key-stdin'
         raise UsageError(
-            callable_here(f"stdin is not a terminal, so init cannot ask\n  fix: {fix}")
+            callable_here(f"stdin is not a terminal, so init cannot prompt\n  fix: {fix}")
         )
     from ccproxy.cli.setup.key_tests import test_keys
     from ccproxy.cli.setup.new_proxy import open_or_create
@@ -115,7 +119,7 @@ def _notes(proxy: NewProxy, fleet: Fleet, *, is_tested: bool) -> Iterator[str]:
         yield f"note: {window}"
     if proxy.keys and not is_tested:
         keys = counted(len(proxy.keys), "key")
-        yield f"note: {keys} not tested; init --test does it, or: ccproxy keys {proxy.label} test"
+        yield f"note: {keys} not tested; to test: ccproxy keys {proxy.label} test"
 
 
 def _report(proxy: NewProxy, fleet: Fleet, entry: str, *, as_json: bool) -> None:

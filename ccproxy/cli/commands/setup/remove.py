@@ -18,11 +18,11 @@ from ccproxy.errors import ConfigError, NotRunning, UsageError
 
 @command(
     "ccproxy remove kimi",
-    "ccproxy remove kimi --yes --delete-env      # in a script; its keys are deleted",
+    "ccproxy remove kimi --yes --delete-env      # in a script; also deletes its keys",
 )
 @click.argument("label", shell_complete=complete_label)
 @click.option("--delete-env", is_flag=True, help="Delete its env file with the keys as well.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def remove(options: Options, label: str, *, delete_env: bool, yes: bool) -> None:
     """
     Remove the entry LABEL from the table and stop its proxy.
@@ -38,7 +38,7 @@ def remove(options: Options, label: str, *, delete_env: bool, yes: bool) -> None
     if delete_env and len(users) > 1:
         others = ", ".join(name for name in users if name != entry.label)
         text = f"{short_path(entry.env_file)} is also used by {others}"
-        raise UsageError(f"{text}\n  fix: leave out --delete-env")
+        raise UsageError(f"{text}\n  fix: omit --delete-env")
     keys = f" and delete {short_path(entry.env_file)} with its keys" if delete_env else ""
     question = f"Remove {entry.label} (port {entry.port}){keys}?"
     option = " --delete-env" if delete_env else ""
@@ -69,7 +69,7 @@ def _stop(options: Options, fleet: Fleet, entry: Entry) -> None:
         with suppress(ConfigError):  # the table is empty now
             plan = request(fleet, "plan").plan
             changes = [(one.label, one.change) for one in plan if one.change != "="]
-        # A reload drops the proxy, but it would apply every other change of the files as well.
+        # A reload would drop the proxy, but would also apply every other change to the files.
         if changes == [(entry.label, "-")]:
             request(fleet, "reload")
         else:

@@ -30,7 +30,7 @@ _COLUMNS = (
 )
 _HEADER = """\
 # The users of this fleet's gateway: docs/team-gateway.md
-# Entries use it with USERS=../users.toml in their env file.
+# Entries use this file with USERS=../users.toml in their env file.
 
 # [roles.developer]
 # entries = ["Kimi-K3"]
@@ -50,7 +50,7 @@ _HEADER = """\
 @click.argument("action", type=click.Choice(ACTIONS), default="list")
 @click.argument("name", required=False)
 @click.option("--role", default="", help="The role of the new user: a [roles.…] table in the file.")
-@click.option("--email", default="", help="Shown to the user at sign-in.")
+@click.option("--email", default="", help="The email address, shown to the user at sign-in.")
 @click.option(
     "--oidc",
     is_flag=True,
@@ -86,7 +86,10 @@ def users(
     if not name:
         raise UsageError(f"{action} needs a name\n  fix: ccproxy users {action} NAME")
     if oidc and (action != "add" or not email):
-        raise UsageError("--oidc is for a new user\n  fix: ccproxy users add NAME --oidc --email …")
+        raise UsageError(
+            "--oidc can only be used with add and --email\n"
+            "  fix: ccproxy users add NAME --oidc --email …"
+        )
     with exclusive(path.parent):
         token = _change(path, action, name, _block(name, role, email, oidc=oidc))
     if as_json:
@@ -133,14 +136,14 @@ def _changed(path: Path, text: str, action: str, name: str, block: str, *, token
 
     Raises:
         ConfigError: If *text* has mistakes.
-        UsageError: If a new user exists already, or another user does not exist.
+        UsageError: If a user to add already exists, or a user to change does not exist.
     """
     from ccproxy.config.team.users import read_users
 
     users = read_users(path, text).by_name
     if action == "add":
         if name in users:
-            raise UsageError(f'"{name}" exists already\n  fix: ccproxy users renew {name}')
+            raise UsageError(f'"{name}" already exists\n  fix: ccproxy users renew {name}')
         return text.rstrip("\n") + f"\n\n{block}tokens = {tokens}\n"
     if name not in users:
         raise UsageError(f'{short_path(path)} has no user "{name}"\n  fix: ccproxy users')
@@ -156,13 +159,13 @@ def _check(path: Path, text: str, name: str, hashes: tuple[str, ...], *, is_end:
 
     Raises:
         ConfigError: If it is not valid.
-        UsageError: If the user has other tokens.
+        UsageError: If the user would have different tokens.
     """
     from ccproxy.config.team.users import read_users
 
     user = read_users(path, text).by_name.get(name)
     if user is None or user.tokens != hashes or (user.uses_oidc and not hashes and is_end):
-        fix = f"write it there as tokens = {json.dumps(hashes)}"
+        fix = f"in the table of that user, set tokens = {json.dumps(hashes)}"
         raise UsageError(f"{short_path(path)}: the tokens of {name} were not found\n  fix: {fix}")
 
 

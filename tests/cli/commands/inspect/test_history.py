@@ -141,7 +141,7 @@ def test_without_a_terminal_nothing_is_deleted_unless_confirmed(filled, ccproxy)
     done = ccproxy("history", "kimi-k2", "clear", input="")
     assert done.exit_code == 2
     assert done.stderr == (
-        "Error: stdin is not a terminal, so the command cannot ask\n"
+        "Error: stdin is not a terminal, so the command cannot prompt\n"
         "  fix: ccproxy history Kimi-K2 clear --yes\n"
     )
     assert read_turns(filled / "state", "Kimi-K2") == TURNS

@@ -111,8 +111,8 @@ def test_the_list_as_json(fleet, ccproxy):
     ("words", "code", "message"),
     [
         pytest.param(["nonesuch"], 2, "nonesuch", id="an unknown label"),
-        pytest.param(["--reset", "kimi"], 2, "used alone", id="reset with a label"),
-        pytest.param(["--update", "f", "--reset"], 2, "used alone", id="both at once"),
+        pytest.param(["--reset", "kimi"], 2, "cannot be combined", id="reset with a label"),
+        pytest.param(["--update", "f", "--reset"], 2, "cannot be combined", id="both at once"),
         pytest.param(["kimi", "--online"], 3, "Kimi-K2 is not running", id="a stopped proxy"),
         pytest.param(["--update", "nonesuch.json"], 1, "nonesuch.json", id="no file"),
     ],

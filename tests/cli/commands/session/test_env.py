@@ -149,10 +149,10 @@ def test_the_script_for_fish_ends_with_success(home, ccproxy):
 def test_eval_is_confirmed_with_one_line_and_the_command_to_undo_it(home, ccproxy):
     done = ccproxy("env", "kimi-k2")
     last = done.stderr.splitlines()[-1]
-    assert last == 'This shell now uses Kimi-K2.  Undo:  eval "$(ccproxy env --unset)"'
+    assert last == 'This shell now uses Kimi-K2.  To undo:  eval "$(ccproxy env --unset)"'
     assert ccproxy("-q", "env", "kimi-k2").stderr == ""
     done = ccproxy("env", "kimi-k2", "--shell", "fish")
-    assert done.stderr.endswith("Undo:  ccproxy env --unset --shell fish | source\n")
+    assert done.stderr.endswith("To undo:  ccproxy env --unset --shell fish | source\n")
 
 
 def test_a_saved_model_of_another_provider_is_named(home, ccproxy):

@@ -190,8 +190,8 @@ def test_an_unsaved_change_is_reported_and_applies_until_a_restart(two_keys, pro
         store.execute("DROP TABLE keys")
     done = process("keys", "two", "disable", "k2", "--json")
     assert done.returncode == 1
-    assert done.stderr.startswith("warning: Two: not saved (no such table: keys)")
-    assert done.stderr.endswith("; a restart of the proxy undoes it\n")
+    assert done.stderr.startswith("warning: Two: the change was not saved (no such table: keys)")
+    assert done.stderr.endswith(" and will be lost when the proxy restarts\n")
     (row,) = json.loads(done.stdout)["proxies"]
     assert [key["state"] for key in row["keys"]] == ["ready", "disabled"]
     assert row["unsaved"] == "no such table: keys"

@@ -33,7 +33,7 @@ def test_the_line_wraps_the_users_and_can_be_uninstalled(settings, demo, process
     before = read(settings)
     done = process("statusline", "--install", "--yes")
     assert done.returncode == 0, done.stderr
-    assert "Undo:  ccproxy statusline --uninstall" in done.stdout
+    assert "To undo:  ccproxy statusline --uninstall" in done.stdout
     installed = read(settings)
     assert (installed["theme"], installed["statusLine"]["padding"]) == ("dark", 1)
     assert settings.stat().st_mode & 0o777 == 0o640

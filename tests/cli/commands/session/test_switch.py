@@ -121,7 +121,7 @@ def test_the_rules_of_an_entry(fleet, ccproxy):
         "long context over 5000  GLM-4.6:long",
         "fallback                GLM-4.6",
     ]
-    note = "note: the fallback GLM-4.6 is stopped and therefore skipped; start it: ccproxy start "
+    note = "note: the fallback GLM-4.6 is skipped (state: stopped); to start it: ccproxy start "
     assert note in result.stderr
     assert ccproxy("route", "glm-4.6").stdout.startswith("no rules: ")
 
@@ -223,4 +223,4 @@ def test_running_sessions_may_follow_later(fleet, ccproxy):
     assert saved_switch(fleet) == NO_SWITCH
     result = ccproxy("switch", "kimi-k2", "--wait", "30m")
     assert result.exit_code == 2
-    assert "--wait needs new models" in result.stderr
+    assert "--wait requires a change of models" in result.stderr

@@ -60,8 +60,11 @@ def test_a_switch_that_cannot_be_saved_is_reported(demo, ccproxy, process):
     for words, line in ((("toggle", "demo"), "bypassed"), (("history", "demo", "on"), "Recording")):
         done = ccproxy(*words)
         assert line in done.stdout
-        assert "warning: Demo: not saved (demo.standing.json cannot be written" in done.stderr
-        assert "a restart of the proxy undoes it" in done.stderr
+        assert (
+            "warning: Demo: the change was not saved (demo.standing.json cannot be written"
+            in done.stderr
+        )
+        assert "and will be lost when the proxy restarts" in done.stderr
         assert done.exit_code == 1
 
 

@@ -46,7 +46,7 @@ def test_an_error_is_shown_and_the_file_can_be_edited_again(home):
     [
         ({"EDITOR": "false"}, 1, "false failed with exit code 1"),
         ({"EDITOR": "no-such-editor"}, 1, "cannot run the editor no-such-editor"),
-        ({"VISUAL": "vim '"}, 2, "$VISUAL is not a command: No closing quotation"),
+        ({"VISUAL": "vim '"}, 2, "$VISUAL is not a valid command: No closing quotation"),
     ],
 )
 def test_an_editor_that_fails(environ, code, text, home):

@@ -121,4 +121,4 @@ def test_two_labels_with_one_object_name_are_refused(ccproxy, home):
     file.write_text('proxies = ["1:envs/kimi.env:Kimi.K3", "2:envs/kimi.env:kimi-k3"]')
     done = ccproxy("export", "kubernetes")
     assert done.exit_code == 2
-    assert '"Kimi.K3" and "kimi-k3" are both "kimi-k3" as containers' in done.stderr
+    assert '"Kimi.K3" and "kimi-k3" would both be containers named "kimi-k3"' in done.stderr

@@ -613,7 +613,7 @@ def test_untested_keys_and_unknown_windows_are_reported(init, home):
     done = init("--key-stdin", *server)
     assert "note: the context window of m1 is unknown" in done.stderr
     assert "Set CONTEXT_WINDOW in new.env." in done.stderr
-    assert "note: 1 key not tested; init --test does it, or: ccproxy keys New test" in done.stderr
+    assert "note: 1 key not tested; to test: ccproxy keys New test" in done.stderr
     done = init("--preset", "kimi", "--label", "Other", "--key-stdin")
     assert "window" not in done.stderr
 
@@ -842,5 +842,5 @@ def test_an_aborted_dialog_leaves_no_files(give_up, home):
 
 def test_without_a_terminal_there_are_no_questions(ccproxy, home):
     done = ccproxy("init", "--preset", "demo")
-    assert (done.exit_code, "init cannot ask" in done.stderr) == (2, True)
+    assert (done.exit_code, "init cannot prompt" in done.stderr) == (2, True)
     assert "--no-input" in done.stderr.split("fix:")[1]
