@@ -65,6 +65,10 @@ def _rows(learned: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             yield printable(model), printable(api), "(only this API works)"
         if learned["opaque"]:
             number = len(learned["opaque"])
-            yield "any", "", counted(number, "block") + " of foreign encrypted reasoning"
+            yield (
+                "any",
+                "",
+                counted(number, "block") + " of encrypted reasoning from other providers",
+            )
     except _NOT_READABLE:
         return

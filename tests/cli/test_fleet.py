@@ -137,7 +137,7 @@ def test_stop_reports_running_requests_and_ctrl_c_aborts_them(demo, process):
                 first = errors.readline()
                 child.send_signal(signal.SIGINT)
                 rest = errors.read()
-    assert first == "Waiting for 1 request to finish (Ctrl-C aborts) …\n"
+    assert first == "Waiting for 1 request to finish (Ctrl-C aborts them) …\n"
     assert rest == "Stopped 1 worker: Demo\n"
     assert child.returncode == 0
 

@@ -68,7 +68,7 @@ def request_cells(one: RequestTimeline, *, at: float = 0.0) -> tuple[str, ...]:
     """
     Return the cells of `COLUMNS` for one request.
 
-    *at* is the current time in seconds since the epoch, for a running request from an event.
+    *at* is the current time in seconds since the epoch; pass it for running requests from events.
     """
     is_running = one.state == "running"
     state = "running" if is_running else str(one.status or one.state)

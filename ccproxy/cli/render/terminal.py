@@ -91,7 +91,7 @@ def exit_if_unsaved(label: str, reason: str) -> None:
 
 
 def wants_color(environ: Mapping[str, str], *, no_color: bool) -> bool | None:
-    """Return whether to use colors; None: only if the stream is a terminal."""
+    """Return whether to use colors; None means to use them only if the stream is a terminal."""
     if no_color or environ.get("NO_COLOR"):
         return False
     if _is_on(environ.get("FORCE_COLOR")) or _is_on(environ.get("CLICOLOR_FORCE")):

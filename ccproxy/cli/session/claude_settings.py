@@ -284,7 +284,7 @@ def read_user_settings(path: Path) -> dict[str, Any]:
 
 
 def write_user_settings(path: Path, document: Mapping[str, Any]) -> None:
-    """Replace the user's settings in *path*, formatted as Claude Code does; keep the file mode."""
+    """Replace the user's settings in *path*, formatted as Claude Code writes it; keep the mode."""
     target = path.resolve()  # the file may be a symlink into a dotfiles repository
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
     text = json.dumps(document, indent=2, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Show the state of every proxy (also: ps, ls)."""
+"""Show the state of every proxy (aliases: ps, ls)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CLEAR_SCREEN = "\x1b[H\x1b[J"
 )
 @click.argument("labels", nargs=-1, metavar="[LABEL]...", shell_complete=complete_label)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schema 1).")
-@click.option("--watch", is_flag=True, help="Repeat every two seconds.")
+@click.option("--watch", is_flag=True, help="Refresh every two seconds.")
 def status(options: Options, labels: tuple[str, ...], *, as_json: bool, watch: bool) -> None:
     """
     Show the state, address, keys and model of every proxy. Starts nothing.

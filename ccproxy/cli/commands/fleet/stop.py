@@ -73,7 +73,7 @@ def _reporter(options: Options) -> Callable[[Progress], None]:
     def report(progress: Progress) -> None:
         nonlocal last
         count = progress.in_flight
-        text = f"Waiting for {counted(count, 'request')} to finish (Ctrl-C aborts) …"
+        text = f"Waiting for {counted(count, 'request')} to finish (Ctrl-C aborts them) …"
         if count and text != last:
             notify(options, text)
             last = text

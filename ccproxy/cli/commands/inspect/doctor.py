@@ -42,7 +42,7 @@ def doctor(
     """
     Check the machine, the configuration, the fleet and this shell, and suggest fixes.
 
-    Shows the problems; -v shows every check. Exits with 1 if a check fails.
+    Shows only problems; -v shows every check. Exits with 1 if a check fails.
     """
     if online and offline:
         raise UsageError("--online and --offline cannot be combined\n  fix: use one of them")

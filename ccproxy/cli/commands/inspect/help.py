@@ -1,4 +1,4 @@
-"""Show the help of a command, or the exit codes."""
+"""Show the help for a command, or the exit codes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
 @command("ccproxy help status", "ccproxy help exit-codes")
 @click.argument("topic", required=False, shell_complete=_complete)
 def help(_: Options, topic: str | None) -> None:  # noqa: A001 - the name of the command
-    """Show the help of the command TOPIC, the exit codes, or the main help."""
+    """Show the help for the command TOPIC, the exit codes, or the main help."""
     parent = click.get_current_context().parent
     assert parent is not None  # noqa: S101 - click runs every command below the group
     if topic == EXIT_CODES:

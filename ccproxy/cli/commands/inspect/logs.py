@@ -55,7 +55,7 @@ _PROCESS_NUMBER = re.compile(r"\.\d+$")
     type=click.Choice(["debug", "info", "warn", "warning", "error"], case_sensitive=False),
     help="Only lines of this severity or higher.",
 )
-@click.option("--request", metavar="ID", help="Only lines of this request.")
+@click.option("--request", metavar="ID", help="Only lines about this request.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the JSON lines as they are in the log files."
 )
@@ -110,7 +110,7 @@ def _print_lines(
     follows: bool,
     text: Callable[[LogLine], str],
 ) -> bool:
-    """Print the last *count* lines, or all; with *follows*, also new ones. Return True if any."""
+    """Print the last *count* lines, or all, and new ones if it *follows*; return True if any."""
     # Open followers before the archives are read, so that no line is lost to a rotation.
     with ExitStack() as open_files:
         followers = [open_files.enter_context(closing(Follower(log))) for log in files]

@@ -34,7 +34,7 @@ def record(
     case_id: str | None,
 ) -> None:
     """
-    Record the exchanges of LABEL: requests, the provider's bytes and answers.
+    Record the exchanges of LABEL: requests, the provider's raw bytes, and answers.
 
     Recording stops after a day, and each recording is deleted once it is a day old. Keys are
     masked; the text of conversations is not. `--case` prints a test case for a bug report: strings

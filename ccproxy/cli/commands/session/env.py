@@ -178,7 +178,7 @@ def script(session: Mapping[str, str | None], shell: str) -> str:
     statement = _STATEMENTS.get(shell, _posix)
     lines = [statement(name, value) for name, value in session.items()]
     if shell == "fish" and None in session.values():
-        # `set -e` of an unset variable fails, and `… | source && claude` would then stop.
+        # `set -e` fails for an unset variable, and `… | source && claude` would then stop.
         lines.append("true;")
     return "\n".join(lines)
 

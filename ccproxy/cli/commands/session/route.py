@@ -98,7 +98,7 @@ def route(
 
 
 def _note_skipped(options: Options, fleet: Fleet, fallback: Sequence[str]) -> None:
-    """Note which entries of *fallback* are skipped because they are not running."""
+    """Print a note for each entry of *fallback* that is skipped because it is not running."""
     from ccproxy.supervisor.control.client import fleet_status
 
     rows = fleet_status(fleet).proxies if fallback else ()

@@ -183,7 +183,7 @@ def _with_pane(fleet: Fleet, plan: SessionPlan) -> SessionPlan:
 
 
 def _note_overridden(options: Options, plan: SessionPlan) -> None:
-    """Note each variable in Claude Code's settings files that the session overrides."""
+    """Print a note for each variable of Claude Code's settings that the session overrides."""
     from ccproxy.cli.session.claude_settings import find_conflicts
 
     for file, variable in find_conflicts(plan.session, plan.files):
@@ -230,7 +230,7 @@ def _run_child(command: Sequence[str], environ: Mapping[str, str]) -> int:
         raise CcproxyError(f"cannot run {command[0]}: {error.strerror}") from error
 
     def forward(number: int, _frame: FrameType | None) -> None:
-        # The terminal sends the keyboard's signals to the whole group, including the child.
+        # The terminal sends keyboard signals to the whole process group, including the child.
         if number not in (signal.SIGINT, signal.SIGQUIT) or not _is_foreground():
             child.send_signal(number)
 

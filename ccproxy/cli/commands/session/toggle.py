@@ -1,4 +1,4 @@
-"""Bypass a proxy (send requests to Anthropic), or end the bypass."""
+"""Turn a proxy off (send requests to Anthropic) or back on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ccproxy.text import printable
 )
 def toggle(options: Options, label: str, action: Literal["on", "off", "toggle"]) -> None:
     """
-    Turn the proxy LABEL off (bypass it) or on. It keeps running.
+    Turn the proxy LABEL off (bypass it) or on. The proxy keeps running.
 
     While it is off, requests go unchanged to Anthropic with the client's own key. It stays off
     after a restart until it is turned on; `ccproxy status` shows it.

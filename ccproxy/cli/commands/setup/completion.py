@@ -82,6 +82,6 @@ def _adapted(shell: str, template: str) -> str:
         case "zsh":  # a .zshrc may source the script before it loads the completion system
             load = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }"
             return template.replace("    compdef %", f"    {load}\n    compdef %")
-        case "fish":  # click splits at every comma, which would cut the description
+        case "fish":  # click splits at every comma, which would cut off the description
             return template.replace('string split ","', 'string split --max 1 ","')
     return template

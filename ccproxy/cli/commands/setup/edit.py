@@ -29,7 +29,7 @@ _EDITORS = ("sensible-editor", "nano", "vim", "vi")
 @click.argument("label", required=False, shell_complete=complete_label)
 def edit(options: Options, label: str | None) -> None:
     """
-    Open the env file of LABEL, or the table if none is given, in $VISUAL or $EDITOR.
+    Open the env file of LABEL, or the table if no LABEL is given, in $VISUAL or $EDITOR.
 
     The configuration is checked afterwards; if it has errors, the file can be edited again. A
     running fleet is not changed until `ccproxy reload`.

@@ -60,7 +60,7 @@ def _stop(options: Options, fleet: Fleet, entry: Entry) -> None:
 
     for path in (fleet.state / "claude").glob(f"{entry.label}*.json"):
         if path.stem == entry.label or path.stem.startswith(f"{entry.label}+"):
-            path.unlink(missing_ok=True)  # it may contain a client key
+            path.unlink(missing_ok=True)  # the file may contain a client key
     running = [row.label for row in fleet_status(fleet).proxies if row.pids]
     if entry.label not in running:
         return

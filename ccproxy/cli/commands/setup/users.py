@@ -30,7 +30,7 @@ _COLUMNS = (
 )
 _HEADER = """\
 # The users of this fleet's gateway: docs/team-gateway.md
-# Entries use this file with USERS=../users.toml in their env file.
+# To use this file, entries need USERS=../users.toml in their env files.
 
 # [roles.developer]
 # entries = ["Kimi-K3"]

@@ -71,7 +71,7 @@ def test_nothing_is_overwritten(filled, ccproxy):
     done = ccproxy("history", "kimi-k2", "export", "x")
     assert done.exit_code == 1
     assert done.stderr == (
-        "Error: exports/x exists\n  fix: choose another name, or remove it: rm exports/x\n"
+        "Error: exports/x exists\n  fix: choose another name, or remove the file: rm exports/x\n"
     )
 
 

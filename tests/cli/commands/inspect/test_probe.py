@@ -90,7 +90,7 @@ def test_the_question(plan, question):
 @pytest.mark.parametrize(
     ("words", "report"),
     [
-        (["kimi-k2", "--export"], "nothing was measured at this address"),
+        (["kimi-k2", "--export"], "nothing has been measured at this address"),
         (["kimi-k2", "--yes"], "is not running"),
         (["kimi-k2", "--max-cost", "nan"], "'nan' is not a finite number"),
     ],
