@@ -21,8 +21,8 @@ from typing import Any
 _LOCK_POLL = 0.05
 """Seconds between attempts to take a lock with a timeout; flock itself has no timeout."""
 _FIX_SPACE = "free some space on that disk"
-_FIX_OWNER = "make its folder writable for the user who runs ccproxy"
-_FIX_FOLDER = "a file has the name of the folder: move that file"
+_FIX_OWNER = "make its folder writable by the user who runs ccproxy"
+_FIX_FOLDER = "a file with the folder's name is in the way: move that file"
 _FIXES = {
     errno.EEXIST: _FIX_FOLDER,
     errno.ENOTDIR: _FIX_FOLDER,
@@ -68,7 +68,7 @@ def open_private(path: Path, flags: int) -> int:
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        text = f"{path} is a symbolic link; ccproxy does not write through links: remove it"
+        text = f"{path} is a symbolic link; ccproxy does not write through links: remove the link"
         raise OSError(errno.ELOOP, text) from error
 
 
@@ -235,7 +235,7 @@ def claim_numbered(folder: Path, prefix: str, *, most: int) -> tuple[int, int]:
             os.close(fd)
             continue
         return number, fd
-    raise OSError(f"{most} processes share {folder}")
+    raise OSError(f"the limit of {most} processes that share {folder} is reached")
 
 
 def is_claimed(fd: int) -> bool:

@@ -109,6 +109,6 @@ def _backend(env: EnvReader, name: str, url: str) -> SearchBackend | None:
             value, text, fix=f"choose one of {', '.join(engines)}, {OWN_SEARCH} or {NO_SEARCH}"
         )
     elif backend.needs_server and not url:
-        text = f"WEB_SEARCH: {backend.title} needs its address"
+        text = f"WEB_SEARCH: {backend.title} needs the address of its server"
         env.note(value, text, fix=f"for example, write WEB_SEARCH={name}:http://127.0.0.1:8888")
     return backend

@@ -64,7 +64,7 @@ def base_url(env: EnvReader, preset: Preset, api: Api) -> str:
         kind = "Messages endpoint" if api == "messages" else "address"
         env.note_absence(
             s.PROVIDER_BASE_URL,
-            f"{preset.title} has no {kind} that ccproxy knows",
+            f"{preset.title} has no known {kind}",
             near=_first(env, s.PROVIDER_API, s.PROVIDER),
             example=preset.example_url or s.PROVIDER_BASE_URL.example,
         )
@@ -106,7 +106,7 @@ def no_endpoint(env: EnvReader) -> Endpoint:
         value = env.value(setting)
         if value is not None and env.value(s.PROVIDER) is None:
             text = f"{setting.name} has no effect without PROVIDER"
-            env.note(value, text, fix="add PROVIDER=the name of the preset, or remove it")
+            env.note(value, text, fix="set PROVIDER to the name of the preset, or remove this line")
     return Endpoint(name="")
 
 
@@ -117,13 +117,11 @@ def _check_endpoint(env: EnvReader, value: Value, url: str, api: Api) -> None:
     except ValueError:
         return
     if api != "messages" and path.endswith(("/anthropic", "/anthropic/v1", "/v1/messages")):
-        text = f'{value.name} "{url}" is an endpoint of the Messages API; PROVIDER_API is {api}'
+        text = f'{value.name} "{url}" is an endpoint of the Messages API, but PROVIDER_API is {api}'
         fix = "set PROVIDER_API=messages, or write the address of the OpenAI-compatible endpoint"
         env.note(value, text, fix=fix)
     elif api == "messages" and path.endswith(("/chat/completions", "/responses")):
-        text = (
-            f'{value.name} "{url}" is not an endpoint of the Messages API; PROVIDER_API is messages'
-        )
+        text = f'{value.name} "{url}" is not a Messages API endpoint, but PROVIDER_API is messages'
         fix = "set PROVIDER_API=chat, or write the address of the Messages endpoint"
         env.note(value, text, fix=fix)
 
@@ -192,7 +190,11 @@ def check_limits(env: EnvReader, minimum: int | None, maximum: int | None) -> No
     """Check that the lower bound of max_tokens is not above the upper bound."""
     if minimum is not None and maximum is not None and minimum > maximum:
         text = f"MIN_TOKENS_LIMIT is {minimum}, above MAX_TOKENS_LIMIT, which is {maximum}"
-        env.note(env.value(s.MIN_TOKENS_LIMIT), text, fix="lower it, or raise MAX_TOKENS_LIMIT")
+        env.note(
+            env.value(s.MIN_TOKENS_LIMIT),
+            text,
+            fix="lower MIN_TOKENS_LIMIT, or raise MAX_TOKENS_LIMIT",
+        )
 
 
 def check_budgets(env: EnvReader, models: ModelMap, client_keys: tuple[str, ...]) -> None:
@@ -204,22 +206,22 @@ def check_budgets(env: EnvReader, models: ModelMap, client_keys: tuple[str, ...]
         for budget in env.read(setting):
             if budget.unit not in (TOKENS, CURRENCY):
                 text = f"{setting.name} is in {budget.unit}, but prices are in {CURRENCY}"
-                fix = f"set a budget in {CURRENCY} or in tokens"
+                fix = f"set the budget in {CURRENCY} or in tokens"
                 env.note(env.value(setting), text, fix=fix)
                 break
             if budget.unit != TOKENS and unpriced is not None:
                 text = f"{setting.name} is in {budget.unit}, but the price of {unpriced} is unknown"
-                fix = f"set PRICES={unpriced}=INPUT/OUTPUT, or a budget in tokens"
+                fix = f"set PRICES={unpriced}=INPUT/OUTPUT, or set the budget in tokens"
                 env.note(env.value(setting), text, fix=fix)
                 break
     for name in dict.fromkeys(budget.client for budget in env.read(s.CLIENT_BUDGETS)):
         matches = [key for key in client_keys if name == EVERY_CLIENT or key.endswith(name)]
         if not matches or (name != EVERY_CLIENT and len(matches) > 1):
             count = "no client key" if not matches else f"{len(matches)} client keys"
-            text = f"CLIENT_BUDGETS: {count} in ANTHROPIC_API_KEY ends in {name}"
+            text = f"CLIENT_BUDGETS: found {count} in ANTHROPIC_API_KEY ending in {name}"
             if name == EVERY_CLIENT:
                 text = "CLIENT_BUDGETS has no effect without client keys"
-            fix = "name a key by up to its last 8 characters; keys are in ANTHROPIC_API_KEY"
+            fix = "identify one key of ANTHROPIC_API_KEY by its last 4 to 8 characters"
             env.note(env.value(s.CLIENT_BUDGETS), text, fix=fix)
 
 
@@ -245,7 +247,9 @@ def check_own_port(env: EnvReader, base_url: str, own: Mapping[int, str], *, hos
     split = urlsplit(base_url)
     name, port = split.hostname or "", split.port or 0
     if port in own and (is_loopback(name) or name in (host, "0.0.0.0", "::")):  # noqa: S104
-        text = f'PROVIDER_BASE_URL is the port of the proxy {own[port]}, got "{base_url}"'
+        text = (
+            f'PROVIDER_BASE_URL must not be the address of the proxy {own[port]}, got "{base_url}"'
+        )
         fix = "write the address of the provider itself"
         env.note(env.value(s.PROVIDER_BASE_URL), text, fix=fix)
 

@@ -223,12 +223,16 @@ class _TableReader:
         workers = self._integer(fields.get("workers", 1), "workers", MAX_WORKERS, line)
         label, env_file = fields["label"], fields["env_file"]
         if not isinstance(label, str) or not LABEL.fullmatch(label) or not label.isascii():
-            document.note(line, f'the label "{label}" is not allowed', f"a label is {LABEL_RULE}")
+            document.note(
+                line, f'the label "{label}" is not allowed', f"a label consists of {LABEL_RULE}"
+            )
         elif label.lower() in RESERVED:
             text = f'the label "{label}" is reserved for ccproxy itself'
             document.note(line, text, "choose another label")
         if not isinstance(env_file, str) or not env_file or "\0" in env_file:
-            document.note(line, "env_file must be the path of a file", "name a file in envs/")
+            document.note(
+                line, "env_file must be the path of a file", "set it to the path of a file in envs/"
+            )
         if len(document.mistakes) > mistakes:
             return None
         file = document.file

@@ -132,7 +132,9 @@ def _thresholds_without_model(
             continue
         if tables.routing(entry.label).long_context is None:
             value = read_file(entry.env_file, entry=entry).value(setting)
-            text = f"{setting.name}: no model for long requests of {entry.label} is set"
+            text = (
+                f"{setting.name} is set, but there is no model for long requests of {entry.label}"
+            )
             fix = f'add long_context = "LABEL:model" below [routes.{_toml_key(entry.label)}] in '
             yield Mistake(
                 file=display_path(entry.env_file),

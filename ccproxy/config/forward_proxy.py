@@ -58,8 +58,8 @@ def unsupported_proxy(
     if not proxy or not (problem := _problem(proxy)):
         return None
     return (
-        f"{name} is ignored: {problem}; requests to the provider go directly. Set UPSTREAM_PROXY "
-        "to an http:// proxy"
+        f"{name} is ignored: {problem}; requests to the provider are sent directly. Set "
+        "UPSTREAM_PROXY to an http:// proxy"
     )
 
 

@@ -94,12 +94,12 @@ def _no_table(env: Mapping[str, str]) -> Mistake:
         f"{FILE_NAME}: neither in this folder nor above it, up to {top}",
         f"{_user_table(env)}: does not exist",
         *(
-            f"{candidate.file}: not used, others can change it or its folder"
+            f"{candidate.file}: not used, because other users can change it or its folder"
             for candidate in _candidates(env)
             if candidate.exists
         ),
     ]
-    fix = f"ccproxy init writes a first one; or name yours with -c FILE or ${VARIABLE}"
+    fix = f"create one with ccproxy init, or name yours with -c FILE or ${VARIABLE}"
     return Mistake(file=Path(FILE_NAME), line=None, text="\n      ".join(lines), fix=fix)
 
 

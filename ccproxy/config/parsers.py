@@ -122,7 +122,7 @@ def _number(least: float, most: float, name: str) -> Callable[[str], float]:
 _ABOVE_ZERO, _FINITE = math.ulp(0.0), sys.float_info.max
 
 seconds = _number(_ABOVE_ZERO, _FINITE, "a number of seconds")
-seconds_or_never = _number(0.0, _FINITE, "a number of seconds or 0 for never")
+seconds_or_never = _number(0.0, _FINITE, "a number of seconds, or 0 for never")
 days = _number(_ABOVE_ZERO, 366.0, "a number of days, at most 366")
 dollars = _number(0.0, 1e6, "a number of US dollars from 0 to 1000000")
 tokens = _whole_number(1, 999_999_999, "a whole number of tokens")
@@ -139,7 +139,9 @@ per_minute = _whole_number(1, 10_000, "a whole number of requests")
 def signing_key(value: str) -> bytes:
     """Parse a secret; errors do not quote it."""
     if len(value) < MIN_SECRET_LENGTH:
-        raise ValueError(f"must have at least {MIN_SECRET_LENGTH} characters: openssl rand -hex 32")
+        raise ValueError(
+            f"must have at least {MIN_SECRET_LENGTH} characters, for example: openssl rand -hex 32"
+        )
     return value.encode("utf-8", "surrogateescape")
 
 
@@ -170,7 +172,7 @@ def hosts(value: str) -> tuple[str, ...]:
             ip_address(host)
         except ValueError as error:
             if not _HOST_NAME.fullmatch(host):
-                rule = "must be host names without scheme, port and wildcards"
+                rule = "must be host names without a scheme, port or wildcard"
                 raise ValueError(f'{rule}, got "{host}"') from error
     return tuple(host.rstrip(".") for host in names)
 
@@ -191,7 +193,7 @@ def networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
     except ValueError as error:
         raise ValueError(f"must be addresses or networks such as 10.0.0.0/8: {error}") from error
     if any(network.prefixlen == 0 for network in networks):
-        raise ValueError("must not contain every address")
+        raise ValueError("must not include every address")
     return networks
 
 
@@ -295,13 +297,13 @@ def _keys(value: str, problem_of: Callable[[str], str]) -> tuple[str, ...]:
         raise ValueError("contains no key, only commas")
     for number, key in enumerate(parsed, 1):
         if problem := problem_of(key):
-            which = f"contains as key {number} of {len(parsed)}" if len(parsed) > 1 else "contains"
+            which = f"(key {number} of {len(parsed)}) contains" if len(parsed) > 1 else "contains"
             raise ValueError(f"{which} {problem} ({mask_key(split_key(key)[0])})")
     secrets = [split_key(key)[0] for key in parsed]
     for number, secret in enumerate(secrets, 1):
         if (first := secrets.index(secret) + 1) < number:
             text = f"contains key {first} ({mask_key(secret)}) again as key {number}"
-            raise ValueError(f"{text}, with other attributes")
+            raise ValueError(f"{text}, with different attributes")
     return parsed
 
 
@@ -361,13 +363,13 @@ def _character_problem(char: str) -> str:
     if char == ";":
         return 'a semicolon: separate keys with ","'
     if char == "#":
-        return "a #: put a space before a comment, and do not put a # in the key"
+        return "a #: put a space before a comment; keys cannot contain a #"
     if char in "\"'`":
         return "quotes as part of the key: use one pair of quotes around the value, or none"
     if "!" <= char <= "~":
         return ""
     if char in " \t":
-        return 'a space: keys have none; separate several with ","'
+        return 'a space: keys contain no spaces; separate several keys with ","'
     name = unicodedata.name(char, f"U+{ord(char):04X}").lower()
     if (replacement := _FULL_WIDTH.get(char)) is not None:
         use = 'separate keys with ","' if replacement == "," else f"write {replacement}"
@@ -402,7 +404,7 @@ def _server(value: str, *, sends: str) -> SplitResult:
     if split.scheme == "http" and not is_private(split.hostname or ""):
         raise ValueError(f'would send {sends} unencrypted, got "{without_credentials(value)}"')
     if split.username is not None or split.password is not None:
-        raise ValueError("must not contain a user name and password")
+        raise ValueError("must not contain a user name or password")
     if split.fragment:
         raise ValueError(f'must not contain a #, got "{without_credentials(value)}"')
     return split

@@ -63,17 +63,17 @@ def _strategy(env: EnvReader, ranks: tuple[KeyRank, ...]) -> Strategy:
     strategy = env.read(s.KEY_STRATEGY)
     if strategy is None:
         return "priority" if has_priority else "weights" if has_weight else "rotate"
-    text, fix = "", "remove them, or remove KEY_STRATEGY"
+    text, fix = "", "remove these attributes, or remove KEY_STRATEGY"
     ignored = [name for name, has in (("priority", has_priority), ("weight", has_weight)) if has]
     if strategy == "priority":
         ignored = []
     elif strategy == "weights":
         ignored = [name for name in ignored if name != "weight"]
     if ignored:
-        text = f"KEY_STRATEGY {strategy} ignores the {' and '.join(ignored)} after the keys"
+        text = f"KEY_STRATEGY {strategy} ignores the {' and '.join(ignored)} of the keys"
     elif strategy == "priority" and not has_priority:
         text = "KEY_STRATEGY is priority, but no key has a priority above 1"
-        fix = "write ;priority=2 after the keys that are used last"
+        fix = "write ;priority=2 after the keys to be used last"
     elif strategy == "weights" and not has_weight:
         text = "KEY_STRATEGY is weights, but no key has a weight above 1"
         fix = "for example, write ;weight=3 after a key"
@@ -95,7 +95,7 @@ def _listed_keys(env: EnvReader) -> tuple[str, ...] | None:
         return env.read(s.PROVIDER_API_KEY) if env.value(s.PROVIDER_API_KEY) else None
     if env.value(s.PROVIDER_API_KEY) is not None:
         text = "PROVIDER_API_KEYS_FILE is set, but the env file also contains a provider key"
-        env.note(value, text, fix="keep one of them")
+        env.note(value, text, fix="keep only one of the two")
     listed, problem, fix = _read_keys(path)
     if problem:
         env.note(value, f"PROVIDER_API_KEYS_FILE: {display_path(path)}{problem}", fix=fix)
@@ -108,7 +108,11 @@ def _read_keys(path: Path) -> tuple[tuple[str, ...], str, str]:
         content = read_regular(path, encoding="utf-8-sig")
         is_exposed = is_open_to_others(path)
     except OSError as error:
-        return (), f" cannot be read: {error.strerror}", "correct the name, or make it readable"
+        return (
+            (),
+            f" cannot be read: {error.strerror}",
+            "correct the name, or make the file readable",
+        )
     except UnicodeDecodeError:
         return (), " is not UTF-8 text", "save it as UTF-8"
     if is_exposed:
@@ -124,7 +128,7 @@ def _read_keys(path: Path) -> tuple[tuple[str, ...], str, str]:
         secret = split_key(key)[0]
         problem = "a comma" if "," in key else listed_key_problem(key)
         if not problem and secret in lines:
-            problem = f"the key of line {lines[secret]} again"
+            problem = f"the key from line {lines[secret]} again"
         if problem:
             text = f":{number} contains {problem} ({mask_key(secret)})"
             return (), text, "write one key per line, such as sk-…;priority=2"

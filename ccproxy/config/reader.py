@@ -160,7 +160,7 @@ class EnvReader:
         values = (self._values.get(name) for name in setting.names)
         if (empty := next(filter(None, values), None)) is not None:
             text = f"{empty.name} is empty: {reason}"
-            self.note(empty, text, fix=f"fill it: {empty.name}={example}")
+            self.note(empty, text, fix=f"give it a value: {empty.name}={example}")
         elif self.is_whole:
             name = setting.names[0]
             self.note(near, f"{name} is missing: {reason}", fix=f"add {name}={example}")
@@ -186,7 +186,7 @@ def read_file(file: Path, *, entry: Entry | None) -> EnvReader:
     except FileNotFoundError:
         reader.mistakes.append(_missing_file(file, entry))
     except OSError as error:
-        fix = f"make it a readable file: {display_path(file)}"
+        fix = f"make sure {display_path(file)} is a regular file that ccproxy can read"
         reader.note(None, f"cannot be read: {error.strerror}", fix=fix)
     except UnicodeDecodeError:
         reader.note(None, "is not UTF-8 text", fix="save it as UTF-8")
@@ -242,7 +242,9 @@ def _note_broken_line(binding: Binding, value: Value, reader: EnvReader) -> None
     lines = binding.original.string.strip().splitlines()
     quote = _OPEN_QUOTE.match(lines[0])
     if quote is None:
-        reader.note(value, "this line is not NAME=value", fix="check its quotes, or remove it")
+        reader.note(
+            value, "this line is not NAME=value", fix="check the quotes on this line, or remove it"
+        )
         return
     text = f"the quote of {quote[1]} is not closed"
     if value.line is not None and len(lines) > 1:
@@ -260,7 +262,7 @@ def _last(values: Sequence[Value], reader: EnvReader) -> Value:
         text = f"{name} is set {times} (lines {', '.join(lines)} and {last})"
         is_key = name in PROVIDER_API_KEY.names
         several = "; write several keys on one line, separated by commas" if is_key else ""
-        reader.note(filled[-1], text, fix=f"keep one{several}")
+        reader.note(filled[-1], text, fix=f"keep one of these lines{several}")
     return (filled or values)[-1]
 
 

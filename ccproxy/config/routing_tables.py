@@ -193,7 +193,7 @@ class _Reader:
             return ()
         for name in names:
             if name.lower() == label.lower():
-                self._note(line, f"{label} cannot be its own fallback", "name another label")
+                self._note(line, f"{label} cannot be its own fallback", "name a different label")
             else:
                 self._check_label(name, f"fallback of {label}", line)
         return tuple(dict.fromkeys(self._labels.get(name.lower(), name) for name in names))

@@ -109,13 +109,13 @@ PROVIDER_API: Setting[parsers.ApiChoice, parsers.ApiChoice] = Setting(
     parse=parsers.api,
     default="auto",
     meaning="chat (Chat Completions), responses (OpenAI's Responses API) or messages (direct mode, "
-    "the default of the preset anthropic); auto: what each model needs",
+    "the default for the anthropic preset); auto: whichever each model needs",
     example="responses",
 )
 ANTHROPIC_API_KEY = Setting(
     parse=parsers.client_keys,
     default=(),
-    meaning="client keys, separated by commas, one of which every request must contain; if empty, "
+    meaning="comma-separated client keys, one of which every request must contain; if empty, "
     "no key is required",
     example="ccp_…",
     is_secret=True,
@@ -150,7 +150,7 @@ SMALL_MODEL = Setting(
 PASS_MODELS = Setting(
     parse=parsers.words,
     default=None,
-    meaning="glob patterns, separated by commas, of model names that are sent unchanged",
+    meaning="comma-separated glob patterns for model names that are sent unchanged",
     example="gpt-*,kimi-*",
     source="preset, else gpt-* o1* o3* o4* …",
 )
@@ -163,7 +163,7 @@ HOST = Setting(
 PORT = Setting(
     parse=parsers.port,
     default=None,
-    meaning="checked against the port in ccproxy.toml, which is used",
+    meaning="checked against the port in ccproxy.toml, which takes precedence",
     example="8081",
     source="the table's",
 )
@@ -176,7 +176,7 @@ ALLOW_PUBLIC = Setting(
 ALLOWED_HOSTS = Setting(
     parse=parsers.hosts,
     default=(),
-    meaning="host names, separated by commas, that requests may use, beyond localhost and HOST",
+    meaning="comma-separated host names that requests may use in addition to localhost and HOST",
     example="box.lan,192.168.1.5",
     source="loopback names on loopback, else any",
 )
@@ -190,7 +190,7 @@ DRAIN_TIMEOUT = Setting(
 DRAIN_DELAY = Setting(
     parse=parsers.seconds_or_never,
     default=0.0,
-    meaning="seconds after that SIGTERM in which new requests are still accepted, and /readyz "
+    meaning="seconds after SIGTERM during which new requests are still accepted and /readyz "
     "answers 503, so that a load balancer can react",
     example="10",
 )
@@ -237,13 +237,13 @@ OIDC_ISSUER = Setting(
 OIDC_CLIENT_ID = Setting(
     parse=parsers.text,
     default="",
-    meaning="the id of the gateway at OIDC_ISSUER",
+    meaning="the client ID of the gateway at OIDC_ISSUER",
     example="ccproxy",
 )
 OIDC_CLIENT_SECRET = Setting(
     parse=parsers.text,
     default="",
-    meaning="the secret of the gateway at OIDC_ISSUER; without one it is a public client",
+    meaning="the gateway's client secret at OIDC_ISSUER; if empty, the gateway is a public client",
     example="…",
     is_secret=True,
 )
@@ -257,15 +257,15 @@ OIDC_SESSION_DAYS = Setting(
 TLS_CERT = Setting(
     parse=parsers.text,
     default=None,
-    meaning="a certificate with its chain as PEM, relative to the env file: the port serves https; "
-    "needs TLS_KEY and PUBLIC_URL; a changed file is used at once",
+    meaning="a PEM certificate with its chain, relative to the env file, for serving https; "
+    "requires TLS_KEY and PUBLIC_URL; a changed file takes effect at once",
     example="fullchain.pem",
     source="none: http",
 )
 TLS_KEY = Setting(
     parse=parsers.text,
     default=None,
-    meaning="the private key of TLS_CERT as PEM, without a password",
+    meaning="the private key for TLS_CERT in PEM form, without a password",
     example="privkey.pem",
     source="none",
 )
@@ -333,7 +333,7 @@ KEY_STRATEGY: Setting[Strategy, Strategy | None] = Setting(
     meaning="rotate, fill-first (one key until it cannot serve, then the next), priority or "
     "weights (as written after the keys)",
     example="fill-first",
-    source="rotate, or as keys are marked",
+    source="rotate, unless the keys have attributes",
 )
 KEY_AFFINITY: Setting[Affinity, Affinity] = Setting(
     parse=parsers.affinity,
@@ -383,7 +383,7 @@ KEY_PER_DAY = Setting(
 REDIS_URL = Setting(
     parse=parse_redis_url,
     default=None,
-    meaning="the Redis or Valkey in which replicas on several hosts share the state of their keys: "
+    meaning="the Redis or Valkey server through which replicas on several hosts share key state: "
     "redis://, rediss://, unix:// or redis+sentinel://host,host/master",
     example="redis://redis:6379/0",
 )
@@ -404,20 +404,20 @@ METRICS = Setting(
     parse=parse_metrics_address,
     default=None,
     meaning="where GET /metrics is served for Prometheus: PORT (on 127.0.0.1), HOST:PORT or "
-    "unix:PATH; each worker process needs its own",
+    "unix:PATH; each worker process needs its own address",
     example="9464",
 )
 TRACES = Setting(
     parse=parse_traces_url,
     default=None,
     meaning="a collector of OpenTelemetry traces (OTLP over HTTP): a span for each request and "
-    "attempt, without content and keys",
+    "attempt, without content or keys",
     example="http://127.0.0.1:4318",
 )
 TRACES_HEADERS: Setting[Mapping[str, str], Mapping[str, str]] = Setting(
     parse=parse_traces_headers,
     default=MappingProxyType({}),
-    meaning="headers for that collector, such as its key",
+    meaning="headers for the TRACES collector, such as its key",
     example="Authorization=Bearer …",
     is_secret=True,
 )
@@ -473,7 +473,7 @@ AUTO_CACHE = Setting(
 EXTRA_BODY = Setting(
     parse=parsers.extra_body,
     default=None,
-    meaning="a JSON object with fields for every Chat Completions request; they take precedence",
+    meaning="a JSON object of fields to set in every Chat Completions request, overriding others",
     example='{"reasoning_effort":"low"}',
     source="preset",
 )
@@ -481,7 +481,7 @@ PRICES = Setting(
     parse=parsers.prices,
     default=(),
     meaning="dollars per million tokens: model=input/output[/cached[/cache writes[/for 1 h]]], …; "
-    "after ; rates of longer prompts and hours in UTC",
+    "after a semicolon, rates for longer prompts or for hours in UTC",
     example="kimi-k3=0.6/2.5/0.15; above 200k=1.2/5/0.3; off-peak mon-fri 16:30-00:30=0.3/1.2",
     source="preset",
 )
@@ -495,7 +495,7 @@ ACCOUNT_CHECK: Setting[parsers.AccountCheck, parsers.AccountCheck] = Setting(
 ACCOUNT_INTERVAL = Setting(
     parse=parsers.seconds,
     default=900.0,
-    meaning="seconds between two of these reads; without requests there are none",
+    meaning="seconds between reads of an account; none are made while there are no requests",
     example="3600",
 )
 BUDGET = Setting(
@@ -509,8 +509,8 @@ BUDGET = Setting(
 CLIENT_BUDGETS = Setting(
     parse=parsers.client_budgets,
     default=(),
-    meaning="the same for each client key, identified by its last characters; * stands for all "
-    "other keys",
+    meaning="like BUDGET, but for each client key, identified by its last characters; * stands for "
+    "all other keys",
     example="…k3y1=2 USD/day, *=500k tokens/day",
     source="none",
 )
@@ -524,7 +524,7 @@ PRICE_GUARD = Setting(
 TOOL_FILTER = Setting(
     parse=parsers.words,
     default=(),
-    meaning="glob patterns, separated by commas, of tools that are removed from requests",
+    meaning="comma-separated glob patterns for the tools to remove from requests",
     example="WebSearch,mcp__*",
     source="none",
 )
@@ -546,7 +546,7 @@ WEB_SEARCH_KEY = Setting(
 WEB_SEARCH_PRICE = Setting(
     parse=parsers.dollars,
     default=None,
-    meaning="US dollars for one web search; it counts in costs and budgets",
+    meaning="price of one web search in US dollars; it counts toward costs and budgets",
     example="0.005",
     source="the list price, where it is known",
 )
@@ -561,34 +561,34 @@ AUTO_PROBE = Setting(
 AUTO_MODE_MODEL = Setting(
     parse=parsers.model,
     default=None,
-    meaning="the model, also LABEL:model, that judges tool calls in Claude Code's auto mode",
+    meaning="the model, or LABEL:model, that judges tool calls in Claude Code's auto mode",
     example="Gemini:small",
     source="Claude Code's own classifier",
 )
 VISION = Setting(
     parse=parsers.model,
     default=None,
-    meaning="the model, also LABEL:model, that describes images for models that see none; it gets "
-    "every image",
+    meaning="the model, or LABEL:model, that describes images for models that do not accept them; "
+    "it receives every image",
     example="Gemini:small",
     source="images are left out",
 )
 HISTORY = Setting(
     parse=parsers.switch,
     default=False,
-    meaning="on: record conversations for three days, without tool bodies and keys",
+    meaning="on: record conversations, without tool bodies or keys, and keep them for three days",
     example="on",
 )
 ADMIN_API = Setting(
     parse=parsers.switch,
     default=True,
-    meaning="off: no /config, /models, /conversation … on the proxy's port; only loopback has them",
+    meaning="off: only loopback serves /config, /models, /conversation …, not the proxy's port",
     example="off",
 )
 INSPECT = Setting(
     parse=parsers.switch,
     default=False,
-    meaning="on: /debug_logs also shows redacted bodies, for a day after the file was saved",
+    meaning="on: /debug_logs also shows redacted bodies, for a day after the env file was saved",
     example="on",
 )
 TRANSPARENT_URL = Setting(

@@ -30,10 +30,10 @@ MAX_OVERFLOW_BYTES: Final = 2_000_000
 _FILLER: Final = "word "
 """About one token in every vocabulary."""
 _NO_EFFECT = "its effect is not visible in an answer"
-_RESPONSES = "of the Responses API; only Chat Completions are measured"
-_HEADER = "a header; it decides about prices and routes, not about the answer"
+_RESPONSES = "specific to the Responses API; only Chat Completions is measured"
+_HEADER = "a header, which affects prices and routing but not the answer"
 UNMEASURED: Final[Mapping[str, str]] = {
-    "vocabulary": "the estimate of tokens learns from the usage of every answer",
+    "vocabulary": "the token estimate is adjusted by the usage of every answer",
     "tool_stream": "visible only in a long call, and the model might not make one",
     "thinking_keep": _NO_EFFECT,
     "history_scope": _NO_EFFECT,
@@ -47,9 +47,9 @@ UNMEASURED: Final[Mapping[str, str]] = {
     "vision_header": _HEADER,
     "initiator_header": _HEADER,
     "session_header": _HEADER,
-    "refused_fields": "any field; ccproxy learns from the first refusal instead",
-    "extra_body": "any field",
-    "template_kwargs": "measured as the form of `reasoning`",
+    "refused_fields": "could be any field; ccproxy learns from the first refusal instead",
+    "extra_body": "could be any field",
+    "template_kwargs": "measured together with `reasoning`",
     "text_calls": "an occasional error of the model",
     "quota_means_rate": "visible only when the quota is exhausted",
 }
@@ -580,7 +580,7 @@ def why_no_overflow(window: int | None) -> str:
         return "the model's window is unknown"
     size = overflow_tokens(window) * len(_FILLER)
     if size > MAX_OVERFLOW_BYTES:
-        return f"a request of {size / 1e6:.1f} MB would be needed, more than 2 MB"
+        return f"a request of {size / 1e6:.1f} MB would be needed, which exceeds 2 MB"
     return ""
 
 

@@ -66,9 +66,13 @@ class Hours(
     def __post_init__(self) -> None:
         """Reject invalid times and days."""
         if not 0 <= _minute(self.start) < _minute(self.end) <= MINUTES_PER_DAY:
-            raise ValueError(f"{self.start}-{self.end} are not two times of one day, in order")
+            raise ValueError(
+                f"{self.start}-{self.end} must be two times of one day, in ascending order"
+            )
         if not self.days or not set(self.days) <= {*range(1, 8)}:
-            raise ValueError(f"days are numbers from 1 (Monday) to 7, got {list(self.days)}")
+            raise ValueError(
+                f"days must be numbers from 1 (Monday) to 7 (Sunday), got {list(self.days)}"
+            )
 
     def contain(self, *, day: int, minute: int) -> bool:
         """Return True if the hours include the *minute* of the *day* (1 is Monday)."""
@@ -106,7 +110,9 @@ class Price(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
         """Reject thresholds that are out of order, because some would never apply."""
         thresholds = [tier.above for tier in self.tiers]
         if thresholds != sorted(set(thresholds)):
-            raise ValueError(f"the thresholds of the tiers must rise, got {thresholds}")
+            raise ValueError(
+                f"the thresholds of the tiers must be in ascending order, got {thresholds}"
+            )
 
     def as_fields(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults, for JSON."""
@@ -201,5 +207,5 @@ def _minute(time: str) -> int:
     """Convert *time* (HH:MM) into the minute of the day."""
     hour, colon, minute = time.partition(":")
     if not (colon and hour.isdecimal() and minute.isdecimal() and int(minute) < 60):
-        raise ValueError(f'a time is HH:MM, got "{time}"')
+        raise ValueError(f'a time must be HH:MM, got "{time}"')
     return int(hour) * 60 + int(minute)

@@ -43,7 +43,7 @@ def retirement_text(retirement: Retirement, *, today: str) -> str:
     if not date:
         text = f"the provider has retired {model}"
     elif date > today:
-        text = f"the provider retires {model} on {date}"
+        text = f"the provider will retire {model} on {date}"
     else:
         text = f"the provider retired {model} on {date}"
     return f"{text}; its successor is {successor}" if successor else text

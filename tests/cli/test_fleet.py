@@ -259,7 +259,7 @@ def test_a_symbolic_link_as_a_log_is_reported(demo, process):
     reasons = {label: row["reason"] for label, row in rows(process).items()}
     for label, file in (("Demo", "Demo.log"), ("Other", "Other.out")):
         assert f"/logs/{file} is a symbolic link" in reasons[label]
-        assert reasons[label].endswith("remove it")
+        assert reasons[label].endswith("remove the link")
     assert not (demo / "elsewhere").exists()
 
 

@@ -44,7 +44,7 @@ def test_the_key_is_a_secret():
     ("settings", "text"),
     [
         ({"WEB_SEARCH": "tavily"}, "WEB_SEARCH_KEY is missing: Tavily requires a key"),
-        ({"WEB_SEARCH": "searxng"}, "SearXNG needs its address"),
+        ({"WEB_SEARCH": "searxng"}, "SearXNG needs the address of its server"),
         ({"WEB_SEARCH": "tavly", "WEB_SEARCH_KEY": KEY}, 'did you mean "tavily"'),
         ({"WEB_SEARCH": "openai"}, "must name a search engine"),
         ({"WEB_SEARCH_PRICE": "half"}, "WEB_SEARCH_PRICE must be a number of US dollars"),

@@ -125,7 +125,7 @@ def short(row):
 
 PORT = "fix: choose a whole number from 1 to 65535"
 RULE = (
-    "fix: a label is 1 to 32 letters, digits, dots, dashes or underscores, "
+    "fix: a label consists of 1 to 32 letters, digits, dots, dashes or underscores, "
     "beginning with a letter or digit"
 )
 FORM = 'fix: write it like "8081:envs/kimi.env:Kimi-K3"'
@@ -254,7 +254,7 @@ FORM = 'fix: write it like "8081:envs/kimi.env:Kimi-K3"'
             LONG.replace('"envs/glm.env"', "7"),
             [
                 "ccproxy.toml:6: env_file must be the path of a file",
-                "fix: name a file in envs/",
+                "fix: set it to the path of a file in envs/",
             ],
             id="an env file that is a number",
         ),

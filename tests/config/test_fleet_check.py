@@ -50,7 +50,7 @@ def test_valid_entries_are_loaded_despite_mistakes(fleet, write):
 def test_a_loop_through_another_entry_is_reported(fleet, write, complaints):
     write("envs/demo.env", "PROVIDER=demo\nPROVIDER_BASE_URL=http://localhost:8081/v1\n")
     [expected] = complaints(load_all, fleet)
-    assert "PROVIDER_BASE_URL is the port of the proxy Kimi" in expected
+    assert "PROVIDER_BASE_URL must not be the address of the proxy Kimi" in expected
 
 
 @pytest.mark.parametrize(

@@ -239,8 +239,8 @@ def test_every_searched_location_is_reported(write, here, complaints, monkeypatc
         "ccproxy.toml: there is no ccproxy.toml in the searched locations\n"
         f"      ccproxy.toml: neither in this folder nor above it, up to {here}/home\n"
         f"      {here}/xdg/ccproxy/ccproxy.toml: does not exist\n"
-        f"      {table}: not used, others can change it or its folder\n"
-        "      fix: ccproxy init writes a first one; or name yours with -c FILE or $CCPROXY_CONFIG"
+        f"      {table}: not used, because other users can change it or its folder\n"
+        "      fix: create one with ccproxy init, or name yours with -c FILE or $CCPROXY_CONFIG"
     ]
 
 

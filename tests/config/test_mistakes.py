@@ -230,13 +230,13 @@ ONE_SETTING = [
     pytest.param(
         'export BIG_MODEL="one" two',
         "this line is not NAME=value",
-        "check its quotes, or remove it",
+        "check the quotes on this line, or remove it",
         id="text after the quotes",
     ),
     pytest.param(
         "big model: kimi",
         "this line is not NAME=value",
-        "check its quotes, or remove it",
+        "check the quotes on this line, or remove it",
         id="another way of writing",
     ),
 ]
@@ -351,7 +351,7 @@ def test_names_of_other_programs_are_ignored(write, line):
             "PROVIDER=kimi\nPROVIDER_API_KEY=",
             lines(
                 f"{X}:2: PROVIDER_API_KEY is empty: Kimi requires a key",
-                "fill it: PROVIDER_API_KEY=your key; "
+                "give it a value: PROVIDER_API_KEY=your key; "
                 "get one at https://platform.kimi.ai/console/api-keys",
             ),
             id="an empty key",
@@ -360,7 +360,7 @@ def test_names_of_other_programs_are_ignored(write, line):
             "OPENAI_BASE_URL=http://gpu:8000/v1\nOPENAI_API_KEY=",
             lines(
                 f"{X}:2: OPENAI_API_KEY is empty: an OpenAI-compatible server requires a key",
-                "fill it: OPENAI_API_KEY=your key",
+                "give it a value: OPENAI_API_KEY=your key",
             ),
             id="an empty key under its old name",
         ),
@@ -383,7 +383,7 @@ def test_names_of_other_programs_are_ignored(write, line):
         pytest.param(
             "PROVIDER=kimi\nPROVIDER_API_KEY=sk-1,your-api-key-0001",
             lines(
-                f"{X}:2: PROVIDER_API_KEY contains as key 2 of 2 a placeholder, not a key (…0001)",
+                f"{X}:2: PROVIDER_API_KEY (key 2 of 2) contains a placeholder, not a key (…0001)",
                 "for example, write PROVIDER_API_KEY=sk-…",
             ),
             id="a placeholder",
@@ -391,8 +391,7 @@ def test_names_of_other_programs_are_ignored(write, line):
         pytest.param(
             f"PROVIDER=azure\nPROVIDER_API_KEY={KEY}",
             lines(
-                f"{X}:1: PROVIDER_BASE_URL is missing: "
-                "Azure OpenAI has no address that ccproxy knows",
+                f"{X}:1: PROVIDER_BASE_URL is missing: Azure OpenAI has no known address",
                 "add PROVIDER_BASE_URL=https://RESOURCE.openai.azure.com",
             ),
             id="a provider without an address of its own",
@@ -400,8 +399,7 @@ def test_names_of_other_programs_are_ignored(write, line):
         pytest.param(
             f"PROVIDER=openai\nPROVIDER_API_KEY={KEY}\nPROVIDER_API=messages",
             lines(
-                f"{X}:3: PROVIDER_BASE_URL is missing: "
-                "OpenAI has no Messages endpoint that ccproxy knows",
+                f"{X}:3: PROVIDER_BASE_URL is missing: OpenAI has no known Messages endpoint",
                 "add PROVIDER_BASE_URL=https://api.example.com/v1",
             ),
             id="direct mode without an endpoint",
@@ -429,7 +427,7 @@ def test_names_of_other_programs_are_ignored(write, line):
             f"PROVIDER_BASE_URL=https://x.example\nPROVIDER_API_KEY={KEY}\nPROVIDER_PLAN=coding",
             lines(
                 f"{X}:3: PROVIDER_PLAN has no effect without PROVIDER",
-                "add PROVIDER=the name of the preset, or remove it",
+                "set PROVIDER to the name of the preset, or remove this line",
             ),
             id="a plan of no provider",
         ),
@@ -445,7 +443,7 @@ def test_names_of_other_programs_are_ignored(write, line):
             pytest.param(
                 f"{HEAD}PROVIDER_BASE_URL={url}",
                 lines(
-                    f'{X}:3: PROVIDER_BASE_URL "{url}" is an endpoint of the Messages API; '
+                    f'{X}:3: PROVIDER_BASE_URL "{url}" is an endpoint of the Messages API, but '
                     "PROVIDER_API is chat",
                     "set PROVIDER_API=messages, "
                     "or write the address of the OpenAI-compatible endpoint",
@@ -463,7 +461,7 @@ def test_names_of_other_programs_are_ignored(write, line):
             f"{HEAD}PROVIDER_API=messages\nPROVIDER_BASE_URL=https://x.example/v1/chat/completions",
             lines(
                 f'{X}:4: PROVIDER_BASE_URL "https://x.example/v1/chat/completions" '
-                "is not an endpoint of the Messages API; PROVIDER_API is messages",
+                "is not a Messages API endpoint, but PROVIDER_API is messages",
                 "set PROVIDER_API=chat, or write the address of the Messages endpoint",
             ),
             id="a chat endpoint in direct mode",
@@ -472,7 +470,7 @@ def test_names_of_other_programs_are_ignored(write, line):
             f"{HEAD}MAX_TOKENS_LIMIT=10\nMIN_TOKENS_LIMIT=20",
             lines(
                 f"{X}:4: MIN_TOKENS_LIMIT is 20, above MAX_TOKENS_LIMIT, which is 10",
-                "lower it, or raise MAX_TOKENS_LIMIT",
+                "lower MIN_TOKENS_LIMIT, or raise MAX_TOKENS_LIMIT",
             ),
             id="the least above the most",
         ),
@@ -632,7 +630,7 @@ def test_the_provider_must_not_be_a_proxy_of_the_fleet(write, complaints, url, p
     label = {8081: "Kimi", 8085: "GLM"}[port]
     assert expected == [
         lines(
-            f'{X}:3: PROVIDER_BASE_URL is the port of the proxy {label}, got "{url}"',
+            f'{X}:3: PROVIDER_BASE_URL must not be the address of the proxy {label}, got "{url}"',
             "write the address of the provider itself",
         )
     ]

@@ -73,7 +73,7 @@ def test_accepted_values(parse, text, value):
             (
                 parsers.hosts,
                 f"box.lan,{name}",
-                f'must be host names without scheme, port and wildcards, got "{name}"',
+                f'must be host names without a scheme, port or wildcard, got "{name}"',
             )
             for name in ("http://x", "x:80", "*", "*.lan", "[::1]", "-x", "a..b", "a b", "ü")
         ),
@@ -86,7 +86,7 @@ def test_accepted_values(parse, text, value):
         (
             parsers.seconds_or_never,
             "soon",
-            'must be a number of seconds or 0 for never, got "soon"',
+            'must be a number of seconds, or 0 for never, got "soon"',
         ),
         (
             parsers.per_minute,
@@ -167,7 +167,7 @@ def test_accepted_values(parse, text, value):
         (
             parsers.http_url,
             "https://me:secret@api.example.com/v1",
-            "must not contain a user name and password",
+            "must not contain a user name or password",
         ),
         (
             parsers.http_url,
@@ -301,7 +301,9 @@ COMMA = 'separate keys with ","'
             id="a comment without a space",
         ),
         pytest.param(
-            "sk-1 sk-2", "contains a space: keys have none; separate several with", id="a space"
+            "sk-1 sk-2",
+            "contains a space: keys contain no spaces; separate several keys with",
+            id="a space",
         ),
         pytest.param("sk-a\tb", "contains a space", id="a tab"),
         pytest.param(
@@ -363,7 +365,7 @@ def test_a_client_key_may_contain_any_ascii_punctuation():
 
 
 def test_the_number_of_a_wrong_key_is_named():
-    with pytest.raises(ValueError, match="contains as key 2 of 3 a placeholder"):
+    with pytest.raises(ValueError, match=r"\(key 2 of 3\) contains a placeholder"):
         parsers.keys("sk-1,changeme,sk-3")
 
 

@@ -50,7 +50,7 @@ def test_the_policy_has_the_settings_of_the_user(write):
     [
         pytest.param(
             f"{A},{B};prio=2",
-            'contains as key 2 of 2 the unknown attribute "prio" (did you mean "priority"?): '
+            '(key 2 of 2) contains the unknown attribute "prio" (did you mean "priority"?): '
             "write ;priority=2 or ;weight=3 (…bbbb)",
             id="an unknown attribute",
         ),
@@ -80,12 +80,12 @@ def test_the_policy_has_the_settings_of_the_user(write):
         ),
         pytest.param(
             f"{A},;priority=2",
-            "contains as key 2 of 2 attributes without a key before them (…)",
+            "(key 2 of 2) contains attributes without a key before them (…)",
             id="no key",
         ),
         pytest.param(
             f"{A},{A};weight=2",
-            "contains key 1 (…aaaa) again as key 2, with other attributes",
+            "contains key 1 (…aaaa) again as key 2, with different attributes",
             id="the same key with other attributes",
         ),
     ],
@@ -154,7 +154,7 @@ def test_keys_in_a_file(write):
             f"{A}\n{B};prio=1\n", 'envs/own.keys:2 contains the unknown attribute "prio"', id="mark"
         ),
         pytest.param(
-            f"{A}\n{A}\n", "envs/own.keys:2 contains the key of line 1 again (…aaaa)", id="twice"
+            f"{A}\n{A}\n", "envs/own.keys:2 contains the key from line 1 again (…aaaa)", id="twice"
         ),
         pytest.param("x" * 300_000, "envs/own.keys is larger than 256 KiB", id="too large"),
     ],

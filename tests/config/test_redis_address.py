@@ -86,7 +86,9 @@ def test_an_address_is_read(url, address, text):
         pytest.param("redis://:secret#1@h", "write / as %2F", id="a # in the password"),
         pytest.param("redis://:secret/1@h", "write / as %2F", id="a / in the password"),
         pytest.param("redis://h/" + "9" * 5000, "has a database", id="5,000 digits"),
-        pytest.param("redis://h/1/2", "must end in a host, or in one database", id="two databases"),
+        pytest.param(
+            "redis://h/1/2", "must end after the host or the database number", id="two databases"
+        ),
         pytest.param("unix://", "must name the path of the socket", id="no path"),
         pytest.param("unix://run/x", "must name the path of the socket", id="a host with a path"),
         pytest.param("unix:///run/x#1", "must name the path of the socket", id="a # in the path"),

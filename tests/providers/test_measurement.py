@@ -234,7 +234,7 @@ def test_the_too_long_request():
     [
         (None, "the model's window is unknown"),
         (200_000, ""),
-        (1_000_000, "a request of 6.0 MB would be needed, more than 2 MB"),
+        (1_000_000, "a request of 6.0 MB would be needed, which exceeds 2 MB"),
     ],
 )
 def test_when_no_too_long_request_is_sent(window, reason):

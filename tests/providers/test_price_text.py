@@ -95,9 +95,12 @@ def test_invalid_prices(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a=1/2; above 2k=2/4; above 1k=3/6", r"the thresholds .* must rise.*, got \"a=1/2"),
-        ("a=1/2; off-peak 1:99-2:00=1/2", 'a time is HH:MM, got "1:99", got'),
-        ("a=1/2; off-peak 20:00-25:00=1/2", "not two times of one day"),
+        (
+            "a=1/2; above 2k=2/4; above 1k=3/6",
+            r"the thresholds .* must be in ascending order.*, got \"a=1/2",
+        ),
+        ("a=1/2; off-peak 1:99-2:00=1/2", 'a time must be HH:MM, got "1:99", got'),
+        ("a=1/2; off-peak 20:00-25:00=1/2", "must be two times of one day"),
     ],
 )
 def test_a_mistake_is_named(text, message):

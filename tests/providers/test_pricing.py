@@ -67,10 +67,10 @@ def test_off_peak_hours(day, time, applies):
         ({"start": "6", "end": "07:00"}, 'HH:MM, got "6"'),
         ({"start": "06:60", "end": "07:00"}, 'HH:MM, got "06:60"'),
         ({"start": "six:00", "end": "07:00"}, "HH:MM"),
-        ({"start": "22:00", "end": "06:00"}, "in order"),
+        ({"start": "22:00", "end": "06:00"}, "in ascending order"),
         ({"start": "22:00", "end": "25:00"}, "two times of one day"),
-        ({"start": "22:00", "end": "23:00", "days": []}, "days are numbers"),
-        ({"start": "22:00", "end": "23:00", "days": [0]}, "days are numbers"),
+        ({"start": "22:00", "end": "23:00", "days": []}, "days must be numbers"),
+        ({"start": "22:00", "end": "23:00", "days": [0]}, "days must be numbers"),
     ],
 )
 def test_hours_that_do_not_exist_are_refused(hours, message):
@@ -99,7 +99,7 @@ def test_a_price_with_all_its_exceptions():
 
 def test_thresholds_must_rise():
     tiers = [{"above": 2, "input": 1, "output": 1}, {"above": 1, "input": 1, "output": 1}]
-    with pytest.raises(msgspec.ValidationError, match="must rise"):
+    with pytest.raises(msgspec.ValidationError, match="must be in ascending order"):
         msgspec.convert({"input": 1, "output": 1, "tiers": tiers}, Price)
 
 

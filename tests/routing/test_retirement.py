@@ -37,7 +37,7 @@ def test_retired_and_soon_retired_models():
 @pytest.mark.parametrize(
     ("retirement", "text"),
     [
-        (("m", "2026-12-11", "n"), "the provider retires m on 2026-12-11; its successor is n"),
+        (("m", "2026-12-11", "n"), "the provider will retire m on 2026-12-11; its successor is n"),
         (("m", "2026-11-29", ""), "the provider retired m on 2026-11-29"),
         (("m", "", "n"), "the provider has retired m; its successor is n"),
     ],

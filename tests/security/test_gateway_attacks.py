@@ -366,7 +366,7 @@ async def test_files_that_others_may_change_are_not_used(gateway, file):
     file.write_text('[[user]]\nname = "eve"\ntokens = []\n')
     file.chmod(0o666)
     assert (await gateway.ask(headers=bearer(ANNA))).status == 200
-    assert "other users may change" in gateway.lines("users.unreadable")[0]["reason"]
+    assert "writable by other users" in gateway.lines("users.unreadable")[0]["reason"]
 
 
 # Strangers.

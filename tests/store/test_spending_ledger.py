@@ -131,7 +131,9 @@ def test_a_removed_folder_that_cannot_be_created_again_still_counts(tmp_path):
     for _ in range(2):
         assert ledger.spent(A, TODAY) == other.spent(A, TODAY) == Spent(11, 11, 0)
     (warning,) = warnings
-    assert warning.startswith(f"{tmp_path / 'x.budgets'}: File exists; a file has the name")
+    assert warning.startswith(
+        f"{tmp_path / 'x.budgets'}: File exists; a file with the folder's name"
+    )
     assert warning.endswith("; spending is not saved")
     (tmp_path / "x.budgets").unlink()
     ledger.spent(A, TODAY)
@@ -181,7 +183,9 @@ def test_a_file_that_replaces_a_removed_one_is_counted_once(tmp_path):
 
 def test_a_ledger_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "x.budgets").write_text("")
-    with pytest.raises(OSError, match=r"File exists; a file has the name .*: '.*x\.budgets'"):
+    with pytest.raises(
+        OSError, match=r"File exists; a file with the folder's name .*: '.*x\.budgets'"
+    ):
         SpendingLedger(tmp_path / "x.budgets")
 
 

@@ -46,7 +46,7 @@ def test_an_invalid_key_is_replaced(tmp_path, content):
     [
         pytest.param(errno.ENOSPC, "free some space on that disk", id="full disk"),
         pytest.param(errno.EDQUOT, "free some space on that disk", id="quota"),
-        pytest.param(errno.EROFS, "make its folder writable for the user who runs", id="read-only"),
+        pytest.param(errno.EROFS, "make its folder writable by the user who runs", id="read-only"),
     ],
 )
 def test_an_error_names_the_file_and_the_fix(tmp_path, monkeypatch, number, fix):
@@ -62,6 +62,6 @@ def test_an_error_names_the_file_and_the_fix(tmp_path, monkeypatch, number, fix)
 
 def test_an_error_about_the_folder_names_the_file(tmp_path):
     (tmp_path / "state").write_text("")
-    with pytest.raises(OSError, match="Not a directory; a file has the name") as caught:
+    with pytest.raises(OSError, match="Not a directory; a file with the folder's name") as caught:
         load_signing_key(tmp_path / "state")
     assert caught.value.filename == str(tmp_path / "state" / "signing.key")

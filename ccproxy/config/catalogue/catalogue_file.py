@@ -83,6 +83,6 @@ def _read(file: Path, _changed: int, _size: int) -> Catalogue:
 
 
 def _invalid(file: Path, error: Exception) -> ConfigError:
-    text = f"the catalogue of models cannot be used: {error}"
+    text = f"the model catalogue cannot be used: {error}"
     fix = "install it again with ccproxy models --update FILE, or remove it with --reset"
     return ConfigError([Mistake(file=file, line=None, text=text, fix=fix)])

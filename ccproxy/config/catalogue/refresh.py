@@ -37,14 +37,14 @@ def read_refreshed(file: Path) -> Catalogue:
         catalogue = parse_catalogue(read_regular(file).encode())
         catalogue.everything()
     except (ValueError, RecursionError) as error:
-        text = f"this is not a valid catalogue of models: {error}"
-        raise _mistake(file, text, "correct it, or get another one") from error
+        text = f"this is not a valid model catalogue: {error}"
+        raise _mistake(file, text, "correct the file, or use another one") from error
     shipped = shipped_catalogue()
     if catalogue.date <= shipped.date:
         text = (
             f"its date {catalogue.date} is not later than the date of this release, {shipped.date}"
         )
-        raise _mistake(file, text, "nothing to install: the newer catalogue is used anyway")
+        raise _mistake(file, text, "nothing to install: the newer catalogue is already in use")
     return catalogue
 
 

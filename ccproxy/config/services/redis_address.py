@@ -94,7 +94,7 @@ def parse_redis_url(value: str) -> RedisAddress:
             database=_database(parts[1] if len(parts) > 1 else ""),
         )
     if len(parts) > 1:
-        raise ValueError("must end in a host, or in one database: redis://host:6379/0")
+        raise ValueError("must end after the host or the database number: redis://host:6379/0")
     host, port = _host_and_port(hosts, _PORT)
     return replace(common, host=host, port=port, database=_database(query.get("db", parts[0])))
 

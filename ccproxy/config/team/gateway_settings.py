@@ -69,7 +69,7 @@ def _users_file(env: EnvReader) -> Path | None:
         env.mistakes += error.mistakes
     if env.value(s.REDIS_URL) is not None and env.value(s.SIGNING_KEY) is None:
         # Without it, anyone who can write to Redis could sign in as any user.
-        fix = "add SIGNING_KEY=…, the same secret at every replica: openssl rand -hex 32"
+        fix = "add SIGNING_KEY=…, the same secret on every replica, made with: openssl rand -hex 32"
         env.note(env.value(s.USERS), "USERS with REDIS_URL needs SIGNING_KEY", fix=fix)
     return path
 

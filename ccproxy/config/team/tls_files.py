@@ -64,7 +64,7 @@ def read_tls(env: EnvReader) -> TlsFiles | None:
         files.load()
         if files.key.stat().st_mode & _OTHERS:
             fix = f"chmod 600 {display_path(files.key)}"
-            env.note(key, "TLS_KEY is a file that other users may read or change", fix=fix)
+            env.note(key, "the file of TLS_KEY can be read or changed by other users", fix=fix)
     except OSError as error:
         text = f"TLS_CERT and TLS_KEY cannot be used: {error.strerror or error}"
         fix = "name a certificate and its key in PEM form, without a password"

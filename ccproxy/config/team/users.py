@@ -129,7 +129,7 @@ def read_users(file: Path, text: str | None = None) -> Users:
     # Not Path.is_file, which raises for a name that is too long.
     if os.path.isfile(file) and is_writable_by_others(file):  # noqa: PTH113
         fix = f"chmod 600 {display_path(file)}"
-        document.note(None, "other users may change this file, and thereby add users", fix)
+        document.note(None, "this file is writable by other users, who could add users", fix)
     if document.mistakes:
         raise ConfigError(document.sorted_mistakes())
     return Users(
@@ -171,7 +171,7 @@ class _Reader:
                 self._document.note(line, text, "run: ccproxy users renew NAME")
             if user.uses_oidc and same_email(user.email) in emails:
                 text = f'"{user.name}" has the email of another user with oidc = true'
-                self._document.note(line, text, "give each user another email")
+                self._document.note(line, text, "give each user a different email")
             names.add(user.name)
             emails.update([same_email(user.email)] if user.uses_oidc else [])
             hashes.update(user.tokens)

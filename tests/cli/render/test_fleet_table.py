@@ -313,5 +313,5 @@ def test_retiring_models_are_warned_of(text):
         RetiringModel(model="gone", date="2024-01-01"),
     )
     output = "\n".join(text(row("kimi", retiring=retiring)))
-    assert "! kimi: the provider retires old on 2199-12-11; its successor is new" in output
+    assert "! kimi: the provider will retire old on 2199-12-11; its successor is new" in output
     assert "! kimi: the provider retired gone on 2024-01-01" in output

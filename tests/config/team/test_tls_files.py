@@ -51,7 +51,7 @@ def test_both_files_are_needed_and_belong_together(tmp_path, files):
 @pytest.mark.parametrize("mode", [0o644, 0o620])
 def test_a_key_that_others_may_read_or_change_is_refused(tmp_path, files, mode):
     (tmp_path / "localhost.key").chmod(mode)
-    with pytest.raises(ConfigError, match="other users may read or change"):
+    with pytest.raises(ConfigError, match="can be read or changed by other users"):
         load(tmp_path, **files, **PUBLIC)
     (tmp_path / "localhost.key").chmod(0o640)
     assert load(tmp_path, **files, **PUBLIC).gateway.tls is not None

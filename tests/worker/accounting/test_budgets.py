@@ -251,11 +251,11 @@ async def test_a_model_without_a_price_is_reported(start, provider):
         ({"CLIENT_BUDGETS": "*=1k tokens/day"}, "has no effect without client keys"),
         (
             {"CLIENT_BUDGETS": "…abcd=1k tokens/day", "ANTHROPIC_API_KEY": ALICE},
-            "no client key in ANTHROPIC_API_KEY ends in abcd",
+            "found no client key in ANTHROPIC_API_KEY ending in abcd",
         ),
         (
             {"CLIENT_BUDGETS": "6789=1k tokens/day", "ANTHROPIC_API_KEY": f"{ALICE},x{ALICE}"},
-            "2 client keys in ANTHROPIC_API_KEY ends in 6789",
+            "found 2 client keys in ANTHROPIC_API_KEY ending in 6789",
         ),
         (
             {"CLIENT_BUDGETS": f"{ALICE}=1k tokens/day", "ANTHROPIC_API_KEY": ALICE},

@@ -225,7 +225,7 @@ def test_an_invalid_catalogue_is_refused(fleet, ccproxy, tmp_path, newer):
     file = newer(deepseek())
     file.write_text(file.read_text().replace('"source":"PI', '"sources":"PI', 1))
     done = ccproxy("models", "--update", file, "--yes")
-    assert (done.exit_code, "is not a valid catalogue" in done.stderr) == (78, True)
+    assert (done.exit_code, "is not a valid model catalogue" in done.stderr) == (78, True)
     assert not user_catalogue_file().exists()
 
 
@@ -254,7 +254,7 @@ def test_a_damaged_installed_catalogue_is_reported_with_a_fix(change, fleet, ccp
     user_catalogue_file().write_text(change(newer(deepseek()).read_text()))
     done = ccproxy("check")
     assert done.exit_code == 78
-    assert "the catalogue of models cannot be used: " in done.stderr
+    assert "the model catalogue cannot be used: " in done.stderr
     assert "~/.config/ccproxy/catalogue.json" in done.stderr
     assert "ccproxy models --update FILE, or remove it with --reset" in done.stderr
     assert ccproxy("models", "--reset").exit_code == 0

@@ -388,7 +388,7 @@ DEEPSEEK = ["--preset", "deepseek", "--key-stdin"]
         (DEEPSEEK, "\n \n", 2, "no key was entered"),
         (DEEPSEEK, ",", 2, "stdin contains no key, only commas"),
         (DEEPSEEK, "your-api-key", 2, "stdin contains a placeholder, not a key"),
-        (DEEPSEEK, f"{KEY}\nsk-xxx", 2, "stdin contains as key 2 of 2 a placeholder"),
+        (DEEPSEEK, f"{KEY}\nsk-xxx", 2, "stdin (key 2 of 2) contains a placeholder"),
         (DEEPSEEK, "changeme", 2, "stdin contains a placeholder, not a key"),
         (DEEPSEEK, "sk-two words-0123456789", 2, "stdin contains a space"),
     ],
