@@ -40,7 +40,9 @@ HOST = "127.0.0.1"
 def main() -> None:
     """Serve the page of one fleet."""
     parser = argparse.ArgumentParser(prog="ccproxy ui")
-    parser.add_argument("--config", type=Path, help="without it: proxies without a table")
+    parser.add_argument(
+        "--config", type=Path, help="if omitted, serve the proxies that run without a table"
+    )
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--open", action="store_true")
     options = parser.parse_args()
@@ -91,7 +93,9 @@ async def _listen(runner: web.AppRunner, port: int) -> None:
         await web.TCPSite(runner, HOST, port).start()
     except OSError as error:
         text = f"cannot listen on {HOST}:{port}: {error.strerror}"
-        raise PortInUse(f"{text}\n  fix: choose another port, or none: ccproxy ui") from error
+        raise PortInUse(
+            f"{text}\n  fix: choose another port, or omit --port to use a free one: ccproxy ui"
+        ) from error
 
 
 class _Link:
@@ -106,9 +110,9 @@ class _Link:
         """Print a new link, and open it in the user's browser if requested."""
         link = f"{self._url()}#{self._sign_in.new_code()}"
         minutes = int(CODE_SECONDS // 60)
-        show(f"{link}\n  for one browser, within {minutes} minutes")
+        show(f"{link}\n  works once, within {minutes} minutes")
         if sys.stdin.isatty():
-            show("  Enter: another link; Ctrl-C: end")
+            show("  press Enter for a new link, Ctrl-C to stop")
         if opens:
             self._open(link)
 

@@ -52,7 +52,7 @@ class EntryCommand(msgspec.Struct, forbid_unknown_fields=True):
         """Run the action and wait until it has finished."""
         require_table(fleet)
         if (self.action == "reload") == bool(self.label):
-            raise UsageError("reload takes no label, the other actions need one")
+            raise UsageError("reload takes no label; start, stop and restart each require one")
         labels = [known_entry(fleet, self.label)] if self.label else []
         reply = request(fleet, self.action, labels=labels)
         states = {row.label: row.reason or row.state for row in reply.proxies}
@@ -78,7 +78,7 @@ class SwitchCommand(msgspec.Struct, forbid_unknown_fields=True):
         if self.preset:
             models["preset"] = self.preset
         if self.reset == bool(models):
-            raise UsageError("name a preset, models, or reset")
+            raise UsageError("name a preset or models, or set reset")
         switch = apply_switch(checked, label, models, reset=self.reset, wait=None)
         warnings = switch_warnings(switch, label=label, entries=checked.workers)
         return {"name": switch.name, "warnings": warnings, **asdict(switch.tiers)}

@@ -67,7 +67,7 @@ class WebApp:
             return _refused(400, "not JSON")
         session = self._sign_in.exchange(code)
         if session is None:
-            return _refused(403, "this code has been used, or it has expired")
+            return _refused(403, "this code has already been used or has expired")
         response = web.json_response({"token": session.token})
         response.set_cookie(
             self._guard.cookie_name,
@@ -100,7 +100,7 @@ class WebApp:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         if self._feed.is_full:
-            return _refused(503, "too many pages are open")
+            return _refused(503, "too many ccproxy ui pages are open")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         # A closed page, or one that has stopped reading.

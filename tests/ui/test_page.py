@@ -306,7 +306,7 @@ async def test_a_code_works_once_and_nothing_is_shown_without_it(browser, live):
     other = await browser.new_context()
     stranger = await other.new_page()
     await stranger.goto(live.link)
-    await stranger.wait_for_selector("text=this code has been used")
+    await stranger.wait_for_selector("text=this code has already been used")
     await stranger.goto("about:blank")
     await stranger.goto(f"{live.url}#/keys")
     await stranger.wait_for_selector("text=This page needs a one-time code.")

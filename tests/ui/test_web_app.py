@@ -184,7 +184,7 @@ async def test_signing_out_ends_the_session(page):
         ("/api/keys", {"label": "A", "action": "disable"}, "disable needs a key"),
         ("/api/keys", {"label": "A", "action": "remove"}, "Invalid enum value"),
         ("/api/keys", {"label": "A", "action": "test", "id": "k1"}, "A is not running"),
-        ("/api/entries", {"action": "stop"}, "need one"),
+        ("/api/entries", {"action": "stop"}, "each require one"),
         ("/api/entries", {"action": "restart", "label": "A"}, "nothing is running"),
         ("/api/switch", {"label": "A"}, "name a preset"),
         ("/api/switch", {"label": "A", "preset": "none"}, "no model preset"),

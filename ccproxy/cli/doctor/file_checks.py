@@ -60,8 +60,10 @@ def env_files(scene: Scene) -> Iterator[Finding]:
             findings.append(warn(text, fix=fix, repair=_close(file)))
         if file.parent.stat().st_mode & 0o022:
             folder = shlex.quote(short_path(file.parent))
-            findings.append(fail(f"other users can replace {name}", fix=f"chmod go-w {folder}"))
-    everything = f"{counted(len(files), 'env file')}, no key is readable by other users"
+            findings.append(
+                fail(f"{name} can be replaced by other users", fix=f"chmod go-w {folder}")
+            )
+    everything = f"{counted(len(files), 'env file')}, none with a key is readable by other users"
     yield from findings or [ok(everything)]
 
 
@@ -85,7 +87,7 @@ def file_modes(scene: Scene) -> Iterator[Finding]:
     ]
     for path in readable:
         fix = f"chmod 600 {shlex.quote(short_path(path))}"
-        yield warn(f"other users can read {short_path(path)}", fix=fix, repair=_close(path))
+        yield warn(f"{short_path(path)} is readable by other users", fix=fix, repair=_close(path))
     if not readable:
         yield ok("no log, record or state file is readable by other users")
 
@@ -109,7 +111,7 @@ def version_control(scene: Scene) -> Iterator[Finding]:
         if process.returncode == 0:
             tracked.append(short_path(entry.env_file))
     for name in tracked:
-        fix = f"git rm --cached {shlex.quote(name)}; add it to .gitignore; renew its keys"
+        fix = f"git rm --cached {shlex.quote(name)}; add it to .gitignore; replace its keys"
         yield fail(f"git tracks {name} and the keys in it", fix=fix)
     if not tracked:
         yield ok("git tracks no env file with a key")
@@ -192,7 +194,7 @@ def _folder(path: Path) -> Finding | None:
         return fail(f"{name} is not a folder", fix=f"remove {quoted}")
     if facts.st_mode & 0o022:
         return fail(
-            f"other users can write to {name}",
+            f"{name} is writable by other users",
             fix=f"chmod 700 {quoted}",
             repair=lambda: path.chmod(0o700),
         )

@@ -36,7 +36,7 @@ def supervisor(scene: Scene) -> Iterator[Finding]:
     elif status.supervisor is None:
         yield ok("not running")
     elif status.supervisor.version not in ("", __version__):
-        text = f"runs version {status.supervisor.version}, installed is {__version__}"
+        text = f"runs version {status.supervisor.version}, but {__version__} is installed"
         yield warn(text, fix="ccproxy stop; ccproxy start")
     else:
         yield ok(f"pid {status.supervisor.pid}")
@@ -70,7 +70,7 @@ def changes(scene: Scene) -> Iterator[Finding]:
     for label in changed:
         yield warn(f"the files of {label} have changed since it started", fix="ccproxy reload")
     if not changed and scene.status_error is None:
-        yield ok("no file has changed since the start")
+        yield ok("no file has changed since the proxies started")
 
 
 def keys(scene: Scene) -> Iterator[Finding]:
@@ -86,7 +86,7 @@ def keys(scene: Scene) -> Iterator[Finding]:
             yield ok(f"{row.label}: {ready} of {total} usable")
         else:
             report = warn if ready else fail
-            text = f"{row.label}: {total - ready} of {total} keys are currently unavailable"
+            text = f"{row.label}: {total - ready} of {total} keys are not usable"
             yield report(text, fix=f"ccproxy keys {row.label}")
 
 
@@ -102,9 +102,11 @@ def models(scene: Scene) -> Iterator[Finding]:
             report = warn if each.date > today else fail
             text = retirement_text(each, today=today)
             change = f"set {_settings_of(config.models, each.model)}" + (
-                f"={each.successor}" if each.successor else f"; ccproxy models {label} lists models"
+                f"={each.successor}"
+                if each.successor
+                else f" (ccproxy models {label} lists the models)"
             )
-            yield report(f"{label}: {text}", fix=f"{change}, then: ccproxy reload")
+            yield report(f"{label}: {text}", fix=f"{change}, then run: ccproxy reload")
     if is_fine:
         yield ok("none of the configured models retires within 30 days")
 
@@ -139,10 +141,10 @@ def reach(scene: Scene) -> Iterator[Finding]:
             yield ok(f"{label} is reachable from other machines, with a client key")
         else:
             text = f"anyone who can reach {config.host} can use the keys of {label}"
-            fix_text = "set ANTHROPIC_API_KEY, remove ALLOW_PUBLIC, then: ccproxy reload"
+            fix_text = "set ANTHROPIC_API_KEY, remove ALLOW_PUBLIC, then run: ccproxy reload"
             yield warn(text, fix=fix_text)
     if all(is_loopback(config.host) for config in scene.workers.values()):
-        yield ok("this machine only")
+        yield ok("reachable from this machine only")
 
 
 def control(scene: Scene) -> Iterator[Finding]:
@@ -178,7 +180,7 @@ def service(scene: Scene) -> Iterator[Finding]:
             text = f"{name} was written by another version or Python"
             yield warn(text, fix=f"ccproxy install-service{option}")
     if any("--user" in unit.start for unit in installed) and not install.lingers(scene.environ):
-        yield warn("the service stops at your last logout", fix="loginctl enable-linger")
+        yield warn("the service stops when you log out", fix="loginctl enable-linger")
     if not installed:
         yield ok("none installed")
 

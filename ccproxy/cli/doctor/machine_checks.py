@@ -75,7 +75,7 @@ def open_files(_scene: Scene) -> Iterator[Finding]:
         yield warn(f"a process may open only {hard} files", fix="ulimit -Hn 65536 (as root)")
     else:
         limit = "any number of" if hard == resource.RLIM_INFINITY else hard
-        yield ok(f"a process may open {limit} files (currently {soft})")
+        yield ok(f"a process may open {limit} files (current soft limit: {soft})")
 
 
 def clock(_scene: Scene) -> Iterator[Finding]:
@@ -121,7 +121,7 @@ def localhost(scene: Scene) -> Iterator[Finding]:
     try:
         addresses = socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)
     except OSError:
-        fix = "add 127.0.0.1 localhost to /etc/hosts"
+        fix = "add the line '127.0.0.1 localhost' to /etc/hosts"
         yield fail("the name localhost cannot be resolved", fix=fix)
         return
     first = addresses[0][4][0]

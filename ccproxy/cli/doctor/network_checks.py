@@ -78,7 +78,7 @@ def _provider(config: WorkerConfig, environ: Mapping[str, str]) -> list[Finding]
     except OSError as error:
         text = f"{config.label}: {host} port {port} cannot be reached ({_reason(error)})"
         if is_loopback(host):
-            return [fail(text, fix="start the server there, or correct PROVIDER_BASE_URL")]
+            return [fail(text, fix="start the server there, or fix PROVIDER_BASE_URL")]
         return [fail(text, fix="check UPSTREAM_PROXY, VPN and firewall")]
     return _head_request(config, _connection(config, url.scheme, host, port), "/")
 
@@ -183,9 +183,9 @@ def _reason(error: Exception) -> str:
     """Return the cause of a failed connection; a name that DNS cannot have is a UnicodeError."""
     match error:
         case TimeoutError():
-            return f"none within {STEP_SECONDS:.0f} s"
+            return f"no reply within {STEP_SECONDS:.0f} s"
         case UnicodeError():
-            return "the name is not valid"
+            return "not a valid host name"
         case OSError(strerror=str(text)):
             return text
         case _:

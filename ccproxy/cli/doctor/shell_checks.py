@@ -49,7 +49,7 @@ def path(scene: Scene) -> Iterator[Finding]:
     foreign = [file for file in programs if not _is_this_ccproxy(file)]
     folder = Path(sys.executable).parent
     if foreign and programs[0] in foreign:
-        text = f"the shell's ccproxy is another program: {tilde(programs[0])}"
+        text = f"ccproxy in this shell is another program: {tilde(programs[0])}"
         yield fail(text, fix=f'export PATH="{folder}:$PATH"')
     elif foreign:
         text = f"another program named ccproxy is on PATH: {tilde(foreign[0])}"
@@ -145,7 +145,7 @@ def _conflict(conflict: Conflict) -> Finding:
     file = tilde(conflict.file.path)
     text = f"{file} sets {conflict.variable}, which overrides `ccproxy env`"
     if conflict.file.is_managed:
-        return fail(text, fix="ask the administrator to remove it")
+        return fail(text, fix="ask your administrator to remove it")
     return fail(text, fix=f'remove "{conflict.variable}" from env in {file}, or use ccproxy run')
 
 
@@ -153,7 +153,7 @@ def leftovers(scene: Scene) -> Iterator[Finding]:
     """Check for variables from an earlier session or another product."""
     switches = [name for name in PROVIDER_SWITCHES if scene.environ.get(name)]
     for name in switches:
-        text = f"{name} is set: Claude Code ignores ANTHROPIC_BASE_URL"
+        text = f"{name} is set, so Claude Code ignores ANTHROPIC_BASE_URL"
         yield fail(text, fix=f"unset {name}")
     active = scene.environ.get(ACTIVE)
     if active and scene.fleet is not None and scene.fleet.entry(active) is None:

@@ -106,7 +106,7 @@ class ImportBuilder:
         self._added += 1  # those that are not valid count too: checking them takes time
         if self._added > MOST_PROXIES:
             text = f"has more than {MOST_PROXIES} providers"
-            raise failure(self.file, text, "split the file and import a part")
+            raise failure(self.file, text, "split the file and import one part at a time")
         keys, key_name = self._resolve(key, name)
         settings = {**settings, **({s.PROVIDER_API_KEY.name: keys} if keys else {})}
         settings[s.ANTHROPIC_API_KEY.name] = self._client_key(settings)
@@ -201,12 +201,12 @@ class ImportBuilder:
         """Return the client key in *settings*, or a new one if it is missing or a placeholder."""
         key, variable = self._expand(settings.get(s.ANTHROPIC_API_KEY.name, ""))
         if variable and not key:
-            self.leave_out("the client key", f"${variable} is not set; each entry gets a new one")
+            self.leave_out("the client key", f"${variable} is not set; each entry gets a new key")
         try:
             if key and parsers.keys(key):
                 return key
         except ValueError as error:
-            self.leave_out("the client key", f"{error}; each entry gets a new one")
+            self.leave_out("the client key", f"{error}; each entry gets a new key")
         return new_client_key()
 
     def _check(self, label: str, settings: Mapping[str, str]) -> WorkerConfig:
@@ -292,7 +292,7 @@ def header_settings(headers: object) -> dict[str, str]:
     settings = {}
     for name, value in headers.items():
         if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
-            raise ValueError(f'extra_headers: "{name}" is not a header name')
+            raise ValueError(f'extra_headers: "{name}" is not a valid header name')
         suffix = str(name).upper().replace("-", "_")
         settings[f"{s.HEADER_PREFIX}{suffix}"] = parsers.text(str(value))
     return settings

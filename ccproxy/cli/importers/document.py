@@ -49,7 +49,9 @@ def read_bytes(file: Path, *, most: int = MOST_BYTES) -> bytes:
         content = source.read(most + 1)
     if len(content) > most:
         raise failure(
-            file, f"is larger than {most // 2**20} MiB", "split the file and import a part"
+            file,
+            f"is larger than {most // 2**20} MiB",
+            "split the file and import one part at a time",
         )
     return content
 
@@ -145,7 +147,9 @@ def failure(file: Path, text: str, fix: str, *, line: int | None = None) -> Conf
 
 
 def _too_large(file: Path) -> ConfigError:
-    return failure(file, "is too large or too deeply nested", "split the file and import a part")
+    return failure(
+        file, "is too large or too deeply nested", "split the file and import one part at a time"
+    )
 
 
 def _children(value: Any) -> Iterable[Any]:  # noqa: ANN401 - any JSON value

@@ -20,7 +20,7 @@ TOOL = "an env file"
 _PREFERENCE = "PREFERRED_PROVIDER"
 _PLACES = {
     s.HOST.name: "an entry listens on 127.0.0.1; HOST in its env file changes that",
-    s.PORT.name: "the port is in ccproxy.toml",
+    s.PORT.name: "the port is set in ccproxy.toml",
 }
 
 

@@ -37,17 +37,17 @@ _SETTINGS = (
     *("master_key", "drop_params", "set_verbose"),
 )
 _REASONS = {
-    "environment_variables": "only keys are used; set the others in the environment of ccproxy",
-    "model_group_alias": "a model of an entry is named LABEL:model; see ccproxy switch",
+    "environment_variables": "only keys are imported; set the rest in ccproxy's environment",
+    "model_group_alias": "in ccproxy, a model is addressed as LABEL:model; see ccproxy switch",
     "routing_strategy": "the keys of an entry take turns; KEY_STRATEGY changes that",
     "context_window_fallbacks": "set long_context below [routes.LABEL]",
     "default_fallbacks": "set [fallback] in ccproxy.toml",
-    "database_url": "ccproxy keeps its statistics in files of its own",
-    "success_callback": "see ccproxy events for what happens in the fleet",
-    "failure_callback": "see ccproxy events for what happens in the fleet",
-    "callbacks": "see ccproxy events for what happens in the fleet",
-    "cache": "providers cache prompts; ccproxy does not store answers",
-    "cache_params": "providers cache prompts; ccproxy does not store answers",
+    "database_url": "ccproxy keeps its statistics in its own files",
+    "success_callback": "to follow what happens in the fleet, see ccproxy events",
+    "failure_callback": "to follow what happens in the fleet, see ccproxy events",
+    "callbacks": "to follow what happens in the fleet, see ccproxy events",
+    "cache": "providers cache prompts; ccproxy itself does not cache answers",
+    "cache_params": "providers cache prompts; ccproxy itself does not cache answers",
     "guardrails": "ccproxy has no guardrails",
 }
 
@@ -68,7 +68,7 @@ def import_litellm_config(document: Mapping[str, Any], build: ImportBuilder) -> 
     build.tool = TOOL
     deployments = document.get("model_list")
     if not isinstance(deployments, list):
-        fix = "name the config.yaml of LiteLLM's proxy"
+        fix = "pass the config.yaml of LiteLLM's proxy"
         raise failure(build.file, "has no model_list", fix)
     variables = table_of(document, "environment_variables")
     build.environ = {**{str(one): str(value) for one, value in variables.items()}, **build.environ}

@@ -41,15 +41,15 @@ _PROVIDER_KEYS = (
     *("name", "api_base_url", "baseUrl", "baseurl", "api_key", "apiKey", "apikey"),
     *("models", "transformer", "enabled"),
 )
-_ROUTER_REASON = "ccproxy has no such rule: see [routes.LABEL] in the documentation of routing"
+_ROUTER_REASON = "ccproxy has no such rule: see [routes.LABEL] in the routing documentation"
 _REASONS = {
     "HOST": "an entry listens on 127.0.0.1; HOST in its env file changes that",
-    "PORT": "each entry has a port of its own",
-    "LOG": "ccproxy always logs: ccproxy logs",
-    "LOG_LEVEL": "each env file may set LOG_LEVEL",
-    "CUSTOM_ROUTER_PATH": "it is a program; [routes.LABEL] and [routes.LABEL.agents] replace it",
+    "PORT": "each entry has its own port",
+    "LOG": "ccproxy always keeps logs; to read them, run ccproxy logs",
+    "LOG_LEVEL": "set LOG_LEVEL in each env file instead",
+    "CUSTOM_ROUTER_PATH": "it names a program; use [routes.LABEL] and [routes.LABEL.agents]",
     "REWRITE_SYSTEM_PROMPT": "ccproxy does not change the system prompt",
-    "StatusLine": "ccproxy has a status line of its own: ccproxy statusline --install",
+    "StatusLine": "ccproxy has its own status line: ccproxy statusline --install",
     "NON_INTERACTIVE_MODE": "not needed",
     "transformers": "they are programs of claude-code-router",
 }
@@ -73,7 +73,7 @@ def import_router_config(document: Mapping[str, Any], build: ImportBuilder) -> N
     build.tool = TOOL
     providers = document.get("Providers", document.get("providers"))
     if not isinstance(providers, list):
-        fix = "name the config.json of claude-code-router"
+        fix = "pass the config.json of claude-code-router"
         raise failure(build.file, "has no list of Providers", fix)
     router = table_of(document, "Router", "router")
     targets = {rule: target for rule in router if (target := _Target.parse(router[rule]))}
@@ -179,7 +179,10 @@ def _transformers(
                 where = f"{name}: transformer {transformer}"
                 reason = "ccproxy has no such transformer"
                 if key != "use":
-                    where, reason = f"{where} of {key}", "settings apply to a whole entry"
+                    where, reason = (
+                        f"{where} of {key}",
+                        "settings apply to a whole entry, not to a single model",
+                    )
                 build.leave_out(where, reason)
 
 

@@ -219,7 +219,9 @@ def read_database(file: Path) -> tuple[list[SwitchProvider] | None, str | None]:
                 return _read(connection, file)
         except sqlite3.Error as caught:
             error = caught
-    raise failure(file, f"cannot be read: {error}", "close the program that uses it") from error
+    raise failure(
+        file, f"cannot be read: {error}", "close the program that is using the file"
+    ) from error
 
 
 def _connected(address: str) -> sqlite3.Connection:

@@ -28,18 +28,18 @@ def case_from_recording(recording: Recording) -> dict[str, Any]:
         CcproxyError: If the exchange was not exactly one answered request to the provider, or was
             passed on unconverted in one of OpenAI's APIs.
     """
-    fix = f"  fix: choose another one: ccproxy record {recording.label}"
+    fix = f"  fix: choose another recording: ccproxy record {recording.label}"
     if len(recording.calls) != 1 or recording.error:
-        text = f"{recording.id} is not one answered request to the provider"
+        text = f"{recording.id} is not a single answered request to the provider"
         raise CcproxyError(f"{text}\n{fix}")
     (call,) = recording.calls
     if call.passed and call.api != "messages":
-        text = f"{recording.id} was passed on, without conversion"
+        text = f"{recording.id} was passed on without conversion"
         raise CcproxyError(f"{text}\n{fix}")
     try:
         return _case(recording, call, Placeholders())
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        text = f"no case can be made of {recording.id}: its answer has another form"
+        text = f"no case can be made of {recording.id}: its answer has an unexpected form"
         raise CcproxyError(f"{text}\n{fix}") from error
 
 

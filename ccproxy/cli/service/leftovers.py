@@ -52,7 +52,11 @@ def check_table(fleet: Fleet) -> None:
     pids = " ".join(str(record.identity.pid) for record in records)
     home = shlex.quote(str(fleet.home))
     steps = ["ccproxy statusline --uninstall"] if any(_status_line(fleet)) else []
-    steps += [f"kill {pids}", f"rm -r {home} after the exit", "or -c FILE for the table of a fleet"]
+    steps += [
+        f"kill {pids}",
+        f"rm -r {home} once they have exited",
+        "or pass -c FILE to select the fleet of a table",
+    ]
     text = f"`ccproxy up --port` runs {labels} without ccproxy.toml and without a service"
     where = f"logs and state are in {short_path(fleet.home)}"
     raise UsageError(f"{text}; {where}\n  fix: {'; '.join(steps)}")

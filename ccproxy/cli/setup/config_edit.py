@@ -71,7 +71,7 @@ def check_new(files: Sequence[Path]) -> None:
     existing = [path for path in files if os.path.lexists(path)]
     if existing:
         names = ", ".join(short_path(path) for path in existing)
-        raise UsageError(f"refusing to overwrite {names}\n  fix: move it away")
+        raise UsageError(f"refusing to overwrite {names}\n  fix: move it elsewhere")
 
 
 @contextmanager
@@ -168,7 +168,7 @@ def remove_entry(fleet: Fleet, entry: Entry) -> None:
         change_table(fleet, table, change, check=check)
     except ConfigError as error:
         uses = dict.fromkeys(map(use, error.mistakes))
-        text = f"{entry.label} is still in use, so it is not removed{''.join(uses)}"
+        text = f"{entry.label} is still in use, so it was not removed{''.join(uses)}"
         lines = "this line" if len(uses) == 1 else "these lines"
         raise CcproxyError(f"{text}\n  fix: change {lines} first") from error
 

@@ -25,8 +25,10 @@ def add_keys(options: Options, entry: Entry, arguments: Sequence[str]) -> None:
         CcproxyError: If the env file cannot be changed.
     """
     if arguments:
-        text = "a key on the command line is visible to other users"
-        raise UsageError(f"{text}\n  fix: ccproxy keys {entry.label} add, and paste it there")
+        text = "a key on the command line would be visible to other users"
+        raise UsageError(
+            f"{text}\n  fix: run ccproxy keys {entry.label} add, and paste the key there"
+        )
     present = _present_keys(entry)
     entered = paste_keys() if sys.stdin.isatty() else parse_keys(sys.stdin, "stdin")
     present_secrets = set(map(secret_of, present))
@@ -58,8 +60,10 @@ def remove_keys(options: Options, entry: Entry, ids: Sequence[str], *, yes: bool
     removed = [_find(present, name, entry) for name in ids]
     remaining = [key for key in present if key not in removed]
     if not remaining:
-        text = f"{entry.label} would have no key"
-        raise UsageError(f"{text}\n  fix: ccproxy keys {entry.label} add, or ccproxy remove")
+        text = f"this would leave {entry.label} without a key"
+        raise UsageError(
+            f"{text}\n  fix: run ccproxy keys {entry.label} add first, or ccproxy remove"
+        )
     tails = ", ".join(map(masked_key, removed))
     file = short_path(entry.env_file)
     fix = f"ccproxy keys {entry.label} remove {' '.join(ids)} --yes"
@@ -73,7 +77,7 @@ def _present_keys(entry: Entry) -> tuple[str, ...]:
     """Return the keys of *entry*, with their attributes; UsageError if another file holds them."""
     if name := keys_file_in(read_text(entry.env_file)):
         text = f"the keys of {entry.label} are in {name} (PROVIDER_API_KEYS_FILE)"
-        raise UsageError(f"{text}\n  fix: edit that file, then: ccproxy reload {entry.label}")
+        raise UsageError(f"{text}\n  fix: edit that file, then run: ccproxy reload {entry.label}")
     return read_keys(entry.env_file)
 
 

@@ -21,9 +21,9 @@ from ccproxy.ipc.control_messages import KeyTest
 from ccproxy.text import counted, printable
 
 _FIXES = {
-    "authentication_error": "check the key, and that it is a key of this provider",
+    "authentication_error": "check the key, and that it was issued by this provider",
     "permission_error": "check that the key may use this model",
-    "billing_error": "check the balance of the account",
+    "billing_error": "check the account's balance",
     "not_found_error": "check the model, and the address (--base-url)",
     "invalid_request_error": "check the provider and the model (--preset, --model)",
     "rate_limit_error": "wait, or add a second key",
@@ -58,7 +58,7 @@ def test_keys(options: Options, proxy: NewProxy, fleet: Fleet, *, is_interactive
         results = _run_tests(options, proxy, fleet, tested)
         tested = results.working
         if results.other_api:
-            notify(options, f"The server answers with PROVIDER_API={results.other_api}")
+            notify(options, f"The server works with PROVIDER_API={results.other_api}; using that")
             proxy = replace(proxy, api=results.other_api)
             continue
         if not results.failed:

@@ -90,7 +90,7 @@ class NewProxy:
     def env_text(self) -> str:
         """The content of its env file."""
         title = preset_of(self.preset).title
-        head = f"# {title}, added by ccproxy init. Separate several keys by commas.\n"
+        head = f"# {title}, added by ccproxy init. Separate several keys with commas.\n"
         lines = [env_line(name, value) for name, value in self.settings.items()]
         note = "# Claude Code must send this key to the proxy; ccproxy run and ccproxy env set it."
         return head + "\n".join([*lines[:-1], note, lines[-1]]) + "\n"
@@ -210,16 +210,16 @@ def parse_endpoint(typed: str, preset: Preset) -> Endpoint:
         return by_name[typed.lower()]
     if not by_name:
         text = f"{preset.title} has only one endpoint"
-        raise UsageError(f"{text}\n  fix: leave --endpoint out, or use --base-url")
+        raise UsageError(f"{text}\n  fix: omit --endpoint, or use --base-url")
     text = f'{preset.title} has no endpoint "{typed}"{did_you_mean(typed, by_name)}'
     raise UsageError(f"{text}\n  fix: use one of: {', '.join(by_name)}")
 
 
 def parse_model(typed: str) -> str:
     """Parse a model's name. Reject a key or an address that was pasted at the wrong prompt."""
-    fix = "use the model's name at the provider"
+    fix = "use the provider's name for the model"
     if contains_key(typed):
-        raise UsageError(f"the model cannot be a key, which would be shown\n  fix: {fix}")
+        raise UsageError(f"the model cannot be a key, because its name is displayed\n  fix: {fix}")
     if "://" in typed:
         raise UsageError(f"the model cannot be an address\n  fix: {fix}; see also --base-url")
     return parse_setting(settings.BIG_MODEL, typed, "the model")
@@ -237,9 +237,9 @@ def parse_label(typed: str, fleet: Fleet) -> str:
     """Parse a label that no entry and no env file uses."""
     if not LABEL.fullmatch(typed):
         text = f'"{typed}" is not a valid label: use {LABEL_RULE}'
-        raise UsageError(f"{text}\n  fix: for example --label kimi-2")
+        raise UsageError(f"{text}\n  fix: choose another label, for example --label kimi-2")
     if typed.lower() in RESERVED:
-        raise UsageError(f'the label "{typed}" is reserved by ccproxy\n  fix: choose another')
+        raise UsageError(f'the label "{typed}" is reserved by ccproxy\n  fix: choose another label')
     entry = fleet.entry(typed)
     if entry is not None:
         text = f"the label {entry.label} already exists ({_place(entry, fleet)})"

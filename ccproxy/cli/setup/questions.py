@@ -67,7 +67,7 @@ class InitOptions:
             typed = default
         if typed is None:
             name = f"--{option.replace('_', '-')}"
-            raise UsageError(f"{name} is missing\n  fix: add {name}, or leave out --no-input")
+            raise UsageError(f"{name} is missing\n  fix: add {name}, or omit --no-input")
         return parse(typed)
 
 
@@ -84,7 +84,7 @@ def describe(options: InitOptions, fleet: Fleet) -> NewProxy:
     if options.is_interactive and options.preset is None:
         print_error(_menu())
     name = CUSTOM if options.base_url else None
-    name = options.get("preset", "Provider, name or number", new_proxy.parse_preset, default=name)
+    name = options.get("preset", "Provider (name or number)", new_proxy.parse_preset, default=name)
     endpoint = _endpoint(options, preset_of(name))
     preset, is_custom = preset_of(name), name == CUSTOM
     if endpoint.name:
@@ -122,7 +122,7 @@ def ask_endpoint(preset: Preset) -> Endpoint:
     def parse(typed: str) -> Endpoint:
         return new_proxy.parse_endpoint(typed, preset)
 
-    question = "Region or plan, name or number"
+    question = "Region or plan (name or number)"
     return _ask(question, parse, default=preset.endpoints[0].name)
 
 
@@ -221,7 +221,7 @@ def _endpoint(options: InitOptions, preset: Preset) -> Endpoint:
     if options.endpoint is not None:
         if options.base_url is not None:
             text = "--endpoint and --base-url cannot be combined"
-            raise UsageError(f"{text}\n  fix: leave one of them out")
+            raise UsageError(f"{text}\n  fix: omit one of them")
         return new_proxy.parse_endpoint(options.endpoint, preset)
     if preset.endpoints and options.is_interactive and options.base_url is None:
         return ask_endpoint(preset)

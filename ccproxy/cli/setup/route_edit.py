@@ -156,6 +156,6 @@ def _by_hand(label: str, rule: str, model: str | None) -> CcproxyError:
     if model is None:
         fix = f"remove {rule} below [routes.{_key(label)}] by hand"
     else:
-        fix = f"write this by hand:\n[routes.{_key(label)}]\n{rule} = {toml_value(model)}"
+        fix = f"add this by hand:\n[routes.{_key(label)}]\n{rule} = {toml_value(model)}"
     text = f"the routes of {label} cannot be edited automatically"
     return UsageError(f"{text}\n  fix: {fix}")

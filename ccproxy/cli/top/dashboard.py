@@ -191,7 +191,7 @@ class Dashboard(App[None]):
         """Show the keys of the selected entry; choosing one enables or disables it."""
         row = self._entry
         if row is None or not row.key_rows:
-            self.notify("no keys are known", severity="warning")
+            self.notify("no known keys", severity="warning")
             return
         options = []
         for key in row.key_rows:

@@ -99,7 +99,7 @@ def test_deployments_become_entries(config, run_import, ccproxy):
         "local: input_cost_per_token: ccproxy has no such setting",
         "the name qwen: the model is groq:qwen/qwen3-32b in ccproxy",
         "routing_strategy: the keys of an entry take turns",
-        "database_url: ccproxy keeps its statistics in files of its own",
+        "database_url: ccproxy keeps its statistics in its own files",
     ):
         assert line in done.stdout
     assert "0123456789" not in done.stdout

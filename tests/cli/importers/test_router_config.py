@@ -131,7 +131,7 @@ def test_omitted_parts_have_a_reason(config, ccproxy):
     lost = done.stdout.partition("not imported")[2]
     for line in (
         "HOST: an entry listens on 127.0.0.1",
-        "CUSTOM_ROUTER_PATH: it is a program",
+        "CUSTOM_ROUTER_PATH: it names a program",
         "deepseek: transformer my-plugin of deepseek-chat: settings apply to a whole entry",
         "Router.image: nowhere was not imported",
         "the key of gemini: contains a placeholder",
@@ -174,7 +174,7 @@ def test_a_client_key_may_be_a_variable(reference, home, run_import, monkeypatch
     provider = {"name": "a", "api_base_url": "https://x.example/v1", "api_key": "sk-0123456789abcd"}
     (home / "config.json").write_text(json.dumps({"Providers": [provider], "APIKEY": reference}))
     done, _ = run_import("config.json", "--verbose")
-    assert "the client key: $CLIENT is not set; each entry gets a new one" in done.stdout
+    assert "the client key: $CLIENT is not set; each entry gets a new key" in done.stdout
     monkeypatch.setenv("CLIENT", "client-0123456789abcdef")
     _, checked = run_import("config.json")
     assert checked.workers["a"].client_keys == ("client-0123456789abcdef",)

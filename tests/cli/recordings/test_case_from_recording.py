@@ -149,7 +149,7 @@ def _answer(text, headers):
 async def test_a_request_that_was_passed_on_gives_no_case(tmp_path, provider):
     answer, path = ANSWERS["text"], "/v1/responses"
     recording = await record(tmp_path, provider, answer, streamed=False, api="responses", path=path)
-    with pytest.raises(CcproxyError, match="passed on, without conversion"):
+    with pytest.raises(CcproxyError, match="passed on without conversion"):
         case_from_recording(recording)
 
 
@@ -157,7 +157,7 @@ async def test_several_requests_give_no_case(tmp_path, provider):
     recording = await record(tmp_path, provider, ANSWERS["text"], streamed=False)
     import msgspec
 
-    with pytest.raises(CcproxyError, match="not one answered request"):
+    with pytest.raises(CcproxyError, match="not a single answered request"):
         case_from_recording(msgspec.structs.replace(recording, calls=()))
-    with pytest.raises(CcproxyError, match="another form"):
+    with pytest.raises(CcproxyError, match="an unexpected form"):
         case_from_recording(msgspec.structs.replace(recording, answer=b'{"content": '))

@@ -62,7 +62,7 @@ def test_removing_is_confirmed_at_a_terminal(env_file):
         (["add", THIRD], "", "visible to other users"),
         (["remove"], "", "remove needs a key"),
         (["remove", "k7", "--yes"], "", "use one of: k1 …9111, k2 …9222"),
-        (["remove", "k1", "k2", "--yes"], "", "Kimi-K2 would have no key"),
+        (["remove", "k1", "k2", "--yes"], "", "this would leave Kimi-K2 without a key"),
         (["remove", "k1"], "", "fix: ccproxy keys Kimi-K2 remove k1 --yes"),
     ],
 )

@@ -163,10 +163,10 @@ PROBLEMS = [
     (break_env, "configuration", "fail", "BIG_MODLE is not a setting"),
     (open_env, "configuration", "fail", "contains a key and is readable by other users"),
     (open_keyless_env, "env files", "warn", "readable by other users (it contains no key yet)"),
-    (open_env_folder, "env files", "fail", "other users can replace envs/"),
-    (open_logs, "folders", "fail", "other users can write to logs"),
+    (open_env_folder, "env files", "fail", "can be replaced by other users"),
+    (open_logs, "folders", "fail", "logs is writable by other users"),
     (log_is_a_file, "folders", "fail", "logs is not a folder"),
-    (open_log_file, "file modes", "warn", "other users can read logs/Kimi-K2.log"),
+    (open_log_file, "file modes", "warn", "logs/Kimi-K2.log is readable by other users"),
     (old_archive, "logs", "warn", "1 archive older than 3 days"),
     (future_log, "log times", "warn", "in the future"),
     (
@@ -409,7 +409,7 @@ def test_an_outdated_unit_is_reported_with_the_command_that_renews_it(
             {"CLAUDE_CODE_USE_BEDROCK": "1"},
             "session",
             "fail",
-            "Claude Code ignores ANTHROPIC_BASE_URL",
+            "so Claude Code ignores ANTHROPIC_BASE_URL",
         ),
         ({"CLAUDE_CODE_USE_MANTLE": "1"}, "session", "fail", "CLAUDE_CODE_USE_MANTLE is set"),
         ({"ANTHROPIC_UNIX_SOCKET": "/x"}, "session", "fail", "ANTHROPIC_UNIX_SOCKET is set"),
@@ -552,7 +552,7 @@ def test_a_name_that_is_not_valid(host, home, examine):
     assert (report["level"], "(DNS)" in report["text"]) == ("fail", True)
     at(home, "https://x.example/v1", UPSTREAM_PROXY=f"http://{host}:80")
     (report,) = of(examine("-q"), "providers")
-    assert (report["level"], "(the name is not valid)" in report["text"]) == ("fail", True)
+    assert (report["level"], "(not a valid host name)" in report["text"]) == ("fail", True)
 
 
 @pytest.mark.parametrize(
@@ -585,7 +585,7 @@ def test_a_provider_that_refuses_connections(home, examine):
     at(home, f"http://127.0.0.1:{free_port()}/v1")
     (report,) = of(examine("-q"), "providers")
     assert (report["level"], "cannot be reached" in report["text"]) == ("fail", True)
-    assert report["fix"] == "start the server there, or correct PROVIDER_BASE_URL"
+    assert report["fix"] == "start the server there, or fix PROVIDER_BASE_URL"
 
 
 def answer_once(server, date):

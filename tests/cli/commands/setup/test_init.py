@@ -589,7 +589,7 @@ async def test_the_api_and_the_window_of_a_server_are_found(tmp_path, provider):
         words = ["--base-url", provider.url, "--model", "m1", "--key-stdin", "--test"]
         done = await with_stdin(home, KEY, "init", "--no-input", *words)
         assert done.returncode == 0, done.stderr
-        assert "The server answers with PROVIDER_API=responses\n" in done.stderr
+        assert "The server works with PROVIDER_API=responses; using that\n" in done.stderr
         assert "✗" not in done.stderr
         (env_file,) = tmp_path.glob(".config/ccproxy/envs/*.env")
         assert "PROVIDER_API=responses\n" in env_file.read_text()
@@ -792,7 +792,7 @@ async def test_the_region_is_asked_for_and_can_be_changed_after_a_refusal(home, 
         terminal = Terminal("init", "--preset", "kimi", "--label", "new")
         terminal.wait_for("  1 international      https://api.moonshot.ai/v1")
         terminal.wait_for("  2 china              https://api.moonshot.cn/v1")
-        terminal.wait_for("Region or plan, name or number [international]: ")
+        terminal.wait_for("Region or plan (name or number) [international]: ")
         terminal.type("china\n")
         terminal.wait_for("Get a key at https://platform.kimi.com/")
         terminal.type(f"{KEY}\n\n")
