@@ -182,7 +182,7 @@ def _percent(value: object) -> float | None:
 
 
 def _currency_list(fields: Fields, _now: float) -> _Parts:
-    """`{"balance_infos": [{"currency": "CNY", "total_balance": "110.00"}]}`."""
+    """Parse `{"balance_infos": [{"currency": "CNY", "total_balance": "110.00"}]}`."""
     infos = map(_object, _list(fields.get("balance_infos")))
     return [
         balance
@@ -251,7 +251,7 @@ _TOOL_QUOTA = "TIME_LIMIT"
 
 
 def _limit_list(fields: Fields, now: float) -> _Parts:
-    """`{"success": true, "data": {"limits": [{"unit": 3, "number": 5, "percentage": 37, …`."""
+    """Parse `{"success": true, "data": {"limits": [{"unit": 3, "number": 5, "percentage": …`."""
     if fields.get("success") is not True:
         raise AccountUnknown("the provider reports no plan for this key")
     windows: list[PlanWindow] = []
@@ -267,7 +267,7 @@ def _limit_list(fields: Fields, now: float) -> _Parts:
 
 def _remaining_percent(fields: Fields, now: float) -> _Parts:
     """
-    `{"model_remains": [{"model_name": "general", "current_interval_remaining_percent": 92, …`.
+    Parse `{"model_remains": [{"model_name": "general", "current_interval_remaining_percent": …`.
 
     The counts mean the remaining quota in one version of the endpoint, but the used quota in
     another, so only the percentages are read.
@@ -287,9 +287,9 @@ def _remaining_percent(fields: Fields, now: float) -> _Parts:
 
 def _rolling_usage(fields: Fields, now: float) -> _Parts:
     """
-    `{"usage": {"rolling": {"percent": 12, "resetsAt": "…"}, "weekly": {…}, "monthly": {…}}}`.
+    Parse `{"usage": {"rolling": {"percent": 12, "resetsAt": "…"}, "weekly": {…}, "monthly": {…}}}`.
 
-    Or `{"rollingUsage": {"usagePercent": 12, "resetInSec": 3600}, …}`.
+    The older format is `{"rollingUsage": {"usagePercent": 12, "resetInSec": 3600}, …}`.
     """
     usage, windows = _object(fields.get("usage")), list[PlanWindow]()
     for key, name in (("rolling", "5h"), ("weekly", "week"), ("monthly", "month")):

@@ -76,7 +76,7 @@ class Breaker:
 
     @property
     def seconds_open(self) -> float:
-        """The seconds until a request is let through; 0 if the breaker lets one through now."""
+        """The seconds until a request is let through; 0 if one would be let through now."""
         if self._open_until is None:
             return 0.0
         return max(0.0, self._open_until - self._clock())

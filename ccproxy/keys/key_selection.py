@@ -36,7 +36,7 @@ NEW_PREFIX = "preferred_key_at_new_prefix"
 WAITED = "preferred_key_after_wait"
 REFUSED_REQUEST = "refused_request"
 REMOVED = "removed"
-"""These are reasons for a move, in addition to the obstacles of a key."""
+"""The four reasons for a move that are not obstacles of a key."""
 _LONGEST_MODEL = 128
 """Maximum length of a model's name in the state, which has a limited size."""
 
@@ -62,7 +62,7 @@ class KeyPolicy:
     """Ranks in the order of the keys; a missing rank is `NO_RANK`."""
     affinity: Affinity = "session"
     move_wait: float = 600.0
-    """How many seconds a move to a preferred key waits for a new prefix at most."""
+    """Maximum number of seconds that a move to a preferred key waits for a new prefix."""
 
     def rank(self, position: int) -> KeyRank:
         """Return the rank of the key at *position*; the first is 0."""

@@ -152,7 +152,7 @@ class SharedMemoryBackend:
             self._baseline = baseline_of(self._state)
         self._warn(
             f"another process of this entry holds the lock of {self._folder} and is stuck; "
-            f"this process uses its own copy for {DETACHED_SECONDS:g} s"
+            f"this process will use its own copy for {DETACHED_SECONDS:g} s"
         )
         return False
 

@@ -87,7 +87,7 @@ class Gateway:
         Return the user of the first valid personal or session token, or None.
 
         Raises:
-            Problem: If sessions are in Redis, and Redis is unavailable.
+            Problem: If sessions are stored in Redis and Redis is unavailable.
 
         """
         own = (token for token in tokens if token.startswith(TOKEN_PREFIX))

@@ -98,7 +98,7 @@ class SignedIn(_Record, frozen=True):
     refreshed: float
     since: float
     family: str = ""
-    """The hash of the part that its refresh tokens share; empty in records of older versions."""
+    """Hash of the part shared by its refresh tokens; empty in records written by older versions."""
     old_refresh: str = ""
 
 
@@ -119,7 +119,7 @@ class SignIns:
         self._clock = clock
 
     def close(self) -> None:
-        """Close the records."""
+        """Close the store of records."""
         self._records.close()
 
     def sealed(self, approval: str) -> str:

@@ -12,12 +12,17 @@ REQUESTS = Metric(
     ("model", "status", "kind"),
 )
 IN_FLIGHT = Metric("ccproxy_requests_in_flight", "gauge", "Requests that are being answered.")
-SECONDS = Metric("ccproxy_request_seconds", "histogram", "Until the end of the answer.", ("model",))
+SECONDS = Metric(
+    "ccproxy_request_seconds", "histogram", "Time to the end of the answer.", ("model",)
+)
 FIRST_BYTE = Metric(
-    "ccproxy_first_byte_seconds", "histogram", "Until the first content of the answer.", ("model",)
+    "ccproxy_first_byte_seconds",
+    "histogram",
+    "Time to the first content of the answer.",
+    ("model",),
 )
 OVERHEAD = Metric(
-    "ccproxy_overhead_seconds", "histogram", "ccproxy's own time before a request is converted."
+    "ccproxy_overhead_seconds", "histogram", "ccproxy's own time until a request is converted."
 )
 TOKENS = Metric(
     "ccproxy_tokens_total",
@@ -26,7 +31,10 @@ TOKENS = Metric(
     ("model", "type"),
 )
 COST = Metric(
-    "ccproxy_cost_dollars_total", "counter", "Costs of models whose price is known.", ("model",)
+    "ccproxy_cost_dollars_total",
+    "counter",
+    "Cost of requests to models with a known price.",
+    ("model",),
 )
 ATTEMPTS = Metric(
     "ccproxy_upstream_attempts_total",
@@ -57,7 +65,7 @@ KEY_WAIT = Metric(
 BREAKER = Metric(
     "ccproxy_breaker_open",
     "gauge",
-    "1 while the circuit breaker of a model or of connections refuses requests.",
+    "1 while a circuit breaker, for a model or for connections, refuses requests.",
 )
 POOL_MODE = Metric(
     "ccproxy_pool_mode",
@@ -66,7 +74,7 @@ POOL_MODE = Metric(
     ("mode",),
 )
 POOL_MEMBERS = Metric("ccproxy_pool_members", "gauge", "Replicas that share the pool.")
-REDIS_SECONDS = Metric("ccproxy_redis_seconds", "histogram", "Script calls to Redis.")
+REDIS_SECONDS = Metric("ccproxy_redis_seconds", "histogram", "Duration of script calls to Redis.")
 REDIS_ERRORS = Metric(
     "ccproxy_redis_errors_total", "counter", "Failed calls to Redis and lost connections."
 )

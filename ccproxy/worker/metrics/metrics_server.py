@@ -58,7 +58,7 @@ class MetricsServer:
 
     async def _answer(self, request: ClientRequest) -> web.Response:
         if request.path != "/metrics" or request.method not in ("GET", "HEAD"):
-            return web.Response(status=404, text="only GET /metrics exists here\n")
+            return web.Response(status=404, text="only GET /metrics is served here\n")
         try:
             self._authenticator.check_origin(request.headers, request.raw_path)
         except Problem as problem:

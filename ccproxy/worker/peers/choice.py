@@ -99,7 +99,7 @@ _NO_TABLE = FleetTable(None, {}, RoutingTables())
 
 
 class Chooser:
-    """Chooses for the requests of one worker."""
+    """Chooses the entry and the model for the requests of one worker."""
 
     def __init__(
         self,

@@ -158,13 +158,13 @@ class PeerClient:
 
 
 def _unreachable(ref: ModelRef, error: Exception) -> Problem:
-    text = f"{ref.label} does not answer ({explain(error)}): ccproxy start {ref.label}"
+    text = f"{ref.label} does not answer ({explain(error)}); run: ccproxy start {ref.label}"
     return Problem("api_error", text, status=502)
 
 
 def _not_responding(ref: ModelRef) -> Problem:
     text = (
         f"{ref.label} does not answer: its port is open, but no worker responds: "
-        f"ccproxy status, ccproxy logs {ref.label}"
+        f"see ccproxy status and ccproxy logs {ref.label}"
     )
     return Problem("api_error", text, status=502)

@@ -45,7 +45,7 @@ class RedisConnection(asyncio.Protocol):
         """Called once if the connection ends without `close`, after all callbacks got an error."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Store the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:

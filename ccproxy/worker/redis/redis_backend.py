@@ -192,7 +192,7 @@ class RedisBackend:
     # The interface of a back end.
 
     def reading(self) -> AbstractContextManager[PoolState]:
-        """Return the replica's copy of the state."""
+        """Return this replica's copy of the state."""
         return nullcontext(self._state)
 
     def run(self, operation: Callable[[PoolState], T], *, may_wait: bool = False) -> T:
@@ -277,7 +277,7 @@ class RedisBackend:
             self._loop.call_soon(self._send)
 
     def _schedule_late(self, seconds: float = 0.0) -> None:
-        """Send facts for which no request waits, after a delay: a settlement has several parts."""
+        """Send operations for which no request waits, delayed to include a whole settlement."""
         if self._late is None and not self._is_scheduled and self._sent is None:
             self._late = self._loop.call_later(seconds or SETTLE_SECONDS, self._send)
 

@@ -200,7 +200,7 @@ class _LoggingExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send *spans*; called by the SDK's thread."""
-        reason = "it did not accept them"
+        reason = "the collector did not accept them"
         try:
             result = self._exporter.export(spans)
         except Exception as error:  # noqa: BLE001 - no error may affect a request

@@ -29,7 +29,7 @@ class LeaseQueue(Protocol):
         """Lease a key as soon as one is free; raise Problem if none is usable."""
 
     def release(self, lease: Lease) -> None:
-        """Release a key."""
+        """Release a leased key."""
 
 
 class KeyQueue:
@@ -45,7 +45,7 @@ class KeyQueue:
         self, model: str, *, skip: Collection[str] = (), session: SessionRef | None = None
     ) -> Lease:
         """
-        Return a key as soon as one is free.
+        Lease a key as soon as one is free.
 
         Raises:
             Problem: If no key is free and waiting would not help or took too long.

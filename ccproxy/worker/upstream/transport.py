@@ -51,7 +51,7 @@ _NO_REQUEST_INFO = aiohttp.RequestInfo(URL(), "POST", CIMultiDictProxy(CIMultiDi
 
 Headers = tuple[tuple[str, str], ...]
 Take = Callable[[bytes], bool]
-"""Takes a piece of a response; returns False if it accepts no more for now."""
+"""A function that takes a piece of a response, and returns False if it accepts no more for now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +231,7 @@ class ProviderReply:
                 return message, content
             if not 100 <= message.code < 200 or message.upgrade:
                 raise HttpProcessingError(message=f"status {message.code}")
-        raise HttpProcessingError(message="interim responses without end")
+        raise HttpProcessingError(message="too many interim responses")
 
     def allow(self, patience: float) -> None:
         """Allow up to *patience* seconds of silence from now on."""

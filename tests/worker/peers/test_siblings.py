@@ -191,7 +191,7 @@ async def test_a_refused_connection_to_a_peer_is_reported_with_a_fix(family):
     answer = await family.proxies["Kimi"].ask(prompt(model="GLM:big"))
     assert answer.status == 502
     assert answer.error["message"].startswith("GLM does not answer (")
-    assert answer.error["message"].endswith("): ccproxy start GLM")
+    assert answer.error["message"].endswith("); run: ccproxy start GLM")
 
 
 async def test_the_health_probe_uses_the_connection_of_the_request(family):
