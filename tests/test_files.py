@@ -54,7 +54,7 @@ def test_only_regular_files_are_opened_and_nothing_blocks(tmp_path, kind, flags)
 def test_a_symbolic_link_is_never_written_through(tmp_path):
     (tmp_path / "target").write_text("mine")
     (tmp_path / "x").symlink_to("target")
-    with pytest.raises(OSError, match=r"x is a symbolic link; .*: remove it"):
+    with pytest.raises(OSError, match=r"x is a symbolic link; .*: remove the link"):
         open_private(tmp_path / "x", os.O_WRONLY | os.O_TRUNC)
     assert (tmp_path / "target").read_text() == "mine"
 

@@ -68,7 +68,7 @@ def test_a_symbolic_link_is_refused(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (tmp_path / "a.log").symlink_to(victim)
-    with pytest.raises(OSError, match=r"a\.log is a symbolic link; .*: remove it"):
+    with pytest.raises(OSError, match=r"a\.log is a symbolic link; .*: remove the link"):
         LogFile(tmp_path / "a.log")
     assert victim.read_text() == "mine"
 

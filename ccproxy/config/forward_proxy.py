@@ -32,7 +32,7 @@ def proxy_for(
     url: str, configured: str | None, environ: Mapping[str, str] | None = None
 ) -> str | None:
     """
-    Return the forward proxy for *url*: the configured one, else the environment's.
+    Return the forward proxy for *url*: the configured one, otherwise the environment's.
 
     Loopback addresses never use one. NO_PROXY applies only to the environment's proxies.
     """

@@ -32,7 +32,7 @@ VARIABLE = "CCPROXY_CONFIG"
 
 
 class _Candidate(NamedTuple):
-    """A file that may be the table."""
+    """A file that could be the table."""
 
     file: Path
     is_chosen: bool

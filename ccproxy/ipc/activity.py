@@ -81,11 +81,11 @@ class CacheLoss(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The first block that changed, such as `tools[3] Read`, `system[1]` or `messages[12]`."""
     detail: str = ""
     before: int = 0
-    """Tokens that were in the cache."""
+    """Number of tokens that were in the cache."""
     after: int = 0
-    """Tokens that were read from it."""
+    """Number of tokens read from the cache this time."""
     lost: int = 0
-    """Tokens that were paid at full price."""
+    """Number of tokens charged at full price as a result."""
     cost: float | None = None
     """US dollars; None if the model's price is unknown."""
 
@@ -110,9 +110,9 @@ class RequestTimeline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     model: str = ""
     """The model that answers."""
     route: str = ""
-    """Which entry answers and why, unless the model's name alone decides."""
+    """Which entry answers, and why; empty if the model's name alone determines it."""
     answered_by: str = ""
-    """The label of the entry that answers, if it is a different one."""
+    """The label of the entry that answers; empty if it is this one."""
     stream: bool = False
     size: int = 0
     """Bytes of the request's body."""

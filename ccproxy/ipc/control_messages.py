@@ -83,7 +83,7 @@ class ProbeRequest:
     most: float | None = None
     """Stop measuring once this much has been spent, in US dollars; None: only estimate the cost."""
     overflow: bool = False
-    """Whether to also send a request that is too long."""
+    """Whether to send a request that is too long as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ class RequestsRequest:
 
     op: Literal["requests"] = "requests"
     limit: int = 100
-    """How many of the most recently finished requests to return."""
+    """The maximum number of finished requests to return, the latest ones."""
     id: str = ""
     """Only requests whose id begins or ends with this."""
     failed: bool = False
@@ -192,11 +192,11 @@ class InspectReply:
 
     ok: bool = True
     request: str = ""
-    """From the client."""
+    """The body from the client."""
     sent: str = ""
-    """To the provider, in the last attempt; empty if another entry answered."""
+    """The body sent to the provider in the last attempt; empty if another entry answered."""
     response: str = ""
-    """To the client."""
+    """The body of the answer to the client."""
     event_times: tuple[float, ...] = ()
     """When each event of a streamed response was sent, in seconds since the request began."""
     is_cut: bool = False
@@ -322,7 +322,7 @@ class Traffic:
     requests_per_minute: int = 0
     """Requests that ended in the last minute."""
     output_tokens_per_s: float = 0.0
-    """Across the answers that ended in the last minute."""
+    """Output tokens per second across the answers that ended in the last minute."""
     requests: int = 0
     """Requests that ended in the last five minutes."""
     errors: int = 0

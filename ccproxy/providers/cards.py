@@ -42,7 +42,7 @@ class ModelCard:
     card_fields: frozenset[str] = frozenset()
     """The names of the quirks that the card sets."""
     api: Api | None = None
-    """The dialect that the models require, or None for the provider's default."""
+    """The dialect that the models require; None means the provider's default."""
     responses_quirks: Mapping[str, Any] = field(default_factory=dict)
     """Quirks that override others in the Responses API."""
     facts: ModelFacts | None = None

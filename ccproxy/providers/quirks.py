@@ -27,7 +27,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The quirks of a provider or one of its models."""
 
     vocabulary: Vocabulary = "mixed"
-    """The vocabulary that counts most like the model's own."""
+    """The vocabulary with token counts closest to those of the model's own."""
 
     # The request: limits and sampling
 
@@ -44,7 +44,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stop: bool = True
     """False: `stop` is refused (o3, o4-mini, grok-4); ccproxy truncates the text itself."""
     max_stops: int = 4
-    """Maximum number of stop sequences sent; ccproxy enforces the others itself."""
+    """Maximum number of stop sequences sent; ccproxy enforces any further ones itself."""
 
     # The request: tools
 

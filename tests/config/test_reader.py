@@ -30,7 +30,7 @@ def test_values(write, text, value):
     assert read_file(write("x.env", text), entry=None).read(s.BIG_MODEL) == value
 
 
-KEEP_ONE = "keep one; write several keys on one line, separated by commas"
+KEEP_ONE = "keep one of these lines; write several keys on one line, separated by commas"
 
 
 @pytest.mark.parametrize(
@@ -43,17 +43,17 @@ KEEP_ONE = "keep one; write several keys on one line, separated by commas"
         ),
         pytest.param(
             "BIG_MODEL=x\nBIG_MODEL=x",
-            [(2, "BIG_MODEL is set twice (lines 1 and 2)", "keep one")],
+            [(2, "BIG_MODEL is set twice (lines 1 and 2)", "keep one of these lines")],
             id="the same value",
         ),
         pytest.param(
             "PORT=1\nPORT=2\nPORT=3",
-            [(3, "PORT is set 3 times (lines 1, 2 and 3)", "keep one")],
+            [(3, "PORT is set 3 times (lines 1, 2 and 3)", "keep one of these lines")],
             id="more than twice",
         ),
         pytest.param(
             "CUSTOM_HEADER_A=1\nCUSTOM_HEADER_A=2",
-            [(2, "CUSTOM_HEADER_A is set twice (lines 1 and 2)", "keep one")],
+            [(2, "CUSTOM_HEADER_A is set twice (lines 1 and 2)", "keep one of these lines")],
             id="a header",
         ),
         pytest.param("PORT=\nPORT=2\nPORT=", [], id="empty ones do not count"),

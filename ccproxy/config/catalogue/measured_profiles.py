@@ -25,14 +25,14 @@ class MeasuredModel(msgspec.Struct, frozen=True, kw_only=True):
     """The measurements of one model."""
 
     date: str
-    """The day of the measurement, YYYY-MM-DD."""
+    """The date of the measurement, YYYY-MM-DD."""
     quirks: dict[str, Any]
     differs: tuple[str, ...] = ()
     """The quirks that differ from the assumed ones."""
     max_output: int | None = None
     """The output limit in tokens; None if no refusal named it."""
     overflow: str = ""
-    """The refusal of a too-long request, if ccproxy does not recognize it."""
+    """The provider's error for a too-long request, if ccproxy does not recognize it."""
 
 
 class Profiles(msgspec.Struct, frozen=True, kw_only=True):

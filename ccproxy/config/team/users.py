@@ -79,11 +79,11 @@ class User:
         return (*self.tokens, oidc_approval(self.email)) if self.uses_oidc else self.tokens
 
     def may_use_entry(self, label: str) -> bool:
-        """Return True if the user may use the entry *label*."""
+        """Return True if the user is allowed to use the entry *label*."""
         return not self.entries or label.lower() in {entry.lower() for entry in self.entries}
 
     def may_use_model(self, label: str, model: str) -> bool:
-        """Return True if the user may use *model* (the provider's name) at the entry *label*."""
+        """Return True if the user is allowed to use *model* (the provider's name) at *label*."""
         names = (model.lower(), f"{label}:{model}".lower())
         patterns = [pattern.lower() for pattern in self.models]
         return not patterns or any(fnmatchcase(name, one) for one in patterns for name in names)
