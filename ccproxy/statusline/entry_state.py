@@ -89,5 +89,5 @@ def read_entry(line: bytes) -> EntryState | None:
 
 
 def _tuple_of(kind: Any, fields: Any) -> Any:  # noqa: ANN401 - a NamedTuple, of parsed JSON
-    """Return a *kind* from the *fields* that it declares; workers of other releases send others."""
+    """Return a *kind* built from the *fields* it declares; other releases may send more fields."""
     return kind(**{name: fields[name] for name in kind._fields if name in fields})

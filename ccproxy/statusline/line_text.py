@@ -24,15 +24,15 @@ from ccproxy.text import (
 
 GAP = "  "
 SLOW_SECONDS = 5.0
-"""A shorter wait is not shown during the first attempt."""
+"""A wait shorter than this is not shown during the first attempt."""
 MAX_REASON = 200
 LEAST_NOTE = 40
-"""Columns. A note is not cut further to make room for the figures."""
+"""In columns. A note is never cut below this width to make room for the figures."""
 
 _YELLOW, _PLAIN = "\x1b[33m", "\x1b[0m"
 _ROUTE_REASON = re.compile(r"\((.*?)\)(?:;|$)")
 _EXPECTED = ("named", "big", "middle", "small")
-"""Reasons for a route that the user chose."""
+"""Reasons for a route that need no mention, because the user chose the model."""
 
 
 class ClientFacts(NamedTuple):

@@ -82,7 +82,7 @@ def view_session(home: str, request: bytes, *, label: str, port: int | None) -> 
 
 
 def _named(paths: Iterable[str], label: str) -> list[str]:
-    """Return the sockets that may belong to *label*: another label may begin with it."""
+    """Return the sockets that may belong to *label*; that of `my-kimi` also matches `kimi`."""
     return [path for path in paths if f"{label.lower()}." in path.rpartition("/")[2].lower()]
 
 

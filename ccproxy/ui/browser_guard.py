@@ -8,7 +8,7 @@ The checks that requests from browsers must pass.
 | Sec-Fetch-Site is same-origin or none | the same, even without Origin | 403 |
 | the session's cookie and token | everything without a session | 401 |
 
-Links from other pages are refused as well, because nothing needs them.
+Links from other pages are refused as well, because no feature needs them.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class PromptBlock(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def prompt_blocks(body: str, *, reported: int = 0) -> list[PromptBlock]:
-    """Return the blocks of the Messages request *body*; empty if it is not one."""
+    """Return the blocks of the Messages request *body*; empty if *body* is not such a request."""
     try:
         request = read_request(body.encode("utf-8", "replace"))
     except (Problem, RecursionError):

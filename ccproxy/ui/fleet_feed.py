@@ -37,7 +37,7 @@ class FleetFeed:
 
     @property
     def is_full(self) -> bool:
-        """True if no further page may connect."""
+        """True if the maximum number of pages is connected."""
         return len(self._readers) >= MAX_PAGES
 
     async def run(self) -> None:

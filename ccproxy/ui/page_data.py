@@ -31,7 +31,7 @@ from ccproxy.ui.conversation_blocks import prompt_blocks
 
 MAX_LOG_LINES = 500
 MAX_SEARCHED = 50_000
-"""Lines of all logs together; the page repeats the search every two seconds."""
+"""The maximum number of lines across all logs; the page repeats the search every two seconds."""
 MAX_REQUESTS = 1000
 MAX_DAYS = 366
 MAX_USAGE_ROWS = 5000

@@ -24,7 +24,7 @@ CODE_SECONDS = 600.0
 """The lifetime of a code."""
 SESSION_SECONDS = 24 * 3600.0
 MAX_SESSIONS = 16
-"""The maximum number of sessions; one more ends the oldest."""
+"""The maximum number of sessions; starting one more ends the oldest."""
 
 
 class BrowserSession(NamedTuple):

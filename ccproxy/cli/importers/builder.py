@@ -25,10 +25,10 @@ from ccproxy.providers.presets import Endpoint, Preset, load_presets, preset_for
 from ccproxy.text import printable
 
 MOST_PROXIES = 64
-"""No hand-written configuration has more providers."""
+"""The maximum number of providers in a file; no hand-written configuration has more."""
 _REFERENCE = re.compile(r"\$(?:\{(?:env:)?(\w+)\}|(\w+))|os\.environ/(\w+)|\{env:(\w+)\}")
 _LONGEST_NOTE = 2000
-"""Characters that are searched for keys; YAML aliases may repeat a string of a megabyte."""
+"""Maximum number of characters searched for keys; YAML aliases may repeat a very long string."""
 _STAND_IN_KEY = "sk-" + "0" * 32
 """Used to check a proxy if its key is not in the file."""
 
@@ -103,7 +103,7 @@ class ImportBuilder:
         *key* is one key or several, separated by commas, or a reference to a variable.
         *models* are names that must reach the provider unchanged.
         """
-        self._added += 1  # those that are not valid count too: checking them takes time
+        self._added += 1  # invalid providers count too: checking them takes time
         if self._added > MOST_PROXIES:
             text = f"has more than {MOST_PROXIES} providers"
             raise failure(self.file, text, "split the file and import one part at a time")
@@ -168,7 +168,7 @@ class ImportBuilder:
                 self.leave_out(path + name, reasons.get(name, "ccproxy has no such setting"))
 
     def result(self) -> Imported:
-        """Return the collected proxies, routes and omissions."""
+        """Return the collected proxies and routes, and the parts that were left out."""
         proxies = tuple(
             replace(one, fallbacks=self._fallbacks.get(one.label, ())) for one in self._proxies
         )
@@ -178,7 +178,7 @@ class ImportBuilder:
         )
 
     def _resolve(self, key: str, name: str) -> tuple[str, str]:
-        """Return the keys and "", or, if none is usable, "" and the variable that *key* names."""
+        """Return the keys and "", or, if none is usable, "" and the variable in *key*."""
         text, variable = self._expand(key)
         if not text:
             return "", variable

@@ -25,7 +25,7 @@ _MOST_VALUES = 50_000
 _MOST_LEVELS = 50
 _YAML_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _LONGEST_NUMBER = 100
-"""Characters."""
+"""In characters."""
 
 # Each alternative also matches at the end of the text, so that the search is linear.
 _COMMENT = re.compile(

@@ -38,10 +38,10 @@ _MOST_ROWS = 500
 _MOST_BYTES = 2**18
 """The maximum size of one provider's settings."""
 _LARGEST_ROW = 2**22
-"""Bytes."""
+"""In bytes."""
 _MOST_STEPS = 20_000_000
 _STEPS_PER_CHECK = 10_000
-"""Both in SQLite instructions."""
+"""Both limits are in SQLite instructions."""
 _APPS = ("claude", "codex")
 _STATEMENT = re.compile(
     r"""'(?:[^']|'')*+(?:'|\Z)|"(?:[^"]|"")*+(?:"|\Z)|--[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z)|;"""
@@ -225,7 +225,7 @@ def read_database(file: Path) -> tuple[list[SwitchProvider] | None, str | None]:
 
 
 def _connected(address: str) -> sqlite3.Connection:
-    """Open a database with limits on the size of rows and of values that its schema computes."""
+    """Open a database with limits on the size of rows and of values computed by its schema."""
     import sqlite3
 
     connection = sqlite3.connect(address, uri=True)

@@ -39,8 +39,9 @@ class ServiceFile:
     path: Path
     content: Callable[[], str]
     """
-    Returns the text to write; CcproxyError if a path cannot be represented, or if the table's
-    owner, as whom a system service runs, is unknown. A service can be removed in either case.
+    Returns the text to write; raises CcproxyError if a path cannot be represented, or if the
+    table's owner, the user that a system service runs as, is unknown. A service can be removed in
+    either case.
     """
     owner: Path | None
     """The table that the file on disk belongs to; None if there is no file or it is not ours."""

@@ -29,7 +29,7 @@ _FIRST_PORT = 8081
 
 
 def without_secrets(text: str) -> str:
-    """Return the lines of an env file for a terminal: indented, with every key masked."""
+    """Return the lines of an env file to show on a terminal: indented, with every key masked."""
     lines = []
     for line in text.splitlines():
         name, equals, value = line.partition("=")
@@ -49,7 +49,7 @@ def free_ports(used: Collection[int]) -> Iterator[int]:
 
 
 def entry_text(port: int, env_file: str, label: str, fallbacks: Sequence[str] = ()) -> str:
-    """Return an entry in the table's long form, which may follow any other TOML table."""
+    """Return an entry in the table's long form, which is valid after any other TOML table."""
     fallback = f"fallback = [{', '.join(map(toml_value, fallbacks))}]\n" if fallbacks else ""
     return f'[[proxy]]\nport = {port}\nenv_file = "{env_file}"\nlabel = "{label}"\n{fallback}'
 
@@ -67,7 +67,7 @@ def check_new(files: Sequence[Path]) -> None:
         UsageError: If some exist; the message names them.
 
     """
-    # lexists: a dangling symbolic link also counts as a file.
+    # lexists, because a dangling symbolic link also counts as a file.
     existing = [path for path in files if os.path.lexists(path)]
     if existing:
         names = ", ".join(short_path(path) for path in existing)
@@ -78,7 +78,7 @@ def check_new(files: Sequence[Path]) -> None:
 def exclusive(folder: Path) -> Iterator[None]:
     """Keep other ccproxy commands from editing files in *folder*, which is created if needed."""
     _make_folders(folder)
-    # The folder itself is locked, not a lock file: an aborted command must leave nothing behind.
+    # Lock the folder itself rather than a lock file: an aborted command must leave nothing behind.
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -92,7 +92,7 @@ def write_new(path: Path, text: str) -> None:
     Create a file with mode 0600 and its missing parent folders with mode 0700.
 
     Raises:
-        OSError: If it exists or cannot be written; an incomplete file is removed.
+        OSError: If the file exists or cannot be written; an incomplete file is removed.
 
     """
     _make_folders(path.parent)
@@ -160,7 +160,7 @@ def remove_entry(fleet: Fleet, entry: Entry) -> None:
     def use(mistake: Mistake) -> str:
         file, line = short_path(mistake.file), mistake.line
         if line is not None and file == short_path(table) and line >= (entry.line or 1):
-            line += removed_lines  # the check read the table without the entry
+            line += removed_lines  # the mistakes refer to the table without the entry
         where = file if line is None else f"{file}:{line}"
         return f"\n  {where}: {mistake.text}"
 
@@ -183,7 +183,7 @@ def change_table(
     """
     Replace the text of *table*, a file of *fleet*'s table, with the result of *change*.
 
-    *check* receives the changed fleet, and may reject it by raising an exception.
+    *check* is called with the changed fleet and can reject it by raising an exception.
 
     Raises:
         ConfigError: If the change introduces a mistake; nothing is changed.
@@ -215,7 +215,7 @@ def _without_entry(text: str, entry: Entry) -> str:
     if re.match(r"\s*\[\[\s*proxy\b", lines[index]):
         below = lines[index + 1 :]
         length = next((at for at, line in enumerate(below) if re.match(r"\s*\[", line)), len(below))
-        # Comments after its last setting may describe the table below it.
+        # Comments after the entry's last setting may describe the table below it.
         while length and re.match(r"\s*(?:#|$)", below[length - 1]):
             length -= 1
         return "".join([*lines[:index], *dropwhile(str.isspace, below[length:])])
@@ -314,7 +314,7 @@ def _version(status: os.stat_result) -> tuple[int, ...]:
 
 
 def _make_folders(folder: Path) -> None:
-    # mkdir(parents=True) would ignore the mode for the parents.
+    # mkdir(parents=True) would not apply the mode to the parents.
     for path in (*reversed(folder.parents), folder):
         if not path.exists():
             path.mkdir(mode=0o700, exist_ok=True)

@@ -51,7 +51,7 @@ def remove_keys(options: Options, entry: Entry, ids: Sequence[str], *, yes: bool
     Remove the keys with these *ids* (`k1` is the first) or tails (`…1234` or `1234`).
 
     Raises:
-        UsageError: If an id matches no key or several, or if no key would remain.
+        UsageError: If an id matches no key or several keys, or if no key would remain.
         CcproxyError: If the env file cannot be changed.
     """
     present = _present_keys(entry)

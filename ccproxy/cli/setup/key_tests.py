@@ -41,12 +41,12 @@ class _Results:
     """Includes the keys that were not tested because the failure does not depend on the key."""
     is_key_error: bool
     other_api: str = ""
-    """The API that the server supports instead of the tested one."""
+    """The API that the server supports instead of the one that was tested."""
 
 
 def test_keys(options: Options, proxy: NewProxy, fleet: Fleet, *, is_interactive: bool) -> NewProxy:
     """
-    Test every key; return the proxy with the keys that the user keeps.
+    Test every key; return the proxy with the keys that the user chooses to keep.
 
     Raises:
         SystemExit: If a key fails and the user cancels or cannot be prompted; the code is 4 if

@@ -2,7 +2,7 @@
 A proxy to be added: its fields, their parsers, and the files that define it.
 
 Each parser takes the user's input, from an option or a prompt, and may raise a UsageError. The
-first line of the error is complete without the fix.
+first line of the error makes sense without the fix.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ccproxy.providers.presets import Endpoint, Preset, generic_preset, load_pre
 from ccproxy.text import did_you_mean
 
 CUSTOM = "custom"
-"""The choice without a provider preset: any OpenAI-compatible server."""
+"""The choice for any OpenAI-compatible server without a provider preset."""
 KEY_BYTES = 32
 """A client key has 256 random bits."""
 
@@ -50,19 +50,19 @@ class NewProxy:
 
     preset: str
     base_url: str
-    """Empty: the provider preset's address."""
+    """Empty for the provider preset's address."""
     endpoint: str
-    """Name of the account's region or plan; empty: the first of the provider preset."""
+    """Name of the account's region or plan; empty for the provider preset's first one."""
     model: str
-    """Used for every tier; empty: the provider preset's models."""
+    """Used for every tier; empty for the provider preset's models."""
     label: str
     port: int
     keys: tuple[str, ...] = field(repr=False)
     client_key: str = field(repr=False)
     context_window: int | None = None
-    """Tokens; None: the provider preset's, or unknown."""
+    """In tokens; None for the provider preset's value, or if it is unknown."""
     api: str = ""
-    """The API used upstream; empty: the provider preset's."""
+    """The API used upstream; empty for the provider preset's API."""
 
     @property
     def env_name(self) -> str:
@@ -100,7 +100,7 @@ class NewProxy:
         Return the configuration of its worker.
 
         Raises:
-            ConfigError: If the fields are not valid together; it lists every error.
+            ConfigError: If the combination of fields is not valid; the error lists every mistake.
 
         """
         entry = Entry(port=self.port, env_file=fleet.home / self.env_name, label=self.label)
@@ -140,10 +140,10 @@ class NewProxy:
 
 def open_or_create(table: Path) -> Fleet:
     """
-    Read the *table* that gets the new entry; it may be missing or empty.
+    Read the *table* that the new entry will be added to; it may be missing or empty.
 
     Raises:
-        ConfigError: If the table has other mistakes; it lists all of them.
+        ConfigError: If the table has other mistakes; the error lists all of them.
 
     """
     if not table.exists():
@@ -166,7 +166,7 @@ def table_to_extend(fleet: Fleet) -> Path:
 
 
 def new_client_key() -> str:
-    """Return a key that Claude Code must send to a new proxy."""
+    """Return a new key that Claude Code must send to the proxy."""
     return f"ccp_{secrets.token_urlsafe(KEY_BYTES)}"
 
 
@@ -226,7 +226,7 @@ def parse_model(typed: str) -> str:
 
 
 def parse_window(typed: str) -> int:
-    """Parse a context window; `200k` is 200,000, never more than the vendor's limit."""
+    """Parse a context window; `200k` is 200,000, so it never exceeds the vendor's limit."""
     match = re.fullmatch(r"([0-9]{1,4}(?:\.[0-9]{1,3})?) ?([km])", typed.strip().lower())
     if match is not None:
         typed = f"{float(match[1]) * {'k': 1e3, 'm': 1e6}[match[2]]:.0f}"

@@ -1,5 +1,5 @@
 """
-The prompts of `ccproxy init`, one per value without an option, repeated until the answer is valid.
+The prompts of `ccproxy init`, one for each value not set by an option, repeated until valid.
 
 The key comes before the model: a user who has just copied a key pastes it at the first prompt, and
 the answer to "Model" is echoed. The model prompt rejects keys as well.
@@ -54,7 +54,7 @@ class InitOptions:
         self, option: str, question: str, parse: Callable[[str], T], *, default: str | None = None
     ) -> T:
         """
-        Return the value of *option*, else the user's answer, else *default*.
+        Return the value of *option*, or else the user's answer, or else *default*.
 
         Raises:
             CcproxyError: If the value is not valid, or is missing and has no default.
@@ -217,7 +217,7 @@ def _ask(question: str, parse: Callable[[str], T], *, default: str | None) -> T:
 
 
 def _endpoint(options: InitOptions, preset: Preset) -> Endpoint:
-    """Return the region or plan, or the default one if an option sets the address."""
+    """Return the region or plan; it has no name if none can be chosen or --base-url is given."""
     if options.endpoint is not None:
         if options.base_url is not None:
             text = "--endpoint and --base-url cannot be combined"
@@ -229,7 +229,7 @@ def _endpoint(options: InitOptions, preset: Preset) -> Endpoint:
 
 
 def _base_url(options: InitOptions, preset: Preset, *, is_custom: bool) -> str:
-    """Return the provider's base URL; empty if it is the preset's."""
+    """Return the provider's base URL; empty for the preset's."""
     if not (options.base_url or is_custom or not preset.base_url):
         return ""
     hint = f" (such as {preset.example_url})" * bool(preset.example_url)
@@ -256,7 +256,7 @@ def _port(options: InitOptions, fleet: Fleet) -> int:
     proposed = new_proxy.propose_port(fleet)
 
     def parse(typed: str) -> int:
-        # The proposed port was free a moment ago; it is not probed a second time.
+        # The proposed port was free a moment ago, so do not probe it again.
         return proposed if typed == str(proposed) else new_proxy.parse_port(typed, fleet)
 
     return options.get("port", "Port", parse, default=str(proposed))
@@ -279,7 +279,7 @@ def _with_window(options: InitOptions, proxy: NewProxy, fleet: Fleet) -> NewProx
 
 
 def with_reported_window(proxy: NewProxy, fleet: Fleet) -> NewProxy:
-    """Return *proxy*; an unknown context window is filled in if its server reports it."""
+    """Return *proxy* with an unknown context window filled in, if its server reports it."""
     config = proxy.config(fleet)
     if window_note(config) is None:
         return proxy

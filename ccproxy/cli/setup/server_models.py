@@ -1,4 +1,4 @@
-"""The models that a server lists at GET /models, and the API that it serves."""
+"""The models that a server lists at GET /models, and the API that the server supports."""
 
 from __future__ import annotations
 

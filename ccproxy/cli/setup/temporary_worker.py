@@ -26,7 +26,7 @@ _ENV_FILE = "test.env"
 _READY_TIMEOUT = 30.0
 _TEST_TIMEOUT = 120.0
 _EXIT_TIMEOUT = 5.0
-"""All three in seconds."""
+"""All three timeouts are in seconds."""
 
 TestKey = Callable[[str], KeyTest]
 """Sends one request with the key that has this id (`k1` is the first)."""

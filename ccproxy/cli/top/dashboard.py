@@ -65,7 +65,7 @@ the number of requests in the last five minutes."""
 
 
 class Dashboard(App[None]):
-    """Shows the entries, their problems and, below them, the requests."""
+    """Shows the entries and their problems and, below them, the requests."""
 
     TITLE = "ccproxy top"
     ENABLE_COMMAND_PALETTE = False

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 STATUS_SECONDS = 2.0
 EVENT_SECONDS = 1.0
-"""The longest wait for an event."""
+"""The maximum wait for an event."""
 TODAY_SECONDS = 5.0
-"""The time between two reads of the statistics."""
+"""The interval between reads of the statistics."""
 MAX_RECENT = 200
 
 
