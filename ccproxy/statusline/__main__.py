@@ -19,7 +19,7 @@ from ccproxy.statusline.session_view import view_session
 
 MAX_INPUT = 2**20
 WRAPPED_SECONDS = 4.0
-"""Limit for the user's own command; Claude Code refreshes the line every 5 s."""
+"""Time limit for the user's own command; Claude Code refreshes the line every 5 s."""
 OPTIONS = ("--home", "--label", "--wrap")
 LINES = "--lines"
 """Print one fact per line, for a pane."""
@@ -91,7 +91,7 @@ class _WrappedCommand:
 
 
 def _options(arguments: Sequence[str]) -> dict[str, str]:
-    """Return the known options with their values; those of later versions are ignored."""
+    """Return the known options with their values; options added by later versions are ignored."""
     words = iter(arguments)
     return {argument: next(words, "") for argument in words if argument in OPTIONS}
 
@@ -101,7 +101,7 @@ def _stdin() -> bytes:
 
 
 def _facts(data: bytes) -> ClientFacts:
-    """Parse Claude Code's JSON; fields that are missing or of another type are left out."""
+    """Parse Claude Code's JSON; fields that are missing or have the wrong type are left out."""
     try:
         document = json.loads(data)
     except ValueError:

@@ -26,7 +26,7 @@ def compose_file(entries: Iterable[ContainerEntry]) -> Mapping[str, Any]:
             "tmpfs": ["/tmp:mode=1777,size=16m"],  # noqa: S108 - in the container
             "ports": [f"127.0.0.1:{entry.port}:8080"],
             "volumes": [f"{entry.name}:/var/lib/ccproxy"],
-            # Compose would replace $NAME.
+            # $ is doubled, because Compose would expand $NAME.
             "env_file": [str(entry.env_file).replace("$", "$$")],
             "environment": {"HOST": "0.0.0.0", "CCPROXY_PORT": "8080"},  # noqa: S104 - as above
         }

@@ -17,7 +17,7 @@ from ccproxy.config.reader import read_file
 from ccproxy.errors import ConfigError, UsageError
 
 _FILES = ("CA_BUNDLE", "USERS", "PROVIDER_API_KEYS_FILE", "TLS_CERT", "TLS_KEY")
-"""Settings with file paths; a container does not have these files."""
+"""Settings with file paths; the files do not exist in a container."""
 _LEFT_OUT = frozenset({"HOST", "PORT", "METRICS", *_FILES})
 """Settings that the container determines."""
 _STANDARD_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
@@ -40,7 +40,7 @@ class ContainerEntry:
     files: tuple[str, ...]
     """The names of the settings with file paths."""
     lacks_client_key: bool
-    """True if it has neither client keys nor users: its container would exit at once."""
+    """True if it has neither client keys nor users, so that its container would exit at once."""
     ports: tuple[int, ...]
     """The ports to which it connects: the provider's and Redis's."""
 
@@ -77,7 +77,7 @@ def container_entry(entry: Entry) -> ContainerEntry:
     Return the container settings of *entry*, read from its env file.
 
     Raises:
-        ConfigError: If the file cannot be read, or lines of it cannot be parsed.
+        ConfigError: If the file cannot be read or some of its lines cannot be parsed.
     """
     settings = _settings(entry)
     secrets = [name for name, value in settings.items() if _is_secret(name, value)]

@@ -170,7 +170,7 @@ def _folders(fleet: Fleet) -> tuple[Path, ...]:
 
 
 def _content_of(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield the content of *folder* with its attributes, except what is deleted meanwhile."""
+    """Yield the content of *folder* with its attributes, except files deleted meanwhile."""
     if not folder.is_dir():
         return
     for path in sorted(folder.iterdir()):
@@ -182,7 +182,7 @@ def _folder(path: Path) -> Finding | None:
     name = short_path(path)
     facts = path.lstat() if os.path.lexists(path) else None
     quoted = shlex.quote(name)
-    # First, because a folder of another user is usually not writable either.
+    # Checked first, because another user's folder is usually not writable either.
     if facts is not None and facts.st_uid != os.getuid() and os.getuid() != 0:
         return fail(f"{name} belongs to another user", fix=f"sudo chown -R $USER {quoted}")
     if not os.access(path.parent if facts is None else path, os.W_OK):

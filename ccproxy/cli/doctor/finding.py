@@ -37,7 +37,7 @@ class Finding:
     fix: str = ""
     """The command to run, or an instruction."""
     repair: Callable[[], None] | None = field(default=None, compare=False)
-    """Applies the fix; None if that could do harm."""
+    """Applies the fix; None if applying it automatically could do harm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ def fail(text: str, *, fix: str = "", repair: Callable[[], None] | None = None) 
 
 
 def not_read(error: OSError) -> Finding:
-    """Return a finding about a file that the system does not let this user read."""
+    """Return a finding about a file that this user is not permitted to read."""
     text = error.strerror or str(error)
     if isinstance(error.filename, str):
         text = f"{short_path(Path(error.filename))}: {text}"

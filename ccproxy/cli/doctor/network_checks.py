@@ -31,7 +31,7 @@ _UNTRUSTED = range(18, 22)
 
 
 def providers(scene: Scene) -> Iterator[Finding]:
-    """Check DNS, TCP and TLS of each provider over the same route as the worker's requests."""
+    """Check each provider's DNS, TCP and TLS over the route that the worker's requests take."""
     if not scene.connects:
         yield ok("not checked (--offline)")
         return
@@ -180,7 +180,7 @@ def _address(url: SplitResult) -> tuple[str, int]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the cause of a failed connection; a name that DNS cannot have is a UnicodeError."""
+    """Return the cause of a failed connection; a UnicodeError means an invalid host name."""
     match error:
         case TimeoutError():
             return f"no reply within {STEP_SECONDS:.0f} s"

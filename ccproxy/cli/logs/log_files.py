@@ -52,7 +52,7 @@ class LogFilter:
 
     level: int = 0
     request: str | None = None
-    """Part of a request id."""
+    """A part of a request id that lines must match."""
     since: float = 0.0
     """Seconds since the epoch. A line without a time belongs to the line before it."""
 
@@ -89,7 +89,7 @@ def _time_of(fields: Mapping[str, Any]) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
-    """The log of one process: its files and their sizes at this moment, newest first."""
+    """The log of one process: its files and their current sizes, newest first."""
 
     source: str
     path: Path
@@ -122,7 +122,7 @@ def last_lines(
     """
     Return the last *count* lines of *log* that match, oldest first.
 
-    With *search*, only that number of lines is searched, from the end.
+    With *search*, only that many lines are searched, from the end.
     """
     lines: list[LogLine] = []
     for line in islice(_newest_first(log), search):
@@ -205,7 +205,7 @@ def _streams_since(log: Log, since: float) -> Iterator[tuple[BinaryIO, int]]:
     with ExitStack() as files:
         newest = None
         with suppress(FileNotFoundError):
-            # First, because a rotation renames it. Archives keep their names.
+            # Opened first, because a rotation renames it. Archives keep their names.
             newest = files.enter_context(log.path.open("rb"))
         for file, size in _parts_since(log, since):
             if file == log.path and newest is not None:

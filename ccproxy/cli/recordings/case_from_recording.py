@@ -74,7 +74,7 @@ def _upstream(call: RecordedCall, placeholders: Placeholders) -> dict[str, Any]:
     start = 0
     for piece in call.pieces:
         end = start + len(piece.data)
-        while end < len(stream) and stream[end] & 0xC0 == 0x80:  # within a character
+        while end < len(stream) and stream[end] & 0xC0 == 0x80:  # keep characters whole
             end += 1
         chunks.append(stream[start:end].decode("utf-8", "replace"))
         start = end

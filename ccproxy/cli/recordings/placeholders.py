@@ -32,7 +32,7 @@ _KEPT = re.compile(
     r"(?P<escape>\\{1,2}u)(?P<code>[0-9a-fA-F]{4})|\\{2}.|\\.|</?think(?:ing)?>"
     r"|\b(?:true|false|null)\b|(?<=\d)[eE](?=[+\-\d])|</?\|[^|<>]{1,40}\|>|<｜[^<>]{1,40}｜>"
 )
-"""Escapes, also in JSON within a string; tags; literals; and the exponent letters of numbers."""
+"""Escapes, including those in JSON within a string; tags; literals; exponent letters of numbers."""
 _LETTERS = string.ascii_lowercase
 
 
@@ -83,7 +83,7 @@ class Placeholders:
         return self._name(value) if key in _NAMES else placeholder(value)
 
     def _name(self, value: str) -> str:
-        """Return a placeholder for the name, unique as far as its letters allow."""
+        """Return a placeholder for the name; it is unique unless the name has too few letters."""
         if value not in self._names:
             plain = placeholder(value)
             candidates = self._candidates.setdefault(plain, _variants(plain))

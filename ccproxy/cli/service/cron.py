@@ -128,7 +128,7 @@ def read() -> bytes:
 
 
 def write(crontab: bytes) -> None:
-    """Replace the user's crontab; CcproxyError if `crontab` is not installed or fails."""
+    """Replace the user's crontab; raise CcproxyError if `crontab` is not installed or fails."""
     done = _crontab("-", text=crontab)
     if done.returncode != 0:
         message = done.stderr.decode(errors="replace").strip()

@@ -126,7 +126,7 @@ def delete_state(fleet: Fleet) -> None:
 
 
 def _inside(folder: Path, owner: int) -> list[Path]:
-    # The owner of a table must not be able to make root delete files in another user's folder.
+    # A table's owner must not be able to make root delete files in another user's folder.
     if not folder.is_dir() or (folder.is_symlink() and folder.stat().st_uid != owner):
         return []
     return sorted(path for path in folder.iterdir() if path.name != _KEPT)

@@ -91,7 +91,7 @@ def unit_for(
     """
     Return the unit of *fleet*: a system unit that runs as *user*, or a user unit without one.
 
-    *command* starts with an absolute path. *version* is the version of systemd; None: a recent one.
+    *command* starts with an absolute path. *version* is systemd's version; None means a recent one.
 
     Raises:
         CcproxyError: If a path contains a control character or is not UTF-8.

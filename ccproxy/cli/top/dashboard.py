@@ -41,7 +41,7 @@ LOG_LINES = "200"
 MAX_ROWS = 100
 """The maximum number of requests in the table."""
 WIDE = 100
-"""The width, in columns, of a terminal that shows everything."""
+"""The minimum width, in columns, of a terminal that shows everything."""
 
 RunCommand = Callable[[Sequence[str]], str]
 """Runs a ccproxy command and returns its output."""

@@ -34,7 +34,7 @@ ENTRY_COLUMNS = (
 _NOT_IN_VIEW = ("ID", "KEY")
 REQUEST_COLUMNS = tuple(column for column in COLUMNS if column.head not in _NOT_IN_VIEW)
 NARROW_HIDES = ("P95", "IN/CACHED/OUT", "COST")
-"""The columns that a narrow dashboard leaves out."""
+"""The columns that a narrow dashboard hides."""
 SPARK_LENGTH = 10
 _BARS = " ▁▂▃▄▅▆▇█"
 
