@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import http.client
 import json
 import os
@@ -27,7 +28,16 @@ from ccproxy.supervisor.processes.identity import Identity
 from ccproxy.supervisor.state.records import RecordFolder, WorkerRecord, read_supervisor
 from tests.ports import free_port
 
+PR_SET_CHILD_SUBREAPER = 36
 FAKE_WORKER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("fake_worker.py")))
+
+
+@pytest.fixture(autouse=True)
+def orphans() -> Iterator[None]:
+    """After a supervisor in this process, orphans of other tests must not become its children."""
+    yield
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 class Home:

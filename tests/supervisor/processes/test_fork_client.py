@@ -21,7 +21,7 @@ from ccproxy.supervisor.processes.fork_client import ForkLimits
 from ccproxy.supervisor.processes.identity import command_line
 from ccproxy.supervisor.state.records import Spec
 from tests.fleet import FleetHome, eventually
-from tests.supervisor.conftest import FAKE_WORKER, is_alive
+from tests.supervisor.conftest import FAKE_WORKER, PR_SET_CHILD_SUBREAPER, is_alive
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are spawned"),
@@ -29,14 +29,6 @@ pytestmark = [
 ]
 
 DEMO = {"PROVIDER": "demo"}
-PR_SET_CHILD_SUBREAPER = 36
-
-
-@pytest.fixture(autouse=True)
-def orphans():
-    """The orphans of other tests must not become children of this process."""
-    yield
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 @asynccontextmanager
