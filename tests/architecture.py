@@ -79,7 +79,7 @@ PATIENCE = 30
 PURE = {"bounded_dict", "errors", "text", *_PURE_LAYERS}
 # Modules in pure packages that may read files or share memory.
 IMPURE_MODULES = {
-    "ccproxy.keys.shared_memory",
+    "ccproxy.keys.backends.shared_memory",
     "ccproxy.providers.presets",
     "ccproxy.providers.search_backends",
 }

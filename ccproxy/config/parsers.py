@@ -16,10 +16,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-import msgspec
-
 from ccproxy.keys.budgets import EVERY_CLIENT, Budget
-from ccproxy.keys.key_selection import AFFINITIES, STRATEGIES, Affinity, Strategy
+from ccproxy.keys.policy import AFFINITIES, STRATEGIES, Affinity, Strategy
 from ccproxy.protocol.headers import is_header_value
 from ccproxy.text import did_you_mean, mask_key
 
@@ -199,8 +197,10 @@ def networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
 
 def extra_body(value: str) -> dict[str, Any]:
     """Parse a JSON object of request fields; fields that the client sets are refused."""
+    import msgspec  # slow to import, and rarely needed; unlike json, it refuses NaN
+
     try:
-        fields = msgspec.json.decode(value)  # unlike json.loads, it refuses NaN
+        fields = msgspec.json.decode(value)
     except (ValueError, RecursionError) as error:
         raise ValueError("must be a JSON object on one line") from error
     if not isinstance(fields, dict):

@@ -13,7 +13,7 @@ from ccproxy.config import settings as s
 from ccproxy.config.parsers import listed_key_problem, split_key
 from ccproxy.config.reader import EnvReader, is_open_to_others
 from ccproxy.files import display_path, read_regular
-from ccproxy.keys.key_selection import NO_RANK, KeyPolicy, KeyRank, Strategy
+from ccproxy.keys.policy import NO_RANK, KeyPolicy, KeyRank, Strategy
 from ccproxy.providers.presets import Preset
 from ccproxy.text import mask_key
 

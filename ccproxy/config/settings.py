@@ -20,7 +20,7 @@ from ccproxy.config.services.monitoring_addresses import (
     parse_traces_url,
 )
 from ccproxy.config.services.redis_address import parse_redis_url
-from ccproxy.keys.key_selection import Affinity, Strategy
+from ccproxy.keys.policy import Affinity, Strategy
 
 T_co = TypeVar("T_co", covariant=True)
 D_co = TypeVar("D_co", covariant=True)

@@ -33,8 +33,8 @@ from ccproxy.config.services.service_settings import ServiceSettings, read_servi
 from ccproxy.config.team.gateway_settings import GatewaySettings, read_gateway
 from ccproxy.errors import ConfigError
 from ccproxy.keys.budgets import Budget
-from ccproxy.keys.key_selection import KeyPolicy
 from ccproxy.keys.key_state import KeyLimits
+from ccproxy.keys.policy import KeyPolicy
 from ccproxy.protocol.headers import AuthStyle
 from ccproxy.providers.catalogue import ModelFacts
 from ccproxy.providers.presets import (

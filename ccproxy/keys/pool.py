@@ -25,7 +25,7 @@ from typing import Any
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
 from ccproxy.keys.account_report import AccountReport
-from ccproxy.keys.backend import (
+from ccproxy.keys.backends.backend import (
     WHOLE_ACCOUNT,
     AccountLimit,
     LocalBackend,
@@ -49,7 +49,6 @@ from ccproxy.keys.key_selection import (
     REFUSED_REQUEST,
     REMOVED,
     Candidate,
-    KeyPolicy,
     PoolKey,
     bounded_name,
     salted_name,
@@ -63,6 +62,7 @@ from ccproxy.keys.key_state import (
     KeyState,
     Obstacle,
 )
+from ccproxy.keys.policy import KeyPolicy
 from ccproxy.keys.sessions import Move, SavedSession, SessionRef
 from ccproxy.keys.verdict import Effect, Verdict
 from ccproxy.text import mask_key

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import msgspec
 
-from ccproxy.keys.key_selection import Affinity
+from ccproxy.keys.policy import Affinity
 from ccproxy.keys.sessions import MIN_CACHED, SessionRef
 from ccproxy.protocol.claude_code import (
     AGENT_ID_HEADER,

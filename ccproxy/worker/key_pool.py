@@ -10,9 +10,9 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from ccproxy.config.worker_config import WorkerConfig
-from ccproxy.keys.backend import LocalBackend, PoolBackend
+from ccproxy.keys.backends.backend import LocalBackend, PoolBackend
+from ccproxy.keys.backends.shared_memory import FORMAT, SharedMemoryBackend
 from ccproxy.keys.pool import KeyPool
-from ccproxy.keys.shared_memory import FORMAT, SharedMemoryBackend
 
 
 def make_pool(

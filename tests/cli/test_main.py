@@ -366,7 +366,7 @@ def test_control_characters_in_paths_are_escaped(tmp_path, monkeypatch, process)
     (folder / "demo.env").chmod(0o600)
     monkeypatch.chdir(tmp_path)
     for verb in ("status", "check", "cleanup", "doctor"):
-        report = process("-c", folder / "ccproxy.toml", verb)
+        report = process("-v", "-c", folder / "ccproxy.toml", verb)
         assert not set("\x1b\x07") & set(report.stdout + report.stderr), verb
         assert "a\\x1b]0;pwned" in report.stdout + report.stderr, verb
 

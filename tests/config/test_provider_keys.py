@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ccproxy.config.worker_config import load_worker
-from ccproxy.keys.key_selection import KeyPolicy, KeyRank
+from ccproxy.keys.policy import KeyPolicy, KeyRank
 
 ENV = "envs/x.env"
 HEAD = "PROVIDER=kimi\n"

@@ -9,12 +9,12 @@ import pytest
 
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.keys import key_selection
+from ccproxy.keys.backends.shared_memory import SharedMemoryBackend
 from ccproxy.keys.display import describe_move_reason
-from ccproxy.keys.key_selection import KeyPolicy, KeyRank
 from ccproxy.keys.key_state import KeyLimits
+from ccproxy.keys.policy import KeyPolicy, KeyRank
 from ccproxy.keys.pool import KeyPool
 from ccproxy.keys.sessions import SESSION_IDLE, SessionRef
-from ccproxy.keys.shared_memory import SharedMemoryBackend
 from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
 
 KEYS = tuple(f"sk-key-number-{number:04}" for number in range(1, 6))

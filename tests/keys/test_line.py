@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from ccproxy.errors import Problem
-from ccproxy.keys.backend import PLACE_SECONDS, LocalBackend
+from ccproxy.keys.backends.backend import PLACE_SECONDS, LocalBackend
 from ccproxy.keys.key_state import KeyLimits
 from ccproxy.keys.pool import KeyPool
 

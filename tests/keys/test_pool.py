@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
 from ccproxy.keys.account_report import AccountReport, PlanWindow
-from ccproxy.keys.backend import LocalBackend
+from ccproxy.keys.backends.backend import LocalBackend
+from ccproxy.keys.backends.shared_memory import SharedMemoryBackend
 from ccproxy.keys.display import AccountLimitView
 from ccproxy.keys.key_selection import salted_name
 from ccproxy.keys.key_state import KeyLimits
 from ccproxy.keys.pool import KeyPool
-from ccproxy.keys.shared_memory import SharedMemoryBackend
 from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
 from tests.redis_server import CommittingBackend
 

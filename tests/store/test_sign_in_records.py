@@ -10,6 +10,7 @@ from contextlib import closing
 
 import pytest
 
+from ccproxy.errors import Problem
 from ccproxy.store.sign_in_records import SignInRecords
 
 
@@ -46,7 +47,7 @@ async def test_expired_records_are_deleted_by_the_next_one(records):
 async def test_a_full_disk_is_an_error_and_the_record_stays(records, tmp_path, disk_limit):
     await records.replace("name", None, b"old", seconds=9)
     size = max(path.stat().st_size for path in tmp_path.iterdir())
-    with disk_limit(size), pytest.raises(sqlite3.OperationalError):
+    with disk_limit(size), pytest.raises(Problem, match="cannot use its sign-ins: disk I/O error"):
         await records.replace("name", b"old", b"new" * 1000, seconds=9)
     assert await records.read("name") == b"old"
     assert await records.replace("name", b"old", b"new", seconds=9)

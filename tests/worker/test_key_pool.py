@@ -10,8 +10,8 @@ import structlog
 from structlog.testing import capture_logs
 
 from ccproxy.config.worker_config import load_worker
-from ccproxy.keys.backend import LocalBackend
-from ccproxy.keys.shared_memory import SharedMemoryBackend
+from ccproxy.keys.backends.backend import LocalBackend
+from ccproxy.keys.backends.shared_memory import SharedMemoryBackend
 from ccproxy.worker.key_pool import make_pool
 
 LOG = structlog.get_logger()

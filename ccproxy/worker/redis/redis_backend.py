@@ -8,8 +8,9 @@ decision is based on the state that it changes. Operations that arrive during a 
 together in the next one: however many requests are waiting, a replica retries a single call.
 
 A request waits at most `REDIS_TIMEOUT` for the commit of its lease. If Redis has not confirmed it
-by then, the replica continues on its own copy with its share of the limits (`keys.partition`), and
-reports its changes later. A commit whose reply was lost counts as a use.
+by then, the replica continues on its own copy with its share of the limits
+(`keys.backends.partition`), and reports its changes later. A commit whose reply was lost counts as
+a use.
 
 All times are the server's. A replica that is silent for `LEASE_SECONDS` loses its leases.
 """
@@ -29,9 +30,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from ccproxy.keys.backend import PoolState
+from ccproxy.keys.backends.backend import PoolState
+from ccproxy.keys.backends.partition import Baseline, Partition, baseline_of, merge
 from ccproxy.keys.key_state import MINUTE, KeyLimits
-from ccproxy.keys.partition import Baseline, Partition, baseline_of, merge
 from ccproxy.keys.pool import Lease
 from ccproxy.worker.redis.connection import RedisConnection, RedisError, Reply
 from ccproxy.worker.redis.server_clock import ServerClock

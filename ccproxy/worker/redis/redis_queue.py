@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Collection
 from contextlib import suppress
 
-from ccproxy.keys.backend import PoolState
+from ccproxy.keys.backends.backend import PoolState
 from ccproxy.keys.pool import KeyPool, Lease
 from ccproxy.keys.sessions import SessionRef
 from ccproxy.worker.redis.redis_backend import RedisBackend

@@ -18,8 +18,8 @@ from secrets import token_hex
 from typing import NamedTuple
 
 from ccproxy.errors import Problem
+from ccproxy.keys.backends.partition import share_of
 from ccproxy.keys.budgets import Period
-from ccproxy.keys.partition import share_of
 from ccproxy.store.spending_ledger import Periods, Spent
 
 MOST_SPENT = 1 << 53

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ccproxy.keys.backend import AccountLimit, LinePlace, PoolState
+from ccproxy.keys.backends.backend import AccountLimit, LinePlace, PoolState
 from ccproxy.keys.key_state import KeyState
 from ccproxy.keys.sessions import SessionTable
 

@@ -10,7 +10,7 @@ import pytest
 
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
-from ccproxy.keys import partition
+from ccproxy.keys.backends import partition
 from ccproxy.keys.key_state import KeyLimits
 from ccproxy.keys.verdict import Effect, Next, Verdict
 from ccproxy.worker.redis.server_clock import ServerClock
@@ -106,7 +106,8 @@ async def test_a_replica_that_is_always_too_late_gets_a_key(fleet, monkeypatch):
     before = slow.backend.repeated_calls
     monkeypatch.setattr(slow.backend, "_write", write_later)
     assert await slow.queue.take("big")
-    assert slow.backend.repeated_calls - before == 1
+    # Once, or more often if the machine is so busy that a turn of 250 ms expires.
+    assert 1 <= slow.backend.repeated_calls - before <= 3
     assert slow.backend.is_shared
     monkeypatch.undo()
 

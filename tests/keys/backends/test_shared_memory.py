@@ -14,20 +14,20 @@ import pytest
 
 from ccproxy.convert.errors.causes import Cause
 from ccproxy.errors import Problem
-from ccproxy.keys import shared_memory
-from ccproxy.keys.backend import AccountLimit, PoolState
+from ccproxy.keys.backends import shared_memory
+from ccproxy.keys.backends.backend import AccountLimit, PoolState
+from ccproxy.keys.backends.partition import KeyBaseline, merge
+from ccproxy.keys.backends.shared_memory import SharedMemoryBackend
 from ccproxy.keys.cooldown import Cooldown
 from ccproxy.keys.key_state import KeyLimits, KeyState
-from ccproxy.keys.partition import KeyBaseline, merge
 from ccproxy.keys.pool import KeyPool
 from ccproxy.keys.sessions import MIN_CACHED, SessionRef
-from ccproxy.keys.shared_memory import SharedMemoryBackend
 from ccproxy.keys.verdict import WORKS, Effect, Next, Verdict
 from ccproxy.worker.upstream.key_queue import KeyQueue
 from tests.descriptors import exhausted
 
 KEYS = ("sk-first-key-aaaa", "sk-second-key-bbbb", "sk-third-key-cccc")
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 LIMITED = Verdict(
     effect=Effect.COOLDOWN,
     next=Next.OTHER_KEY,
@@ -240,7 +240,7 @@ HAMMER = """
 import json, sys
 from pathlib import Path
 from collections import Counter
-from tests.keys.test_shared_memory import *
+from tests.keys.backends.test_shared_memory import *
 pool = KeyPool(KEYS, backend=SharedMemoryBackend(Path(sys.argv[1])), provider="Test",
                clock=lambda: 500.0, wall=lambda: 1_700_000_500.0, jitter=lambda: 0.5)
 print("there", flush=True)
@@ -285,7 +285,7 @@ def test_concurrent_processes_lose_no_count(machine):
 STOPPED = """
 import os, signal, sys
 from pathlib import Path
-from tests.keys.test_shared_memory import *
+from tests.keys.backends.test_shared_memory import *
 pool = KeyPool(KEYS, backend=SharedMemoryBackend(Path(sys.argv[1])), provider="Test",
                clock=lambda: 500.0, wall=lambda: 1_700_000_500.0, jitter=lambda: 0.5)
 def stop(state):

@@ -29,8 +29,8 @@ from pathlib import Path
 import msgspec
 
 from ccproxy.files import allocate, claim_numbered, is_claimed, open_private
-from ccproxy.keys.backend import PoolState, T
-from ccproxy.keys.partition import Baseline, baseline_of, merge
+from ccproxy.keys.backends.backend import PoolState, T
+from ccproxy.keys.backends.partition import Baseline, baseline_of, merge
 from ccproxy.keys.sessions import SessionTable
 
 POLL_SECONDS = 0.05

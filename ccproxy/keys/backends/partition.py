@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from ccproxy.keys.backend import AccountLimit, PoolState
+from ccproxy.keys.backends.backend import AccountLimit, PoolState
 from ccproxy.keys.key_state import DAY, MINUTE, KeyLimits, KeyState
 
 HANDOVER_SECONDS = 0.5

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from ccproxy.convert.errors.causes import Cause
-from ccproxy.keys.backend import AccountLimit, PoolState
-from ccproxy.keys.cooldown import Cooldown
-from ccproxy.keys.key_state import DAY, KeyLimits, KeyState
-from ccproxy.keys.partition import (
+from ccproxy.keys.backends.backend import AccountLimit, PoolState
+from ccproxy.keys.backends.partition import (
     HANDOVER_SECONDS,
     KeyBaseline,
     Partition,
     baseline_of,
     merge,
 )
+from ccproxy.keys.cooldown import Cooldown
+from ccproxy.keys.key_state import DAY, KeyLimits, KeyState
 from ccproxy.keys.sessions import SessionRow
 
 NOW = 20_000 * DAY + 1000.0
