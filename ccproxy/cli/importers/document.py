@@ -28,9 +28,7 @@ _LONGEST_NUMBER = 100
 """In characters."""
 
 # Each alternative also matches at the end of the text, so that the search is linear.
-_COMMENT = re.compile(
-    r'("(?:[^"\\]|\\.?)*+(?:"|\Z))|//[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z)', re.DOTALL
-)
+_COMMENT = re.compile(r'("(?:[^"\\]|\\.?)*+(?:"|\Z))|//[^\n]*+|/\*.*?(?:\*/|\Z)', re.DOTALL)
 _COMMA = re.compile(r'("(?:[^"\\]|\\.?)*+(?:"|\Z))|,(?=\s*+[}\]])', re.DOTALL)
 
 T = TypeVar("T")

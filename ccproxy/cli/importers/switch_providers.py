@@ -44,10 +44,10 @@ _STEPS_PER_CHECK = 10_000
 """Both limits are in SQLite instructions."""
 _APPS = ("claude", "codex")
 _STATEMENT = re.compile(
-    r"""'(?:[^']|'')*+(?:'|\Z)|"(?:[^"]|"")*+(?:"|\Z)|--[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z)|;"""
+    r"""'(?:[^']|'')*+(?:'|\Z)|"(?:[^"]|"")*+(?:"|\Z)|--[^\n]*+|/\*[\s\S]*?(?:\*/|\Z)|;"""
 )
 _PROVIDERS = re.compile(
-    r"(?:\s|--[^\n]*+\n)*+(?:CREATE TABLE(?: IF NOT EXISTS)?|INSERT(?: OR \w+)? INTO)"
+    r"(?:\s|--[^\n]*\n)*(?:CREATE TABLE(?: IF NOT EXISTS)?|INSERT(?: OR \w+)? INTO)"
     r'\s+"?providers\b',
     re.IGNORECASE,
 )
