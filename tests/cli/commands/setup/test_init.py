@@ -679,7 +679,7 @@ async def test_a_fix_names_options_that_exist(tmp_path):
 def a_conversation(url: str) -> Terminal:
     terminal = Terminal("init")
     for question, answer in [
-        ("name or number: ", "kimmi\n"),
+        ("name or number): ", "kimmi\n"),
         ('did you mean "kimi"', "custom\n"),
         ("Base URL: ", f"{url}\n"),
         ("an empty line (not shown):", "your-api-key\n\n"),
@@ -808,7 +808,7 @@ async def test_the_region_is_asked_for_and_can_be_changed_after_a_refusal(home, 
 
 def test_the_menu_shows_numbers_and_names(home):
     terminal = Terminal("init", "--label", "New", "--no-test")
-    terminal.wait_for("name or number: ")
+    terminal.wait_for("name or number): ")
     menu = dict(re.findall(r"(\d+) ([a-z-]+) ", terminal.seen))
     assert [*menu.values()].count("demo") == 1
     assert set(menu.values()) == {*load_presets(), new_proxy.CUSTOM}
