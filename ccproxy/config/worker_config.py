@@ -122,7 +122,7 @@ class WorkerConfig:
     title: str
     """The provider's name in messages."""
     allowed_hosts: tuple[str, ...]
-    """Hosts that requests may address; if empty, loopback names on loopback, otherwise any."""
+    """Host names that requests may use; if empty, loopback names on loopback, else any."""
     drain: DrainTimes
     gateway: GatewaySettings
     max_connections: int

@@ -14,7 +14,7 @@ from ccproxy.convert.errors.causes import Cause
 from ccproxy.keys.verdict import Effect, Verdict
 
 LONGEST_COOLDOWN = 3600.0
-"""Maximum seconds: a rate limit is probed after an hour even if its retry-after is longer."""
+"""Seconds: a key with a rate limit is probed after an hour even if its retry-after is longer."""
 LONGEST_OUTAGE = 86400.0
 """Maximum seconds: a key without credit or quota is probed at least once a day."""
 _RATE_LIMIT_FIRST, _RATE_LIMIT_LONGEST = 5.0, 300.0

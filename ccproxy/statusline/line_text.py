@@ -2,9 +2,10 @@
 The text of the status line. Pure.
 
 It begins with the label and the model that actually answers, and with the reason if another one was
-requested. Then come the context in percent of the model's true window, the cost, the keys, and the
-part of the input that came from the provider's cache. If the terminal is too narrow, these are left
-out from the end. A long note about a problem is cut before the context is left out.
+requested. Then come the context as a percentage of the model's true window, the cost, the keys, and
+the share of the input that came from the provider's cache. If the terminal is too narrow, these are
+dropped one by one, the last one first. A long note about a problem is truncated before the context
+is dropped.
 """
 
 from __future__ import annotations

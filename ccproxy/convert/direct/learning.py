@@ -6,8 +6,8 @@ unknown field. The refusal names the field; the request is repeated without it, 
 remembers it for the model. In the same way, system messages within a conversation become reminders
 in user messages for servers whose chat template accepts only one system message, at the start.
 
-Foreign thinking signatures, from a session that started with another provider, do not depend on the
-model. The worker remembers the signatures themselves, so the provider's own thinking is kept.
+A server refuses the thinking signatures of another provider, with which a session may have started,
+for every model. The worker remembers these signatures, so the provider's own thinking is kept.
 """
 
 from __future__ import annotations

@@ -174,7 +174,11 @@ def phase_of(goal: Goal, facts: WorkerFacts) -> Phase:
 
 
 def restart_delay(failures: int, jitter: float) -> float:
-    """Return the seconds before the start after *failures* crashes; *jitter* is from -1 to 1."""
+    """
+    Return how long to wait, in seconds, before the restart after *failures* crashes.
+
+    *jitter* is from -1 to 1.
+    """
     doubled = FIRST_DELAY * 2.0 ** min(failures - 1, 16)
     return min(doubled, MAX_DELAY) * (1 + JITTER * jitter)
 

@@ -85,7 +85,7 @@ class HistoryRecorder:
     # For the event loop
 
     async def last(self, limit: int | None) -> tuple[list[Turn], int]:
-        """Return the last *limit* turns, and the number of all turns."""
+        """Return the last *limit* turns, and the total number of turns."""
         return await self._ask(
             lambda db: (
                 history.last(db, self._label, limit=limit),

@@ -1,8 +1,8 @@
 """
 POST /v1/responses: the Responses API for Codex and other OpenAI clients, over any provider.
 
-A model that its provider serves in this API receives the request itself. For every other model the
-request is converted to the Messages API, and handled like Claude Code's requests.
+A model that its provider serves through this API receives the request itself. For every other model
+the request is converted to the Messages API, and handled like Claude Code's requests.
 
 Nothing is stored: `store: true` and `previous_response_id` are refused with the error that makes
 clients send the whole conversation.
@@ -96,7 +96,7 @@ async def _fail_in_stream(
 async def _pass(
     request: ClientRequest, body: bytes, outline: ResponsesOutline, chosen: Chosen
 ) -> web.StreamResponse:
-    """Pass the request on to a model that its provider serves in this API."""
+    """Pass the request on to a model that its provider serves through this API."""
     worker = request.worker
     exchange = ResponsesPassthrough(
         body,
