@@ -202,7 +202,7 @@ def test_uninstalling_without_a_table_names_the_folder_and_the_process(
     assert result.exit_code == 2
     assert "runs demo without ccproxy.toml and without a service" in result.stderr
     assert "logs and state are in ~/.local/state/ccproxy" in result.stderr
-    assert f"fix: kill {os.getpid()}; rm -r {single_proxy} after" in result.stderr
+    assert f"fix: kill {os.getpid()}; rm -r {single_proxy} once" in result.stderr
     assert ccproxy("statusline", "--install", "--yes").exit_code == 0
     result = ccproxy(*command)
     assert f"fix: ccproxy statusline --uninstall; kill {os.getpid()}" in result.stderr
