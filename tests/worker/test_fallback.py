@@ -164,7 +164,7 @@ async def test_an_unresponsive_named_entry_is_reported(family, streams):
         got = await family.proxies["Kimi"].ask(prompt(model="GLM:big", stream=streams))
     assert got.status == 502
     assert got.error["message"].startswith("GLM does not answer: its port is open")
-    assert got.error["message"].endswith(": ccproxy status, ccproxy logs GLM")
+    assert got.error["message"].endswith(": see ccproxy status and ccproxy logs GLM")
 
 
 async def test_an_error_does_not_answer_the_health_probe(family):

@@ -62,7 +62,7 @@ async def test_a_server_of_another_protocol_is_reported():
     other = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = other.sockets[0].getsockname()[1]
     connection = await connect(parse_redis_url(f"redis://127.0.0.1:{port}"), limit=5.0)
-    with pytest.raises(RedisError, match="does not speak Redis"):
+    with pytest.raises(RedisError, match="does not speak the Redis protocol"):
         await connection.call("PING")
     other.close()
 
